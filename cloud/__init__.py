@@ -1,0 +1,1 @@
+"""What runs centrally: collector, fusion rules, fusion centre."""

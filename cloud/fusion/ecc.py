@@ -1,0 +1,61 @@
+"""ECC at the cloud: bits to latents, channel-masked attention, LSTM over tones, position. ECC Sec. II-D, III-B."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from cloud.fusion.cma import CmaFusionNetwork
+from cloud.fusion.scheme import CloudSetup, Fix, Fusion
+from fronthaul.bitstream import unpack
+from fronthaul.codebook import MidriseCodebook
+from fronthaul.messages import Report
+
+
+def build(setup: CloudSetup) -> Fusion:
+    """Build the fusion network for the payload of `setup.bits`."""
+    return EccFusion(setup)
+
+
+class EccFusion:
+    """Fuses the reports of any subset of the base stations that the weights know."""
+
+    def __init__(self, setup: CloudSetup) -> None:
+        shape = setup.config["fusion"]
+        self._network = CmaFusionNetwork(**shape)
+        self._network.load_state_dict({k.removeprefix("fusion."): v.float() for k, v in setup.tensors.items()
+                                       if k.startswith("fusion.")})
+        self._network.eval()
+        self._stations = int(shape["stations"])
+        self._tones = int(setup.config["tones"])
+        self._coefficients = int(shape["coefficients"])
+        self._bits = setup.bits
+        self._codebooks: dict[int, MidriseCodebook] = {}
+        if setup.bits is not None:
+            for k in range(self._stations):
+                step = setup.tensors[f"step.{k}.{setup.bits}"].float().numpy()
+                self._codebooks[k] = MidriseCodebook(np.tile(step, self._tones), setup.bits)
+
+    @torch.inference_mode()
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        """Make one fix from each group of reports."""
+        latent = torch.zeros(len(groups), self._stations, self._tones, self._coefficients)
+        gain = torch.ones(len(groups), self._stations)
+        present = torch.zeros(len(groups), self._stations, dtype=torch.bool)
+        for row, group in enumerate(groups):
+            for report in group:
+                k = report.key.bs
+                latent[row, k] = torch.from_numpy(self._values(report)).reshape(self._tones, -1)
+                gain[row, k] = float(np.frombuffer(report.side, ">f4")[0])
+                present[row, k] = True
+        estimate = self._network(latent, gain, present)[:, -1]  # the answer is the last step  # ECC Eq. 33
+        return [Fix((float(x), float(y), float(z))) for x, y, z in estimate.double()]
+
+    def _values(self, report: Report) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        """Payload bits to real numbers: dequantised latents, or the float32 numbers themselves."""
+        count = self._tones * self._coefficients
+        if self._bits is None:
+            return unpack(report.payload, 32, count).view(np.float32)
+        return self._codebooks[report.key.bs].reconstruct(unpack(report.payload, self._bits, count))

@@ -1,0 +1,61 @@
+"""Multilateration from received signal strength, by a log-distance path-loss model.
+
+Each base station's gain g_k [dB] is modelled as a_k − 10 n_k log10 ‖p − p_k‖ + e, e ~ N(0, σ_k²), with a_k, n_k, σ_k
+fitted on training data. The fix is the posterior mean over a grid of the service area under a uniform prior, its
+covariance the posterior's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.fusion.scheme import CloudSetup, Fix, Fusion
+from fronthaul.bitstream import unpack
+from fronthaul.codebook import UniformCodebook
+from fronthaul.messages import Report
+
+_GRID = (33, 33, 5)
+
+
+def build(setup: CloudSetup) -> Fusion:
+    """Build the rule from the registered positions and the fitted path-loss model."""
+    return RssFusion(setup)
+
+
+class RssFusion:
+    """Posterior mean of the position on a grid, uniform prior over the service area."""
+
+    def __init__(self, setup: CloudSetup) -> None:
+        low, high = setup.config["gain_db"]
+        self._bits = setup.bits or 16
+        self._codebook = UniformCodebook(low, high, self._bits)
+        area = zip(setup.config["low"], setup.config["high"], _GRID, strict=True)
+        axes = [np.linspace(a, b, n) for a, b, n in area]
+        self._grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        model = setup.tensors["path_loss"].double().numpy()  # (K, 3): a_k, n_k, σ_k
+        self._expected: dict[int, npt.NDArray[np.float64]] = {}
+        self._deviation: dict[int, float] = {}
+        for k, position in setup.stations.items():
+            distance = np.linalg.norm(self._grid - np.array(position), axis=1)
+            self._expected[k] = model[k, 0] - 10 * model[k, 1] * np.log10(np.maximum(distance, 1.0))
+            self._deviation[k] = float(model[k, 2])
+
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        """Make one fix from each group of reports."""
+        return [self._fuse_one(group) for group in groups]
+
+    def _fuse_one(self, group: Sequence[Report]) -> Fix:
+        log_likelihood = np.zeros(len(self._grid))
+        for report in sorted(group, key=lambda r: r.key.bs):  # a fixed order of summation: arrival must not matter
+            k = report.key.bs
+            gain_db = float(self._codebook.reconstruct(unpack(report.payload, self._bits, 1))[0])
+            log_likelihood -= 0.5 * ((gain_db - self._expected[k]) / self._deviation[k]) ** 2
+        weight = np.exp(log_likelihood - log_likelihood.max())
+        weight /= weight.sum()
+        mean = weight @ self._grid
+        spread = self._grid - mean
+        covariance = (spread * weight[:, None]).T @ spread
+        return Fix((float(mean[0]), float(mean[1]), float(mean[2])), covariance)

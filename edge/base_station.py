@@ -1,0 +1,117 @@
+"""A base station's signal processing: received pilots to reports.
+
+    Y -> LMMSE estimate -> scheme: encode and quantise -> pack -> report
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edge.estimation import LmmseEstimator
+from edge.scheme import EdgeScheme, EdgeSetup
+from fronthaul.bitstream import pack
+from fronthaul.messages import Report, ReportKey
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """What each stage of one call took [ns]; a batch's reports share it."""
+
+    estimate_ns: int
+    encode_ns: int
+    pack_ns: int
+
+
+@dataclass(frozen=True)
+class StationParts:
+    """What a base station is made of; crosses to the actor that runs it. Holds no position of any user.
+
+    Attributes:
+        bs: base station.
+        epoch: how many times it started before.
+        build: makes the scheme from `setup`.
+        setup: this base station's share of configuration and weights.
+        covariance: spatial covariance (tone, antenna, antenna) complex64.
+        noise_w: noise power per antenna and tone [W].
+        power_w: transmit power per tone [W].
+        pilots: (tone,) complex64 of unit modulus.
+    """
+
+    bs: int
+    epoch: int
+    build: Callable[[EdgeSetup], EdgeScheme]
+    setup: EdgeSetup
+    covariance: Tensor
+    noise_w: float
+    power_w: float
+    pilots: Tensor
+
+    def assemble(self) -> BaseStation:
+        """Build the base station."""
+        estimator = LmmseEstimator(self.covariance, self.noise_w, self.power_w, self.pilots)
+        return BaseStation(self.bs, self.epoch, estimator, self.build(self.setup))
+
+
+class BaseStation:
+    """Turns what a site receives into reports.
+
+    Attributes:
+        bs: base station.
+        epoch: how many times it started before.
+        scheme: encoder and quantiser.
+        stage_ns: stage times of the last call of `reports`.
+    """
+
+    def __init__(
+        self,
+        bs: int,
+        epoch: int,
+        estimator: LmmseEstimator,
+        scheme: EdgeScheme,
+        timer_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        """Wire estimator and scheme; `timer_ns` is what stage times are read from [ns]."""
+        self.bs = bs
+        self.epoch = epoch
+        self.scheme = scheme
+        self.stage_ns = StageTimes(0, 0, 0)
+        self._estimator = estimator
+        self._timer_ns = timer_ns
+
+    def reports(self, snapshots: Sequence[int], received: Tensor) -> list[Report]:
+        """Return one report a snapshot.
+
+        Args:
+            snapshots: their numbers (B,).
+            received: pilots (B, slot, antenna, tone) complex64 [sqrt(W)].
+
+        Raises:
+            ValueError: the scheme does not keep to the sizes that it declares.
+        """
+        scheme = self.scheme
+        begin_ns = self._timer_ns()
+        with torch.inference_mode():
+            channel = self._estimator.estimate(received)
+            estimated_ns = self._timer_ns()
+            encoded = scheme.encode(channel)
+        encoded_ns = self._timer_ns()
+        if encoded.index.shape != (len(snapshots), scheme.coefficients) or len(encoded.side) != len(snapshots):
+            raise ValueError(
+                f"scheme {scheme.name!r} declares {scheme.coefficients} coefficients a report, and made indices of "
+                f"shape {encoded.index.shape} and {len(encoded.side)} side values for {len(snapshots)} snapshots"
+            )
+        if any(len(side) != scheme.side_bytes for side in encoded.side):
+            raise ValueError(f"scheme {scheme.name!r} declares {scheme.side_bytes} B of side information")
+        reports = [
+            Report(ReportKey(self.bs, self.epoch, snapshot), pack(index, scheme.bits), side)
+            for snapshot, index, side in zip(snapshots, encoded.index, encoded.side, strict=True)
+        ]
+        self.stage_ns = StageTimes(
+            estimated_ns - begin_ns, encoded_ns - estimated_ns, self._timer_ns() - encoded_ns
+        )
+        return reports

@@ -1,0 +1,81 @@
+"""ECC at the base station: preprocessing, residual SegNet encoder, midrise quantiser. ECC Sec. II-C, III-A.
+
+A report carries L = tones × 32 indices of B bits in tone order (Eq. 17) and, as side information, the gain g as
+float32 (Eq. 7). Without an encoder ("lossless", the paper's reference) it carries the preprocessed channel itself,
+as the bits of 2 × slots × antennas × tones float32 numbers: the 64 bits a complex entry of Eq. 37.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edge.encoder import SegNetEncoder
+from edge.preprocessing import preprocess
+from edge.scheme import Encoded, EdgeScheme, EdgeSetup
+from fronthaul.codebook import MidriseCodebook
+
+SIDE_BYTES = 4
+
+
+def build(setup: EdgeSetup) -> EdgeScheme:
+    """Build base station `setup.bs`'s encoder for B = `setup.bits`, or the lossless reference for None."""
+    if setup.bits is None:
+        return LosslessEdge(setup.config)
+    return EccEdge(setup, setup.bits)
+
+
+class EccEdge:
+    """Encoder and B-bit quantiser of one base station."""
+
+    name = "ecc"
+    side_bytes = SIDE_BYTES
+
+    def __init__(self, setup: EdgeSetup, bits: int) -> None:
+        shape = setup.config["encoder"]
+        self.bits = bits
+        self.coefficients = int(shape["tones"] * shape["coefficients"])
+        self._phase = setup.config["phase"]
+        self._encoder = SegNetEncoder(**shape)
+        prefix = "encoder."
+        own = {k.removeprefix(prefix): v.float() for k, v in setup.tensors.items() if k.startswith(prefix)}
+        self._encoder.load_state_dict(own, strict=False)
+        self._encoder.eval()
+        step = setup.tensors[f"step.{bits}"].float().numpy()
+        self.codebook = MidriseCodebook(np.tile(step, shape["tones"]), bits)
+
+    @torch.inference_mode()
+    def encode(self, channel: Tensor) -> Encoded:
+        """Encode Ĥ (B, slot, antenna, tone) into indices (B, L) and gains."""
+        x, gain = preprocess(channel, self._phase)
+        latent = self._encoder(x).flatten(1).numpy()  # ECC Eq. 17
+        return Encoded(self.codebook.index(latent), side_of_gain(gain))
+
+
+class LosslessEdge:
+    """The preprocessed channel itself, every float32 as 32 bits."""
+
+    name = "ecc"
+    bits = 32
+    side_bytes = SIDE_BYTES
+
+    def __init__(self, config: Any) -> None:
+        self.coefficients = int(2 * config["slots"] * config["antennas"] * config["tones"])
+        self._phase = config["phase"]
+
+    @torch.inference_mode()
+    def encode(self, channel: Tensor) -> Encoded:
+        """Send X (B, 2, tone, slot·antenna) bit by bit, tone by tone."""
+        x, gain = preprocess(channel, self._phase)
+        words = x.permute(0, 2, 3, 1).flatten(1).contiguous().numpy().view(np.uint32)
+        return Encoded(words, side_of_gain(gain))
+
+
+def side_of_gain(gain: Tensor) -> list[bytes]:
+    """The gains (B,) as big-endian float32, one byte string a snapshot."""
+    values: npt.NDArray[np.float32] = gain.float().numpy()
+    return [value.astype(">f4").tobytes() for value in values]

@@ -1,0 +1,33 @@
+"""The midrise quantiser with straight-through gradient, for training. ECC Eq. 19 and 35.
+
+The truth about indices is `fronthaul.codebook.MidriseCodebook`; a test holds both equal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Forward: quantise. Backward: identity inside the clip range, zero outside [R]."""
+
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, step: Tensor, bits: int) -> Tensor:
+        half = 2 ** (bits - 1)
+        level = torch.floor(latent / step)
+        ctx.save_for_backward((level >= -half) & (level < half))
+        return step * (level.clamp(-half, half - 1) + 0.5)  # ECC Eq. 19
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None, None  # ECC Eq. 35
+
+
+def quantise_straight_through(latent: Tensor, step: Tensor, bits: int) -> Tensor:
+    """Return the reconstruction ẑ of `latent` (…, L) with steps Δ that broadcast against it; differentiable."""
+    quantised: Tensor = _StraightThrough.apply(latent, step, bits)  # type: ignore[no-untyped-call]
+    return quantised

@@ -1,0 +1,73 @@
+"""What a scheme is at the base station: estimated channels in, indices and side information out.
+
+A scheme is one module here and one in `cloud.fusion`. Both are found by entry points, built-in ones included, so a
+user's own scheme needs no change in this tree (docs/schemes.md shows one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+ENTRY_POINT_GROUP = "cofix.edge"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a scheme sends for a batch of B snapshots.
+
+    `index` (B, L) unsigned integers of the scheme's `bits` each, in the order in which they are packed;
+    `side` one byte string a snapshot, each of the scheme's `side_bytes`.
+    """
+
+    index: npt.NDArray[np.uint32]
+    side: list[bytes]
+
+
+class EdgeScheme(Protocol):
+    """Encoder and quantiser of one base station.
+
+    `bits` per coefficient (1…32), `coefficients` L per report, `side_bytes` per report: together they fix the size
+    of every report before the first one is made.
+    """
+
+    name: str
+    bits: int
+    coefficients: int
+    side_bytes: int
+
+    def encode(self, channel: Tensor) -> Encoded:
+        """Encode estimated channels Ĥ (B, slot, antenna, tone) complex64."""
+
+
+@dataclass(frozen=True)
+class EdgeSetup:
+    """What a scheme is built from at base station `bs`.
+
+    `bits` per coefficient, None for lossless; `config` and `tensors`: the weights file's configuration and this
+    base station's share of its tensors. No position of any user is among them.
+    """
+
+    bs: int
+    bits: int | None
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+
+def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:
+    """Return the builder of scheme `name`.
+
+    Raises:
+        LookupError: no installed package offers it; the sentence names those that are.
+    """
+    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in found:
+        raise LookupError(f"There is no scheme {name!r}; installed are {', '.join(sorted(found)) or 'none'}.")
+    build: Callable[[EdgeSetup], EdgeScheme] = found[name].load()
+    return build

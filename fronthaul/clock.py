@@ -1,0 +1,56 @@
+"""Time as an argument: one interface for real and simulated time, in integer nanoseconds."""
+
+import time
+from typing import Protocol
+
+from fronthaul.errors import LocalError
+
+
+class Clock(Protocol):
+    """Something that tells the time and can wait for it."""
+
+    def now_ns(self) -> int:
+        """Return the time [ns]."""
+
+    def sleep_until(self, t_ns: int) -> None:
+        """Return at `t_ns` [ns], at once where that is past."""
+
+
+class WallClock:
+    """Real time since the Unix epoch."""
+
+    def now_ns(self) -> int:
+        """Return the time since the Unix epoch [ns]."""
+        return time.time_ns()
+
+    def sleep_until(self, t_ns: int) -> None:
+        """Sleep until `t_ns` [ns] since the Unix epoch."""
+        # A loop, because the wall clock may be set back while we sleep.
+        while (remaining_ns := t_ns - time.time_ns()) > 0:
+            time.sleep(remaining_ns / 1e9)
+
+
+class SimulatedClock:
+    """Time that moves only when told to."""
+
+    def __init__(self, start_ns: int = 0) -> None:
+        """Start at `start_ns` [ns]."""
+        self._now_ns = start_ns
+
+    def now_ns(self) -> int:
+        """Return the time [ns]."""
+        return self._now_ns
+
+    def advance_to(self, t_ns: int) -> None:
+        """Move to `t_ns` [ns].
+
+        Raises:
+            LocalError: `t_ns` is past.
+        """
+        if t_ns < self._now_ns:
+            raise LocalError(f"time does not run back from {self._now_ns} ns to {t_ns} ns")
+        self._now_ns = t_ns
+
+    def sleep_until(self, t_ns: int) -> None:
+        """Advance to `t_ns` [ns], unless that is past."""
+        self._now_ns = max(self._now_ns, t_ns)

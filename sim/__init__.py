@@ -1,0 +1,1 @@
+"""Everything that composes edge, fronthaul and cloud: the world, the learning, the runs."""

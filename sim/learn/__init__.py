@@ -1,0 +1,1 @@
+"""Training, evaluation and the controls that stand beside every learned result."""

@@ -1,0 +1,113 @@
+"""Training snapshots made on the fly: traced positions, moved a little, with fresh noise, motion and clocks.
+
+The paper draws fresh positions each epoch. Here the same is had from a finite set of traced positions: each user is
+moved by a random step of up to `jitter_m` along every axis, and the paths follow exactly (`sim.world.channel.move_users`),
+so that the learner sees the space between the traced positions as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edge.estimation import LmmseEstimator, spatial_covariance
+from fronthaul.draws import generator
+from sim.world.channel import Motion, PaddedPaths, Synthesizer, move_users, pilot_sequence
+from sim.world.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Estimated channels (B, K, slot, antenna, tone) complex64 and true positions (B, 3) [m] of one batch."""
+
+    channel: Tensor
+    position: Tensor
+
+
+class SnapshotSource:
+    """Draws batches of snapshots from a path set."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        paths: PaddedPaths,
+        position: npt.NDArray[np.float64],
+        covariance: Tensor,
+        *,
+        jitter_m: float = 0.0,
+        seed: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            scenario: numerology, link budget and clocks.
+            paths: padded paths of N positions, with mirrors if `jitter_m` > 0.
+            position: true positions (N, 3) [m].
+            covariance: spatial covariance (K, tone, antenna, antenna) for LMMSE.
+            jitter_m: half width of the uniform step along each axis [m].
+            seed: seed of all draws.
+            device: where batches are made.
+        """
+        self.device = device or torch.device("cpu")
+        self.scenario = scenario
+        self._paths = paths.to(self.device)
+        self._position = torch.from_numpy(position).float().to(self.device)
+        self._jitter_m = jitter_m
+        self._synthesizer = Synthesizer(scenario)
+        self.draw = torch.Generator().manual_seed(seed)
+        self._low = torch.tensor(scenario.users.low)
+        self._high = torch.tensor(scenario.users.high)
+        self._sigma = (scenario.tone_noise_w / scenario.tone_power_w / 2) ** 0.5
+        pilots = pilot_sequence(scenario.numerology.tones)
+        # The filter acts on matched pilots, whose noise is σ²/P: simulate it there (unit power, unit pilots).
+        noise = scenario.tone_noise_w / scenario.tone_power_w
+        self._estimators = [LmmseEstimator(r, noise, 1.0, torch.ones_like(pilots)) for r in covariance]
+
+    def __len__(self) -> int:
+        return len(self._position)
+
+    def reseed(self, *key: int) -> None:
+        """Restart all draws at a point named by `key`."""
+        self.draw.manual_seed(int(generator(key[0], "training", *key[1:]).integers(2**62)))
+
+    def permutation(self) -> Tensor:
+        """A fresh random order of all positions."""
+        return torch.randperm(len(self), generator=self.draw)
+
+    def batch(self, index: Tensor) -> Batch:
+        """Make the snapshots of the given positions."""
+        paths, position = self._paths[index.to(self.device)], self._position[index.to(self.device)]
+        if self._jitter_m:
+            step = (torch.rand(len(index), 3, generator=self.draw) * 2 - 1) * self._jitter_m
+            # Stay inside the service area: reflect nothing, simply do not step across its faces.
+            here = position.cpu()
+            step = torch.maximum(torch.minimum(step, self._high - here), self._low - here).to(self.device)
+            paths = move_users(paths, step, self.scenario.numerology.carrier_hz)
+            position = position + step
+        motion = Motion.draw(self.scenario, len(index), self.draw)
+        motion = Motion(*(part.to(self.device) for part in (motion.velocity, motion.clock_s, motion.slot_phase)))
+        response = self._synthesizer.response(paths, motion)
+        noise = torch.randn(*response.shape, 2, generator=self.draw)
+        received = response + torch.view_as_complex(noise).to(self.device) * self._sigma
+        channel = torch.stack([e.estimate(received[:, k]) for k, e in enumerate(self._estimators)], 1)
+        return Batch(channel, position)
+
+
+def measure_covariance(scenario: Scenario, paths: PaddedPaths, positions: int = 4000) -> Tensor:
+    """Spatial covariance (K, tone, antenna, antenna) of each site, averaged over training positions. ECC Sec. IV-A."""
+    synthesizer = Synthesizer(scenario)
+    total: Tensor | None = None
+    count = min(positions, len(paths.coefficient))
+    chunks = list(torch.arange(count).split(500))
+    draw = torch.Generator().manual_seed(0)
+    for index in chunks:
+        response = synthesizer.response(paths[index], Motion.draw(scenario, len(index), draw))
+        part = torch.stack([spatial_covariance(response[:, k]) for k in range(response.shape[1])]) * len(index)
+        total = part if total is None else total + part
+    assert total is not None
+    return total / count

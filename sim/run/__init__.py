@@ -1,0 +1,1 @@
+"""Running the emulator: drivers, placement, run folders, reports."""

@@ -1,0 +1,1 @@
+"""The radio world: scenarios, ray tracing, path data sets, channel synthesis, position error bound."""

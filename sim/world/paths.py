@@ -1,0 +1,151 @@
+"""Path data sets: what a ray tracer found, stored so that any array, band and numerology can be synthesised later.
+
+Notation: N user positions, K sites, P paths in all. The paths of link (n, k) are the rows
+``offset[n*K + k] : offset[n*K + k + 1]`` (a ragged layout: links have 0 … 20 paths).
+
+===============  ============  =============================================================================
+array            shape         meaning
+===============  ============  =============================================================================
+``position``     (N, 3) f64    user positions [m]
+``offset``       (N*K+1) i64   first path of each link
+``matrix``       (P, 2, 2) c64 coefficient between polarisations (site V/H, user V/H) at the carrier, without
+                               the propagation phase of ``delay``
+``delay``        (P,) f32      propagation delay [s]
+``site_angle``   (P, 2) f32    zenith and azimuth [rad] of the path as seen from the site
+``user_angle``   (P, 2) f32    zenith and azimuth [rad] of the path as seen from the user
+``bounces``      (P,) u8       number of specular reflections (0: line of sight)
+``mirror``       (P, 4) f32    the path's reflections as one rotation quaternion (w, x, y, z), see `mirror_matrix`
+===============  ============  =============================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.errors import UserError
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PathSet:
+    """Paths between N user positions and K sites; see the module docstring for shapes."""
+
+    position: npt.NDArray[np.float64]
+    offset: npt.NDArray[np.int64]
+    matrix: npt.NDArray[np.complex64]
+    delay: npt.NDArray[np.float32]
+    site_angle: npt.NDArray[np.float32]
+    user_angle: npt.NDArray[np.float32]
+    bounces: npt.NDArray[np.uint8]
+    mirror: npt.NDArray[np.float32]
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        paths = len(self.delay)
+        if len(self.position) and (len(self.offset) - 1) % len(self.position):
+            raise UserError("A path data set has an offset table that does not fit its number of positions.")
+        if self.offset[0] != 0 or self.offset[-1] != paths or np.any(np.diff(self.offset) < 0):
+            raise UserError("A path data set has an offset table that does not fit its paths.")
+        for name in ("matrix", "site_angle", "user_angle", "bounces", "mirror"):
+            if len(getattr(self, name)) not in (paths, 0):
+                raise UserError(f"A path data set has {len(getattr(self, name))} rows of {name}, {paths} are needed.")
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    @property
+    def sites(self) -> int:
+        """Number of sites K."""
+        return (len(self.offset) - 1) // max(len(self.position), 1)
+
+    def paths_per_link(self) -> npt.NDArray[np.int64]:
+        """Number of paths of each link, (N, K)."""
+        return np.diff(self.offset).reshape(len(self), self.sites)
+
+    def select(self, users: npt.NDArray[np.int64], sites: Sequence[int] | None = None) -> PathSet:
+        """Return the data set of the given users (and sites), in the given order."""
+        chosen = np.arange(self.sites) if sites is None else np.asarray(sites)
+        links = (np.asarray(users)[:, None] * self.sites + chosen).ravel()
+        counts = np.diff(self.offset)[links]
+        offset = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.repeat(self.offset[links] - offset[:-1], counts) + np.arange(offset[-1])
+        per_path = {
+            name: getattr(self, name)[rows] if len(getattr(self, name)) else getattr(self, name)
+            for name in ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
+        }
+        return replace(self, position=self.position[np.asarray(users)], offset=offset, **per_path)
+
+    def save(self, path: Path, *, with_mirror: bool = True) -> None:
+        """Write an NPZ file (temporary name, then rename); `with_mirror` is needed for training only."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "digest"}
+        if not with_mirror:
+            arrays["mirror"] = np.zeros((0, 4), np.float32)
+        meta = json.dumps({"format": _FORMAT, "digest": self.digest})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.part")
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, meta=np.frombuffer(meta.encode(), np.uint8), **arrays)
+        temporary.replace(path)
+
+
+def load_paths(path: Path) -> PathSet:
+    """Read a path data set.
+
+    Raises:
+        UserError: the file is missing, truncated, or not a path data set.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            meta = json.loads(archive["meta"].tobytes())
+            if meta.get("format") != _FORMAT:
+                raise UserError(f"{path} has path data format {meta.get('format')}, this version reads {_FORMAT}.")
+            arrays = {f.name: archive[f.name] for f in fields(PathSet) if f.name != "digest"}
+    except FileNotFoundError as error:
+        raise UserError(f"The path data {path} is missing; make it with `python cli.py trace`.") from error
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"The path data {path} is truncated or damaged ({error}); restore or trace it again.") from error
+    return PathSet(**arrays, digest=str(meta["digest"]))
+
+
+def concatenate(parts: Sequence[PathSet]) -> PathSet:
+    """Join data sets of the same sites, in order."""
+    if len({part.digest for part in parts}) != 1:
+        raise UserError("Path data of different scenarios cannot be joined.")
+    starts = np.cumsum([0] + [part.offset[-1] for part in parts])
+    offset = np.concatenate([parts[0].offset[:1]] + [p.offset[1:] + s for p, s in zip(parts, starts, strict=False)])
+    names = ("position", "matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return PathSet(offset=offset, digest=parts[0].digest, **joined)
+
+
+def unit_vector(angle: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Zenith and azimuth [rad] (…, 2) to unit vectors (…, 3)."""
+    zenith, azimuth = np.float64(angle[..., 0]), np.float64(angle[..., 1])
+    return np.stack([np.sin(zenith) * np.cos(azimuth), np.sin(zenith) * np.sin(azimuth), np.cos(zenith)], -1)
+
+
+def mirror_matrix(mirror: npt.NDArray[np.floating], bounces: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """Return R (…, 3, 3): how the user's mirror image, seen from the site, moves when the user moves.
+
+    A specular path of n reflections is a straight line from the site to the user's image. A user step d moves
+    the image by R d, with R the product of the n Householder reflections; det R = (-1)^n, so that (-1)^n R is
+    the rotation that the quaternion stores. For line of sight R is the identity.
+    """
+    w, x, y, z = np.moveaxis(np.float64(mirror), -1, 0)
+    rotation = np.stack(
+        [
+            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
+            np.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
+            np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
+        ],
+        -2,
+    )
+    return np.where(bounces % 2, -1.0, 1.0)[..., None, None] * rotation

@@ -1,0 +1,251 @@
+"""Ray tracing of a scenario with Sionna RT, in resumable shards.
+
+The sites are the tracer's sources and the users its targets (reciprocity): rays are launched from few sites and
+reused for many users. Only specular reflections and line of sight are traced, as in the ECC paper's setting.
+
+A trap that decides the quality of the data: Sionna RT de-duplicates candidate paths in a table of 1e6 counters
+a source, shared by all targets of a call; with a few hundred targets it overflows into collisions, and paths vanish
+depending on which users happen to share the call. `_CANDIDATE_SLOTS` and `_USERS_PER_CALL` keep the loss below 0.2 %
+(measured against 5e7 slots).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fronthaul.draws import generator
+from sim.errors import UserError
+from sim.world.paths import PathSet, concatenate, load_paths
+from sim.world.scenario import Scenario
+
+_USERS_PER_CALL = 100
+_CANDIDATE_SLOTS = 10_000_000
+_SHARD_USERS = 1000
+_MAX_DRAWS_PER_SHARD = 200  # calls; a region that yields no valid user in so many is declared empty
+
+
+@dataclass(frozen=True, slots=True)
+class TraceProgress:
+    """Progress of `trace_scenario`: users done, of how many, whether this shard was found on disk."""
+
+    done: int
+    total: int
+    resumed: bool
+
+
+def trace_scenario(
+    scenario: Scenario, folder: Path, on_progress: Callable[[TraceProgress], None] = lambda _: None
+) -> PathSet:
+    """Trace all positions of `scenario`; finished shards in `folder` are reused, so a stopped trace resumes.
+
+    Raises:
+        UserError: Sionna RT or its LLVM library is missing, the scene is unknown, no outdoor position was found,
+            or the folder holds shards of another scenario.
+    """
+    total = scenario.tracing.positions
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = scenario.tracing_digest()
+    tracer: _Tracer | None = None
+    parts: list[PathSet] = []
+    for shard in range(math.ceil(total / _SHARD_USERS)):
+        path = folder / f"shard-{shard:04d}.npz"
+        resumed = path.is_file()
+        if resumed:
+            part = load_paths(path)
+            if part.digest != digest:
+                raise UserError(f"{folder} holds paths of another scenario; name another folder or remove it.")
+        else:
+            tracer = tracer or _Tracer(scenario)
+            part = replace(tracer.shard(shard), digest=digest)
+            part.save(path)
+        parts.append(part)
+        on_progress(TraceProgress(min((shard + 1) * _SHARD_USERS, total), total, resumed))
+    return concatenate(parts).select(np.arange(total))
+
+
+class _Tracer:
+    """A loaded scene with its sites, and the users moved through it call by call."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._rt = _import_sionna()
+        self._scene = _load_scene(self._rt, scenario.scene)
+        self._scene.frequency = scenario.numerology.carrier_hz
+        single = self._rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="VH")
+        self._scene.tx_array = self._scene.rx_array = single
+        for index, site in enumerate(scenario.sites):
+            angles = [math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0]
+            self._scene.add(
+                self._rt.Transmitter(name=f"site-{index}", position=list(site.position), orientation=angles)
+            )
+        for index in range(_USERS_PER_CALL):
+            self._scene.add(self._rt.Receiver(name=f"user-{index}", position=[0.0, 0.0, 1.5]))
+        self._solver = self._rt.PathSolver()
+
+    def shard(self, shard: int) -> PathSet:
+        """Trace users of shard number `shard` until `_SHARD_USERS` valid ones are found."""
+        parts: list[PathSet] = []
+        found = 0
+        for candidates in self._candidates(shard):
+            part = self._trace(candidates)
+            reached = (part.paths_per_link() > 0).sum(1)
+            part = part.select(np.flatnonzero(reached >= self._scenario.users.min_links))
+            parts.append(part)
+            found += len(part)
+            if found >= _SHARD_USERS:
+                return concatenate(parts).select(np.arange(_SHARD_USERS))
+        raise UserError(
+            f"Scenario {self._scenario.name!r}: hardly any position satisfies the outdoor rule; "
+            "check users.low/high, users.outdoor and users.min_links."
+        )
+
+    def _candidates(self, shard: int) -> Iterator[npt.NDArray[np.float64]]:
+        """Draw batches of positions that satisfy the outdoor rule; keyed by shard, not by history."""
+        users = self._scenario.users
+        draw = generator(self._scenario.tracing.seed, "users", shard)
+        pool = np.zeros((0, 3))
+        for _ in range(_MAX_DRAWS_PER_SHARD):
+            batch = draw.uniform(users.low, users.high, (4 * _USERS_PER_CALL, 3))
+            if users.outdoor == "sky":
+                batch = batch[self._sees_sky(batch)]
+            pool = np.concatenate([pool, batch])
+            while len(pool) >= _USERS_PER_CALL:
+                yield pool[:_USERS_PER_CALL]
+                pool = pool[_USERS_PER_CALL:]
+
+    def _sees_sky(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Whether a vertical ray from each position meets no surface."""
+        import mitsuba as mi
+
+        origin = mi.Point3f(*(mi.Float(position[:, axis].astype(np.float32)) for axis in range(3)))
+        ray = mi.Ray3f(origin, mi.Vector3f(0.0, 0.0, 1.0))
+        return ~np.array(self._scene.mi_scene.ray_test(ray))
+
+    def _trace(self, position: npt.NDArray[np.float64]) -> PathSet:
+        """Trace one call's users (N, 3)."""
+        # Sionna RT keeps scene coordinates in single precision: record what was traced.
+        position = np.float64(np.float32(position))
+        for index, point in enumerate(position):
+            self._scene.receivers[f"user-{index}"].position = [float(x) for x in point]
+        tracing = self._scenario.tracing
+        paths = self._solver(
+            self._scene,
+            max_depth=tracing.depth,
+            samples_per_src=tracing.samples_per_source,
+            synthetic_array=True,
+            los=True,
+            specular_reflection=True,
+            diffuse_reflection=False,
+            refraction=False,
+            diffraction=False,
+            seed=tracing.seed,
+        )
+        return _to_path_set(position, np.array([s.position for s in self._scenario.sites]), paths)
+
+
+def _to_path_set(position: npt.NDArray[np.float64], site: npt.NDArray[np.float64], paths: Any) -> PathSet:
+    """Convert Sionna RT's padded arrays [user, site, path] to the ragged layout."""
+    users, sites = len(position), len(site)
+    valid = np.array(paths.valid).reshape(users, sites, -1)
+    coefficient = np.array(paths.a[0]) + 1j * np.array(paths.a[1])  # [user, user pol, site, site pol, path]
+    matrix = np.moveaxis(coefficient, (2, 4, 3, 1), (1, 2, 3, 4))[valid]  # [.., site pol, user pol]
+    counts = valid.sum(-1).ravel()
+    n, k, _ = np.nonzero(valid)
+    depth = np.array(paths.interactions).shape[0] if paths.interactions.shape[0] else 0
+    interactions = np.moveaxis(np.array(paths.interactions), 0, -1)[valid] if depth else np.zeros((len(n), 0))
+    vertices = np.moveaxis(np.array(paths.vertices), 0, -2)[valid] if depth else np.zeros((len(n), 0, 3))
+    bounces = (interactions != 0).sum(-1)
+    return PathSet(
+        position=position,
+        offset=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        matrix=matrix.astype(np.complex64),
+        delay=np.array(paths.tau).reshape(valid.shape)[valid].astype(np.float32),
+        site_angle=_angles(paths.theta_t, paths.phi_t, valid),
+        user_angle=_angles(paths.theta_r, paths.phi_r, valid),
+        bounces=bounces.astype(np.uint8),
+        mirror=_mirrors(site[k], vertices, bounces, position[n]),
+    )
+
+
+def _angles(zenith: Any, azimuth: Any, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    pair = np.stack([np.array(zenith).reshape(valid.shape), np.array(azimuth).reshape(valid.shape)], -1)
+    return pair[valid].astype(np.float32)
+
+
+def _mirrors(
+    site: npt.NDArray[np.float64],
+    vertices: npt.NDArray[np.floating],
+    bounces: npt.NDArray[np.integer],
+    user: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float32]:
+    """Product of the Householder reflections along each path, as the quaternion of `sim.world.paths.mirror_matrix`.
+
+    The mirror's normal at a vertex bisects the ray: n ∝ d_in − d_out.
+    """
+    from scipy.spatial.transform import Rotation
+
+    product = np.broadcast_to(np.eye(3), (len(site), 3, 3)).copy()
+    for i in range(vertices.shape[1]):
+        here = vertices[:, i]
+        before = vertices[:, i - 1] if i else site
+        last = bounces == i + 1
+        after = np.where(last[:, None], user, vertices[:, min(i + 1, vertices.shape[1] - 1)])
+        normal = _unit(here - before) - _unit(after - here)
+        normal = _unit(normal)
+        step = np.eye(3) - 2 * normal[:, :, None] * normal[:, None, :]
+        product = np.where((bounces > i)[:, None, None], product @ step, product)
+    proper = product * np.where(bounces % 2, -1.0, 1.0)[:, None, None]
+    if not len(proper):
+        return np.zeros((0, 4), np.float32)
+    return Rotation.from_matrix(proper).as_quat(scalar_first=True).astype(np.float32)
+
+
+def _unit(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    norm = np.linalg.norm(vector, axis=-1, keepdims=True)
+    return np.float64(vector) / np.maximum(norm, 1e-12)
+
+
+def _import_sionna() -> Any:
+    """Import Sionna RT, or say what is missing."""
+    try:
+        import sionna.rt as rt
+        from sionna.rt.path_solvers import sb_candidate_generator
+    except ImportError as error:
+        if "sionna" in str(error):
+            raise UserError(
+                "Ray tracing needs Sionna RT, which is not installed: `pip install -e '.[trace]'`."
+            ) from error
+        raise UserError(_llvm_sentence(error)) from error
+    except Exception as error:  # Dr.Jit raises a bare RuntimeError when it finds no LLVM
+        raise UserError(_llvm_sentence(error)) from error
+    sb_candidate_generator.SBCandidateGenerator.MIN_SPEC_COUNT_SIZE = _CANDIDATE_SLOTS
+    return rt
+
+
+def _llvm_sentence(error: Exception) -> str:
+    detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        "Ray tracing on the CPU needs the LLVM shared library, which was not found: install it (Debian: `apt-get "
+        f"install libllvm19`) or point DRJIT_LIBLLVM_PATH at it ({detail})."
+    )
+
+
+def _load_scene(rt: Any, name: str) -> Any:
+    """Load a scene shipped with Sionna RT by name, or a Mitsuba XML file by path."""
+    shipped = getattr(rt.scene, name, None) if name.isidentifier() else None
+    if shipped is None and not Path(name).is_file():
+        known = sorted(n for n in dir(rt.scene) if not n.startswith("_") and isinstance(getattr(rt.scene, n), str))
+        raise UserError(f"There is no scene {name!r}: give a Mitsuba XML file or one of {', '.join(known)}.")
+    try:
+        return rt.load_scene(shipped or name)
+    except Exception as error:  # Dr.Jit and Mitsuba report a missing backend or a broken file as RuntimeError
+        if "llvm" in str(error).lower():
+            raise UserError(_llvm_sentence(error)) from error
+        raise UserError(f"The scene {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}.") from error
