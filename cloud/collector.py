@@ -9,8 +9,8 @@ Rules, in the order in which a frame meets them:
 2. A frame is a *duplicate* if its report was delivered before. Nothing changes.
 3. Any other frame is *delivered*. Its report is *late* if it comes at the snapshot's deadline or afterwards,
    or when the snapshot is closed already; else it waits with the others of its snapshot.
-4. A snapshot *closes* as soon as all BSs that are waited for have reported, or at its deadline. A BS is waited
-   for until it says goodbye or is known to be gone.
+4. A snapshot *closes* as soon as all BSs that are waited for have reported, or at its deadline. A BS is
+   waited for until it says goodbye or is known to be gone.
 5. A closed snapshot is *ready* if at least `minimum_bs` reports waited: they are *used*, in one fix, ordered
    by BS. Else they are *unused*. It never opens again, so no snapshot is fused twice.
 
@@ -105,7 +105,7 @@ class Collector:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing can change any more: all BSs have left and all snapshots with reports are closed."""
+        """Whether nothing can change any more: all BSs have left, and no snapshot is open."""
         return not self._waited_for and not self._open
 
     @property

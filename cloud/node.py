@@ -5,15 +5,17 @@
                                v
                           fusion centre -> fixes
 
-The same object runs over memory links on a simulated clock and over sockets on the wall clock: its caller decides how
-long `poll` may wait. Only `ask` may be called from another thread.
+The same object runs over memory links on a simulated clock and over sockets on the wall clock: its caller
+decides how long `poll` may wait. Only `ask` may be called from another thread.
 """
 
 from __future__ import annotations
 
 import queue
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -28,7 +30,7 @@ from fronthaul.clock import Clock
 from fronthaul.errors import RemoteError, TransportError
 from fronthaul.fates import FrameFate, ReportFate
 from fronthaul.ledger import ReceiveLog
-from fronthaul.messages import Abort, Control, Frame, Goodbye, Registration, ReportKey, Welcome
+from fronthaul.messages import Abort, Control, Frame, Goodbye, Registration, Report, ReportKey, Welcome
 from fronthaul.transport import CloudTransport, bs_of
 from fronthaul.wire import decode, encode
 
@@ -46,6 +48,7 @@ class CloudParts:
         setup: see `CloudSetup`.
         rules: of the collector.
         batch: snapshots fused at once; 1 keeps a fix independent of what else is ready.
+        rehearsal: reports of one snapshot, to try the rule on before anything counts.
     """
 
     scheme: str
@@ -53,6 +56,7 @@ class CloudParts:
     setup: CloudSetup
     rules: CollectorRules
     batch: int = 1
+    rehearsal: tuple[Report, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,16 @@ class CloudNode:
         """
         self._requests.put(request)
 
+    def rehearse(self) -> None:
+        """Receive and fuse the rehearsal for nothing, so that the first fix finds all libraries loaded."""
+        if not self._parts.rehearsal:
+            return
+        self._center.fixes([self._parts.rehearsal])
+        with tempfile.TemporaryDirectory() as folder:
+            log = ReceiveLog(Path(folder) / "rehearsal.arrow")
+            log.append(b"", encode(Frame(0, self._parts.rehearsal[0])), 0, FrameFate.DELIVERED)
+            log.close()
+
     def poll(self, timeout_s: float) -> bool:
         """Take what has arrived, close what is due, and fuse what is ready.
 
@@ -173,14 +187,13 @@ class CloudNode:
             Whether anything arrived.
         """
         self._do_requests()
-        received = self._transport.receive(self._timeout_s(timeout_s))
-        arrived = received is not None
+        wait_s = self._timeout_s(timeout_s)
+        arrived = False
         for _ in range(FRAMES_PER_POLL):
+            received = self._transport.receive(0.0 if arrived else wait_s)
             if received is None:
                 break
-            self._take(*received)
-            received = self._transport.receive(0.0)
-        if received is not None:
+            arrived = True
             self._take(*received)
         self._collector.advance(self._clock.now_ns())
         self._pending.extend(self._collector.take_ready())

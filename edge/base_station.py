@@ -1,6 +1,6 @@
-"""A base station's signal processing: received pilots to reports.
+"""A base station's signal processing: received pilots Y to reports.
 
-    Y -> LMMSE estimate -> scheme: encode and quantise -> pack -> report
+Y -> LMMSE estimate -> scheme: encode and quantise -> pack -> report
 """
 
 from __future__ import annotations
@@ -100,18 +100,14 @@ class BaseStation:
             estimated_ns = self._timer_ns()
             encoded = scheme.encode(channel)
         encoded_ns = self._timer_ns()
-        if encoded.index.shape != (len(snapshots), scheme.coefficients) or len(encoded.side) != len(snapshots):
-            raise ValueError(
-                f"scheme {scheme.name!r} declares {scheme.coefficients} coefficients a report, and made indices of "
-                f"shape {encoded.index.shape} and {len(encoded.side)} side values for {len(snapshots)} snapshots"
-            )
-        if any(len(side) != scheme.side_bytes for side in encoded.side):
-            raise ValueError(f"scheme {scheme.name!r} declares {scheme.side_bytes} B of side information")
+        declared = (len(snapshots), scheme.coefficients)
+        if encoded.index.shape != declared:
+            raise ValueError(f"{scheme.name!r} declares indices {declared}, and made {encoded.index.shape}")
+        if [len(side) for side in encoded.side] != len(snapshots) * [scheme.side_bytes]:
+            raise ValueError(f"{scheme.name!r} declares {scheme.side_bytes} B beside each payload")
         reports = [
             Report(ReportKey(self.bs, self.epoch, snapshot), pack(index, scheme.bits), side)
             for snapshot, index, side in zip(snapshots, encoded.index, encoded.side, strict=True)
         ]
-        self.stage_ns = StageTimes(
-            estimated_ns - begin_ns, encoded_ns - estimated_ns, self._timer_ns() - encoded_ns
-        )
+        self.stage_ns = StageTimes(estimated_ns - begin_ns, encoded_ns - estimated_ns, self._timer_ns() - encoded_ns)
         return reports

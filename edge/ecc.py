@@ -10,13 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edge.encoder import SegNetEncoder
 from edge.preprocessing import preprocess
-from edge.scheme import Encoded, EdgeScheme, EdgeSetup
+from edge.scheme import EdgeScheme, EdgeSetup, Encoded
 from fronthaul.codebook import MidriseCodebook
 
 SIDE_BYTES = 4
@@ -77,5 +76,5 @@ class LosslessEdge:
 
 def side_of_gain(gain: Tensor) -> list[bytes]:
     """The gains (B,) as big-endian float32, one byte string a snapshot."""
-    values: npt.NDArray[np.float32] = gain.float().numpy()
-    return [value.astype(">f4").tobytes() for value in values]
+    wire = gain.float().numpy().astype(">f4").tobytes()
+    return [wire[start : start + SIDE_BYTES] for start in range(0, len(wire), SIDE_BYTES)]

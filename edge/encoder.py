@@ -163,7 +163,8 @@ def cosine_loss(x: Tensor, reconstruction: Tensor) -> Tensor:
     g = torch.complex(reconstruction[:, 0].float(), reconstruction[:, 1].float()).flatten(1)
     product = (h.conj() * g).sum(1).abs()
     norms = torch.linalg.vector_norm(h, dim=1) * torch.linalg.vector_norm(g, dim=1)
-    return -(product / (norms + 1e-8)).mean()
+    loss: Tensor = -(product / (norms + 1e-8)).mean()
+    return loss
 
 
 def _largest_proper_divisor(count: int) -> int:

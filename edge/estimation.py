@@ -34,7 +34,8 @@ class LmmseEstimator:
     def estimate(self, received: Tensor) -> Tensor:
         """Estimate Ĥ (…, slot, antenna, tone) from received pilots of the same shape [√W]."""
         matched = (received * self._matched).movedim(-1, -3)  # (…, tone, slot, antenna)
-        return (matched @ self._weights.transpose(-1, -2)).movedim(-3, -1)
+        estimate: Tensor = (matched @ self._weights.transpose(-1, -2)).movedim(-3, -1)
+        return estimate
 
 
 def spatial_covariance(response: Tensor) -> Tensor:

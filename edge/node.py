@@ -4,20 +4,22 @@ The same object runs over memory links on a simulated clock and over sockets on 
 
     register -> await_welcome -> (prepare -> transmit) a batch at a time -> leave
 
-`prepare` makes what the antennas receive, which takes time that no real base station needs: it runs ahead of time zero,
-so that latencies hold the base station's own work only.
+`prepare` makes what the antennas receive, which takes time that no real base station needs: it runs ahead of
+time zero, so that latencies hold the base station's own work only.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from edge.base_station import BaseStation
+from edge.base_station import BaseStation, StationParts
 from fronthaul.accounting import zmtp_frame_bytes
 from fronthaul.clock import Clock
 from fronthaul.errors import FronthaulError, TransportError
@@ -38,6 +40,35 @@ class Radio(Protocol):
 
 class Refused(FronthaulError):
     """The cloud turned this base station away, in its own words."""
+
+
+@dataclass(frozen=True)
+class SiteParts:
+    """Everything that stands at one site; crosses to the actor that runs it. Holds no position of any user.
+
+    Attributes:
+        station: what the base station is made of.
+        radio: what its antennas receive.
+        position: of the array's centre [m].
+        orientation: yaw, pitch, roll [rad].
+    """
+
+    station: StationParts
+    radio: Radio
+    position: Vector
+    orientation: Vector
+
+    def node(self, transport: EdgeTransport, journal: SendJournal, clock: Clock) -> EdgeNode:
+        """Assemble the base station and wire it to its link."""
+        return EdgeNode(
+            self.station.assemble(),
+            self.radio,
+            transport,
+            journal,
+            clock,
+            position=self.position,
+            orientation=self.orientation,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +200,17 @@ class EdgeNode:
         if message != Welcome(self.station.bs, self.station.epoch):
             raise TransportError(f"the cloud answered BS {self.station.bs} with {type(message).__name__}")
 
+    def rehearse(self) -> None:
+        """Process one snapshot for nothing, so that the first that counts finds all libraries loaded.
+
+        The journal matters most: its first row loads what may take half a second.
+        """
+        (report,) = self.station.reports([0], self._radio.observe(0)[None])
+        with tempfile.TemporaryDirectory() as folder:
+            journal = SendJournal(Path(folder) / "rehearsal.arrow", self.station.bs)
+            journal.append(Frame(0, report), 0)
+            journal.close()
+
     def prepare(self, snapshots: Sequence[int]) -> None:
         """Make what the antennas receive in the next batch."""
         self._prepared = torch.stack([self._radio.observe(snapshot) for snapshot in snapshots])
@@ -187,9 +229,7 @@ class EdgeNode:
         times = self.station.stage_ns
         for report in reports:
             self._stages.append(
-                StageRow(
-                    report.key.snapshot, t_start_ns, times.estimate_ns, times.encode_ns, times.pack_ns
-                )
+                StageRow(report.key.snapshot, t_start_ns, times.estimate_ns, times.encode_ns, times.pack_ns)
             )
             frame = Frame(self._frames, report)
             self._journal.append(frame, self._clock.now_ns())

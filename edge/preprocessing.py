@@ -22,7 +22,8 @@ _REFERENCE_FLOOR = 1e-6  # δ of Eq. 10, relative to a snapshot of unit norm
 
 def channel_gain(channel: Tensor) -> Tensor:
     """Frobenius norm g (…) over slots, antennas and tones. ECC Eq. 7."""
-    return torch.linalg.vector_norm(channel, dim=(-3, -2, -1))
+    parts = torch.view_as_real(channel.flatten(-3))
+    return parts.square().flatten(-2).sum(-1).sqrt()
 
 
 def normalise(channel: Tensor, gain: Tensor) -> Tensor:
@@ -57,7 +58,8 @@ def stack(channel: Tensor) -> Tensor:
     """
     flat = channel.flatten(-3, -2).transpose(-1, -2)  # (…, tone, slot·antenna)
     scale = float(flat.shape[-1] * flat.shape[-2]) ** 0.5
-    return torch.stack([flat.real, flat.imag], -3) * scale
+    stacked: Tensor = torch.stack([flat.real, flat.imag], -3) * scale
+    return stacked
 
 
 def preprocess(channel: Tensor, phase: Phase) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from edge.preprocessing import channel_gain
-from edge.scheme import Encoded, EdgeScheme, EdgeSetup
+from edge.scheme import EdgeScheme, EdgeSetup, Encoded
 from fronthaul.codebook import UniformCodebook
 
 

@@ -4,8 +4,9 @@ Notation: B snapshots, K base stations, F tones, C coefficients a token, d model
 
 ::
 
-    ẑ (B,K,F,C) ─ token projection ─┐
-    g (B,K) ─ standardised log-gain ─ softmax ─ w ─ gated attention with query q ─ tokens (B,F,d) ─ LSTM ─ head ─ p̂ (B,F,3)
+    ẑ (B,K,F,C) ─ token projection ───────────────┐
+    g (B,K) ─ standardised log-gain ─ softmax ─ w ─ gated attention with query q ─ tokens (B,F,d) ─┐
+                                                                       p̂ (B,F,3) ─ head ─ LSTM ────┘
 
 Any subset of the base stations can be fused: absent ones are masked out of the softmax and the attention.
 """
@@ -66,6 +67,11 @@ class ChannelMaskedAttention(nn.Module):
 
 class CmaFusionNetwork(nn.Module):
     """Token projection, channel-masked attention, LSTM over tones, regression head. ECC Fig. 4-5."""
+
+    centre: Tensor
+    extent: Tensor
+    gain_mean: Tensor
+    gain_deviation: Tensor
 
     def __init__(
         self,

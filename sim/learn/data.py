@@ -1,8 +1,8 @@
 """Training snapshots made on the fly: traced positions, moved a little, with fresh noise, motion and clocks.
 
 The paper draws fresh positions each epoch. Here the same is had from a finite set of traced positions: each user is
-moved by a random step of up to `jitter_m` along every axis, and the paths follow exactly (`sim.world.channel.move_users`),
-so that the learner sees the space between the traced positions as well.
+moved by a random step of up to `jitter_m` along every axis, and the paths follow exactly
+(`sim.world.channel.move_users`), so that the learner sees the space between the traced positions as well.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ class EccModel(nn.Module):
     `bits`: B, or None for the lossless reference, which has no encoders.
     """
 
+    step: Tensor
+
     def __init__(self, scenario: Scenario, phase: Phase, bits: int | None, shape: EccShape) -> None:
         super().__init__()
         slots, antennas, tones = scenario.csi_shape

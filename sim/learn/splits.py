@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from fronthaul.draws import generator
+from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
 SplitName = Literal["random", "block"]
@@ -55,6 +57,22 @@ def split_positions(scenario: Scenario, position: npt.NDArray[np.float64], name:
         return np.sort(draw.permutation(index)[:most])
 
     return Split(np.flatnonzero(~near), sample(validation_mask, sizes.validation), sample(test_mask, sizes.test))
+
+
+def write_test_set(scenario: Scenario, paths: PathSet, folder: Path, name: SplitName = "random") -> None:
+    """Write what an emulation needs of a traced data set: test paths, and coordinates of training positions.
+
+    Files: ``test.npz`` and ``train-positions.npz``; for the block split ``test-block.npz`` and so on.
+    """
+    suffix = "" if name == "random" else f"-{name}"
+    split = split_positions(scenario, paths.position, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths.select(split.test).save(folder / f"test{suffix}.npz")
+    target = folder / f"train-positions{suffix}.npz"
+    temporary = target.with_name(f".{target.name}.part")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, position=paths.position[split.train].astype(np.float32))
+    temporary.replace(target)
 
 
 def _inside(

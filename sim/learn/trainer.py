@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from edge.preprocessing import preprocess
 from sim.errors import UserError
 from sim.learn.data import SnapshotSource
+from sim.learn.optimizer import MatrixOptimizer
 
 Loss = Literal["distance", "squared"]
 
@@ -27,16 +28,16 @@ Loss = Literal["distance", "squared"]
 class Schedule:
     """How long and how fast to learn.
 
-    `epochs` over the training positions; peak rate `rate`, reached after `warmup_steps` and decayed to zero by a
-    cosine; `station_dropout`: share of samples that see a random subset of the base stations only; `loss`:
-    ``squared`` is ECC Eq. 34, ``distance`` the same sum of Euclidean distances, which outliers pull less.
+    `epochs` over the training positions; peak rate `rate` (times ten for matrices, see `sim.learn.optimizer`), reached
+    after `warmup_steps` and decayed to zero by a cosine; `station_dropout`: share of samples that see a random subset
+    of the base stations only; `loss`: ``squared`` is ECC Eq. 34, ``distance`` the same sum of Euclidean distances,
+    which outliers pull less.
     """
 
-    epochs: float = 10.0
-    batch: int = 256
+    epochs: float = 6.0
+    batch: int = 128
     rate: float = 2e-3
-    warmup_steps: int = 200
-    weight_decay: float = 1e-4
+    warmup_steps: int = 100
     station_dropout: float = 0.2
     loss: Loss = "distance"
     seed: int = 0
@@ -87,10 +88,7 @@ class Trainer:
         self._checkpoint, self._identity, self._scalars = checkpoint, identity or {}, scalars
         self._steps_per_epoch = max(1, len(training) // schedule.batch)
         self._steps = max(1, round(schedule.epochs * self._steps_per_epoch))
-        decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-        plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [{"params": decay, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self._optimizer = torch.optim.AdamW(groups, lr=schedule.rate, betas=(0.9, 0.98))
+        self._optimizer = MatrixOptimizer(model)
 
     def run(self, on_progress: OnProgress) -> float:
         """Train to the end of the schedule; returns the final mean validation error [m]."""
@@ -121,12 +119,13 @@ class Trainer:
         return error if not math.isnan(error) else float(self.validate().mean())
 
     @torch.no_grad()
-    def validate(self, batch: int = 500) -> Tensor:
-        """3D errors (N,) [m] on the validation positions, all base stations present."""
+    def validate(self, batch: int = 500, source: SnapshotSource | None = None) -> Tensor:
+        """3D errors (N,) [m] on the validation positions (or those of `source`), all base stations present."""
         self._model.eval()
+        source = source or self._validation
         errors = []
-        for index in torch.arange(len(self._validation)).split(batch):
-            made = self._validation.batch(index)
+        for index in torch.arange(len(source)).split(batch):
+            made = source.batch(index)
             x, gain = preprocess(made.channel, self._model.phase)  # type: ignore[arg-type]
             present = torch.ones(gain.shape, dtype=torch.bool, device=gain.device)
             errors.append((self._model(x, gain, present)[:, -1] - made.position).norm(dim=1))
@@ -140,8 +139,6 @@ class Trainer:
         yield from chunks[skip:]
 
     def _step(self, index: Tensor, step: int) -> float:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate(step)
         made = self._training.batch(index)
         x, gain = preprocess(made.channel, self._model.phase)  # type: ignore[arg-type]
         present = random_presence(gain, self._schedule.station_dropout, self._training.draw)
@@ -149,10 +146,10 @@ class Trainer:
         with torch.autocast(x.device.type, torch.bfloat16):
             estimate = self._model(x, gain, present)
         loss = weighted_loss(estimate, made.position, self._schedule.loss)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-        self._optimizer.step()
+        self._optimizer.step(self._rate(step))
         return float(loss.detach())
 
     def _rate(self, step: int) -> float:

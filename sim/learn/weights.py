@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sim.errors import UserError
+from sim.world.store import ASSET_FOLDER
 
-ASSET_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 _FORMAT = "cofix-weights-1"
 
 
@@ -71,7 +71,8 @@ def load_weights(path: Path) -> Weights:
                 raise UserError(f"{path} is not a weights file of this project (format {metadata.get('format')!r}).")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"The weights {path} are truncated or damaged ({error}); restore or train them again.") from error
+        sentence = f"The weights {path} are truncated or damaged ({error}); restore or train them again."
+        raise UserError(sentence) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return Weights(json.loads(metadata["config"]), tensors, digest)
 

@@ -46,8 +46,10 @@ class EmulateSettings:
         port: TCP port of the cloud; 0 takes a free one.
         warmup: first snapshots that latency statistics leave out; they are positioned all the same.
         weights: file of trained weights; None takes the shipped one.
+        test: file of test paths; None takes the scenario's.
         output: folder in which the run's folder is made.
         shuffle_csi: control experiment: each snapshot's CSI is that of another test position.
+        controls: evaluate prior, nearest neighbours and error bound on the same snapshots, and draw pictures.
 
     Raises:
         UserError: one sentence that says which value is impossible.
@@ -73,8 +75,10 @@ class EmulateSettings:
     port: int = 0
     warmup: int = 20
     weights: Path | None = None
+    test: Path | None = None
     output: Path = Path("runs")
     shuffle_csi: bool = False
+    controls: bool = True
 
     def __post_init__(self) -> None:
         """Check every value; `require_fits` checks what needs the scenario."""
@@ -109,7 +113,7 @@ class EmulateSettings:
         if self.interval_ms > 0 and held_ms >= self.deadline_ms:
             raise UserError(
                 f"--batch {self.batch} at --interval {self.interval_ms:g} ms holds a report back for "
-                f"{held_ms:g} ms, beyond --deadline {self.deadline_ms:g} ms; shorten the batch or extend the deadline."
+                f"{held_ms:g} ms, beyond --deadline {self.deadline_ms:g} ms; use a smaller batch."
             )
 
     def _check_places(self) -> None:

@@ -91,7 +91,7 @@ def pad_paths(paths: PathSet, carrier_hz: float, limit: int | None = None, *, mi
         out[link, slot] = values
         return torch.from_numpy(out).reshape(len(paths), paths.sites, width, *values.shape[1:])
 
-    delay = np.float64(paths.delay[row])
+    delay = paths.delay[row].astype(np.float64)
     coefficient = paths.matrix[row, 0, 0] * np.exp(-2j * np.pi * np.mod(carrier_hz * delay, 1.0))
     return PaddedPaths(
         padded(coefficient, np.complex64),
@@ -158,7 +158,8 @@ class Synthesizer:
         numerology = scenario.numerology
         chosen = [scenario.sites[k] for k in (range(len(scenario.sites)) if sites is None else sites)]
         self._wavenumber = 2 * math.pi / numerology.wavelength_m
-        self._antenna = torch.stack([torch.from_numpy(antenna_positions(scenario.array, s, numerology)) for s in chosen])
+        antenna = np.stack([antenna_positions(scenario.array, site, numerology) for site in chosen])
+        self._antenna = torch.from_numpy(antenna)
         self._tone_hz = torch.from_numpy(tone_offsets(numerology)).float()
         self._slot_s = torch.from_numpy(slot_times(numerology)).float()
 
@@ -192,17 +193,18 @@ def antenna_positions(array: Array, site: Site, numerology: Numerology) -> npt.N
     yaw, pitch = math.radians(site.yaw_deg), math.radians(site.pitch_deg)
     about_z = np.array([[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]])
     about_y = np.array([[math.cos(pitch), 0, math.sin(pitch)], [0, 1, 0], [-math.sin(pitch), 0, math.cos(pitch)]])
-    return local @ (about_z @ about_y).T
+    turned: npt.NDArray[np.float64] = local @ (about_z @ about_y).T
+    return turned
 
 
 def tone_offsets(numerology: Numerology) -> npt.NDArray[np.float64]:
     """Offsets ν_f of the measured tones from the carrier (F,) [Hz], symmetric around it."""
-    return (np.arange(numerology.tones) - (numerology.tones - 1) / 2) * numerology.tone_spacing_hz
+    return (np.arange(numerology.tones, dtype=np.float64) - (numerology.tones - 1) / 2) * numerology.tone_spacing_hz
 
 
 def slot_times(numerology: Numerology) -> npt.NDArray[np.float64]:
     """Sampling times s_t of the slots around the snapshot's instant (T,) [s]."""
-    return (np.arange(numerology.slots) - (numerology.slots - 1) / 2) * numerology.slot_spacing_s
+    return (np.arange(numerology.slots, dtype=np.float64) - (numerology.slots - 1) / 2) * numerology.slot_spacing_s
 
 
 class Radio:

@@ -103,7 +103,7 @@ def load_paths(path: Path) -> PathSet:
         UserError: the file is missing, truncated, or not a path data set.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             meta = json.loads(archive["meta"].tobytes())
             if meta.get("format") != _FORMAT:
                 raise UserError(f"{path} has path data format {meta.get('format')}, this version reads {_FORMAT}.")
@@ -111,7 +111,8 @@ def load_paths(path: Path) -> PathSet:
     except FileNotFoundError as error:
         raise UserError(f"The path data {path} is missing; make it with `python cli.py trace`.") from error
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"The path data {path} is truncated or damaged ({error}); restore or trace it again.") from error
+        sentence = f"The path data {path} is truncated or damaged ({error}); restore or trace it again."
+        raise UserError(sentence) from error
     return PathSet(**arrays, digest=str(meta["digest"]))
 
 
@@ -128,7 +129,7 @@ def concatenate(parts: Sequence[PathSet]) -> PathSet:
 
 def unit_vector(angle: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Zenith and azimuth [rad] (…, 2) to unit vectors (…, 3)."""
-    zenith, azimuth = np.float64(angle[..., 0]), np.float64(angle[..., 1])
+    zenith, azimuth = np.moveaxis(angle.astype(np.float64), -1, 0)
     return np.stack([np.sin(zenith) * np.cos(azimuth), np.sin(zenith) * np.sin(azimuth), np.cos(zenith)], -1)
 
 
@@ -139,7 +140,7 @@ def mirror_matrix(mirror: npt.NDArray[np.floating], bounces: npt.NDArray[np.inte
     the image by R d, with R the product of the n Householder reflections; det R = (-1)^n, so that (-1)^n R is
     the rotation that the quaternion stores. For line of sight R is the identity.
     """
-    w, x, y, z = np.moveaxis(np.float64(mirror), -1, 0)
+    w, x, y, z = np.moveaxis(mirror.astype(np.float64), -1, 0)
     rotation = np.stack(
         [
             np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
@@ -148,4 +149,5 @@ def mirror_matrix(mirror: npt.NDArray[np.floating], bounces: npt.NDArray[np.inte
         ],
         -2,
     )
-    return np.where(bounces % 2, -1.0, 1.0)[..., None, None] * rotation
+    signed: npt.NDArray[np.float64] = np.where(bounces % 2, -1.0, 1.0)[..., None, None] * rotation
+    return signed

@@ -129,7 +129,7 @@ class ClockErrors:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Sizes of the held-out sets; `block_m` edge and `guard_m` band of the spatial blocks, `block_fraction` held out."""
+    """Sizes of the held-out sets; `block_fraction` of the blocks of edge `block_m` is held out, within `guard_m`."""
 
     test: int = 2000
     validation: int = 2000
@@ -141,7 +141,10 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One complete setting; see the classes of its fields for units."""
+    """One complete setting; see the classes of its fields for units.
+
+    `data`: name of the scenario whose traced paths and shipped files this one uses; its own name by default.
+    """
 
     name: str
     scene: str
@@ -153,6 +156,12 @@ class Scenario:
     link_budget: LinkBudget = field(default_factory=LinkBudget)
     clock: ClockErrors = field(default_factory=ClockErrors)
     splits: Splits = field(default_factory=Splits)
+    data: str = ""
+
+    @property
+    def data_name(self) -> str:
+        """Name under which traced paths and weights are kept."""
+        return self.data or self.name
 
     @property
     def tone_power_w(self) -> float:
@@ -172,14 +181,15 @@ class Scenario:
 
     def tracing_digest(self) -> str:
         """Digest of everything that traced paths depend on; guards against mixing data sets."""
+        users = dataclasses.asdict(self.users)
+        users.pop("speed_mps")
         parts = {
             "scene": self.scene,
             "sites": [dataclasses.asdict(site) for site in self.sites],
-            "users": dataclasses.asdict(self.users),
+            "users": users,
             "carrier_hz": self.numerology.carrier_hz,
             "tracing": {k: v for k, v in dataclasses.asdict(self.tracing).items() if k != "positions"},
         }
-        parts["users"].pop("speed_mps")
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -189,25 +199,48 @@ def load_scenario(name_or_path: str) -> Scenario:
     Raises:
         UserError: unknown name, unreadable file, unknown or missing key, wrong type, impossible value.
     """
+    path = _scenario_path(name_or_path)
+    table = _read_table(path, ())
+    scenario = _build(Scenario, table, str(path))
+    _check(scenario, str(path))
+    return scenario
+
+
+def _scenario_path(name_or_path: str) -> Path:
     path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = SCENARIO_FOLDER / f"{name_or_path}.toml"
-        if not path.is_file():
-            known = [p.stem for p in SCENARIO_FOLDER.glob("*.toml")]
-            raise UserError(
-                f"There is no scenario {name_or_path!r}{nearest_hint(name_or_path, known)}; "
-                "give a shipped name or the path of a .toml file."
-            )
+    if path.suffix == ".toml":
+        return path
+    path = SCENARIO_FOLDER / f"{name_or_path}.toml"
+    if not path.is_file():
+        known = [p.stem for p in SCENARIO_FOLDER.glob("*.toml")]
+        raise UserError(
+            f"There is no scenario {name_or_path!r}{nearest_hint(name_or_path, known)}; "
+            "give a shipped name or the path of a .toml file."
+        )
+    return path
+
+
+def _read_table(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a TOML file; ``extends = "name"`` starts from another scenario and overrides key by key."""
+    if path in seen:
+        raise UserError(f"The scenario file {path} extends itself.")
     try:
         table = tomllib.loads(path.read_text())
     except OSError as error:
         raise UserError(f"Cannot read the scenario file {path}: {error.strerror}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"The scenario file {path} is not valid TOML: {error}.") from error
     table.setdefault("name", path.stem)
-    scenario = _build(Scenario, table, str(path))
-    _check(scenario, str(path))
-    return scenario
+    base_name = table.pop("extends", None)
+    if base_name is None:
+        return table
+    if not isinstance(base_name, str):
+        raise UserError(f"{path}: extends must be the name or the path of a scenario.")
+    base = _read_table(_scenario_path(base_name), (*seen, path))
+    base["data"] = base.get("data") or base["name"]
+    for key, value in table.items():
+        base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+    return base
 
 
 def scenario_table(scenario: Scenario) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from fronthaul.draws import generator
 from sim.errors import UserError
 from sim.world.paths import PathSet, concatenate, load_paths
 from sim.world.scenario import Scenario
+from sim.world.store import GroundPlan
 
 _USERS_PER_CALL = 100
 _CANDIDATE_SLOTS = 10_000_000
@@ -68,6 +69,21 @@ def trace_scenario(
         parts.append(part)
         on_progress(TraceProgress(min((shard + 1) * _SHARD_USERS, total), total, resumed))
     return concatenate(parts).select(np.arange(total))
+
+
+def trace_ground_plan(scenario: Scenario, margin_m: float = 60.0, step_m: float = 1.0) -> GroundPlan:
+    """Where in the scenario's surroundings something stands above the ground, on a grid; for maps."""
+    tracer = _Tracer(scenario)
+    corners = [scenario.users.low[:2], scenario.users.high[:2]]
+    points = np.array([site.position[:2] for site in scenario.sites] + corners)
+    low, high = points.min(0) - margin_m, points.max(0) + margin_m
+    counts = [8 * math.ceil((b - a) / step_m / 8) for a, b in zip(low, high, strict=True)]  # whole bytes when packed
+    x, y = (a + step_m * (np.arange(n) + 0.5) for a, n in zip(low, counts, strict=True))
+    grid = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+    covered = ~tracer._sees_sky(np.column_stack([grid, np.full(len(grid), 0.5)]))
+    west, south = map(float, low)
+    extent = (west, west + counts[0] * step_m, south, south + counts[1] * step_m)
+    return GroundPlan(covered.reshape(counts[0], counts[1]), extent)
 
 
 class _Tracer:
@@ -131,7 +147,7 @@ class _Tracer:
     def _trace(self, position: npt.NDArray[np.float64]) -> PathSet:
         """Trace one call's users (N, 3)."""
         # Sionna RT keeps scene coordinates in single precision: record what was traced.
-        position = np.float64(np.float32(position))
+        position = position.astype(np.float32).astype(np.float64)
         for index, point in enumerate(position):
             self._scene.receivers[f"user-{index}"].position = [float(x) for x in point]
         tracing = self._scenario.tracing
@@ -176,7 +192,8 @@ def _to_path_set(position: npt.NDArray[np.float64], site: npt.NDArray[np.float64
 
 def _angles(zenith: Any, azimuth: Any, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     pair = np.stack([np.array(zenith).reshape(valid.shape), np.array(azimuth).reshape(valid.shape)], -1)
-    return pair[valid].astype(np.float32)
+    found: npt.NDArray[np.float32] = pair[valid].astype(np.float32)
+    return found
 
 
 def _mirrors(
@@ -204,12 +221,14 @@ def _mirrors(
     proper = product * np.where(bounces % 2, -1.0, 1.0)[:, None, None]
     if not len(proper):
         return np.zeros((0, 4), np.float32)
-    return Rotation.from_matrix(proper).as_quat(scalar_first=True).astype(np.float32)
+    quaternion: npt.NDArray[np.float32] = Rotation.from_matrix(proper).as_quat(scalar_first=True).astype(np.float32)
+    return quaternion
 
 
 def _unit(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     norm = np.linalg.norm(vector, axis=-1, keepdims=True)
-    return np.float64(vector) / np.maximum(norm, 1e-12)
+    unit: npt.NDArray[np.float64] = vector.astype(np.float64) / np.maximum(norm, 1e-12)
+    return unit
 
 
 def _import_sionna() -> Any:

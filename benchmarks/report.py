@@ -1,0 +1,78 @@
+"""One table for people, and the same as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import Machine
+from benchmarks.timing import Row
+from sim.run.runfolder import write_json
+
+WIDTH = 132
+"""Columns of a page that is no terminal."""
+
+Rows = Mapping[str, Sequence[Row]]
+
+
+def show(rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
+    """Print the machine and the table."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
+    threads = "thread" if machine.torch_threads == 1 else "threads"
+    console.print(f"{machine.cpu}, {machine.cores} cores, {machine.cpu_capability}, load before {machine.load:g}")
+    console.print(
+        f"torch {machine.torch} on {machine.torch_threads} {threads}, Python {machine.python}, "
+        f"pyzmq {machine.pyzmq} (libzmq {machine.libzmq})"
+    )
+    console.print(f"commit {machine.commit or 'unknown'}, {machine.date}")
+    console.print(f"weights: {weights}")
+    if quick:
+        console.print("Quick: shows that everything runs; these figures mean nothing.", style="bold")
+    console.print(_table(rows))
+
+
+def save(path: Path, rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
+    """Write everything that `show` prints."""
+    table: dict[str, Any] = {
+        "machine": dataclasses.asdict(machine),
+        "weights": weights,
+        "quick": quick,
+        "parts": {part: [dataclasses.asdict(row) for row in part_rows] for part, part_rows in rows.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, table)
+
+
+def _table(rows: Rows) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("part", "case"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("median", "min", "max"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("ratio", justify="right", no_wrap=True)
+    table.add_column("to", no_wrap=True)
+    for part, part_rows in rows.items():
+        for number, row in enumerate(part_rows):
+            table.add_row(
+                "" if number else part,
+                row.case,
+                *(_figure(value) for value in (row.median, row.least, row.largest)),
+                row.unit,
+                "" if row.ratio is None else _figure(row.ratio),
+                row.reference or "",
+                end_section=number == len(part_rows) - 1,
+            )
+    return table
+
+
+def _figure(value: float) -> str:
+    """Three significant digits, without exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")

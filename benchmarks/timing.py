@@ -1,0 +1,102 @@
+"""How anything is timed here.
+
+A repetition times every case of a part once, in turn, each as the mean over a block of calls; so whatever else the
+machine does meanwhile hits a case and its yardstick alike. A row holds median, least and largest over the
+repetitions, and the median of the ratios within a repetition.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import timeit
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure: repetitions of blocks of `block_s` [s]; `runs` of `snapshots` for the whole."""
+
+    repetitions: int
+    block_s: float
+    runs: int
+    snapshots: int
+
+
+FULL = Effort(repetitions=15, block_s=0.02, runs=3, snapshots=480)
+QUICK = Effort(repetitions=2, block_s=0.0, runs=1, snapshots=8)
+"""Shows that everything runs; its figures mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a part gets: effort, an empty folder for its files, and weights for the scheme ``ecc``."""
+
+    effort: Effort
+    folder: Path
+    weights: Path
+
+    @property
+    def quick(self) -> bool:
+        """Whether this is the smoke test."""
+        return self.effort == QUICK
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Something to time: `call` does `per` of what is counted; `reference` names the case that is its yardstick."""
+
+    name: str
+    call: Callable[[], object]
+    per: int = 1
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table; `ratio` is this figure over that of the case `reference`, where it has one."""
+
+    case: str
+    unit: str
+    median: float
+    least: float
+    largest: float
+    ratio: float | None = None
+    reference: str | None = None
+
+
+def row(
+    case: str,
+    unit: str,
+    values: Sequence[float],
+    reference: str | None = None,
+    yardstick: Sequence[float] | None = None,
+) -> Row:
+    """Sum up one figure a repetition; `yardstick` holds the figures of `reference` in the same repetitions."""
+    ratio = None
+    if yardstick is not None:
+        ratio = statistics.median(value / base for value, base in zip(values, yardstick, strict=True))
+    return Row(case, unit, statistics.median(values), min(values), max(values), ratio, reference)
+
+
+def measure(cases: Sequence[Case], effort: Effort) -> list[Row]:
+    """Time cases in turn; one row each, in microseconds per what is counted."""
+    timers = {case.name: timeit.Timer(case.call) for case in cases}  # holds off garbage collection
+    calls = {name: _calls(timer, effort.block_s) for name, timer in timers.items()}
+    taken: dict[str, list[float]] = {case.name: [] for case in cases}
+    for _ in range(effort.repetitions):
+        for case in cases:
+            seconds = timers[case.name].timeit(calls[case.name])
+            taken[case.name].append(1e6 * seconds / (calls[case.name] * case.per))
+    return [
+        row(case.name, "µs", taken[case.name], case.reference, taken[case.reference] if case.reference else None)
+        for case in cases
+    ]
+
+
+def _calls(timer: timeit.Timer, block_s: float) -> int:
+    """Calls that fill a block, after one that fills caches."""
+    timer.timeit(1)
+    return max(1, math.ceil(block_s / timer.timeit(1)))

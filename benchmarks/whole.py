@@ -1,0 +1,100 @@
+"""Fixes per second of everything: base stations and cloud as processes over ZeroMQ, against one process.
+
+Both run the same snapshots in closed loop (`interval_ms=0`) with the same batch and torch threads, in turn. Run
+folders, ledgers and the start of processes are outside the time that counts, journals inside. Actors rehearse before
+their time starts, which loads libraries (half a second for the first row of a journal); the driver in process does
+not, so a run of its own that does not count does it here. Without it the ratio would flatter Ray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import world
+from benchmarks.timing import Bench, Row, row
+from sim.errors import UserError
+from sim.run.emulator import emulate
+from sim.run.settings import EmulateSettings
+
+STAGES = ("estimate", "encode", "pack", "fronthaul", "wait", "fuse")
+PROCESS, RAY = "process", "Ray + ZeroMQ"
+
+Summary = dict[str, Any]
+Pair = tuple[Summary, Summary]
+
+
+def run(bench: Bench) -> list[Row]:
+    """Time the whole at each batch, and say where a fix's time goes at batch 1."""
+    rows: list[Row] = []
+    for batch in world.BATCHES[:1] if bench.quick else world.BATCHES:
+        settings = dataclasses.replace(_settings(bench), batch=batch)
+        emulate(dataclasses.replace(settings, snapshots=2 * batch))  # the rehearsal
+        pairs = [_both(settings) for _ in range(bench.effort.runs)]
+        rows += _rates(batch, pairs)
+        if batch == 1:
+            rows += _stages(settings, pairs)
+    return rows
+
+
+def _settings(bench: Bench) -> EmulateSettings:
+    settings = dataclasses.replace(
+        world.settings(bench),
+        snapshots=bench.effort.snapshots,
+        cpus_per_bs=0.1,  # reservations, not limits: any machine has room for them
+        cloud_cpus=0.1,
+    )
+    # Two processes instead of seven show that it runs.
+    return dataclasses.replace(settings, bs=2, bs_per_actor=2) if bench.quick else settings
+
+
+def _both(settings: EmulateSettings) -> Pair:
+    """Run the same in process and on Ray.
+
+    Raises:
+        UserError: the fixes differ, so the times are not of the same computation.
+    """
+    process = emulate(settings).summary
+    ray = emulate(dataclasses.replace(settings, driver="ray")).summary
+    apart_m = abs(ray["error_3d_m"]["mean"] - process["error_3d_m"]["mean"])
+    if ray["fixes"] != process["fixes"] or apart_m > 1e-3:
+        raise UserError(
+            f"The drivers disagree: {ray['fixes']} and {process['fixes']} fixes, mean errors {apart_m:g} m apart."
+        )
+    return process, ray
+
+
+def _rates(batch: int, pairs: Sequence[Pair]) -> list[Row]:
+    process, ray = ([summary["fixes_per_s"] for summary in side] for side in zip(*pairs, strict=True))
+    name = f"{PROCESS}, batch {batch}"
+    return [row(name, "fixes/s", process), row(f"{RAY}, batch {batch}", "fixes/s", ray, name, process)]
+
+
+def _stages(settings: EmulateSettings, pairs: Sequence[Pair]) -> list[Row]:
+    """Medians over the snapshots of a run: stages of both drivers, and what of a fix in process they leave."""
+    process, ray = zip(*pairs, strict=True)
+    rows = []
+    for stage in STAGES:
+        here, there = _medians(process, stage), _medians(ray, stage)
+        name = f"{PROCESS}: {stage}"
+        if here:
+            rows.append(row(name, "ms", here))
+        if there:
+            rows.append(row(f"{RAY}: {stage}", "ms", there, name if here else None, here or None))
+    whole = [1e3 / summary["fixes_per_s"] for summary in process]
+    known = [
+        settings.bs * sum(summary["latency_ms"][stage]["p50"] for stage in ("estimate", "encode", "pack"))
+        + summary["latency_ms"]["fuse"]["p50"]
+        for summary in process
+    ]
+    rest = [total - part for total, part in zip(whole, known, strict=True)]
+    name = f"{PROCESS}: a fix of {settings.bs} reports"
+    rows.append(row(name, "ms", whole))
+    rows.append(row(f"{PROCESS}: of it radio, wire, journal, collector", "ms", rest, name, whole))
+    return rows
+
+
+def _medians(summaries: Sequence[Summary], stage: str) -> list[float]:
+    """Median of a stage in each run [ms]; none where the driver does not measure it."""
+    return [summary["latency_ms"][stage]["p50"] for summary in summaries if stage in summary["latency_ms"]]

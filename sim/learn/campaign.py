@@ -1,0 +1,157 @@
+"""All trainings behind the tables of docs/ecc.md, one after another: ``python -m sim.learn.campaign [--jobs …]``.
+
+Finished jobs are skipped and a stopped one resumes from its checkpoint, so the script can be started again at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sim.learn.direct import train_direct
+from sim.learn.fingerprints import FingerprintTable
+from sim.learn.splits import write_test_set
+from sim.learn.train_ecc import EccTraining, make_sources, train_ecc
+from sim.learn.train_rss import train_rss
+from sim.learn.trainer import Schedule, TrainProgress
+from sim.world.paths import PathSet, load_paths
+from sim.world.scenario import ClockErrors, Scenario, load_scenario
+from sim.world.store import ASSET_FOLDER
+
+TRAINED = Path("data")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: `name` names its weights file; `shipped` ones go into the assets."""
+
+    name: str
+    training: EccTraining
+    shipped: bool = False
+    clock: ClockErrors | None = None
+
+
+def jobs(long: float, short: float, tune: float, folder: Path) -> list[Job]:
+    """The headline trainings (`long` epochs, fine-tuned ones `tune`) and the comparisons (`short` epochs each)."""
+
+    def scratch(epochs: float, seed: int = 0, **kwargs: object) -> EccTraining:
+        return replace(EccTraining(schedule=Schedule(epochs=epochs, seed=seed)), **kwargs)  # type: ignore[arg-type]
+
+    def tuned(bits: int, start: Path, **kwargs: object) -> EccTraining:
+        schedule = Schedule(epochs=tune, rate=6e-4, warmup_steps=50)
+        return replace(EccTraining(bits=bits, start_from=start, schedule=schedule), **kwargs)  # type: ignore[arg-type]
+
+    five = folder / "ecc-b5.safetensors"
+    biased = ClockErrors(ue_bias_ns=50.0, per_slot_phase=True)
+    return [
+        Job("ecc-b5", scratch(long, bits=5), shipped=True),
+        Job("ecc-b4", tuned(4, five), shipped=True),
+        Job("ecc-lossless", scratch(long, bits=None), shipped=True),
+        Job("ecc-b3", tuned(3, five), shipped=True),
+        Job("ecc-b2", tuned(2, five), shipped=True),
+        Job("short-slot-b4", scratch(short, bits=4)),
+        Job("short-tone-b4", scratch(short, bits=4, phase="tone")),
+        Job("short-block-b4", scratch(short, bits=4, split="block")),
+        Job("short-bias-b4", scratch(short, bits=4), clock=biased),
+        Job("short-slot-b4-seed1", scratch(short, 1, bits=4)),
+        Job("short-slot-b4-seed2", scratch(short, 2, bits=4)),
+        Job("short-slot-lossless", scratch(short, bits=None)),
+        Job("short-tone-lossless", scratch(short, bits=None, phase="tone")),
+        Job("short-none-b4", scratch(short, bits=4, phase="none")),
+        Job("short-still-b4", scratch(short, bits=4, jitter_m=0.0)),
+    ]
+
+
+def write_assets(scenario: Scenario, paths: PathSet, folder: Path) -> None:
+    """Ship test paths, training positions and the fingerprint table; none of the training paths."""
+    write_test_set(scenario, paths, folder)
+    sources = make_sources(scenario, paths, "random", 0.0, 0, torch.device("cpu"))
+    FingerprintTable.build(sources.training).save(folder / "fingerprints.npz")
+    train_rss(scenario, paths, "random", folder / "rss.safetensors")
+
+
+def main() -> None:
+    """Run the jobs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenario", default="paris-6")
+    parser.add_argument("--paths", type=Path, help="path data [data/<scenario>/paths.npz]")
+    parser.add_argument("--jobs", nargs="*", help="names of the jobs to run, in this order [all]")
+    parser.add_argument("--threads", type=int, help="threads; two campaigns of one thread beat one of two")
+    parser.add_argument("--long", type=float, default=6.0, help="epochs of the headline trainings")
+    parser.add_argument("--short", type=float, default=2.0, help="epochs of the comparisons")
+    parser.add_argument("--tune", type=float, default=1.0, help="epochs of fine-tuning to another payload")
+    chosen = parser.parse_args()
+    scenario = load_scenario(chosen.scenario)
+    trained = TRAINED / scenario.name / "weights"
+    assets = ASSET_FOLDER / scenario.name
+    paths = load_paths(chosen.paths or TRAINED / scenario.name / "paths.npz")
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    known = {job.name: job for job in jobs(chosen.long, chosen.short, chosen.tune, assets)}
+    for name in chosen.jobs or ["assets", *known, "direct"]:
+        if name == "assets":
+            if not (assets / "rss.safetensors").is_file():
+                write_assets(scenario, paths, assets)
+        elif name == "direct":
+            _direct(scenario, paths, assets, trained, chosen.short)
+        else:
+            _run(known[name], scenario, paths, (assets if known[name].shipped else trained), trained)
+
+
+def _run(job: Job, scenario: Scenario, paths: PathSet, folder: Path, trained: Path) -> None:
+    """Train one job, unless its weights are there already."""
+    output = folder / f"{job.name}.safetensors"
+    if output.is_file():
+        return
+    started = time.monotonic()
+    setting = replace(scenario, clock=job.clock) if job.clock else scenario
+    error = train_ecc(setting, paths, job.training, output, _print, checkpoints=trained / "checkpoints")
+    _record(trained, job.name, {"validation_mean_3d_m": error, "minutes": (time.monotonic() - started) / 60})
+
+
+def _direct(scenario: Scenario, paths: PathSet, assets: Path, trained: Path, epochs: float) -> None:
+    """Train the direct regression and keep its test errors beside the weights."""
+    output = trained / "direct.npz"
+    if output.is_file():
+        return
+    result = train_direct(
+        scenario,
+        paths,
+        phase="slot",
+        split="random",
+        jitter_m=0.75,
+        schedule=Schedule(epochs=epochs),
+        test=load_paths(assets / "test.npz"),
+        on_progress=_print,
+        checkpoint=trained / "checkpoints" / "direct.pt",
+    )
+    errors = result["errors_3d_m"]
+    np.savez_compressed(output, errors_3d_m=errors)
+    found = {"test_mean_3d_m": float(errors.mean()), "test_p90_3d_m": float(np.quantile(errors, 0.9))}
+    _record(trained, "direct", found)
+
+
+def _record(folder: Path, name: str, values: dict[str, float]) -> None:
+    path = folder / "campaign.json"
+    table = json.loads(path.read_text()) if path.is_file() else {}
+    table[name] = {key: round(value, 4) for key, value in values.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(table, indent=1) + "\n")
+    print(name, table[name], flush=True)
+
+
+def _print(progress: TrainProgress) -> None:
+    if progress.validation_m is not None or progress.step % 200 == 0:
+        print(json.dumps(dataclasses.asdict(progress)), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Weighted k-nearest neighbours on angle-delay fingerprints: the classical control.
+
+A fingerprint is, for each site, the magnitude of the channel over beams and delays (2-D DFT over the array and the
+tones, averaged over slots) next to the log-gain; principal components of the training set keep `dimensions` of them,
+in 8 bits each, so that a table for 10⁵ positions ships in a few megabytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sim.errors import UserError
+from sim.learn.data import SnapshotSource
+
+_GAIN_WEIGHT = 0.02  # per dB, against magnitudes of unit norm per site
+
+
+def raw_fingerprint(channel: Tensor, rows: int, columns: int) -> Tensor:
+    """Angle-delay magnitudes and log-gains (B, D) of channels (B, K, slot, antenna, tone)."""
+    b, k, t, _, f = channel.shape
+    grid = channel.reshape(b, k, t, columns, rows, f)
+    spectrum = torch.fft.ifft(torch.fft.fft2(grid, dim=(3, 4)), dim=5).abs().mean(2).flatten(2)  # (B, K, M·F)
+    unit = spectrum / spectrum.norm(dim=2, keepdim=True).clamp_min(1e-20)
+    level = 20 * torch.log10(channel.abs().square().sum((2, 3, 4)).sqrt().clamp_min(1e-12))
+    return torch.cat([unit.flatten(1), _GAIN_WEIGHT * level], 1).float()
+
+
+@dataclass(frozen=True)
+class FingerprintTable:
+    """Compressed fingerprints of training positions; `project` maps raw fingerprints to the table's space."""
+
+    mean: npt.NDArray[np.float32]  # (D,)
+    components: npt.NDArray[np.float32]  # (D, d)
+    scale: npt.NDArray[np.float32]  # (d,)
+    codes: npt.NDArray[np.int8]  # (N, d)
+    position: npt.NDArray[np.float32]  # (N, 3) [m]
+
+    @classmethod
+    def build(cls, source: SnapshotSource, dimensions: int = 32, limit: int = 100_000) -> FingerprintTable:
+        """Fingerprint up to `limit` of the source's positions."""
+        array = source.scenario.array
+        source.reseed(0, 0)
+        index = torch.arange(min(limit, len(source)))
+        sample: list[Tensor] = []
+        position: list[Tensor] = []
+        mean: Tensor | None = None
+        components: Tensor | None = None
+        for chunk in index.split(1000):
+            made = source.batch(chunk)
+            raw = raw_fingerprint(made.channel, array.rows, array.columns)
+            if mean is None or components is None:
+                first = [raw]
+                for more in torch.randperm(len(source), generator=source.draw)[:8000].split(1000):
+                    first.append(raw_fingerprint(source.batch(more).channel, array.rows, array.columns))
+                pool = torch.cat(first)
+                mean = pool.mean(0)
+                _, _, components = torch.pca_lowrank(pool - mean, q=dimensions, center=False, niter=4)
+            sample.append((raw - mean) @ components)
+            position.append(made.position)
+        projected = torch.cat(sample)
+        assert mean is not None and components is not None
+        scale = projected.std(0).max().expand(dimensions) / 32  # one scale for all: distances keep their meaning
+        codes = (projected / scale).round().clamp(-127, 127).to(torch.int8)
+        return cls(
+            mean.numpy(), components.numpy(), scale.contiguous().numpy(), codes.numpy(), torch.cat(position).numpy()
+        )
+
+    def save(self, path: Path) -> None:
+        """Write an NPZ file (temporary name, then rename)."""
+        temporary = path.with_name(f".{path.name}.part")
+        with temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                mean=self.mean,
+                components=self.components.astype(np.float16),
+                scale=self.scale,
+                codes=self.codes,
+                position=self.position,
+            )
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> FingerprintTable:
+        """Read a table.
+
+        Raises:
+            UserError: missing or damaged.
+        """
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                return cls(
+                    archive["mean"],
+                    archive["components"].astype(np.float32),
+                    archive["scale"],
+                    archive["codes"],
+                    archive["position"],
+                )
+        except (OSError, KeyError, ValueError, EOFError) as error:
+            raise UserError(f"The fingerprint table {path} is missing or damaged ({error}).") from error
+
+    def locate(self, channel: Tensor, rows: int, columns: int, neighbours: int = 5) -> npt.NDArray[np.float64]:
+        """Positions (B, 3) [m]: neighbours weighted by inverse squared fingerprint distance."""
+        raw = raw_fingerprint(channel, rows, columns).numpy()
+        query = (raw - self.mean) @ self.components / self.scale
+        table = torch.from_numpy(self.codes).float()
+        # All pairs at once: in 32 dimensions a tree visits most of the table anyway.
+        found_distance, nearest = torch.cdist(torch.from_numpy(query).float(), table).topk(neighbours, largest=False)
+        distance, index = found_distance.double().numpy(), nearest.numpy()
+        weight = 1 / np.maximum(distance, 1e-6) ** 2
+        weight /= weight.sum(1, keepdims=True)
+        found: npt.NDArray[np.float64] = (weight[..., None] * self.position[index].astype(np.float64)).sum(1)
+        return found

@@ -1,0 +1,82 @@
+"""Muon for weight matrices, AdamW for everything else.
+
+Muon (Jordan et al., 2024) takes Nesterov momentum and replaces it by its nearest orthogonal matrix, so that the whole
+spectrum of a weight moves at once. Here that matters more than anything else about training: after 600 steps of 128
+samples (B = 5, 48 k positions) the mean validation error was 1.19 m; after 1200 steps of 64 with AdamW alone, 2.95 m.
+
+torch.optim.Muon treats one matrix at a time in bfloat16. The six encoders hold 80 small matrices of few shapes:
+stacked by shape and orthogonalised in float32 they take a tenth of the time on CPUs (42 against 717 ms on two cores).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_RATIO = 10.0  # Muon's rate over AdamW's
+_MOMENTUM = 0.95
+_DECAY = 0.01
+_ITERATIONS = 5
+_SMALLEST_SIDE = 8  # narrower matrices gain nothing from a spectrum
+
+
+class MatrixOptimizer:
+    """Both optimizers at rates in a fixed ratio."""
+
+    def __init__(self, model: nn.Module) -> None:
+        shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        rest: list[nn.Parameter] = []
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.ndim == 2 and min(parameter.shape) >= _SMALLEST_SIDE:
+                shapes.setdefault(tuple(parameter.shape), []).append(parameter)
+            elif parameter.requires_grad:
+                rest.append(parameter)
+        self._stacks = list(shapes.values())
+        self._momenta = [torch.zeros(len(s), *s[0].shape, device=s[0].device) for s in self._stacks]
+        self._rest = torch.optim.AdamW(rest, betas=(0.9, 0.98))
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Apply the gradients at AdamW rate `rate`."""
+        for stack, momentum in zip(self._stacks, self._momenta, strict=True):
+            gradient = torch.stack([torch.zeros_like(p) if p.grad is None else p.grad for p in stack])
+            momentum.lerp_(gradient, 1 - _MOMENTUM)
+            update = orthogonalised(gradient.lerp(momentum, _MOMENTUM))
+            rows, columns = stack[0].shape
+            own = rate * _RATIO * max(1.0, rows / columns) ** 0.5
+            for parameter, change in zip(stack, update, strict=True):
+                parameter.mul_(1 - rate * _RATIO * _DECAY).add_(change, alpha=-own)
+        for group in self._rest.param_groups:
+            group["lr"] = rate
+        self._rest.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for stack in self._stacks:
+            for parameter in stack:
+                parameter.grad = None
+        self._rest.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of both, for checkpoints."""
+        return {"momenta": self._momenta, "rest": self._rest.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`'s result."""
+        for momentum, saved in zip(self._momenta, state["momenta"], strict=True):
+            momentum.copy_(saved)
+        self._rest.load_state_dict(state["rest"])
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Nearly orthogonal factors (G, r, c) of a stack of matrices: Newton-Schulz, quintic coefficients of Muon."""
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(_ITERATIONS):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    out: Tensor = x if wide else x.mT
+    return out

@@ -1,0 +1,229 @@
+"""From settings to the parts of a run: what stands at each site, what stands at the cloud, and the truth.
+
+Here, once, positions of users are parted from everything else: `Plan.sites` and `Plan.cloud` go to the nodes
+and hold none, `Plan.truth` stays with the driver.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cloud.collector import CollectorRules
+from cloud.fusion.scheme import CloudSetup, load_fusion
+from cloud.node import CloudParts
+from edge.base_station import StationParts
+from edge.node import Schedule, SiteParts
+from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme
+from fronthaul.draws import generator
+from sim.errors import UserError
+from sim.learn.weights import Weights, find_weights, load_weights
+from sim.run.settings import EmulateSettings
+from sim.world.channel import PaddedPaths, Radio, pad_paths, pilot_sequence
+from sim.world.paths import PathSet
+from sim.world.scenario import Scenario, Site, load_scenario
+from sim.world.store import load_test_paths, load_training_positions
+
+Positions = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What every report of a run looks like: bits a coefficient, coefficients, side information [B]."""
+
+    bits: int
+    coefficients: int
+    side_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All parts of a run.
+
+    Attributes:
+        settings: what was asked for.
+        scenario: resolved.
+        weights_path: file that the weights came from.
+        weights_digest: names its content.
+        codec: of every BS.
+        sites: what stands at each site, in the order of BSs.
+        cloud: what stands at the cloud.
+        truth: positions of the N test users (N, 3) [m]; snapshot n has that of user n mod N.
+        training: positions that the weights were trained on (P, 3) [m], where they are known.
+        paths: of the N test users; for the controls, at the driver only.
+        weights: as read; for the controls.
+    """
+
+    settings: EmulateSettings
+    scenario: Scenario
+    weights_path: Path
+    weights_digest: str
+    codec: Codec
+    sites: list[SiteParts]
+    cloud: CloudParts
+    truth: Positions
+    training: Positions | None
+    paths: PathSet
+    weights: Weights
+
+    def schedule(self, t0_ns: int) -> Schedule:
+        """Return the schedule of a run whose snapshot 0 is due at `t0_ns` [ns]."""
+        settings = self.settings
+        return Schedule(t0_ns, settings.interval_ns, settings.snapshots, settings.batch)
+
+
+def load_plan(settings: EmulateSettings) -> Plan:
+    """Read everything that a run needs.
+
+    Raises:
+        UserError: a file is missing or does not fit the scenario, or the scheme is unknown.
+    """
+    scenario = load_scenario(settings.scenario)
+    settings.require_fits(scenario)
+    path = settings.weights or find_weights(scenario.data_name, settings.scheme, settings.bits)
+    return compose(
+        settings,
+        scenario,
+        load_test_paths(scenario, settings.test),
+        load_weights(path),
+        weights_path=path,
+        # Which positions a user's own test set was kept apart from, only its user knows.
+        training=load_training_positions(scenario) if settings.test is None else None,
+    )
+
+
+def compose(
+    settings: EmulateSettings,
+    scenario: Scenario,
+    paths: PathSet,
+    weights: Weights,
+    *,
+    weights_path: Path = Path(),
+    training: Positions | None = None,
+) -> Plan:
+    """Make the parts of a run from what `load_plan` has read.
+
+    Raises:
+        UserError: paths of too few sites, an unknown scheme, or weights that do not fit it.
+    """
+    if len(paths) == 0 or paths.sites < settings.bs:
+        raise UserError(f"The test paths hold {len(paths)} users and {paths.sites} sites; trace them again.")
+    trained_bits = weights.config.get("bits", settings.bits)
+    if (trained_bits is None) != (settings.bits is None):
+        wanted = "lossless payloads" if settings.bits is None else f"{settings.bits} bits"
+        raise UserError(f"The weights {weights_path} were not trained for {wanted}; name others with --weights.")
+    users = np.arange(min(len(paths), settings.snapshots))
+    heard = users
+    if settings.shuffle_csi:
+        heard = generator(settings.seed, "shuffle").permutation(users)
+    padded = pad_paths(paths.select(heard, range(settings.bs)), scenario.numerology.carrier_hz)
+    build = _known(load_edge_scheme, settings.scheme)
+    sites = [
+        _site_parts(settings, scenario, weights, build, padded, bs, site)
+        for bs, site in enumerate(scenario.sites[: settings.bs])
+    ]
+    cloud = cloud_parts(settings, scenario, weights)
+    try:  # the whole way of one report, here rather than in an actor, where an error would be far away
+        station = sites[0].station.assemble()
+        rehearsal = tuple(station.reports([0], sites[0].radio.observe(0)[None]))
+        cloud.build(cloud.setup).fuse([rehearsal])
+    except KeyError as error:
+        bits = "lossless payloads" if settings.bits is None else f"{settings.bits} bits"
+        raise UserError(
+            f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {bits}: no {error}."
+        ) from error
+    scheme = station.scheme
+    return Plan(
+        settings=settings,
+        scenario=scenario,
+        weights_path=weights_path,
+        weights_digest=weights.digest,
+        codec=Codec(scheme.bits, scheme.coefficients, scheme.side_bytes),
+        sites=sites,
+        cloud=replace(cloud, rehearsal=rehearsal),
+        truth=paths.position[users],
+        training=training,
+        paths=paths.select(users),
+        weights=weights,
+    )
+
+
+def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights) -> CloudParts:
+    """Make what stands at the cloud.
+
+    Raises:
+        UserError: an unknown scheme.
+    """
+    stations = {bs: site.position for bs, site in enumerate(scenario.sites[: settings.bs])}
+    return CloudParts(
+        scheme=settings.scheme,
+        build=_known(load_fusion, settings.scheme),
+        setup=CloudSetup(stations, settings.bits, weights.config, weights.cloud(), settings.seed),
+        rules=CollectorRules(
+            stations=frozenset(stations),
+            snapshots=settings.snapshots,
+            interval_ns=settings.interval_ns,
+            deadline_ns=settings.deadline_ns,
+            minimum_bs=settings.minimum_bs,
+        ),
+        batch=settings.batch,
+    )
+
+
+def _site_parts(
+    settings: EmulateSettings,
+    scenario: Scenario,
+    weights: Weights,
+    build: Callable[[EdgeSetup], EdgeScheme],
+    paths: PaddedPaths,
+    bs: int,
+    site: Site,
+) -> SiteParts:
+    tensors = weights.edge(bs)
+    station = StationParts(
+        bs=bs,
+        epoch=0,
+        build=build,
+        setup=EdgeSetup(bs, settings.bits, weights.config, tensors),
+        covariance=_covariance(tensors, bs),
+        noise_w=scenario.tone_noise_w,
+        power_w=scenario.tone_power_w,
+        pilots=pilot_sequence(scenario.numerology.tones),
+    )
+    # A contiguous copy: a view would take the paths of all sites along to the actor.
+    own = paths.site(bs)
+    radio = Radio(scenario, _copied(own), bs, settings.seed)
+    orientation = (math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0)
+    return SiteParts(station, radio, site.position, orientation)
+
+
+def _copied(paths: PaddedPaths) -> PaddedPaths:
+    return PaddedPaths(
+        paths.coefficient.clone(),
+        paths.distance.clone(),
+        paths.site_direction.clone(),
+        paths.user_direction.clone(),
+    )
+
+
+def _covariance(tensors: dict[str, Tensor], bs: int) -> Tensor:
+    stored = tensors.get("covariance")
+    if stored is None:
+        raise UserError(f"The weights hold no covariance of site {bs}: they were trained for fewer sites.")
+    return torch.view_as_complex(stored.float().contiguous())
+
+
+def _known(load: Callable[[str], Any], scheme: str) -> Any:
+    """Load an entry point, its LookupError turned into one for the user."""
+    try:
+        return load(scheme)
+    except LookupError as error:
+        raise UserError(str(error.args[0])) from error

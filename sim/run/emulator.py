@@ -1,0 +1,140 @@
+"""One emulation from settings to a run's folder: compose, drive, close the books.
+
+    settings -> plan -> driver (in process, or Ray and ZeroMQ) -> ledgers, connections, fixes -> summary
+
+The drivers differ in clock, links and placement alone: nodes, payload bytes and fixes are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fronthaul.ledger import conservation, ledger_schema, write_parquet
+from sim.errors import UserError
+from sim.run.compose import Plan, load_plan
+from sim.run.controls import Controls, compute_controls
+from sim.run.figures import error_cdf, position_map
+from sim.run.links import close_ledgers, connections, control_problems, totals, write_connections
+from sim.run.record import OnProgress, Progress, RunRecord, RunResult
+from sim.run.results import error_statistics, fix_table, summarise, used_reports
+from sim.run.runfolder import RunFolder, commit, write_configuration, write_json
+from sim.run.settings import EmulateSettings
+from sim.world.store import data_folder, load_ground_plan
+
+__all__ = ["EmulateSettings", "Progress", "RunResult", "emulate", "run_plan"]
+
+
+def emulate(settings: EmulateSettings, on_progress: OnProgress = lambda _: None) -> RunResult:
+    """Run an emulation.
+
+    Args:
+        settings: what to run.
+        on_progress: told how far the run is, a few times a second.
+
+    Returns:
+        The run's folder and summary.
+
+    Raises:
+        UserError: the run could not start, or did not end well; what there is has been saved, in a folder
+            whose name ends in ``.part``.
+    """
+    return run_plan(load_plan(settings), on_progress)
+
+
+def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None) -> RunResult:
+    """Run an emulation of which all parts are made; see `emulate`."""
+    folder = RunFolder.create(plan.settings, plan.scenario.name)
+    with _removed_if_empty(folder):
+        write_configuration(folder, plan)
+        on_progress(Progress("start", 0, plan.settings.snapshots))
+        if plan.settings.driver == "process":
+            from sim.run.process import run_in_process
+
+            record = run_in_process(plan, folder, on_progress)
+        else:
+            from sim.run.cluster import run_on_ray
+
+            record = run_on_ray(plan, folder, on_progress)
+    on_progress(Progress("write", plan.settings.snapshots, plan.settings.snapshots))
+    return close_books(plan, folder, record)
+
+
+def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
+    """Write everything that a run's folder holds, check that it adds up, and name the folder whole.
+
+    Raises:
+        UserError: something failed during the run, or the books do not balance; the folder stays ``.part``.
+    """
+    stations = [site.station.bs for site in plan.sites]
+    ledgers = close_ledgers(folder, stations, record.cloud.report_fates)
+    links = [totals(bs, ledgers[bs]) for bs in stations]
+    table = connections(record, links)
+    write_connections(folder.connections, table)
+    fixes = fix_table(plan, record, ledgers)
+    write_parquet(fixes, folder.fixes)
+    ledger = pa.concat_tables([ledger_schema().empty_table(), *ledgers.values()])
+    books = conservation(ledger, used_reports(fixes))
+    problems = [*books.problems, *([] if record.failures else control_problems(record))]
+    summary = summarise(plan, record, fixes, links, table, books, problems, commit())
+    if plan.settings.controls:
+        summary["controls"] = write_controls(plan, folder, fixes)
+    write_json(folder.summary, summary)
+    if record.failures:
+        raise UserError(f"{' '.join(record.failures)} What the run made until then is in {folder.path}.")
+    if problems:
+        raise UserError(f"The run does not add up: {'; '.join(problems)}. See {folder.path}.")
+    return RunResult(folder.finish().path, summary)
+
+
+def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, Any]:
+    """Evaluate the controls on the run's users, draw the pictures, return the controls' statistics [m]."""
+    controls = evaluate_controls(plan)
+    columns = {f"{name}_m": errors for name, errors in controls.items().items()}
+    if columns:
+        write_parquet(pa.table({"sample": np.arange(len(plan.truth)), **columns}), folder.controls)
+    if len(fixes):
+        settings = plan.settings
+        bits = "lossless" if settings.bits is None else f"B = {settings.bits}"
+        error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {bits}")
+        truth = np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
+        estimate = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)
+        position_map(folder.map, plan.scenario, settings.bs, truth, estimate, load_ground_plan(plan.scenario))
+    statistics: dict[str, Any] = {}
+    for name, errors in controls.items().items():
+        finite = np.isfinite(errors)
+        found = error_statistics(errors[finite], plan.settings.seed)
+        statistics[name] = found and {**found, "undetermined": int((~finite).sum())}
+    return statistics
+
+
+def evaluate_controls(plan: Plan) -> Controls:
+    """Evaluate the controls; nearest neighbours need channels that belong to their users, so not in a shuffled run."""
+    fingerprints = data_folder(plan.scenario) / "fingerprints.npz"
+    own = not plan.settings.shuffle_csi and plan.settings.test is None
+    return compute_controls(
+        plan.scenario,
+        plan.paths,
+        plan.weights,
+        sites=plan.settings.bs,
+        seed=plan.settings.seed,
+        training=plan.training,
+        fingerprints=fingerprints if own else None,
+    )
+
+
+@contextmanager
+def _removed_if_empty(folder: RunFolder) -> Iterator[None]:
+    """Where a driver fails before any frame was sent, leave no folder: there is nothing to recover."""
+    try:
+        yield
+    except BaseException:
+        if not any(folder.links.iterdir()) and not folder.receive_log.exists():
+            folder.record.unlink(missing_ok=True)
+            folder.links.rmdir()
+            folder.path.rmdir()
+        raise

@@ -1,0 +1,108 @@
+"""The fixes again, from what was logged: payloads, side values and used sets, nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from cloud.center import FusionCenter
+from fronthaul.fates import FrameFate
+from fronthaul.messages import Payload, Report, ReportKey
+from sim.errors import UserError
+from sim.learn.weights import load_weights
+from sim.run.compose import cloud_parts
+from sim.run.links import read_ledgers
+from sim.run.process import torch_threads
+from sim.run.results import used_reports
+from sim.run.runfolder import THREADS, RunConfiguration, RunFolder, read_configuration
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """How replayed fixes compare with those of the run.
+
+    Attributes:
+        total: fixes of the run.
+        compared: fixes of which all used reports are in the ledgers.
+        identical: fixes that are the same to the last bit.
+        max_difference_m: largest distance between a fix and its replay [m]; 0 for no fixes.
+    """
+
+    total: int
+    compared: int
+    identical: int
+    max_difference_m: float
+
+
+def replay(folder: Path) -> ReplayResult:
+    """Fuse the logged reports of a run again, and compare.
+
+    Raises:
+        UserError: no run's folder, or the weights of the run are not at hand.
+    """
+    run = RunFolder(folder)
+    configuration = read_configuration(run)
+    center = _center(configuration)
+    fixes = _read(run.fixes)
+    reports = logged_reports(read_ledgers(run))
+    groups = []
+    wanted = []
+    positions = zip(*(fixes[name].to_pylist() for name in ("x_m", "y_m", "z_m")), strict=True)
+    for (_, keys), position in zip(used_reports(fixes), positions, strict=True):
+        if all(key in reports for key in keys):
+            groups.append([reports[key] for key in keys])
+            wanted.append(position)
+    made: list[tuple[float, float, float]] = []
+    batch = configuration.settings.batch
+    with torch_threads(THREADS), torch.inference_mode():
+        for begin in range(0, len(groups), batch):
+            made += [fix.position for fix in center.fixes(groups[begin : begin + batch])]
+    pairs = list(zip(wanted, made, strict=True))
+    return ReplayResult(
+        total=len(fixes),
+        compared=len(pairs),
+        identical=sum(a == b for a, b in pairs),
+        max_difference_m=max((math.dist(a, b) for a, b in pairs), default=0.0),
+    )
+
+
+def logged_reports(ledgers: dict[int | None, pa.Table]) -> dict[ReportKey, Report]:
+    """Return the delivered reports of all ledgers, as they were sent."""
+    names = ("bs", "epoch", "snapshot", "round", "payload", "payload_bits", "side", "frame_fate", "t_sent_ns")
+    reports = {}
+    for ledger in ledgers.values():
+        for bs, epoch, snapshot, round_, payload, bits, side, fate, t_sent_ns in zip(
+            *(ledger[name].to_pylist() for name in names), strict=True
+        ):
+            if fate == FrameFate.DELIVERED and t_sent_ns is not None:
+                key = ReportKey(bs, epoch, snapshot, round_)
+                reports[key] = Report(key, Payload(payload, bits), side)
+    return reports
+
+
+def _center(configuration: RunConfiguration) -> FusionCenter:
+    weights = load_weights(configuration.weights_path)
+    if weights.digest != configuration.weights_digest:
+        raise UserError(
+            f"The weights {configuration.weights_path} have changed since the run "
+            f"(digest {weights.digest}, then {configuration.weights_digest}): the run cannot be replayed."
+        )
+    parts = cloud_parts(configuration.settings, configuration.scenario, weights)
+    return FusionCenter(parts.build(parts.setup))
+
+
+def _read(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error

@@ -1,0 +1,114 @@
+"""Position error bound (Cramér-Rao) of ray-traced snapshots, under the scenario's own clock keys.
+
+Model at one site: Y = Σ_p g_p a_p + noise, a_p = space ⊗ frequency as in `sim.world.channel`, the same in T slots.
+Unknown are the position (3), all complex path gains g_p (which absorb the carrier phase), and the clock errors where
+the scenario has them. Delays and directions follow the position exactly for specular paths with a known map:
+
+    ∂τ_p/∂p = −q_p / c,     ∂u_p/∂p = (I − u_p u_pᵀ) R_p / d_p
+
+with q_p seen from the user, u_p from the site, d_p the path's length and R_p its mirror. Per site the gains are
+eliminated by projecting the Jacobian onto the complement of span{a_p} (equivalent to the Schur complement of
+2/σ² Re JᴴJ); sites add; clock errors are eliminated at the end, with the information 1/σ² that their Gaussian prior
+carries. The bound holds for unbiased estimators; one that knows the prior of the positions can go below it where
+the geometry is poor.
+
+Two unknowns drop out, so slots merely multiply the information by T. The user's velocity turns the phases by
+amounts that are odd in the slot's time, while all else is even (to first order around standstill): orthogonal. A
+random phase per slot and site splits into a part common to the slots, which the unknown gains contain already, and
+a part of zero mean over the slots, which is orthogonal as well.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.errors import UserError
+from sim.world.channel import antenna_positions, tone_offsets
+from sim.world.paths import PathSet, mirror_matrix, unit_vector
+from sim.world.scenario import SPEED_OF_LIGHT, Scenario
+
+_USER_CLOCK, _SITE_CLOCK = 3, 4  # places behind the three coordinates
+_RANK_TOLERANCE = 1e-7  # paths that no array could tell apart count as one
+
+
+def position_error_bound(scenario: Scenario, paths: PathSet, sites: int | None = None) -> npt.NDArray[np.float64]:
+    """√tr J⁻¹ [m] of each position, (N,); infinite where the position cannot be determined.
+
+    Args:
+        scenario: arrays, numerology, link budget and clocks.
+        paths: path set with mirrors.
+        sites: use the first so many sites; all by default.
+    """
+    if not len(paths.mirror) and len(paths.delay):
+        raise UserError("The position error bound needs path data with mirrors; trace the scenario again.")
+    used = len(scenario.sites) if sites is None else sites
+    bound = np.full(len(paths), math.inf)
+    for n in range(len(paths)):
+        information = np.zeros((_SITE_CLOCK + used, _SITE_CLOCK + used))
+        for k in range(used):
+            link = n * paths.sites + k
+            rows = slice(int(paths.offset[link]), int(paths.offset[link + 1]))
+            if rows.start < rows.stop:
+                index = [*range(_SITE_CLOCK), _SITE_CLOCK + k]
+                information[np.ix_(index, index)] += _site_information(scenario, paths, rows, k)
+        bound[n] = _bound_from(information, scenario)
+    return bound
+
+
+def _site_information(scenario: Scenario, paths: PathSet, rows: slice, site: int) -> npt.NDArray[np.float64]:
+    """Fisher information (5, 5) of one site: position [m], user clock and site clock [ns]; gains eliminated."""
+    numerology = scenario.numerology
+    wavenumber = 2 * math.pi / numerology.wavelength_m
+    antenna = antenna_positions(scenario.array, scenario.sites[site], numerology)  # (M, 3)
+    tone = tone_offsets(numerology)
+    u, q = unit_vector(paths.site_angle[rows]), unit_vector(paths.user_angle[rows])  # (P, 3)
+    length = paths.delay[rows].astype(np.float64) * SPEED_OF_LIGHT
+    mirror = mirror_matrix(paths.mirror[rows], paths.bounces[rows])
+    gain = paths.matrix[rows, 0, 0].astype(np.complex128)
+
+    space = np.exp(1j * wavenumber * antenna @ u.T)  # (M, P)
+    frequency = np.exp(-2j * np.pi * np.outer(tone, length / SPEED_OF_LIGHT))  # (F, P)
+    steering = space[:, None] * frequency  # (M, F, P)
+    turn = mirror - u[:, :, None] * (u[:, None, :] @ mirror)  # (I − uuᵀ) R
+    by_space = 1j * wavenumber * np.einsum("mi,pij->mpj", antenna, turn / length[:, None, None])  # (M, P, 3)
+    by_frequency = 2j * np.pi * tone[:, None, None] * (q / SPEED_OF_LIGHT)  # −j2πν · (−q/c): (F, P, 3)
+    signal = (steering * gain)[..., None]
+    by_position = (signal * (by_space[:, None] + by_frequency)).sum(2)  # (M, F, 3)
+    by_clock = -2j * np.pi * 1e-9 * tone[:, None] * signal.sum(2)  # (M, F, 1), per nanosecond
+    jacobian = np.concatenate([by_position, by_clock, by_clock], -1).reshape(-1, 5)
+
+    basis, strength, _ = np.linalg.svd(steering.reshape(-1, len(gain)), full_matrices=False)
+    basis = basis[:, strength > _RANK_TOLERANCE * strength[0]]
+    residual = jacobian - basis @ (basis.conj().T @ jacobian)
+    noise = scenario.tone_noise_w / scenario.tone_power_w
+    information: npt.NDArray[np.float64] = numerology.slots * 2 / noise * (residual.conj().T @ residual).real
+    return information
+
+
+def _eliminate(information: npt.NDArray[np.float64], keep: int) -> npt.NDArray[np.float64]:
+    """Schur complement onto the first `keep` parameters."""
+    if len(information) == keep:
+        return information
+    head, cross, tail = information[:keep, :keep], information[:keep, keep:], information[keep:, keep:]
+    reduced: npt.NDArray[np.float64] = head - cross @ np.linalg.solve(tail, cross.T)
+    return reduced
+
+
+def _bound_from(information: npt.NDArray[np.float64], scenario: Scenario) -> float:
+    """Eliminate the clocks, return √tr of the position's covariance [m]."""
+    clock = scenario.clock
+    order = [0, 1, 2]
+    if clock.ue_bias_ns > 0:
+        information[_USER_CLOCK, _USER_CLOCK] += 1 / clock.ue_bias_ns**2
+        order.append(_USER_CLOCK)
+    if clock.bs_sigma_ns > 0:
+        own = np.arange(_SITE_CLOCK, len(information))
+        information[own, own] += 1 / clock.bs_sigma_ns**2
+        order.extend(own)
+    values = np.linalg.eigvalsh(_eliminate(information[np.ix_(order, order)], 3))
+    if values[0] <= 1e-9 * max(values[-1], 1e-300):
+        return math.inf
+    return float(math.sqrt((1 / values).sum()))

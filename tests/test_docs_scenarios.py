@@ -1,0 +1,79 @@
+"""docs/scenarios.md: its example is a scenario that traces, and its tables state the code's own keys and defaults."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+import cli
+from sim.world import scenario as world
+from sim.world.paths import load_paths
+from sim.world.scenario import load_scenario
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "scenarios.md"
+SECTIONS = {
+    "Top level": world.Scenario,
+    "`sites`": world.Site,
+    "`[users]`": world.Users,
+    "`[numerology]`": world.Numerology,
+    "`[array]`": world.Array,
+    "`[tracing]`": world.Tracing,
+    "`[link_budget]`": world.LinkBudget,
+    "`[clock]`": world.ClockErrors,
+    "`[splits]`": world.Splits,
+}
+
+
+@pytest.fixture
+def street(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = re.search(r"^```toml\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my-street.toml"
+    path.write_text(found[1])
+    return path
+
+
+def shown(default: object) -> str:
+    if default is dataclasses.MISSING:
+        return "–"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_tables_state_every_key_and_its_default(title: str) -> None:
+    text = DOCS.read_text().split("\n### " + title)[1].split("\n### ")[0]
+    stated = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == 6 and cells[1].startswith("`"):
+            stated |= {key: cells[3].strip("`").strip('"') for key in re.findall(r"`(\w+)`", cells[1])}
+    fields = {f.name: f for f in dataclasses.fields(SECTIONS[title])}
+    if title == "Top level":  # tables of their own; the name comes from the file
+        fields = {name: fields[name] for name in ("name", "scene", "sites", "data")}
+        assert stated.pop("name") == "the file's name without `.toml"
+        assert stated.pop("extends") == ""
+        del fields["name"]
+    assert stated == {name: shown(field.default) for name, field in fields.items()}
+
+
+def test_the_example_is_a_scenario(street: Path) -> None:
+    example = load_scenario(str(street))
+    assert (example.name, len(example.sites), example.csi_shape) == ("my-street", 3, (10, 4, 24))
+
+
+@pytest.mark.slow
+def test_the_example_traces_into_a_path_data_set(street: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["trace", "my-street.toml", "--positions", "50"]) == 0
+    assert "data/my-street/paths.npz" in capsys.readouterr().out
+    paths = load_paths(Path("data/my-street/paths.npz"))
+    example = load_scenario(str(street))
+    assert (len(paths), paths.sites, paths.digest) == (50, 3, example.tracing_digest())
+    assert ((paths.paths_per_link() > 0).sum(1) >= example.users.min_links).all()
+    assert (paths.position >= example.users.low).all() and (paths.position <= example.users.high).all()
+
+    assert len(load_paths(Path("data/my-street/test.npz"))) > 0
+
+    assert cli.main(["trace", "my-street.toml", "--positions", "50"]) == 0  # the shard is there already
+    assert (load_paths(Path("data/my-street/paths.npz")).delay == paths.delay).all()

@@ -1,0 +1,173 @@
+"""No true position on the inference path: not by signature, not in any object that goes to a node."""
+
+import dataclasses
+import inspect
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import straight_world
+import tiny_world
+import torch
+
+from cloud.center import FusionCenter
+from cloud.fusion.ecc import EccFusion
+from cloud.fusion.rss import RssFusion
+from cloud.fusion.scheme import CloudSetup, Fusion
+from edge.base_station import BaseStation, StationParts
+from edge.ecc import EccEdge, LosslessEdge
+from edge.estimation import LmmseEstimator
+from edge.node import EdgeNode, SiteParts
+from edge.preprocessing import preprocess
+from edge.rss import RssEdge
+from edge.scheme import EdgeScheme, EdgeSetup, Encoded
+from fronthaul.messages import Frame, Payload, Report, ReportKey
+from sim.run.compose import Plan, compose
+from sim.run.settings import EmulateSettings
+from sim.world.channel import PaddedPaths, Radio, pad_paths
+
+INFERENCE: dict[Callable[..., Any], set[str]] = {
+    Radio.observe: {"snapshot"},
+    LmmseEstimator.estimate: {"received"},
+    preprocess: {"channel", "phase"},
+    EdgeScheme.encode: {"channel"},
+    EccEdge.encode: {"channel"},
+    LosslessEdge.encode: {"channel"},
+    RssEdge.encode: {"channel"},
+    BaseStation.reports: {"snapshots", "received"},
+    EdgeNode.prepare: {"snapshots"},
+    EdgeNode.transmit: {"snapshots", "due_ns"},
+    Fusion.fuse: {"groups"},
+    EccFusion.fuse: {"groups"},
+    RssFusion.fuse: {"groups"},
+    FusionCenter.fixes: {"groups"},
+}
+
+SUSPICIOUS = ("position", "truth", "user", "label")
+
+
+@pytest.mark.parametrize("call", INFERENCE, ids=lambda call: call.__qualname__)
+def test_a_call_of_the_inference_path_takes_channels_and_reports_only(call: Callable[..., Any]) -> None:
+    parameters = set(inspect.signature(call).parameters) - {"self"}
+    assert parameters == INFERENCE[call]
+
+
+@pytest.mark.parametrize("made", [BaseStation, EdgeNode, FusionCenter, Radio, LmmseEstimator])
+def test_constructors_take_no_position_but_the_sites_own(made: type) -> None:
+    named = {name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)}
+    assert named == ({"position"} if made is EdgeNode else set())  # of the array's centre, registered at the cloud
+
+
+def test_what_is_handed_on_has_no_field_for_a_position() -> None:
+    kinds = (PaddedPaths, Encoded, Report, ReportKey, Payload, Frame, EdgeSetup, StationParts, SiteParts, CloudSetup)
+    named = {
+        f"{kind.__name__}.{field.name}"
+        for kind in kinds
+        for field in dataclasses.fields(kind)
+        if any(word in field.name for word in SUSPICIOUS)
+    }
+    # Of the array's centre; and the unit vector in which a path leaves the user.
+    assert named == {"SiteParts.position", "PaddedPaths.user_direction"}
+
+
+def test_a_received_snapshot_is_a_plain_tensor_of_pilots() -> None:
+    world = straight_world.scenario()
+    paths = straight_world.trace(world, straight_world.positions(world, 2))
+    received = Radio(world, pad_paths(paths, world.numerology.carrier_hz).site(0), 0, 1).observe(0)
+    assert type(received) is torch.Tensor and received.shape == world.csi_shape and received.is_complex()
+
+
+# What goes to the nodes
+
+
+def arrays(thing: object, seen: set[int] | None = None) -> Iterator[npt.NDArray[Any]]:
+    """All numbers that can be reached from an object, as arrays; of views, what they are views of."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen or thing is None or isinstance(thing, str | bytes | int | float | type):
+        return
+    seen.add(id(thing))
+    if isinstance(thing, torch.Tensor):
+        storage = torch.empty(0, dtype=thing.dtype).set_(thing.untyped_storage())
+        for tensor in (storage, thing.detach()):
+            yield (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).numpy()
+    elif isinstance(thing, np.ndarray):
+        yield thing.base if isinstance(thing.base, np.ndarray) else thing
+    elif isinstance(thing, Mapping):
+        yield from arrays(list(thing.values()), seen)
+    elif isinstance(thing, list | tuple | set | frozenset):
+        if all(isinstance(value, int | float) for value in thing):
+            yield np.array(list(thing), np.float64)
+        for value in thing:
+            yield from arrays(value, seen)
+    else:
+        for name in (name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())):
+            yield from arrays(getattr(thing, name, None), seen)
+        yield from arrays(getattr(thing, "__dict__", None), seen)
+
+
+def holds(thing: object, position: npt.NDArray[np.float64], tolerance_m: float = 1e-3) -> bool:
+    """Whether three neighbouring numbers, in any order of memory, are one of the positions."""
+    for array in arrays(thing):
+        if array.dtype.kind != "f" or array.size < 3:
+            continue
+        for order in (array, array.T):
+            flat = np.float64(order).ravel()
+            triples = np.lib.stride_tricks.sliding_window_view(flat, 3)
+            for start in range(0, len(triples), 4096):
+                distance = np.abs(triples[start : start + 4096, None] - position[None]).max(2)
+                if distance.min() < tolerance_m:
+                    return True
+    return False
+
+
+def planned() -> Plan:
+    world = tiny_world.scenario()
+    settings = EmulateSettings(scenario="tiny", bs=3, bits=4, snapshots=8)
+    return compose(settings, world, tiny_world.paths(world), tiny_world.weights(world))
+
+
+def test_the_search_finds_what_it_looks_for() -> None:
+    truth = planned().truth
+    assert holds({"deep": [{"down": truth}]}, truth)
+    assert holds([torch.from_numpy(truth).float().T.contiguous()], truth)
+    assert holds(torch.from_numpy(truth)[:0], truth)  # an empty view of everything
+    assert holds([tuple(truth[3])], truth)
+    assert not holds(truth + 1, truth)
+
+
+def test_nothing_that_goes_to_a_node_holds_a_test_position() -> None:
+    plan = planned()
+    assert plan.truth.shape == (8, 3)
+    for part in (*plan.sites, *(site.radio for site in plan.sites), plan.cloud):
+        assert not holds(part, plan.truth)
+
+
+def test_nor_do_the_assembled_base_station_and_fusion_rule() -> None:
+    plan = planned()
+    assert not holds(plan.sites[0].station.assemble(), plan.truth)
+    assert not holds(plan.cloud.build(plan.cloud.setup), plan.truth)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64])
+def test_nor_their_bytes_on_the_way(number: type) -> None:
+    plan = planned()
+    wanted = [row.astype(number).tobytes() for row in plan.truth]
+    for control in (plan.truth.astype(number), torch.from_numpy(plan.truth.astype(number))):
+        assert any(row in pickle.dumps(control) for row in wanted)
+    for part in (*plan.sites, plan.cloud):
+        sent = pickle.dumps(part)
+        assert not any(row in sent for row in wanted)
+
+
+def test_a_radio_holds_the_paths_of_its_own_site_only() -> None:
+    plan = planned()
+    for site in plan.sites:
+        paths = vars(site.radio)["_paths"]
+        for field in dataclasses.fields(paths):
+            tensor = getattr(paths, field.name)
+            if tensor is not None:
+                assert tensor.shape[1] == 1
+                assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()

@@ -1,0 +1,144 @@
+"""Runs on Ray and ZeroMQ: the same bits and fixes as in process, and ends that are never silent."""
+
+import dataclasses
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dying_scheme
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny_world
+
+from edge.scheme import EdgeScheme, EdgeSetup
+from sim.errors import UserError
+from sim.run import compose
+from sim.run.emulator import emulate
+from sim.run.inspection import recover
+from sim.run.replay import replay
+from sim.run.settings import EmulateSettings
+from sim.world import store
+
+pytestmark = pytest.mark.ray
+
+SAME = ["bs", "epoch", "snapshot", "seq", "payload_bits", "crc32", "side", "payload", "zmtp_bytes"]
+"""Columns of a ledger that both drivers must agree on."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmulateSettings:
+    monkeypatch.setattr(store, "ASSET_FOLDER", tmp_path / "assets")
+    # The deadline is far away: an overloaded machine must not change who takes part.
+    return dataclasses.replace(
+        tiny_world.write(tmp_path), driver="ray", snapshots=12, deadline_ms=30_000.0, cpus_per_bs=0.1
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Yield the address of two nodes, one CPU each."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    yield made.address
+    made.shutdown()  # type: ignore[no-untyped-call]
+
+
+def ledgers(folder: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("links/bs-*.parquet"))])
+
+
+def fixes(folder: Path) -> pa.Table:
+    names = ["snapshot", "x_m", "y_m", "z_m", "used_bs", "used_epoch", "error_3d_m"]
+    return pq.read_table(folder / "fixes.parquet", columns=names)
+
+
+def require_same_as_in_process(settings: EmulateSettings) -> None:
+    on_ray = emulate(settings)
+    plain = dataclasses.replace(settings, driver="process", ray_address=None, host=None, port=0)
+    in_process = emulate(plain)
+    assert ledgers(on_ray.folder).select(SAME).equals(ledgers(in_process.folder).select(SAME))
+    assert fixes(on_ray.folder).equals(fixes(in_process.folder))
+    for key in ("bytes", "bytes_modelled", "frames", "reports", "conservation", "missing_bs"):
+        assert on_ray.summary[key] == in_process.summary[key]
+    assert on_ray.summary["frames"]["delivered"] == settings.bs * settings.snapshots
+    stages = {"start", "estimate", "encode", "pack", "fronthaul", "wait", "fuse", "total"}
+    assert set(on_ray.summary["latency_ms"]) == stages
+    assert replay(on_ray.folder).identical == settings.snapshots
+    assert not list(on_ray.folder.rglob("*.arrow"))
+
+
+def test_ray_on_this_host_gives_what_the_process_gives(
+    settings: EmulateSettings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    require_same_as_in_process(dataclasses.replace(settings, bs_per_actor=2))
+    assert capfd.readouterr().out == ""
+
+
+def test_two_nodes_give_what_the_process_gives(settings: EmulateSettings, cluster: str) -> None:
+    require_same_as_in_process(dataclasses.replace(settings, ray_address=cluster))
+
+
+def test_a_port_in_use_is_one_sentence(settings: EmulateSettings, cluster: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        changed = dataclasses.replace(settings, ray_address=cluster, host="127.0.0.1", port=port)
+        with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is in use"):
+            emulate(changed)
+    assert list(settings.output.iterdir()) == []
+
+
+def test_too_few_cpus_are_one_sentence(settings: EmulateSettings, cluster: str) -> None:
+    with pytest.raises(UserError, match=r"reserve 6\.5 CPUs, Ray has 2: lower --cpus-per-bs"):
+        emulate(dataclasses.replace(settings, ray_address=cluster, cpus_per_bs=2.0))
+    with pytest.raises(UserError, match=r"An actor of 3 base stations reserves 1\.2 CPUs"):
+        emulate(dataclasses.replace(settings, ray_address=cluster, cpus_per_bs=0.4, bs_per_actor=3))
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (dying_scheme.build_exiting, "BS 1 died"),
+        (dying_scheme.build_failing, r"BS 2 failed: no such logarithm \(ArithmeticError\)"),
+    ],
+)
+def test_a_base_station_that_ends_early_is_named_and_accounted(
+    settings: EmulateSettings,
+    cluster: str,
+    monkeypatch: pytest.MonkeyPatch,
+    build: Callable[[EdgeSetup], EdgeScheme],
+    sentence: str,
+) -> None:
+    monkeypatch.setattr(compose, "load_edge_scheme", lambda _: build)
+    with pytest.raises(UserError, match=sentence):
+        emulate(dataclasses.replace(settings, ray_address=cluster))
+    (folder,) = settings.output.iterdir()
+    assert folder.name.endswith(".part")
+    used = fixes(folder)["used_bs"].to_pylist()
+    assert len(used) == settings.snapshots  # the others went on
+    assert len(used[0]) == 3 and len(used[-1]) == 2
+    assert recover(folder).conservation.frames_journaled >= 2 * settings.snapshots
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
+def test_an_address_without_ray_is_refused_quickly(settings: EmulateSettings, address: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(UserError, match="--ray-address"):
+        emulate(dataclasses.replace(settings, ray_address=address))
+    assert time.monotonic() - begin < 10
+    assert list(settings.output.iterdir()) == []
+
+
+def test_a_port_where_something_else_listens_is_refused_quickly(settings: EmulateSettings) -> None:
+    begin = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"No Ray cluster answers at --ray-address {address}"):
+            emulate(dataclasses.replace(settings, ray_address=address))
+    assert time.monotonic() - begin < 10

@@ -1,0 +1,133 @@
+"""The position error bound against a Fisher information by finite differences."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import straight_world
+from straight_world import Array
+
+from sim.errors import UserError
+from sim.world.bound import position_error_bound
+from sim.world.channel import antenna_positions
+from sim.world.scenario import SPEED_OF_LIGHT, ClockErrors, Scenario
+
+WORLD = straight_world.scenario()
+USERS = straight_world.positions(WORLD, 6)
+
+
+def signal(world: Scenario, site: int, theta: Array) -> npt.NDArray[np.complex128]:
+    """Line of sight at one site; theta: position, velocity, user clock [ns], gain's real and imaginary part."""
+    n = world.numerology
+    line = theta[:3] - np.array(world.sites[site].position)
+    distance = np.linalg.norm(line)
+    u = line / distance
+    wavenumber = 2 * np.pi / n.wavelength_m
+    tone = (np.arange(n.tones) - (n.tones - 1) / 2) * n.tone_spacing_hz
+    slot = (np.arange(n.slots) - (n.slots - 1) / 2) * n.slot_spacing_s
+    in_time = np.exp(1j * wavenumber * (-u @ theta[3:6]) * slot)
+    in_space = np.exp(1j * wavenumber * antenna_positions(world.array, world.sites[site], n) @ u)
+    in_frequency = np.exp(-2j * np.pi * tone * (distance / SPEED_OF_LIGHT + theta[6] * 1e-9))
+    gain = complex(theta[7], theta[8]) * n.wavelength_m / (4 * np.pi)
+    made: npt.NDArray[np.complex128] = gain * in_time[:, None, None] * in_space[:, None] * in_frequency
+    return made.ravel()
+
+
+def by_finite_differences(world: Scenario, user: Array) -> float:
+    """Invert the whole information matrix: nothing is projected out beforehand."""
+    sites = len(world.sites)
+    size = 7 + 2 * sites
+    information = np.zeros((size, size))
+    for k in range(sites):
+        distance = np.linalg.norm(user - np.array(world.sites[k].position))
+        theta = np.array([*user, 0, 0, 0, 0, 1 / distance, 0])
+        scale = np.array([1e-3] * 3 + [1e-2] * 3 + [1e-2] + [1e-6] * 2)
+        columns = []
+        for i, h in enumerate(scale):
+            step = np.zeros(9)
+            step[i] = h
+            columns.append((signal(world, k, theta + step) - signal(world, k, theta - step)) / (2 * h))
+        jacobian = np.stack(columns, 1)
+        noise = world.tone_noise_w / world.tone_power_w
+        index = [*range(7), 7 + 2 * k, 8 + 2 * k]
+        information[np.ix_(index, index)] += 2 / noise * (jacobian.conj().T @ jacobian).real
+    bias_ns = world.clock.ue_bias_ns
+    if bias_ns:
+        information[6, 6] += 1 / bias_ns**2
+    else:
+        information = np.delete(np.delete(information, 6, 0), 6, 1)
+    unit = 1 / np.sqrt(np.diag(information))  # equilibrated, or velocities and gains spoil the inverse
+    inverse = unit[:, None] * np.linalg.inv(unit[:, None] * information * unit) * unit
+    return float(np.sqrt(np.trace(inverse[:3, :3])))
+
+
+@pytest.mark.parametrize("bias_ns", [0.0, 5.0, 100.0])
+def test_lines_of_sight_against_finite_differences(bias_ns: float) -> None:
+    world = dataclasses.replace(WORLD, clock=ClockErrors(ue_bias_ns=bias_ns))
+    bound = position_error_bound(world, straight_world.trace(world, USERS))
+    expected = [by_finite_differences(world, user) for user in USERS]
+    np.testing.assert_allclose(bound, expected, rtol=5e-3)
+
+
+def bounds(clock: ClockErrors, sites: int | None = None) -> Array:
+    world = dataclasses.replace(WORLD, clock=clock)
+    return position_error_bound(world, straight_world.trace(world, USERS), sites)
+
+
+@pytest.mark.parametrize("key", ["ue_bias_ns", "bs_sigma_ns"])
+def test_the_bound_grows_with_clock_errors(key: str) -> None:
+    grown = [bounds(ClockErrors(**{key: value})) for value in (0.0, 1.0, 10.0, 100.0)]  # type: ignore[arg-type]
+    for less, more in itertools.pairwise(grown):
+        assert (more >= less * (1 - 1e-9)).all()
+    assert (grown[-1] > 1.02 * grown[0]).all()
+
+
+def test_unknown_phases_of_slots_never_help() -> None:
+    assert (bounds(ClockErrors(per_slot_phase=True)) >= bounds(ClockErrors()) * (1 - 1e-6)).all()
+
+
+def test_another_site_never_hurts() -> None:
+    world = straight_world.scenario(sites=6)
+    paths = straight_world.trace(world, USERS)
+    by_sites = [position_error_bound(world, paths, k) for k in range(1, 7)]
+    for fewer, more in itertools.pairwise(by_sites):
+        assert (more <= fewer * (1 + 1e-6)).all()
+
+
+def test_more_power_means_a_smaller_bound_in_proportion() -> None:
+    louder = dataclasses.replace(WORLD, link_budget=dataclasses.replace(WORLD.link_budget, tx_power_dbm=43.0))
+    paths = straight_world.trace(WORLD, USERS)
+    np.testing.assert_allclose(position_error_bound(louder, paths), position_error_bound(WORLD, paths) / 10, rtol=1e-4)
+
+
+def test_one_site_with_one_antenna_and_one_path_leaves_the_position_open() -> None:
+    single = dataclasses.replace(WORLD, array=dataclasses.replace(WORLD.array, rows=1, columns=1))
+    paths = straight_world.trace(single, USERS)
+    assert (position_error_bound(single, paths, 1) == math.inf).all()
+    assert (position_error_bound(single, paths, 2) == math.inf).all()
+    assert np.isfinite(position_error_bound(single, paths, 3)).all()
+
+
+def test_no_path_leaves_the_position_open() -> None:
+    paths = straight_world.trace(WORLD, USERS[:2])
+    names = ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
+    none = {name: getattr(paths, name)[:0] for name in names}
+    empty = dataclasses.replace(paths, offset=np.zeros(7, np.int64), **none)
+    assert position_error_bound(WORLD, empty).tolist() == [math.inf, math.inf]
+
+
+def test_a_reflection_adds_information_to_one_antennas_range() -> None:
+    single = dataclasses.replace(WORLD, array=dataclasses.replace(WORLD.array, rows=1, columns=1))
+    walls = [((1.0, 0.0, 0.0), 170.0), ((0.0, 1.0, 0.0), -150.0), ((0.0, 0.0, 1.0), 0.0)]
+    numerology = dataclasses.replace(single.numerology, bandwidth_hz=400e6, subcarrier_spacing_hz=1.2e6)
+    wide = dataclasses.replace(single, numerology=numerology)
+    assert np.isfinite(position_error_bound(wide, straight_world.trace(wide, USERS, walls), 1)).all()
+
+
+def test_mirrors_are_needed() -> None:
+    paths = straight_world.trace(WORLD, USERS)
+    with pytest.raises(UserError, match="mirrors"):
+        position_error_bound(WORLD, dataclasses.replace(paths, mirror=np.zeros((0, 4), np.float32)))
