@@ -17,6 +17,9 @@ from sim.run.runfolder import write_json
 WIDTH = 132
 """Columns of a page that is no terminal."""
 
+BUSY_LOAD = 0.5
+"""From this load on somebody else's work shows in the figures."""
+
 Rows = Mapping[str, Sequence[Row]]
 
 
@@ -33,6 +36,12 @@ def show(rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
     )
     console.print(f"commit {machine.commit or 'unknown'}, {machine.date}")
     console.print(f"weights: {weights}")
+    if machine.load > BUSY_LOAD:
+        console.print(
+            "The machine was not idle: several processes get more of a busy machine than one does, "
+            "which flatters Ray in `whole`.",
+            style="bold",
+        )
     if quick:
         console.print("Quick: shows that everything runs; these figures mean nothing.", style="bold")
     console.print(_table(rows))

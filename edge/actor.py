@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -21,9 +22,19 @@ from fronthaul.sockets import DealerTransport
 class EdgeActor:
     """Base stations that share a process."""
 
-    def __init__(self, sites: Sequence[SiteParts], threads: int) -> None:
-        """Keep the parts; `threads` is how many torch computes with."""
+    def __init__(self, sites: Sequence[SiteParts], threads: int, gpus: float = 0.0) -> None:
+        """Keep the parts.
+
+        Args:
+            sites: one or several base stations.
+            threads: how many torch computes with.
+            gpus: share of a GPU that this process was given; 0 computes on the CPU.
+        """
         torch.set_num_threads(threads)
+        if gpus > 0:
+            # Ray places fractions and does not enforce them.
+            torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
+            sites = [_on_device(site, "cuda") for site in sites]
         self._sites = sites
         self._nodes: list[EdgeNode] = []
         self._shipped: dict[int, Path] = {}
@@ -79,3 +90,8 @@ class EdgeActor:
                 path.parent.rmdir()
             collected.append((node.outcome(), journal))
         return collected
+
+
+def _on_device(site: SiteParts, device: str) -> SiteParts:
+    station = site.station
+    return replace(site, station=replace(station, setup=replace(station.setup, device=device)))

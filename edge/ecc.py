@@ -42,8 +42,9 @@ class EccEdge:
         self._encoder = SegNetEncoder(**shape)
         prefix = "encoder."
         own = {k.removeprefix(prefix): v.float() for k, v in setup.tensors.items() if k.startswith(prefix)}
-        self._encoder.load_state_dict(own, strict=False)
-        self._encoder.eval()
+        self._encoder.load_state_dict(own)
+        self._device = torch.device(setup.device)
+        self._encoder.eval().to(self._device)
         step = setup.tensors[f"step.{bits}"].float().numpy()
         self.codebook = MidriseCodebook(np.tile(step, shape["tones"]), bits)
 
@@ -51,7 +52,7 @@ class EccEdge:
     def encode(self, channel: Tensor) -> Encoded:
         """Encode Ĥ (B, slot, antenna, tone) into indices (B, L) and gains."""
         x, gain = preprocess(channel, self._phase)
-        latent = self._encoder(x).flatten(1).numpy()  # ECC Eq. 17
+        latent = self._encoder(x.to(self._device)).flatten(1).cpu().numpy()  # ECC Eq. 17
         return Encoded(self.codebook.index(latent), side_of_gain(gain))
 
 

@@ -51,13 +51,15 @@ class EdgeSetup:
     """What a scheme is built from at base station `bs`.
 
     `bits` per coefficient, None for lossless; `config` and `tensors`: the weights file's configuration and this
-    base station's share of its tensors. No position of any user is among them.
+    base station's share of its tensors; `device` on which to compute ("cpu" or "cuda"). No position of any user is
+    among them.
     """
 
     bs: int
     bits: int | None
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    device: str = "cpu"
 
 
 def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:

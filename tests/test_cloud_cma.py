@@ -33,7 +33,8 @@ def inputs() -> tuple[Tensor, Tensor, Tensor]:
 
 def softmax(values: Float) -> Float:
     shifted: Float = np.exp(values - values.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+    shifted /= shifted.sum(-1, keepdims=True)
+    return shifted
 
 
 def gates(gain: Float, temperature: float) -> Float:

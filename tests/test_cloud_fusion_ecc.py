@@ -50,7 +50,8 @@ def expected(model: EccModel, channel: Tensor, present: Tensor | None = None) ->
     x, gain = preprocess(channel, model.phase)
     with torch.no_grad():
         mask = torch.ones(gain.shape, dtype=torch.bool) if present is None else present
-        return model(x, gain, mask)[:, -1]
+        estimate: Tensor = model(x, gain, mask)
+        return estimate[:, -1]
 
 
 @pytest.mark.parametrize("bits", [2, 4, None])

@@ -77,3 +77,14 @@ def test_the_example_traces_into_a_path_data_set(street: Path, capsys: pytest.Ca
 
     assert cli.main(["trace", "my-street.toml", "--positions", "50"]) == 0  # the shard is there already
     assert (load_paths(Path("data/my-street/paths.npz")).delay == paths.delay).all()
+
+    # … and the path from there to a run: train on it, emulate it.
+    weights = "checkpoints/my-street/ecc-b4.safetensors"
+    short = ["--epochs", "1", "--batch", "8"]
+    assert cli.main(["train", "ecc", "--scenario", "my-street.toml", "--bits", "4", *short]) == 0
+    command = ["emulate", "--scenario", "my-street.toml", "--bs", "3", "--driver", "process", "--snapshots", "4"]
+    assert cli.main([*command, "--weights", weights]) == 0
+    assert cli.main(["train", "rss", "--scenario", "my-street.toml"]) == 0
+    assert cli.main([*command, "--scheme", "rss", "--weights", "checkpoints/my-street/rss.safetensors"]) == 0
+    runs = sorted(path.name.split("-", 2)[2] for path in Path("runs").iterdir())
+    assert runs == ["my-street-ecc-b4", "my-street-rss-b4"]

@@ -102,3 +102,12 @@ def test_the_scheme_is_found_by_name() -> None:
     assert load_edge_scheme("ecc") is build
     with pytest.raises(LookupError, match="ecc"):
         load_edge_scheme("eec")
+
+
+@pytest.mark.parametrize("missing", ["encoder.scale.running_var", "encoder.body.0.weight.weight"])
+def test_weights_that_lack_a_tensor_do_not_pass_for_random_ones(tmp_path: Path, missing: str) -> None:
+    _, weights = straight_world.ecc(WORLD, 4, tmp_path)
+    share = weights.edge(0)
+    del share[missing]
+    with pytest.raises(RuntimeError, match=missing.removeprefix("encoder.")):
+        build(EdgeSetup(0, 4, weights.config, share))

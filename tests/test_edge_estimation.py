@@ -24,7 +24,9 @@ def correlated(positions: int, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def received(channel: Tensor, pilots: Tensor, noise_w: float, power_w: float) -> Tensor:
-    return power_w**0.5 * channel * pilots + noise_w**0.5 * complex_normal(*channel.shape, seed=2)
+    noise = noise_w**0.5 * complex_normal(*channel.shape, seed=2)
+    observed: Tensor = power_w**0.5 * channel * pilots + noise
+    return observed
 
 
 def test_an_identity_covariance_scales_the_matched_filter() -> None:

@@ -89,7 +89,7 @@ def test_entries_below_the_threshold_are_left_as_they_are(phase: Phase) -> None:
     strongest = 1
     channel[:, :, strongest] *= 3
     middle = TONES // 2
-    channel[:, 2, strongest, middle] = 1e-7 + 1e-7j
+    channel[:, 2, strongest, middle] *= 1e-7
     after = phase_stabilise(channel, phase)
     left = after[:, 2] if phase == "slot" else after[:, 2, :, middle]
     before = channel[:, 2] if phase == "slot" else channel[:, 2, :, middle]
@@ -137,7 +137,7 @@ def test_a_preprocessed_snapshot_has_unit_mean_square_per_complex_entry(phase: P
     x, gain = preprocess(1e-6 * channels(), phase)
     assert x.dtype == gain.dtype == torch.float32
     torch.testing.assert_close(x.square().sum(1).mean((1, 2)), torch.ones(BATCH), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(gain, 1e-6 * channel_gain(channels()))
+    torch.testing.assert_close(gain, 1e-6 * channel_gain(channels()), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -16,7 +16,7 @@ steps = st.floats(2**-10, 2**10, width=32)
 all_bits = st.integers(1, 8)
 
 
-def both(latent: Float32, step: Float32, bits: int) -> tuple[Float32, Float32]:
+def both(latent: Float32, step: Float32 | np.float32, bits: int) -> tuple[Float32, Float32]:
     codebook = MidriseCodebook(step, bits)
     sent = codebook.reconstruct(codebook.index(latent))
     trained = quantise_straight_through(torch.from_numpy(latent), torch.from_numpy(np.array(step)), bits)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from cloud.fusion.ecc import EccFusion
 from cloud.fusion.scheme import CloudSetup
 from edge.ecc import EccEdge
+from edge.estimation import LmmseEstimator
+from edge.preprocessing import channel_gain
 from edge.scheme import EdgeSetup
 from sim.errors import UserError
 from sim.learn.ecc_model import EccModel, EccShape, calibrated_steps
@@ -21,6 +23,7 @@ from sim.learn.optimizer import MatrixOptimizer, orthogonalised
 from sim.learn.train_ecc import EccTraining, Sources, make_sources, train_ecc
 from sim.learn.trainer import Schedule, Trainer, TrainProgress, random_presence, weighted_loss
 from sim.learn.weights import Weights, load_weights, save_weights
+from sim.world.channel import Radio, pad_paths
 
 WORLD = straight_world.scenario()
 PATHS = straight_world.trace(WORLD, straight_world.positions(WORLD, 400), [((1.0, 0.0, 0.0), 170.0)])
@@ -115,9 +118,10 @@ def test_train_ecc_writes_weights_that_emulation_can_use(tmp_path: Path, bits: i
         for b in range(1, 9) if bits else []:
             assert torch.equal(share[f"step.{b}"], weights.cloud()[f"step.{k}.{b}"])
             assert EccEdge(EdgeSetup(k, b, weights.config, share), b).coefficients == tones * SHAPE.coefficients
-    for b in (1, 4, 8) if bits else (None,):
-        stations = {k: site.position for k, site in enumerate(WORLD.sites)}
-        assert EccFusion(CloudSetup(stations, b, weights.config, weights.cloud())).fuse([]) == []
+    stations = {k: site.position for k, site in enumerate(WORLD.sites)}
+    payloads: list[int | None] = [1, 4, 8] if bits else [None]
+    for payload in payloads:
+        assert EccFusion(CloudSetup(stations, payload, weights.config, weights.cloud())).fuse([]) == []
 
 
 def test_training_continues_from_weights_of_another_payload(tmp_path: Path) -> None:
@@ -154,6 +158,32 @@ def test_an_epochs_snapshots_depend_on_its_key_alone() -> None:
     assert torch.equal(batches[0].position, batches[1].position)
     one.reseed(3, 5)
     assert not torch.equal(one.batch(one.permutation()[:5]).channel, batches[0].channel)
+
+
+def test_training_hears_what_a_radio_hears() -> None:
+    """Noise is simulated behind the matched filter in training, and before it in emulation."""
+    made = sources(0.0)
+    users = np.arange(40)
+    training = made.like(WORLD, PATHS.select(users)).batch(torch.from_numpy(users)).channel
+    padded = pad_paths(PATHS.select(users), WORLD.numerology.carrier_hz)
+    for k in range(len(WORLD.sites)):
+        radio = Radio(WORLD, padded.site(k), k, seed=1)
+        estimator = LmmseEstimator(made.covariance[k], WORLD.tone_noise_w, WORLD.tone_power_w, radio.pilots)
+        emulated = estimator.estimate(torch.stack([radio.observe(int(n)) for n in users]))
+        middle = [h[:, 1:3].mean(1) for h in (training[:, k], emulated)]  # the users' headings differ
+        product = (middle[0].conj() * middle[1]).sum((1, 2)).abs()
+        similar = product / (middle[0].norm(dim=(1, 2)) * middle[1].norm(dim=(1, 2)))
+        assert similar.min() > 0.98
+        torch.testing.assert_close(channel_gain(training[:, k]), channel_gain(emulated), rtol=0.03, atol=0)
+    loud = dataclasses.replace(WORLD, link_budget=dataclasses.replace(WORLD.link_budget, tx_power_dbm=-90.0))
+    deaf = make_sources(loud, PATHS, "random", 0.0, 0, torch.device("cpu"))  # hears nothing but noise
+    noise = deaf.like(loud, PATHS.select(users)).batch(torch.from_numpy(users)).channel
+    for k in range(len(WORLD.sites)):
+        radio = Radio(loud, padded.site(k), k, seed=1)
+        estimator = LmmseEstimator(deaf.covariance[k], loud.tone_noise_w, loud.tone_power_w, radio.pilots)
+        emulated = estimator.estimate(torch.stack([radio.observe(int(n)) for n in users]))
+        power = emulated.abs().square().mean()
+        torch.testing.assert_close(noise[:, k].abs().square().mean(), power, rtol=0.05, atol=0)
 
 
 def test_users_move_by_at_most_the_jitter_and_stay_in_the_area() -> None:

@@ -155,8 +155,9 @@ def test_nor_do_the_assembled_base_station_and_fusion_rule() -> None:
 def test_nor_their_bytes_on_the_way(number: type) -> None:
     plan = planned()
     wanted = [row.astype(number).tobytes() for row in plan.truth]
-    for control in (plan.truth.astype(number), torch.from_numpy(plan.truth.astype(number))):
-        assert any(row in pickle.dumps(control) for row in wanted)
+    truth: npt.NDArray[Any] = plan.truth.astype(number)
+    assert any(row in pickle.dumps(truth) for row in wanted)
+    assert any(row in pickle.dumps(torch.from_numpy(truth)) for row in wanted)
     for part in (*plan.sites, plan.cloud):
         sent = pickle.dumps(part)
         assert not any(row in sent for row in wanted)

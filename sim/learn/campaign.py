@@ -39,8 +39,12 @@ class Job:
     clock: ClockErrors | None = None
 
 
-def jobs(long: float, short: float, tune: float, folder: Path) -> list[Job]:
-    """The headline trainings (`long` epochs, fine-tuned ones `tune`) and the comparisons (`short` epochs each)."""
+def jobs(long: float, short: float, tune: float, trained: Path) -> list[Job]:
+    """The headline trainings and the comparisons.
+
+    Headline: `long` epochs at B = 5 from scratch, then `tune` epochs at each B from there, so that all payloads have
+    had the same training; lossless from scratch. Comparisons: `short` epochs each, from scratch.
+    """
 
     def scratch(epochs: float, seed: int = 0, **kwargs: object) -> EccTraining:
         return replace(EccTraining(schedule=Schedule(epochs=epochs, seed=seed)), **kwargs)  # type: ignore[arg-type]
@@ -49,14 +53,12 @@ def jobs(long: float, short: float, tune: float, folder: Path) -> list[Job]:
         schedule = Schedule(epochs=tune, rate=6e-4, warmup_steps=50)
         return replace(EccTraining(bits=bits, start_from=start, schedule=schedule), **kwargs)  # type: ignore[arg-type]
 
-    five = folder / "ecc-b5.safetensors"
+    base = trained / "ecc-base.safetensors"
     biased = ClockErrors(ue_bias_ns=50.0, per_slot_phase=True)
     return [
-        Job("ecc-b5", scratch(long, bits=5), shipped=True),
-        Job("ecc-b4", tuned(4, five), shipped=True),
+        Job("ecc-base", scratch(long, bits=5)),
+        *(Job(f"ecc-b{bits}", tuned(bits, base), shipped=True) for bits in (4, 5, 3, 2)),
         Job("ecc-lossless", scratch(long, bits=None), shipped=True),
-        Job("ecc-b3", tuned(3, five), shipped=True),
-        Job("ecc-b2", tuned(2, five), shipped=True),
         Job("short-slot-b4", scratch(short, bits=4)),
         Job("short-tone-b4", scratch(short, bits=4, phase="tone")),
         Job("short-block-b4", scratch(short, bits=4, split="block")),
@@ -95,7 +97,7 @@ def main() -> None:
     paths = load_paths(chosen.paths or TRAINED / scenario.name / "paths.npz")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    known = {job.name: job for job in jobs(chosen.long, chosen.short, chosen.tune, assets)}
+    known = {job.name: job for job in jobs(chosen.long, chosen.short, chosen.tune, trained)}
     for name in chosen.jobs or ["assets", *known, "direct"]:
         if name == "assets":
             if not (assets / "rss.safetensors").is_file():

@@ -192,7 +192,7 @@ def start_from_weights(model: EccModel, weights: Weights) -> None:
         for k, encoder in enumerate(model.encoders):
             share = weights.edge(k)
             own = {n.removeprefix("encoder."): v.float() for n, v in share.items() if n.startswith("encoder.")}
-            encoder.load_state_dict(own, strict=False)
+            encoder.load_state_dict(own)
         cloud = {n.removeprefix("fusion."): v.float() for n, v in weights.cloud().items() if n.startswith("fusion.")}
         model.fusion.load_state_dict(cloud)
     except RuntimeError as error:

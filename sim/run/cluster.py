@@ -163,7 +163,7 @@ class _Run:
                     num_gpus=settings.gpus_per_bs * len(group),
                     scheduling_strategy="SPREAD",
                 )
-                .remote(group, THREADS)
+                .remote(group, THREADS, settings.gpus_per_bs * len(group))
             )
             self._edges.append(_Edge(actor, [site.station.bs for site in group]))
         links = self._folder.links.resolve()

@@ -70,6 +70,8 @@ def drive(
     on_progress: OnProgress,
 ) -> None:
     """Run a schedule; base stations take turns in the order of `edges`, which changes no result."""
+    edges[0].rehearse()  # one is enough: all share this process's libraries
+    cloud.rehearse()
     for node in edges:
         node.register()
     _drain(cloud)

@@ -1,0 +1,68 @@
+"""The benchmarks run and report what they say; their figures are for people."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.timing import QUICK, Case, measure, row
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def quick(tmp_path: Path, *parts: str) -> tuple[str, dict[str, Any]]:
+    """What a smoke test prints, and what it writes."""
+    file = tmp_path / "benchmarks.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(file), *parts]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    written: dict[str, Any] = json.loads(file.read_text())
+    assert list(written["parts"]) == list(parts)
+    return done.stdout, written
+
+
+def test_every_part_but_the_whole_prints_what_it_writes(tmp_path: Path) -> None:
+    printed, written = quick(tmp_path, "packing", "wire", "encode", "transport", "fusion")
+    assert written["quick"] and "these figures mean nothing" in printed
+    assert written["machine"]["torch_threads"] == 1 and written["machine"]["cores"] >= 1
+    for rows in written["parts"].values():
+        names = [each["case"] for each in rows]
+        assert len(set(names)) == len(names)
+        for each in rows:
+            assert f" {each['case']} " in printed
+            assert 0 < each["least"] <= each["median"] <= each["largest"]
+            assert (each["ratio"] is None) == (each["reference"] is None)
+            assert each["reference"] is None or each["reference"] in names
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_whole_compares_both_drivers_and_shows_their_stages(tmp_path: Path) -> None:
+    _, written = quick(tmp_path, "whole")
+    rows = {each["case"]: each for each in written["parts"]["whole"]}
+    process, ray = rows["process, batch 1"], rows["Ray + ZeroMQ, batch 1"]
+    assert ray["unit"] == process["unit"] == "fixes/s"
+    assert ray["ratio"] == pytest.approx(ray["median"] / process["median"])
+    assert {"Ray + ZeroMQ: fronthaul", "Ray + ZeroMQ: fuse", "process: encode"} <= rows.keys()
+
+
+def test_a_ratio_compares_within_repetitions() -> None:
+    summed = row("mine", "µs", [2.0, 30.0, 6.0], "yardstick", [1.0, 10.0, 2.0])
+    assert (summed.median, summed.least, summed.largest, summed.ratio) == (6.0, 2.0, 30.0, 3.0)
+
+
+def test_a_case_is_timed_per_what_it_counts() -> None:
+    calls: list[str] = []
+    cases = [Case("one", lambda: calls.append("one")), Case("four", lambda: calls.append("four"), 4, "one")]
+    one, four = measure(cases, QUICK)
+    assert calls[-4:] == ["one", "four", "one", "four"]  # in turn
+    assert one.ratio is None and four.reference == "one" and four.ratio is not None
+
+
+def test_a_part_that_is_not_there_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "fussion"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "fussion" in done.stderr and "Traceback" not in done.stderr
