@@ -22,7 +22,13 @@ SIDE_BYTES = 4
 
 
 def build(setup: EdgeSetup) -> EdgeScheme:
-    """Build base station `setup.bs`'s encoder for B = `setup.bits`, or the lossless reference for None."""
+    """Build base station `setup.bs`'s encoder for B = `setup.bits`, or the lossless reference for None.
+
+    Raises:
+        ValueError: the weights were trained with an encoder and lossless is asked for, or the other way round.
+    """
+    if (setup.bits is None) != (setup.config["bits"] is None):
+        raise ValueError(f"they were trained {'without' if setup.config['bits'] is None else 'with'} an encoder")
     if setup.bits is None:
         return LosslessEdge(setup.config)
     return EccEdge(setup, setup.bits)

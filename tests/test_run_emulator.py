@@ -53,7 +53,8 @@ def test_a_run_leaves_a_whole_folder(settings: EmulateSettings) -> None:
     result = emulate(settings, seen.append)
     names = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*")}
     links = {f"links/{name}.parquet" for name in ("bs-000", "bs-001", "bs-002", "connections")}
-    assert names == {"run.toml", "fixes.parquet", "summary.json", "links", *links}
+    pictures = {"error-cdf.png", "map.png"}
+    assert names == {"run.toml", "fixes.parquet", "controls.parquet", "summary.json", "links", *pictures, *links}
     assert [path.name for path in settings.output.iterdir()] == [result.folder.name]
     assert json.loads((result.folder / "summary.json").read_text()) == result.summary
     assert [seen[0].stage, seen[-1].stage] == ["start", "write"]

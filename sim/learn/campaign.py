@@ -39,26 +39,27 @@ class Job:
     clock: ClockErrors | None = None
 
 
-def jobs(long: float, short: float, tune: float, trained: Path) -> list[Job]:
+def jobs(long: float, refine: float, short: float, tune: float, trained: Path) -> list[Job]:
     """The headline trainings and the comparisons.
 
-    Headline: `long` epochs at B = 5 from scratch, then `tune` epochs at each B from there, so that all payloads have
-    had the same training; lossless from scratch. Comparisons: `short` epochs each, from scratch.
+    Headline: `long` epochs at B = 5 from scratch and `refine` more after a restart of the rate, then `tune` epochs at
+    each B from there, so that all payloads have had the same training; lossless from scratch, `long` + `refine`.
+    Comparisons: `short` epochs each, from scratch.
     """
 
     def scratch(epochs: float, seed: int = 0, **kwargs: object) -> EccTraining:
         return replace(EccTraining(schedule=Schedule(epochs=epochs, seed=seed)), **kwargs)  # type: ignore[arg-type]
 
-    def tuned(bits: int, start: Path, **kwargs: object) -> EccTraining:
-        schedule = Schedule(epochs=tune, rate=6e-4, warmup_steps=50)
-        return replace(EccTraining(bits=bits, start_from=start, schedule=schedule), **kwargs)  # type: ignore[arg-type]
+    def continued(bits: int, start: str, epochs: float, rate: float) -> EccTraining:
+        schedule = Schedule(epochs=epochs, rate=rate, warmup_steps=50)
+        return EccTraining(bits=bits, start_from=trained / f"{start}.safetensors", schedule=schedule)
 
-    base = trained / "ecc-base.safetensors"
     biased = ClockErrors(ue_bias_ns=50.0, per_slot_phase=True)
     return [
         Job("ecc-base", scratch(long, bits=5)),
-        *(Job(f"ecc-b{bits}", tuned(bits, base), shipped=True) for bits in (4, 5, 3, 2)),
-        Job("ecc-lossless", scratch(long, bits=None), shipped=True),
+        Job("ecc-refined", continued(5, "ecc-base", refine, 1.2e-3)),
+        *(Job(f"ecc-b{bits}", continued(bits, "ecc-refined", tune, 5e-4), shipped=True) for bits in (4, 5, 3, 2)),
+        Job("ecc-lossless", scratch(long + refine, bits=None), shipped=True),
         Job("short-slot-b4", scratch(short, bits=4)),
         Job("short-tone-b4", scratch(short, bits=4, phase="tone")),
         Job("short-block-b4", scratch(short, bits=4, split="block")),
@@ -88,8 +89,9 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="*", help="names of the jobs to run, in this order [all]")
     parser.add_argument("--threads", type=int, help="threads; two campaigns of one thread beat one of two")
     parser.add_argument("--long", type=float, default=6.0, help="epochs of the headline trainings")
-    parser.add_argument("--short", type=float, default=2.0, help="epochs of the comparisons")
-    parser.add_argument("--tune", type=float, default=1.0, help="epochs of fine-tuning to another payload")
+    parser.add_argument("--refine", type=float, default=2.5, help="epochs of their second part")
+    parser.add_argument("--short", type=float, default=1.0, help="epochs of the comparisons")
+    parser.add_argument("--tune", type=float, default=0.7, help="epochs of fine-tuning to another payload")
     chosen = parser.parse_args()
     scenario = load_scenario(chosen.scenario)
     trained = TRAINED / scenario.name / "weights"
@@ -97,7 +99,7 @@ def main() -> None:
     paths = load_paths(chosen.paths or TRAINED / scenario.name / "paths.npz")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    known = {job.name: job for job in jobs(chosen.long, chosen.short, chosen.tune, trained)}
+    known = {job.name: job for job in jobs(chosen.long, chosen.refine, chosen.short, chosen.tune, trained)}
     for name in chosen.jobs or ["assets", *known, "direct"]:
         if name == "assets":
             if not (assets / "rss.safetensors").is_file():

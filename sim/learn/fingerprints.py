@@ -46,27 +46,24 @@ class FingerprintTable:
         """Fingerprint up to `limit` of the source's positions."""
         array = source.scenario.array
         source.reseed(0, 0)
-        index = torch.arange(min(limit, len(source)))
-        sample: list[Tensor] = []
-        position: list[Tensor] = []
-        mean: Tensor | None = None
-        components: Tensor | None = None
-        for chunk in index.split(1000):
-            made = source.batch(chunk)
-            raw = raw_fingerprint(made.channel, array.rows, array.columns)
-            if mean is None or components is None:
-                first = [raw]
-                for more in torch.randperm(len(source), generator=source.draw)[:8000].split(1000):
-                    first.append(raw_fingerprint(source.batch(more).channel, array.rows, array.columns))
-                pool = torch.cat(first)
-                mean = pool.mean(0)
-                _, _, components = torch.pca_lowrank(pool - mean, q=dimensions, center=False, niter=4)
-            sample.append((raw - mean) @ components)
-            position.append(made.position)
-        projected = torch.cat(sample)
-        assert mean is not None and components is not None
-        scale = projected.std(0).max().expand(dimensions) / 32  # one scale for all: distances keep their meaning
-        codes = (projected / scale).round().clamp(-127, 127).to(torch.int8)
+
+        def raw(index: Tensor) -> tuple[Tensor, Tensor]:
+            made = source.batch(index)
+            return raw_fingerprint(made.channel, array.rows, array.columns), made.position
+
+        sample = torch.cat([raw(chunk)[0] for chunk in source.permutation()[:8000].split(1000)])
+        mean = sample.mean(0)
+        centred = (sample - mean).double()
+        _, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
+        components = directions[:, -dimensions:].flip(1).float()
+        projected, position = [], []
+        for chunk in torch.arange(min(limit, len(source))).split(1000):
+            fingerprint, place = raw(chunk)
+            projected.append((fingerprint - mean) @ components)
+            position.append(place)
+        table = torch.cat(projected)
+        scale = table.std(0).max().expand(dimensions) / 32  # one scale for all: distances keep their meaning
+        codes = (table / scale).round().clamp(-127, 127).to(torch.int8)
         return cls(
             mean.numpy(), components.numpy(), scale.contiguous().numpy(), codes.numpy(), torch.cat(position).numpy()
         )

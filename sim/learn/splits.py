@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fronthaul.draws import generator
+from sim.errors import UserError
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
@@ -44,6 +45,10 @@ def split_positions(scenario: Scenario, position: npt.NDArray[np.float64], name:
     low = np.array(scenario.users.low[:2])
     cell = np.floor((position[:, :2] - low) / sizes.block_m).astype(np.int64)
     blocks = np.unique(cell, axis=0)
+    if len(blocks) < 3:
+        raise UserError(
+            f"A block split needs at least three blocks of {sizes.block_m:g} m; the positions lie in {len(blocks)}."
+        )
     order = generator(sizes.seed, "blocks").permutation(len(blocks))
     held = blocks[order[: max(2, round(sizes.block_fraction * len(blocks)))]]
     half = len(held) // 2

@@ -29,8 +29,9 @@ from sim.learn.trainer import OnProgress, Schedule, Trainer, TrainProgress
 from sim.learn.weights import Weights, load_weights, save_weights
 from sim.world.channel import pad_paths
 from sim.world.paths import PathSet
-from sim.world.scenario import Scenario
+from sim.world.scenario import Scenario, scenario_table
 
+_CALIBRATION_SEED = 30_000
 PATH_LIMIT = 12  # strongest paths of a link that training keeps; 98 % of links have no more
 
 
@@ -105,9 +106,8 @@ def train_ecc(
     torch.manual_seed(training.schedule.seed)
     identity = {
         "training": str(asdict(training)),
-        "scenario": scenario.tracing_digest(),
+        "scenario": str(scenario_table(scenario)),
         "positions": len(paths),
-        "clock": str(asdict(scenario.clock)),
     }
     sources = make_sources(scenario, paths, training.split, training.jitter_m, training.schedule.seed, device)
     model = EccModel(scenario, training.phase, training.bits, training.shape).to(device)
@@ -213,6 +213,7 @@ def _standardise_gains(model: EccModel, source: SnapshotSource) -> None:
 def _steps_for_all_bits(model: EccModel, source: SnapshotSource) -> dict[int, Tensor]:
     """Steps for B = 1 … 8: the trained one as it is, the others calibrated on training latents."""
     model.eval()
+    source.reseed(_CALIBRATION_SEED)
     latents = []
     for index in torch.arange(min(2000, len(source))).split(500):
         x, _ = preprocess(source.batch(index).channel, model.phase)

@@ -23,7 +23,9 @@ def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path
     """
     parts = split_positions(scenario, paths.position, split)
     index = parts.train[:positions]
-    padded = pad_paths(paths.select(index), scenario.numerology.carrier_hz)
+    chosen = paths.select(index)
+    heard = chosen.paths_per_link() > 0  # a link without paths measures noise, which no line fits
+    padded = pad_paths(chosen, scenario.numerology.carrier_hz)
     covariance = measure_covariance(scenario, padded)
     source = SnapshotSource(scenario, padded, paths.position[index], covariance)
     source.reseed(0, 0)
@@ -35,10 +37,10 @@ def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path
     model = np.zeros((len(scenario.sites), 3))
     for k, site in enumerate(scenario.sites):
         distance = np.linalg.norm(paths.position[index] - np.array(site.position), axis=1)
-        design = np.stack([np.ones_like(distance), -10 * np.log10(distance)], 1)
-        line, *_ = np.linalg.lstsq(design, level[:, k], rcond=None)
-        model[k] = *line, np.std(level[:, k] - design @ line)
-    low, high = np.percentile(level, [0.5, 99.5])
+        design = np.stack([np.ones_like(distance), -10 * np.log10(distance)], 1)[heard[:, k]]
+        line, *_ = np.linalg.lstsq(design, level[heard[:, k], k], rcond=None)
+        model[k] = *line, np.std(level[heard[:, k], k] - design @ line)
+    low, high = np.percentile(level[heard], [0.5, 99.5])
     config = {
         "scheme": "rss",
         "scenario": scenario.name,

@@ -24,6 +24,9 @@ from sim.learn.optimizer import MatrixOptimizer
 Loss = Literal["distance", "squared"]
 
 
+_VALIDATION_SEED = 10_000
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How long and how fast to learn.
@@ -98,7 +101,7 @@ class Trainer:
         while step < self._steps:
             epoch = step // self._steps_per_epoch
             self._model.train()
-            for index in self._batches(epoch, step % self._steps_per_epoch):
+            for index in self._batches(epoch):
                 loss = self._step(index, step)
                 step += 1
                 if step % 20 == 0:
@@ -123,6 +126,7 @@ class Trainer:
         """3D errors (N,) [m] on the validation positions (or those of `source`), all base stations present."""
         self._model.eval()
         source = source or self._validation
+        source.reseed(_VALIDATION_SEED)  # the same noise every time: differences are the model's
         errors = []
         for index in torch.arange(len(source)).split(batch):
             made = source.batch(index)
@@ -131,12 +135,11 @@ class Trainer:
             errors.append((self._model(x, gain, present)[:, -1] - made.position).norm(dim=1))
         return torch.cat(errors)
 
-    def _batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
+    def _batches(self, epoch: int) -> Iterator[Tensor]:
         """Index batches of one epoch; order and draws are keyed by the epoch, so a resumed training repeats them."""
         self._training.reseed(self._schedule.seed, epoch)
         order = self._training.permutation()
-        chunks = order[: self._steps_per_epoch * self._schedule.batch].split(self._schedule.batch)
-        yield from chunks[skip:]
+        yield from order[: self._steps_per_epoch * self._schedule.batch].split(self._schedule.batch)
 
     def _step(self, index: Tensor, step: int) -> float:
         made = self._training.batch(index)

@@ -116,10 +116,6 @@ def compose(
     """
     if len(paths) == 0 or paths.sites < settings.bs:
         raise UserError(f"The test paths hold {len(paths)} users and {paths.sites} sites; trace them again.")
-    trained_bits = weights.config.get("bits", settings.bits)
-    if (trained_bits is None) != (settings.bits is None):
-        wanted = "lossless payloads" if settings.bits is None else f"{settings.bits} bits"
-        raise UserError(f"The weights {weights_path} were not trained for {wanted}; name others with --weights.")
     users = np.arange(min(len(paths), settings.snapshots))
     heard = users
     if settings.shuffle_csi:
@@ -135,10 +131,11 @@ def compose(
         station = sites[0].station.assemble()
         rehearsal = tuple(station.reports([0], sites[0].radio.observe(0)[None]))
         cloud.build(cloud.setup).fuse([rehearsal])
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         bits = "lossless payloads" if settings.bits is None else f"{settings.bits} bits"
+        why = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {bits}: no {error}."
+            f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {bits}: {why}."
         ) from error
     scheme = station.scheme
     return Plan(

@@ -314,6 +314,8 @@ def _check(scenario: Scenario, where: str) -> None:
         (tracing.positions >= 1 and tracing.depth >= 0, "tracing: positions >= 1 and depth >= 0 are needed"),
         (tracing.samples_per_source >= 1, "tracing.samples_per_source must be >= 1"),
         (min(scenario.clock.ue_bias_ns, scenario.clock.bs_sigma_ns) >= 0, "clock: deviations must not be negative"),
+        (min(scenario.splits.test, scenario.splits.validation) >= 1, "splits: test and validation must be >= 1"),
+        (scenario.splits.block_m > 0 and scenario.splits.guard_m >= 0, "splits: block_m must be > 0, guard_m >= 0"),
         (0 < scenario.splits.block_fraction < 1, "splits.block_fraction must lie between 0 and 1"),
     ]
     for holds, sentence in rules:
