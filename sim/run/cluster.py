@@ -46,7 +46,7 @@ from sim.run.record import OnProgress, Progress, RunRecord
 from sim.run.runfolder import THREADS, RunFolder
 from sim.run.settings import EmulateSettings
 
-START_S = 60.0
+START_S = 180.0
 """How long actors may take to come up [s], and `START_EACH_S` for each: they import torch, two cores at a time."""
 START_EACH_S = 6.0
 REGISTER_S = 30.0
