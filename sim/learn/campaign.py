@@ -21,7 +21,7 @@ from sim.learn.fingerprints import FingerprintTable
 from sim.learn.splits import write_test_set
 from sim.learn.train_ecc import EccTraining, make_sources, train_ecc
 from sim.learn.train_rss import train_rss
-from sim.learn.trainer import Schedule, TrainProgress
+from sim.learn.trainer import Half, Schedule, TrainProgress
 from sim.world.paths import PathSet, load_paths
 from sim.world.scenario import ClockErrors, Scenario, load_scenario
 from sim.world.store import ASSET_FOLDER
@@ -39,27 +39,30 @@ class Job:
     clock: ClockErrors | None = None
 
 
-def jobs(long: float, refine: float, short: float, tune: float, trained: Path) -> list[Job]:
+def jobs(long: float, refine: float, single: float, tune: float, short: float, trained: Path) -> list[Job]:
     """The headline trainings and the comparisons.
 
-    Headline: `long` epochs at B = 5 from scratch and `refine` more after a restart of the rate, then `tune` epochs at
-    each B from there, so that all payloads have had the same training; lossless from scratch, `long` + `refine`.
-    Comparisons: `short` epochs each, from scratch.
+    Headline: `long` epochs at B = 5 from scratch, `refine` more after a restart of the rate, `single` more with the
+    cloud's network in float32, then `tune` epochs at each B from there, so that all payloads have had the same
+    training. Lossless, which has no encoders and learns faster: `long` / 2, then `single` + `tune`.
+    Comparisons: `short` epochs each, from scratch, all in bfloat16.
     """
 
     def scratch(epochs: float, seed: int = 0, **kwargs: object) -> EccTraining:
         return replace(EccTraining(schedule=Schedule(epochs=epochs, seed=seed)), **kwargs)  # type: ignore[arg-type]
 
-    def continued(bits: int, start: str, epochs: float, rate: float) -> EccTraining:
-        schedule = Schedule(epochs=epochs, rate=rate, warmup_steps=50)
+    def continued(bits: int | None, start: str, epochs: float, rate: float, half: Half = "edge") -> EccTraining:
+        schedule = Schedule(epochs=epochs, rate=rate, warmup_steps=50, half=half)
         return EccTraining(bits=bits, start_from=trained / f"{start}.safetensors", schedule=schedule)
 
     biased = ClockErrors(ue_bias_ns=50.0, per_slot_phase=True)
     return [
         Job("ecc-base", scratch(long, bits=5)),
-        Job("ecc-refined", continued(5, "ecc-base", refine, 1.2e-3)),
-        *(Job(f"ecc-b{bits}", continued(bits, "ecc-refined", tune, 5e-4), shipped=True) for bits in (4, 5, 3, 2)),
-        Job("ecc-lossless", scratch(long + refine, bits=None), shipped=True),
+        Job("ecc-refined", continued(5, "ecc-base", refine, 1.2e-3, "all")),
+        Job("ecc-single", continued(5, "ecc-refined", single, 6e-4)),
+        *(Job(f"ecc-b{bits}", continued(bits, "ecc-single", tune, 4e-4), shipped=True) for bits in (4, 5, 3, 2)),
+        Job("ecc-lossless-base", scratch(long / 2, bits=None)),
+        Job("ecc-lossless", continued(None, "ecc-lossless-base", single + tune, 6e-4), shipped=True),
         Job("short-slot-b4", scratch(short, bits=4)),
         Job("short-tone-b4", scratch(short, bits=4, phase="tone")),
         Job("short-block-b4", scratch(short, bits=4, split="block")),
@@ -90,8 +93,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="threads; two campaigns of one thread beat one of two")
     parser.add_argument("--long", type=float, default=6.0, help="epochs of the headline trainings")
     parser.add_argument("--refine", type=float, default=2.5, help="epochs of their second part")
+    parser.add_argument("--single", type=float, default=1.3, help="epochs with the cloud's network in float32")
     parser.add_argument("--short", type=float, default=1.0, help="epochs of the comparisons")
-    parser.add_argument("--tune", type=float, default=0.7, help="epochs of fine-tuning to another payload")
+    parser.add_argument("--tune", type=float, default=0.45, help="epochs of fine-tuning to another payload")
     chosen = parser.parse_args()
     scenario = load_scenario(chosen.scenario)
     trained = TRAINED / scenario.name / "weights"
@@ -99,7 +103,8 @@ def main() -> None:
     paths = load_paths(chosen.paths or TRAINED / scenario.name / "paths.npz")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    known = {job.name: job for job in jobs(chosen.long, chosen.refine, chosen.short, chosen.tune, trained)}
+    lengths = (chosen.long, chosen.refine, chosen.single, chosen.tune, chosen.short)
+    known = {job.name: job for job in jobs(*lengths, trained)}
     for name in chosen.jobs or ["assets", *known, "direct"]:
         if name == "assets":
             if not (assets / "rss.safetensors").is_file():
@@ -132,7 +137,7 @@ def _direct(scenario: Scenario, paths: PathSet, assets: Path, trained: Path, epo
         phase="slot",
         split="random",
         jitter_m=0.75,
-        schedule=Schedule(epochs=epochs),
+        schedule=Schedule(epochs=epochs, half="none"),
         test=load_paths(assets / "test.npz"),
         on_progress=_print,
         checkpoint=trained / "checkpoints" / "direct.pt",

@@ -44,7 +44,7 @@ class DirectRegression(nn.Module):
         y = functional.relu(self.first(weighted.flatten(1)))
         for block in self.blocks:
             y = y + block(y)
-        estimate: Tensor = self.centre + self.extent * self.head(y).float()
+        estimate: Tensor = self.centre + self.extent * self.head(y)
         return estimate[:, None]
 
 

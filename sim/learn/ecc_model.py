@@ -42,6 +42,7 @@ class EccModel(nn.Module):
         slots, antennas, tones = scenario.csi_shape
         stations = len(scenario.sites)
         self.scenario, self.phase, self.bits = scenario, phase, bits
+        self.fusion_in_single = False  # keep the cloud's network in float32 even under autocast
         self.encoder_shape: dict[str, int] = {
             "tones": tones,
             "slots": slots,
@@ -82,7 +83,9 @@ class EccModel(nn.Module):
         latent = self.latent(x)
         if self.bits is not None:
             latent = quantise_straight_through(latent.float(), self.step[:, None], self.bits)
-        estimate: Tensor = self.fusion(latent, gain, present)
+        single = self.fusion_in_single or not torch.is_autocast_enabled(x.device.type)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=not single):
+            estimate: Tensor = self.fusion(latent.float() if single else latent, gain, present)
         return estimate
 
     def weights(self, covariance: Tensor, steps: dict[int, Tensor], record: dict[str, Any]) -> Weights:

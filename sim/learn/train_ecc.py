@@ -111,6 +111,7 @@ def train_ecc(
     }
     sources = make_sources(scenario, paths, training.split, training.jitter_m, training.schedule.seed, device)
     model = EccModel(scenario, training.phase, training.bits, training.shape).to(device)
+    model.fusion_in_single = training.schedule.half != "all"
     checkpoint = checkpoints / f"{output.stem}.pt" if checkpoints else None
     fresh = checkpoint is None or not checkpoint.is_file()
     if fresh and training.start_from is not None:
