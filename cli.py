@@ -273,9 +273,9 @@ def trace(
         path = folder / "paths.npz"
         paths.save(path)
         write_test_set(wanted, paths, folder)
-        write_test_set(wanted, paths, folder, "block")
         trace_ground_plan(wanted).save(folder / "ground-plan.npz")
-        write_test_set(wanted, paths, folder)
+        with contextlib.suppress(UserError):  # an area of fewer than three blocks has no block split
+            write_test_set(wanted, paths, folder, "block")
     print(f"{len(paths)} positions, {len(paths.delay)} paths to {paths.sites} sites: {path}")
     print(f"test positions of the random split, for `emulate`: {folder / 'test.npz'}")
 
@@ -337,7 +337,10 @@ def train(
     from sim.world.scenario import load_scenario
 
     wanted = load_scenario(scenario)
-    name = scheme if scheme == "rss" else f"ecc-{'lossless' if resolution is None else f'b{resolution}'}"
+    # A variant's name is its own, so that no training resumes or overwrites another.
+    variant = [phase] * (phase != "slot") + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
+    payload = "lossless" if resolution is None else f"b{resolution}"
+    name = scheme if scheme == "rss" else "-".join(["ecc", payload, *variant])
     target = output or Path("checkpoints") / wanted.name / f"{name}.safetensors"
     require_choice("phase", phase, ("none", "slot", "tone"))
     require_choice("split", split, ("random", "block"))

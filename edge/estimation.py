@@ -8,6 +8,8 @@ With R the spatial covariance of the channel (antennas × antennas) at that tone
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,11 @@ class LmmseEstimator:
         weights = torch.linalg.solve(loaded + noise_w / power_w * identity, loaded)
         self._weights = weights.to(torch.complex64)
         self._matched = (pilots.conj() / power_w**0.5).to(torch.complex64)
+
+    def to(self, device: torch.device) -> Self:
+        """Move the filters; returns the estimator itself."""
+        self._weights, self._matched = self._weights.to(device), self._matched.to(device)
+        return self
 
     def estimate(self, received: Tensor) -> Tensor:
         """Estimate Ĥ (…, slot, antenna, tone) from received pilots of the same shape [√W]."""

@@ -66,7 +66,8 @@ class SnapshotSource:
         pilots = pilot_sequence(scenario.numerology.tones)
         # The filter acts on matched pilots, whose noise is σ²/P: simulate it there (unit power, unit pilots).
         noise = scenario.tone_noise_w / scenario.tone_power_w
-        self._estimators = [LmmseEstimator(r, noise, 1.0, torch.ones_like(pilots)) for r in covariance]
+        ones = torch.ones_like(pilots)
+        self._estimators = [LmmseEstimator(r, noise, 1.0, ones).to(self.device) for r in covariance]
 
     def __len__(self) -> int:
         return len(self._position)

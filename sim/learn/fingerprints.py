@@ -7,6 +7,7 @@ in 8 bits each, so that a table for 10⁵ positions ships in a few megabytes.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,7 @@ class FingerprintTable:
                     archive["codes"],
                     archive["position"],
                 )
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"The fingerprint table {path} is missing or damaged ({error}).") from error
 
     def locate(self, channel: Tensor, rows: int, columns: int, neighbours: int = 5) -> npt.NDArray[np.float64]:

@@ -67,7 +67,7 @@ OnProgress = Callable[[TrainProgress], None]
 
 
 class Trainer:
-    """Trains one positioner and can be stopped at any time; at most one epoch is lost."""
+    """Trains one positioner and can be stopped at any time; at most the running epoch is lost."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class Trainer:
     def _resume(self) -> int:
         if self._checkpoint is None or not self._checkpoint.is_file():
             return 0
-        state = torch.load(self._checkpoint, weights_only=True)
+        state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
         if state["identity"] != self._identity:
             raise UserError(
                 f"The checkpoint {self._checkpoint} belongs to another training; remove it or name another folder."

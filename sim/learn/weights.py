@@ -69,12 +69,13 @@ def load_weights(path: Path) -> Weights:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise UserError(f"{path} is not a weights file of this project (format {metadata.get('format')!r}).")
+            config = json.loads(metadata["config"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         sentence = f"The weights {path} are truncated or damaged ({error}); restore or train them again."
         raise UserError(sentence) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return Weights(json.loads(metadata["config"]), tensors, digest)
+    return Weights(config, tensors, digest)
 
 
 def find_weights(scenario: str, scheme: str, bits: int | None) -> Path:

@@ -2,11 +2,12 @@
 
 A row is an in-process run over all test positions of its split (simulated clock, real payload bytes), with the
 controls on the same snapshots. Rows whose results are at hand for the same weights and settings are not run again, so
-a table that was stopped resumes; rows whose weights are missing say which training makes them.
+a table that was stopped resumes; rows whose weights are missing say so.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pyarrow import Table
+from pyarrow.parquet import read_table
 
 from sim.errors import UserError, nearest_hint
 from sim.learn.weights import find_weights, load_weights
@@ -22,8 +25,9 @@ from sim.run.emulator import run_plan
 from sim.run.results import error_statistics
 from sim.run.settings import EmulateSettings
 from sim.world.scenario import load_scenario
-from sim.world.store import DATA_FOLDER
+from sim.world.store import DATA_FOLDER, load_test_paths
 
+_DISTANCES_M = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0, 6.0, 8.0, 12.0)
 TRAINED = DATA_FOLDER / "paris-6" / "weights"
 
 
@@ -103,11 +107,15 @@ def reproduce(name: str, output: Path, on_row: Callable[[str, int, int], None] =
     for number, row in enumerate(rows):
         on_row(row.label, number, len(rows))
         settings = _settings(row)
-        weights = row.weights or find_weights(load_scenario(row.scenario).data_name, row.scheme, row.bits)
-        if not weights.is_file() or (row.test is not None and not row.test.is_file()):
-            continue
-        key = load_weights(weights).digest
-        if results.get(row.label, {}).get("weights_digest") == key:
+        try:
+            weights = load_weights(row.weights or find_weights("paris-6", row.scheme, row.bits))
+            test = load_test_paths(load_scenario(row.scenario), row.test)
+        except UserError:
+            continue  # shown as not trained
+        if row.scheme == "ecc" and weights.config["bits"] != row.bits:
+            continue  # the nearest payload's weights are not this row's
+        key = f"{weights.digest} {len(test)} {settings}"
+        if results.get(row.label, {}).get("key") == key:
             continue
         results[row.label] = _measure(settings, key)
         _write(store, json.dumps(results, indent=1) + "\n")
@@ -138,11 +146,25 @@ def _settings(row: Row) -> EmulateSettings:
     )
 
 
-def _measure(settings: EmulateSettings, digest: str) -> dict[str, Any]:
+def _measure(settings: EmulateSettings, key: str) -> dict[str, Any]:
     result = run_plan(load_plan(settings))
     kept = ("error_3d_m", "error_2d_m", "error_vertical_m", "payload_bits_per_report", "payload_ratio", "controls")
-    record = {key: result.summary.get(key) for key in kept}
-    return {**record, "snapshots": settings.snapshots, "weights_digest": digest, "commit": result.summary["commit"]}
+    record = {name: result.summary.get(name) for name in (*kept, "snapshots", "weights_digest", "commit")}
+    fixes = read_table(result.folder / "fixes.parquet", columns=["error_3d_m", "training_distance_m"])
+    return {**record, "by_distance": _by_distance(fixes), "key": key}
+
+
+def _by_distance(fixes: Table) -> list[list[float]]:
+    """Distance to the nearest training position [m]: bin's upper end, number of fixes, their mean 3D error [m]."""
+    distance, error = fixes["training_distance_m"].to_pylist(), fixes["error_3d_m"].to_numpy()
+    if not distance or distance[0] is None:
+        return []
+    bins = []
+    for low, high in itertools.pairwise(_DISTANCES_M):
+        inside = (np.array(distance) >= low) & (np.array(distance) < high)
+        if inside.any():
+            bins.append([high, int(inside.sum()), float(error[inside].mean())])
+    return bins
 
 
 def _markdown(name: str, rows: Sequence[Row], results: dict[str, Any]) -> str:
@@ -176,6 +198,12 @@ def _markdown(name: str, rows: Sequence[Row], results: dict[str, Any]) -> str:
     ):
         if statistics:
             lines.append(f"| {' | '.join([label, '', '', '', *_statistics(statistics)])} |")
+    lines += ["", "Mean 3D error [m] by distance to the nearest training position (fixes):", ""]
+    for label in ("B = 4", "block split (20 m blocks held out, 3 m guard)"):
+        bins = (results.get(label) or {}).get("by_distance") or []
+        if bins:
+            cells = [f"below {high:g} m: {error:.2f} ({count})" for high, count, error in bins]
+            lines.append(f"- {label}: {'; '.join(cells)}")
     return "\n".join(lines) + "\n"
 
 

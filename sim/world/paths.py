@@ -83,11 +83,9 @@ class PathSet:
         }
         return replace(self, position=self.position[np.asarray(users)], offset=offset, **per_path)
 
-    def save(self, path: Path, *, with_mirror: bool = True) -> None:
-        """Write an NPZ file (temporary name, then rename); `with_mirror` is needed for training only."""
+    def save(self, path: Path) -> None:
+        """Write an NPZ file (temporary name, then rename)."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "digest"}
-        if not with_mirror:
-            arrays["mirror"] = np.zeros((0, 4), np.float32)
         meta = json.dumps({"format": _FORMAT, "digest": self.digest})
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.part")

@@ -200,9 +200,13 @@ def load_scenario(name_or_path: str) -> Scenario:
         UserError: unknown name, unreadable file, unknown or missing key, wrong type, impossible value.
     """
     path = _scenario_path(name_or_path)
-    table = _read_table(path, ())
+    table, base = _read_table(path, ())
     scenario = _build(Scenario, table, str(path))
     _check(scenario, str(path))
+    if base is not None and not scenario.data:
+        extended = load_scenario(str(base))
+        if extended.tracing_digest() == scenario.tracing_digest():  # the same paths serve both
+            scenario = dataclasses.replace(scenario, data=extended.data_name)
     return scenario
 
 
@@ -220,8 +224,11 @@ def _scenario_path(name_or_path: str) -> Path:
     return path
 
 
-def _read_table(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """Read a TOML file; ``extends = "name"`` starts from another scenario and overrides key by key."""
+def _read_table(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path | None]:
+    """Read a TOML file; ``extends = "name"`` starts from another scenario and overrides it key by key.
+
+    Returns the table and the file that it extends.
+    """
     if path in seen:
         raise UserError(f"The scenario file {path} extends itself.")
     try:
@@ -233,14 +240,16 @@ def _read_table(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     table.setdefault("name", path.stem)
     base_name = table.pop("extends", None)
     if base_name is None:
-        return table
+        return table, None
     if not isinstance(base_name, str):
         raise UserError(f"{path}: extends must be the name or the path of a scenario.")
-    base = _read_table(_scenario_path(base_name), (*seen, path))
-    base["data"] = base.get("data") or base["name"]
+    base = _scenario_path(base_name)
+    merged, _ = _read_table(base, (*seen, path))
+    merged.pop("data", None)
     for key, value in table.items():
-        base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
-    return base
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged, base
 
 
 def scenario_table(scenario: Scenario) -> dict[str, Any]:
@@ -313,6 +322,9 @@ def _check(scenario: Scenario, where: str) -> None:
         (users.speed_mps >= 0, "users.speed_mps must not be negative"),
         (tracing.positions >= 1 and tracing.depth >= 0, "tracing: positions >= 1 and depth >= 0 are needed"),
         (tracing.samples_per_source >= 1, "tracing.samples_per_source must be >= 1"),
+        (scenario.array.spacing_wavelengths > 0, "array.spacing_wavelengths must be positive"),
+        (n.slot_spacing_s > 0, "numerology.slot_spacing_s must be positive"),
+        (scenario.link_budget.temperature_k > 0, "link_budget.temperature_k must be positive"),
         (min(scenario.clock.ue_bias_ns, scenario.clock.bs_sigma_ns) >= 0, "clock: deviations must not be negative"),
         (min(scenario.splits.test, scenario.splits.validation) >= 1, "splits: test and validation must be >= 1"),
         (scenario.splits.block_m > 0 and scenario.splits.guard_m >= 0, "splits: block_m must be > 0, guard_m >= 0"),

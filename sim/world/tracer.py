@@ -51,7 +51,6 @@ def trace_scenario(
             or the folder holds shards of another scenario.
     """
     total = scenario.tracing.positions
-    folder.mkdir(parents=True, exist_ok=True)
     digest = scenario.tracing_digest()
     tracer: _Tracer | None = None
     parts: list[PathSet] = []
