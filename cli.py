@@ -218,11 +218,21 @@ def inspect(
         if not links:
             raise UserError(f"There is no link {link} in {run}: links are {known[0]} to {known[-1]}.")
     show_links(out, links)
+    if not recover:
+        checked = inspection.check_books(run)
+        frames, reports = number(checked.frames_journaled), number(checked.reports_journaled)
+        if checked.ok:
+            out.print(f"books balance: {frames} frames of {reports} reports, all accounted for")
+            return
+        for problem in checked.problems:
+            out.print(f"books do not balance: {problem}", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
 
 
 @app.command()
 def replay(run: RunArgument) -> None:
     """Compute a run's fixes again, from logged payloads, side values and used sets alone."""
+    from sim.run.replay import TOLERANCE_M
     from sim.run.replay import replay as replay_run
 
     result = replay_run(run)
@@ -232,6 +242,9 @@ def replay(run: RunArgument) -> None:
     )
     if result.compared < result.total:
         print(f"{result.total - result.compared} fixes were left out: not all of their reports are in the ledgers.")
+    if not result.ok:
+        print(f"The replay does not confirm the run: all fixes must come back to within {1e3 * TOLERANCE_M:g} mm.")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -492,7 +505,7 @@ def stopped_run(parts: set[Path]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 (doctor found a fault), 2 (bad input) or 130 (Ctrl-C)."""
+    """Run one command and return its exit status: 0, 1 (something does not hold), 2 (bad input) or 130 (Ctrl-C)."""
     from fronthaul.errors import FronthaulError
     from sim.errors import UserError
 

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
 
 from benchmarks import world
 from benchmarks.timing import Bench, Row, row
@@ -55,14 +59,26 @@ def _both(settings: EmulateSettings) -> Pair:
     Raises:
         UserError: the fixes differ, so the times are not of the same computation.
     """
-    process = emulate(settings).summary
-    ray = emulate(dataclasses.replace(settings, driver="ray")).summary
-    apart_m = abs(ray["error_3d_m"]["mean"] - process["error_3d_m"]["mean"])
-    if ray["fixes"] != process["fixes"] or apart_m > 1e-3:
-        raise UserError(
-            f"The drivers disagree: {ray['fixes']} and {process['fixes']} fixes, mean errors {apart_m:g} m apart."
-        )
-    return process, ray
+    process = emulate(settings)
+    ray = emulate(dataclasses.replace(settings, driver="ray"))
+    require_same_fixes(process.folder, ray.folder)
+    return process.summary, ray.summary
+
+
+def require_same_fixes(one: Path, other: Path) -> None:
+    """Check that two runs fixed the same snapshots at the same positions, to within 1 mm.
+
+    Raises:
+        UserError: they did not.
+    """
+    columns = ("snapshot", "x_m", "y_m", "z_m")
+    fixes = (pq.read_table(folder / "fixes.parquet", columns=list(columns)) for folder in (one, other))
+    a, b = (np.stack([table[name].to_numpy() for name in columns], 1) for table in fixes)
+    if not np.array_equal(a[:, 0], b[:, 0]):
+        raise UserError(f"The drivers disagree: they fixed {len(a)} and {len(b)} snapshots, which are not the same.")
+    apart_m = float(np.max(np.linalg.norm(a[:, 1:] - b[:, 1:], axis=1), initial=0.0))
+    if not apart_m <= 1e-3:
+        raise UserError(f"The drivers disagree: their fixes are up to {apart_m:g} m apart.")
 
 
 def _rates(batch: int, pairs: Sequence[Pair]) -> list[Row]:

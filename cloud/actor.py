@@ -1,7 +1,7 @@
 """The Ray shell around the cloud.
 
-A plain class, which `sim.run.cluster` turns into an actor with two threads: `serve` occupies one for the whole run,
-the other answers `ask`, `registered` and `closed_snapshots` meanwhile.
+A plain class, which `sim.run.cluster` turns into an actor with three threads: `serve` occupies one for the whole run,
+the others answer `ask` and `closed_snapshots` meanwhile.
 """
 
 from __future__ import annotations

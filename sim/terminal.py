@@ -113,6 +113,8 @@ def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> 
             console.print(table)
     if summary.get("fixes_per_s") is not None:
         console.print(f"{number(summary['fixes_per_s'])} fixes/s")
+    for note in summary.get("notes") or ():
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
     console.print(f"run folder: [bold]{escape(str(folder))}[/bold]", soft_wrap=True)
 
 

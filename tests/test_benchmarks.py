@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.timing import QUICK, Case, measure, row
+from benchmarks.whole import require_same_fixes
+from sim.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,6 +51,24 @@ def test_the_whole_compares_both_drivers_and_shows_their_stages(tmp_path: Path) 
     assert ray["unit"] == process["unit"] == "fixes/s"
     assert ray["ratio"] == pytest.approx(ray["median"] / process["median"])
     assert {"Ray + ZeroMQ: fronthaul", "Ray + ZeroMQ: fuse", "process: encode"} <= rows.keys()
+
+
+def test_fixes_of_both_drivers_must_agree(tmp_path: Path) -> None:
+    fixes = pa.table({"snapshot": [0, 1], "x_m": [1.0, 2.0], "y_m": [0.0, 0.0], "z_m": [1.5, 1.5]})
+    cases = {
+        "one": fixes,
+        "near": fixes.set_column(1, "x_m", pa.array([1.0009, 2.0])),
+        "far": fixes.set_column(1, "x_m", pa.array([1.0, 2.0011])),
+        "short": fixes.slice(1),
+    }
+    for name, table in cases.items():
+        (tmp_path / name).mkdir()
+        pq.write_table(table, tmp_path / name / "fixes.parquet")
+    require_same_fixes(tmp_path / "one", tmp_path / "near")
+    with pytest.raises(UserError, match=r"up to 0\.0011 m apart"):
+        require_same_fixes(tmp_path / "one", tmp_path / "far")
+    with pytest.raises(UserError, match="2 and 1 snapshots"):
+        require_same_fixes(tmp_path / "one", tmp_path / "short")
 
 
 def test_a_ratio_compares_within_repetitions() -> None:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import tiny_world
 
@@ -199,6 +201,30 @@ def test_a_run_is_reported_inspected_and_replayed(tiny: list[str], capsys: pytes
     assert capsys.readouterr().out == (
         "20 of 20 fixes are identical to the last bit; the largest difference is 0 m.\n"
     )
+
+
+def test_inspect_and_replay_fail_where_a_run_does_not_hold(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["emulate", *tiny, "--bits", "2"]) == 0
+    assert "note: The weights were trained for 4 bit per coefficient" in capsys.readouterr().out
+    (folder,) = Path("runs").iterdir()
+    assert cli.main(["inspect", str(folder)]) == 0
+    assert "books balance: 60 frames of 60 reports" in capsys.readouterr().out
+
+    fixes = pq.read_table(folder / "fixes.parquet")
+    moved = fixes.set_column(fixes.column_names.index("x_m"), "x_m", pc.add(fixes["x_m"], 0.01))
+    pq.write_table(moved, folder / "fixes.parquet")
+    assert cli.main(["replay", str(folder)]) == 1
+    assert "The replay does not confirm the run" in capsys.readouterr().out
+
+    pq.write_table(fixes, folder / "fixes.parquet")
+    (folder / "links" / "bs-001.parquet").unlink()
+    assert cli.main(["replay", str(folder)]) == 1
+    assert "20 fixes were left out" in capsys.readouterr().out
+    assert cli.main(["inspect", str(folder)]) == 1
+    assert "books do not balance: reports in a fix that are not used: 20" in capsys.readouterr().out
+    cut(folder / "fixes.parquet")
+    assert cli.main(["replay", str(folder)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def cut(path: Path) -> None:

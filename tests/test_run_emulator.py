@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,10 @@ from fronthaul.accounting import zmtp_frame_bytes
 from fronthaul.clock import SimulatedClock
 from fronthaul.messages import Direction
 from sim.errors import UserError
-from sim.learn.weights import save_weights
+from sim.learn.weights import load_weights, save_weights
 from sim.run import compose
 from sim.run.emulator import Progress, RunResult, close_books, emulate, run_plan
-from sim.run.inspection import frame_view, link_totals, recover
+from sim.run.inspection import check_books, frame_view, link_totals, recover
 from sim.run.process import assemble, drive, torch_threads
 from sim.run.record import RunRecord
 from sim.run.replay import replay
@@ -29,6 +30,7 @@ from sim.run.runfolder import RunFolder, read_configuration, write_configuration
 from sim.run.settings import EmulateSettings
 from sim.run.tomlfile import toml_text
 from sim.world import store
+from sim.world.channel import pad_paths
 
 LATENCIES = ["start", "estimate", "encode", "pack", "fronthaul", "wait", "fuse", "total"]
 
@@ -130,7 +132,8 @@ def test_replay_of_a_batched_run_is_exact(settings: EmulateSettings) -> None:
 
 def test_batches_move_fixes_by_less_than_a_millimetre(settings: EmulateSettings) -> None:
     alone, batched = (fixes(emulate(dataclasses.replace(settings, batch=b)).folder) for b in (1, 4))
-    assert not np.abs(alone["x_m"].to_numpy() - batched["x_m"].to_numpy()).max() > 1e-3
+    step = np.stack([alone[axis].to_numpy() - batched[axis].to_numpy() for axis in ("x_m", "y_m", "z_m")])
+    assert np.linalg.norm(step, axis=0).max() <= 1e-3  # false for NaN
 
 
 def test_replay_refuses_other_weights(settings: EmulateSettings) -> None:
@@ -141,6 +144,54 @@ def test_replay_refuses_other_weights(settings: EmulateSettings) -> None:
     save_weights(settings.weights, other)
     with pytest.raises(UserError, match="have changed since the run"):
         replay(folder)
+
+
+def test_replay_falls_back_to_shipped_weights(
+    settings: EmulateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sim.learn.weights.ASSET_FOLDER", tmp_path / "assets")
+    folder = emulate(settings).folder
+    assert settings.weights is not None
+    shipped = tmp_path / "assets" / "tiny" / "ecc-b4.safetensors"
+    settings.weights.rename(shipped)
+    assert replay(folder).identical == settings.snapshots
+    cut(shipped)
+    with pytest.raises(UserError, match=r"tiny.safetensors are missing"):
+        replay(folder)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_damaged_tables_are_one_sentence(settings: EmulateSettings) -> None:
+    whole = emulate(settings).folder
+    for name, readers in (
+        ("links/bs-001.parquet", (replay, link_totals, check_books)),
+        ("fixes.parquet", (replay, check_books)),
+    ):
+        folder = whole.with_name(Path(name).stem)
+        shutil.copytree(whole, folder)
+        cut(folder / name)
+        for read in readers:
+            with pytest.raises(UserError, match=rf"{name} cannot be read"):
+                read(folder)
+    (whole / "run.toml").write_bytes(b'"\xff" = 1\n')
+    with pytest.raises(UserError, match=r"run\.toml is damaged"):
+        link_totals(whole)
+
+
+def test_the_books_are_checked_against_the_fixes(settings: EmulateSettings) -> None:
+    folder = emulate(settings).folder
+    books = check_books(folder)
+    assert books.ok and books.reports_journaled == 3 * settings.snapshots
+    whole = pq.read_table(folder / "fixes.parquet")
+    pq.write_table(whole.slice(1), folder / "fixes.parquet")
+    assert check_books(folder).problems == (
+        "used reports that no fix lists: 3, first ReportKey(bs=0, epoch=0, snapshot=0, round=0)",
+    )
+    (folder / "fixes.parquet").unlink()
+    assert "the run was cut" in check_books(folder).problems[0]
 
 
 def run_without(settings: EmulateSettings, silent: int) -> tuple[CloudOutcome, Callable[[], RunResult]]:
@@ -195,6 +246,20 @@ def test_shuffled_csi_is_the_same_bits_for_other_users(settings: EmulateSettings
     first, second = emulate(settings).folder, run_plan(shuffled).folder
     assert not fixes(first)["x_m"].equals(fixes(second)["x_m"])
     assert fixes(first)["true_x_m"].equals(fixes(second)["true_x_m"])
+
+
+@pytest.mark.parametrize("users", [2, 3, 16])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_shuffled_csi_leaves_nobody_their_own_channel(settings: EmulateSettings, users: int, seed: int) -> None:
+    world = tiny_world.scenario()
+    paths = tiny_world.paths(world).select(np.arange(users))
+    shuffled = dataclasses.replace(settings, shuffle_csi=True, seed=seed)
+    assert settings.weights is not None
+    plan = compose.compose(shuffled, world, paths, load_weights(settings.weights))
+    heard = plan.sites[0].radio._paths.distance
+    own = pad_paths(paths.select(np.arange(users), range(3)), world.numerology.carrier_hz).site(0).distance
+    assert sorted(heard.tolist()) == sorted(own.tolist())
+    assert not (heard == own).any()
 
 
 def test_nothing_that_goes_to_a_node_holds_a_users_position(settings: EmulateSettings) -> None:
@@ -269,6 +334,68 @@ def test_a_run_that_never_began_leaves_nothing(settings: EmulateSettings) -> Non
     assert list(settings.output.iterdir()) == []
 
 
+def test_a_run_that_fails_before_its_first_frame_leaves_nothing(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        (folder,) = settings.output.iterdir()
+        assert (folder / "received.arrow").exists() and list(folder.glob("links/*.arrow"))
+        raise UserError("no actor came up")
+
+    monkeypatch.setattr("sim.run.process.drive", fail)
+    with pytest.raises(UserError, match="no actor"):
+        emulate(settings)
+    assert list(settings.output.iterdir()) == []
+
+
+def test_a_damaged_fingerprint_table_costs_the_controls_and_not_the_run(
+    settings: EmulateSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "assets" / "tiny" / "fingerprints.npz").write_text("nothing")
+    result = emulate(settings)
+    (note,) = result.summary["notes"]
+    assert "controls are left out" in note and "fingerprints.npz" in note
+    assert "controls" not in result.summary and result.summary["fixes"] == settings.snapshots
+    assert json.loads((result.folder / "summary.json").read_text()) == result.summary
+
+
+def test_the_summary_is_written_before_the_controls(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sim.run.emulator.write_controls", stop)
+    with pytest.raises(KeyboardInterrupt):
+        emulate(settings)
+    (folder,) = settings.output.iterdir()
+    assert json.loads((folder / "summary.json").read_text())["fixes"] == settings.snapshots
+
+
+def test_notes_name_what_the_weights_were_not_trained_for(settings: EmulateSettings) -> None:
+    plan = compose.load_plan(settings)
+    assert compose.weights_notes(plan) == []
+    record = {"clock": {"ue_bias_ns": 50.0, "bs_sigma_ns": 0.0, "per_slot_phase": True}}
+    plan.weights.config.update(record=record, bits=None)
+    clock, payload = compose.weights_notes(plan)
+    assert "other clock errors (ue_bias_ns = 50.0" in clock and "scenario's (ue_bias_ns = 0.0" in clock
+    assert payload == "The weights were trained for lossless payloads, the run sends 4 bit per coefficient."
+    record["clock"] |= dataclasses.asdict(plan.scenario.clock)
+    plan.weights.config["bits"] = 4
+    assert compose.weights_notes(plan) == []
+    plan.weights.config["record"] = "random"
+    assert compose.weights_notes(plan) == []
+
+
+@pytest.mark.parametrize("change", [{"tones": 16}, {"slots": 3}])
+def test_weights_of_another_shape_are_one_sentence(settings: EmulateSettings, change: dict[str, int]) -> None:
+    world = tiny_world.scenario()
+    other = dataclasses.replace(world, numerology=dataclasses.replace(world.numerology, **change))
+    assert settings.weights is not None
+    with pytest.raises(UserError, match="do not fit scheme 'ecc' with 4 bits"):
+        compose.compose(settings, other, tiny_world.paths(world), load_weights(settings.weights))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -287,6 +414,7 @@ def test_a_run_that_never_began_leaves_nothing(settings: EmulateSettings) -> Non
         ({"ray_address": "auto"}, "no meaning with --driver process"),
         ({"driver": "rai"}, "did you mean 'ray'"),
         ({"scheme": "nonsense"}, "There is no scheme 'nonsense'"),
+        ({"scheme": "nonsense", "weights": None}, "There is no scheme 'nonsense'"),
         ({"scenario": "nonsense"}, "There is no scenario 'nonsense'"),
         ({"weights": Path("nowhere.safetensors")}, "weights nowhere.safetensors are missing"),
         ({"bits": 5}, "do not fit scheme 'ecc' with 5 bits"),
@@ -319,6 +447,18 @@ def test_a_users_own_test_paths(settings: EmulateSettings, tmp_path: Path) -> No
     assert rows["true_x_m"].to_pylist()[:5] == own.position[:, 0].tolist()
     assert rows["training_distance_m"].null_count == len(rows)
     assert read_configuration(RunFolder(folder)).settings.test == tmp_path / "own.npz"
+
+
+def test_training_positions_are_those_beside_the_users_own_test_paths(
+    settings: EmulateSettings, tmp_path: Path
+) -> None:
+    own = tiny_world.paths(tiny_world.scenario()).select(np.arange(3, 8))
+    own.save(tmp_path / "test-block.npz")
+    np.savez(tmp_path / "train-positions-block.npz", position=own.position + np.array([0.0, 3.0, 4.0]))
+    result = emulate(dataclasses.replace(settings, test=tmp_path / "test-block.npz"))
+    distance = pq.read_table(result.folder / "fixes.parquet")["training_distance_m"].to_numpy()
+    assert distance.max() <= 5.0 + 1e-9 and distance.min() > 0
+    assert "prior" in result.summary["controls"]
 
 
 def test_error_statistics_against_numpy() -> None:

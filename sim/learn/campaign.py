@@ -39,30 +39,33 @@ class Job:
     clock: ClockErrors | None = None
 
 
-def jobs(long: float, refine: float, single: float, tune: float, short: float, trained: Path) -> list[Job]:
+def jobs(
+    long: float, refine: float, single: float, tune: float, short: float, assets: Path, trained: Path
+) -> list[Job]:
     """The headline trainings and the comparisons.
 
     Headline: `long` epochs at B = 5 from scratch, `refine` more after a restart of the rate, `single` more with the
-    cloud's network in float32, then `tune` epochs at each B from there, so that all payloads have had the same
-    training. Lossless, which has no encoders and learns faster: `long` / 2, then `single` + `tune`.
+    cloud's network in float32; from there `tune` epochs at each smaller B. (At B = 5 such a continuation did not
+    lower the validation error.) Lossless, which has no encoders and learns faster: `long` / 2, then `single` + `tune`.
     Comparisons: `short` epochs each, from scratch, all in bfloat16.
     """
 
     def scratch(epochs: float, seed: int = 0, **kwargs: object) -> EccTraining:
         return replace(EccTraining(schedule=Schedule(epochs=epochs, seed=seed)), **kwargs)  # type: ignore[arg-type]
 
-    def continued(bits: int | None, start: str, epochs: float, rate: float, half: Half = "edge") -> EccTraining:
+    def continued(bits: int | None, start: Path, epochs: float, rate: float, half: Half = "edge") -> EccTraining:
         schedule = Schedule(epochs=epochs, rate=rate, warmup_steps=50, half=half)
-        return EccTraining(bits=bits, start_from=trained / f"{start}.safetensors", schedule=schedule)
+        return EccTraining(bits=bits, start_from=start, schedule=schedule)
 
+    five = assets / "ecc-b5.safetensors"
     biased = ClockErrors(ue_bias_ns=50.0, per_slot_phase=True)
     return [
         Job("ecc-base", scratch(long, bits=5)),
-        Job("ecc-refined", continued(5, "ecc-base", refine, 1.2e-3, "all")),
-        Job("ecc-single", continued(5, "ecc-refined", single, 6e-4)),
-        *(Job(f"ecc-b{bits}", continued(bits, "ecc-single", tune, 4e-4), shipped=True) for bits in (4, 5, 3, 2)),
+        Job("ecc-refined", continued(5, trained / "ecc-base.safetensors", refine, 1.2e-3, "all")),
+        Job("ecc-b5", continued(5, trained / "ecc-refined.safetensors", single, 6e-4), shipped=True),
+        *(Job(f"ecc-b{bits}", continued(bits, five, tune, 4e-4), shipped=True) for bits in (4, 3, 2)),
         Job("ecc-lossless-base", scratch(long / 2, bits=None)),
-        Job("ecc-lossless", continued(None, "ecc-lossless-base", single + tune, 6e-4), shipped=True),
+        Job("ecc-lossless", continued(None, trained / "ecc-lossless-base.safetensors", single + tune, 6e-4), shipped=True),
         Job("short-slot-b4", scratch(short, bits=4)),
         Job("short-tone-b4", scratch(short, bits=4, phase="tone")),
         Job("short-block-b4", scratch(short, bits=4, split="block")),
@@ -104,7 +107,7 @@ def main() -> None:
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     lengths = (chosen.long, chosen.refine, chosen.single, chosen.tune, chosen.short)
-    known = {job.name: job for job in jobs(*lengths, trained)}
+    known = {job.name: job for job in jobs(*lengths, assets, trained)}
     for name in chosen.jobs or ["assets", *known, "direct"]:
         if name == "assets":
             if not (assets / "rss.safetensors").is_file():

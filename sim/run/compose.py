@@ -7,8 +7,9 @@ and hold none, `Plan.truth` stays with the driver.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from sim.learn.weights import Weights, find_weights, load_weights
 from sim.run.settings import EmulateSettings
 from sim.world.channel import PaddedPaths, Radio, pad_paths, pilot_sequence
 from sim.world.paths import PathSet
-from sim.world.scenario import Scenario, Site, load_scenario
+from sim.world.scenario import ClockErrors, Scenario, Site, load_scenario
 from sim.world.store import load_test_paths, load_training_positions
 
 Positions = npt.NDArray[np.float64]
@@ -88,6 +89,8 @@ def load_plan(settings: EmulateSettings) -> Plan:
     """
     scenario = load_scenario(settings.scenario)
     settings.require_fits(scenario)
+    for load in (load_edge_scheme, load_fusion):  # before weights are looked for: of an unknown scheme there are none
+        _known(load, settings.scheme)
     path = settings.weights or find_weights(scenario.data_name, settings.scheme, settings.bits)
     return compose(
         settings,
@@ -95,8 +98,7 @@ def load_plan(settings: EmulateSettings) -> Plan:
         load_test_paths(scenario, settings.test),
         load_weights(path),
         weights_path=path,
-        # Which positions a user's own test set was kept apart from, only its user knows.
-        training=load_training_positions(scenario) if settings.test is None else None,
+        training=load_training_positions(scenario, settings.test),
     )
 
 
@@ -119,7 +121,9 @@ def compose(
     users = np.arange(min(len(paths), settings.snapshots))
     heard = users
     if settings.shuffle_csi:
-        heard = generator(settings.seed, "shuffle").permutation(users)
+        order = generator(settings.seed, "shuffle").permutation(users)
+        heard = np.empty_like(users)
+        heard[order] = np.roll(order, 1)  # one cycle: nobody keeps their own channel
     padded = pad_paths(paths.select(heard, range(settings.bs)), scenario.numerology.carrier_hz)
     build = _known(load_edge_scheme, settings.scheme)
     sites = [
@@ -131,9 +135,9 @@ def compose(
         station = sites[0].station.assemble()
         rehearsal = tuple(station.reports([0], sites[0].radio.observe(0)[None]))
         cloud.build(cloud.setup).fuse([rehearsal])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RuntimeError, IndexError) as error:
         bits = "lossless payloads" if settings.bits is None else f"{settings.bits} bits"
-        why = f"no {error}" if isinstance(error, KeyError) else str(error)
+        why = f"no {error}" if isinstance(error, KeyError) else textwrap.shorten(str(error), 300, placeholder=" …")
         raise UserError(
             f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {bits}: {why}."
         ) from error
@@ -151,6 +155,32 @@ def compose(
         paths=paths.select(users),
         weights=weights,
     )
+
+
+def weights_notes(plan: Plan) -> list[str]:
+    """Say, in a sentence each, in what the run differs from what its weights were trained for."""
+    config, settings = plan.weights.config, plan.settings
+    notes = []
+    record = config.get("record")
+    clock = record.get("clock") if isinstance(record, Mapping) else None
+    here = asdict(plan.scenario.clock)
+    if clock is not None and (trained := asdict(ClockErrors()) | clock) != here:
+        notes.append(
+            f"The weights were trained for other clock errors ({_listed(trained)}) "
+            f"than the scenario's ({_listed(here)})."
+        )
+    bits = config.get("bits", settings.bits)
+    if bits != settings.bits:
+        notes.append(f"The weights were trained for {_payload(bits)}, the run sends {_payload(settings.bits)}.")
+    return notes
+
+
+def _listed(table: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in table.items())
+
+
+def _payload(bits: int | None) -> str:
+    return "lossless payloads" if bits is None else f"{bits} bit per coefficient"
 
 
 def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights) -> CloudParts:

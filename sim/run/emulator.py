@@ -7,13 +7,17 @@ The drivers differ in clock, links and placement alone: nodes, payload bytes and
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from fronthaul.errors import LocalError
+from fronthaul.journal import read_stream
 from fronthaul.ledger import conservation, ledger_schema, write_parquet
 from sim.errors import UserError
 from sim.run.compose import Plan, load_plan
@@ -81,9 +85,13 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
     books = conservation(ledger, used_reports(fixes))
     problems = [*books.problems, *([] if record.failures else control_problems(record))]
     summary = summarise(plan, record, fixes, links, table, books, problems, commit())
-    if plan.settings.controls:
-        summary["controls"] = write_controls(plan, folder, fixes)
     write_json(folder.summary, summary)
+    if plan.settings.controls:  # whatever becomes of them, the run's own figures are written
+        try:
+            summary["controls"] = write_controls(plan, folder, fixes)
+        except UserError as error:
+            summary["notes"].append(f"The controls are left out: {error}")
+        write_json(folder.summary, summary)
     if record.failures:
         raise UserError(f"{' '.join(record.failures)} What the run made until then is in {folder.path}.")
     if problems:
@@ -133,8 +141,13 @@ def _removed_if_empty(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not any(folder.links.iterdir()) and not folder.receive_log.exists():
-            folder.record.unlink(missing_ok=True)
-            folder.links.rmdir()
-            folder.path.rmdir()
+        if not any(map(_holds_rows, (folder.receive_log, *folder.links.glob("*.arrow")))):
+            shutil.rmtree(folder.path, ignore_errors=True)
         raise
+
+
+def _holds_rows(stream: Path) -> bool:
+    try:
+        return len(read_stream(stream)) > 0
+    except (FileNotFoundError, LocalError):  # never begun
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,14 @@ from fronthaul.messages import Direction, Frame, Payload, Report, ReportKey
 from fronthaul.wire import VERSION, encode
 from sim.errors import UserError
 from sim.run.compose import Codec
-from sim.run.links import LinkTotals, close_ledgers, read_ledgers, totals
+from sim.run.links import LinkTotals, close_ledgers, read_ledgers, read_table, totals
+from sim.run.results import used_reports
 from sim.run.runfolder import RunFolder, read_configuration
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FrameView", "LinkTotals", "Recovered", "frame_view", "link_totals", "recover"]
+__all__ = ["FrameView", "LinkTotals", "Recovered", "check_books", "frame_view", "link_totals", "recover"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,23 @@ def link_totals(folder: Path) -> list[LinkTotals]:
         UserError: no run's folder, or one without ledgers.
     """
     return [totals(bs, ledger) for bs, ledger in sorted(_ledgers(folder).items())]
+
+
+def check_books(folder: Path) -> Conservation:
+    """Hold ledgers and fixes of a run against each other; that a run was cut is a problem too.
+
+    Raises:
+        UserError: no run's folder, one without ledgers, or a damaged table.
+    """
+    import pyarrow as pa
+
+    _ledgers(folder)
+    run = RunFolder(folder)
+    ledger = pa.concat_tables(list(read_ledgers(run).values()))
+    if run.fixes.exists():
+        return conservation(ledger, used_reports(read_table(run.fixes)))
+    books = conservation(ledger)
+    return replace(books, problems=(f"the run was cut, it has no {run.fixes.name}", *books.problems))
 
 
 def frame_view(folder: Path, link: int, frame: int, epoch: int | None = None) -> FrameView:

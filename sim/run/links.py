@@ -25,6 +25,7 @@ from fronthaul.journal import journal_schema, read_stream
 from fronthaul.ledger import close_ledger, receive_schema, write_parquet
 from fronthaul.messages import ReportKey
 from fronthaul.transport import bs_of, identity
+from sim.errors import UserError
 from sim.run.record import RunRecord
 from sim.run.runfolder import RunFolder
 
@@ -140,14 +141,31 @@ def close_ledgers(
 
 
 def read_ledgers(folder: RunFolder) -> dict[int | None, pa.Table]:
-    """Read the ledgers of a run that was closed."""
-    import pyarrow.parquet as pq
+    """Read the ledgers of a run that was closed.
 
-    ledgers: dict[int | None, pa.Table] = {bs: pq.read_table(path) for bs, path in folder.ledgers().items()}
+    Raises:
+        UserError: one is damaged.
+    """
+    ledgers: dict[int | None, pa.Table] = {bs: read_table(path) for bs, path in folder.ledgers().items()}
     unknown = folder.links / "unknown.parquet"
     if unknown.is_file():
-        ledgers[None] = pq.read_table(unknown)
+        ledgers[None] = read_table(unknown)
     return ledgers
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a table of a run.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error
 
 
 def totals(bs: int, ledger: pa.Table) -> LinkTotals:

@@ -26,7 +26,7 @@ from fronthaul.draws import generator
 from fronthaul.fates import FrameFate, ReportFate
 from fronthaul.ledger import Conservation
 from fronthaul.messages import ReportKey
-from sim.run.compose import Plan
+from sim.run.compose import Plan, weights_notes
 from sim.run.links import Connection, LinkTotals
 from sim.run.record import RunRecord
 
@@ -162,6 +162,7 @@ def summarise(
         "missing_bs": sorted(record.cloud.missing),
         "conservation": {"ok": conservation.ok and not problems, "problems": list(problems)},
         "failures": list(record.failures),
+        "notes": weights_notes(plan),
     }
 
 

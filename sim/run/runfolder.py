@@ -178,10 +178,10 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         UserError: it is missing or damaged.
     """
     try:
-        table = tomllib.loads(folder.record.read_text())
+        table = tomllib.loads(folder.record.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{folder.path} is not a run's folder: it has no {folder.record.name}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
     try:
         given = {k: v for k, v in table["settings"].items() if k in _setting_names()}

@@ -70,10 +70,16 @@ def load_test_paths(scenario: Scenario, path: Path | None = None) -> PathSet:
     return paths
 
 
-def load_training_positions(scenario: Scenario) -> npt.NDArray[np.float64] | None:
-    """Coordinates (N, 3) [m] of the training positions, None where they are not at hand."""
-    path = data_folder(scenario) / "train-positions.npz"
-    if not path.is_file():
+def load_training_positions(scenario: Scenario, test: Path | None = None) -> npt.NDArray[np.float64] | None:
+    """Coordinates (N, 3) [m] of the training positions of a split, None where they are not at hand.
+
+    Args:
+        scenario: whose random split is meant without `test`.
+        test: file of a split's test paths; ``train-positions-block.npz`` lies beside ``test-block.npz``.
+    """
+    test = test or data_folder(scenario) / "test.npz"
+    path = test.with_name(f"train-positions{test.stem.removeprefix('test')}.npz")
+    if not test.stem.startswith("test") or not path.is_file():
         return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

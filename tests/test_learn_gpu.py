@@ -1,0 +1,83 @@
+"""On a CUDA device: snapshots are made and learnt from there, and an encoder there sends what it sends on a CPU."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import straight_world
+import torch
+
+from edge.ecc import EccEdge
+from edge.scheme import EdgeSetup
+from sim.learn.ecc_model import EccModel
+from sim.learn.train_ecc import EccTraining, make_sources, train_ecc
+from sim.learn.trainer import Schedule, Trainer, TrainProgress
+from sim.learn.weights import load_weights
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+DEVICE = torch.device("cuda")
+WORLD = straight_world.scenario()
+WALLS: list[straight_world.Wall] = [((1.0, 0.0, 0.0), 170.0)]
+PATHS = straight_world.trace(WORLD, straight_world.positions(WORLD, 160), WALLS)
+
+
+@pytest.mark.parametrize("jitter_m", [0.0, 0.5])
+def test_snapshots_are_made_there_as_on_a_cpu(jitter_m: float) -> None:
+    made = []
+    for device in (DEVICE, torch.device("cpu")):
+        source = make_sources(WORLD, PATHS, "random", jitter_m, 0, device).training
+        source.reseed(1, 2)
+        made.append(source.batch(torch.arange(32)))
+        assert made[-1].channel.device.type == made[-1].position.device.type == device.type
+    there, here = made
+    torch.testing.assert_close(there.position.cpu(), here.position, rtol=0, atol=1e-3)
+    error = (there.channel.cpu() - here.channel).flatten(1).norm(dim=1)
+    # Draws are the CPU's; a carrier's phase at hundreds of metres costs float32 three digits.
+    assert float((error / here.channel.flatten(1).norm(dim=1)).max()) < 0.02
+
+
+def test_a_few_steps_of_training_run_there(tmp_path: Path) -> None:
+    sources = make_sources(WORLD, PATHS, "random", 0.5, 0, DEVICE)
+    torch.manual_seed(1)
+    model = EccModel(WORLD, "slot", 4, straight_world.SMALL).to(DEVICE)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    schedule = Schedule(epochs=1, batch=16, warmup_steps=2)
+    trainer = Trainer(model, sources.training, sources.validation, schedule, checkpoint=tmp_path / "training.pt")
+    assert math.isfinite(trainer.run(lambda _: None))
+    assert all(parameter.device.type == "cuda" for parameter in model.parameters())
+    changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert sum(changed) > 0.9 * len(changed)
+    assert math.isfinite(trainer.run(lambda _: None))  # resumes there from the checkpoint
+
+
+def test_a_training_there_writes_weights_for_a_cpu(tmp_path: Path) -> None:
+    schedule = Schedule(epochs=1, batch=16)
+    training = EccTraining(bits=4, stage_one_epochs=0.5, shape=straight_world.SMALL, schedule=schedule)
+    seen: list[TrainProgress] = []
+    error = train_ecc(WORLD, PATHS, training, tmp_path / "ecc.safetensors", seen.append, device=DEVICE)
+    assert math.isfinite(error) and seen
+    weights = load_weights(tmp_path / "ecc.safetensors")
+    channel = straight_world.channels(WORLD, 4)[:, 0]
+    encoded = EccEdge(EdgeSetup(0, 4, weights.config, weights.edge(0)), 4).encode(channel)
+    assert encoded.index.shape == (4, 8 * straight_world.SMALL.coefficients)
+
+
+def test_an_encoder_there_sends_what_it_sends_on_a_cpu(tmp_path: Path) -> None:
+    bits, reports = 4, 1000
+    _, weights = straight_world.ecc(WORLD, bits, tmp_path)
+    channel = straight_world.channels(WORLD, reports)[:, 1]
+    there, here = (
+        EccEdge(EdgeSetup(1, bits, weights.config, weights.edge(1), device), bits).encode(channel)
+        for device in ("cuda", "cpu")
+    )
+    assert there.side == here.side  # gains are taken before the device
+    assert len(np.unique(here.index)) == 2**bits
+    differ = np.abs(there.index.astype(int) - here.index.astype(int))
+    flips = int(np.count_nonzero(differ))
+    assert flips <= 10, f"{flips} flips in {reports} reports"
+    assert differ.max() <= 1
