@@ -57,15 +57,17 @@ def jobs(
         schedule = Schedule(epochs=epochs, rate=rate, warmup_steps=50, half=half)
         return EccTraining(bits=bits, start_from=start, schedule=schedule)
 
+    refined = trained / "ecc-refined.safetensors"
+    lossless = trained / "ecc-lossless-base.safetensors"
     five = assets / "ecc-b5.safetensors"
     biased = ClockErrors(ue_bias_ns=50.0, per_slot_phase=True)
     return [
         Job("ecc-base", scratch(long, bits=5)),
         Job("ecc-refined", continued(5, trained / "ecc-base.safetensors", refine, 1.2e-3, "all")),
-        Job("ecc-b5", continued(5, trained / "ecc-refined.safetensors", single, 6e-4), shipped=True),
+        Job("ecc-b5", continued(5, refined, single, 6e-4), shipped=True),
         *(Job(f"ecc-b{bits}", continued(bits, five, tune, 4e-4), shipped=True) for bits in (4, 3, 2)),
         Job("ecc-lossless-base", scratch(long / 2, bits=None)),
-        Job("ecc-lossless", continued(None, trained / "ecc-lossless-base.safetensors", single + tune, 6e-4), shipped=True),
+        Job("ecc-lossless", continued(None, lossless, single + tune, 6e-4), shipped=True),
         Job("short-slot-b4", scratch(short, bits=4)),
         Job("short-tone-b4", scratch(short, bits=4, phase="tone")),
         Job("short-block-b4", scratch(short, bits=4, split="block")),
