@@ -20,6 +20,7 @@ _MOMENTUM = 0.95
 _DECAY = 0.01
 _ITERATIONS = 5
 _SMALLEST_SIDE = 8  # narrower matrices gain nothing from a spectrum
+_LARGEST_SIDE = 4096  # an input layer over all raw channels: orthogonalising it would cost more than the network
 
 
 class MatrixOptimizer:
@@ -29,7 +30,7 @@ class MatrixOptimizer:
         shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
         rest: list[nn.Parameter] = []
         for parameter in model.parameters():
-            if parameter.requires_grad and parameter.ndim == 2 and min(parameter.shape) >= _SMALLEST_SIDE:
+            if parameter.requires_grad and _is_spectral(parameter):
                 shapes.setdefault(tuple(parameter.shape), []).append(parameter)
             elif parameter.requires_grad:
                 rest.append(parameter)
@@ -68,6 +69,12 @@ class MatrixOptimizer:
         for momentum, saved in zip(self._momenta, state["momenta"], strict=True):
             momentum.copy_(saved)
         self._rest.load_state_dict(state["rest"])
+
+
+def _is_spectral(parameter: nn.Parameter) -> bool:
+    return (
+        parameter.ndim == 2 and min(parameter.shape) >= _SMALLEST_SIDE and max(parameter.shape) <= _LARGEST_SIDE
+    )
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
