@@ -23,7 +23,7 @@ class DirectRegression(nn.Module):
     centre: Tensor
     extent: Tensor
 
-    def __init__(self, scenario: Scenario, phase: Phase, width: int = 768, depth: int = 3) -> None:
+    def __init__(self, scenario: Scenario, phase: Phase, width: int = 384, depth: int = 3) -> None:
         super().__init__()
         self.phase = phase
         slots, antennas, tones = scenario.csi_shape
