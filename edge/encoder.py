@@ -9,12 +9,12 @@ Notation: B snapshots, F tones, W positions along the slot·antenna axis, C chan
                     all antennas
 
 Down-sampling runs along the slot·antenna axis only, so that latent row f stays the token of tone f (Eq. 16).
-Two things go beyond the paper's figure (docs/ecc.md says what they bring): the blocks mix all tones at once
+Two things go beyond the paper's figure (docs/ecc.md lists them): the blocks mix all tones at once
 (`ToneMixing`), because a path's delay is a phase ramp over the whole band, which a 3-tone kernel sees only a few
 layers deep; and the latent is normalised to unit variance per coefficient, so that one quantiser step fits.
 
 The convolutions have strides equal to their width, so each is written as what it is, a matrix product over
-gathered neighbours: on CPUs that trains three times faster than the general convolution.
+gathered neighbours, which CPUs train faster than the general convolution.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def test_midrise_step_may_differ_along_the_last_axis() -> None:
 
 
 def test_midrise_agrees_with_torch_bit_for_bit() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     torch.set_num_threads(1)
     generator = np.random.default_rng(0)
     for bits in range(1, 9):

@@ -15,8 +15,6 @@ from sim.world.paths import load_paths, mirror_matrix, unit_vector
 from sim.world.scenario import SPEED_OF_LIGHT, Scenario, load_scenario
 from sim.world.tracer import _Tracer, trace_scenario
 
-pytest.importorskip("sionna.rt", reason="ray tracing is an extra", exc_type=ImportError)
-
 CANYON = """
 name = "canyon"
 scene = "simple_street_canyon"

@@ -32,7 +32,7 @@ from sim.world.paths import PathSet
 from sim.world.scenario import Scenario, scenario_table
 
 _CALIBRATION_SEED = 30_000
-PATH_LIMIT = 12  # strongest paths of a link that training keeps; 98 % of links have no more
+PATH_LIMIT = 12  # strongest paths of a link that training keeps; few links have more
 
 
 @dataclass(frozen=True)
