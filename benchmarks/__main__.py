@@ -27,6 +27,7 @@ class Part(StrEnum):
     WIRE = "wire"
     ENCODE = "encode"
     TRANSPORT = "transport"
+    FRONTHAUL = "fronthaul"
     FUSION = "fusion"
     WHOLE = "whole"
 

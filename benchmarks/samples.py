@@ -19,6 +19,12 @@ def indices(bits: int) -> npt.NDArray[np.uint32]:
     return np.random.default_rng(1).integers(0, 1 << bits, COEFFICIENTS, dtype=np.uint32)
 
 
-def frame(bits: int = BITS) -> Frame:
-    """One report in its frame."""
-    return Frame(3, Report(ReportKey(bs=5, epoch=0, snapshot=1000), pack(indices(bits), bits), SIDE))
+def reports(count: int, *, bs: int = 5, first: int = 1000, bits: int = BITS) -> list[Report]:
+    """Return reports of one base station on `count` snapshots in a row."""
+    payload = pack(indices(bits), bits)
+    return [Report(ReportKey(bs=bs, epoch=0, snapshot=first + n), payload, SIDE) for n in range(count)]
+
+
+def frame(count: int = 1) -> Frame:
+    """Return so many reports in one frame."""
+    return Frame(3, tuple(reports(count)))

@@ -57,8 +57,9 @@ def _round(cloud: CloudTransport, edges: Sequence[EdgeTransport]) -> Callable[[]
         for edge in edges:
             edge.send(REPORT)
         reports = [_there(cloud.receive(TIMEOUT_S)) for _ in edges]
-        for peer, _ in reports:
-            cloud.send(peer, ANSWER)
+        for received in reports:
+            assert received.owner is not None
+            cloud.send(received.owner, ANSWER)
         for edge in edges:
             _there(edge.receive(TIMEOUT_S))
 

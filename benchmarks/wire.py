@@ -1,6 +1,7 @@
-"""A report's frame to bytes and back, and its line in the journal.
+"""A report's frame to bytes and back, and its row in the journal.
 
 Yardsticks: msgpack on the same fields, which has no checksum and checks no value; and a bare write of the same bytes.
+A base station journals the reports of a batch in one write, the cloud logs all that a poll found in one.
 """
 
 from __future__ import annotations
@@ -11,17 +12,29 @@ import msgpack
 
 from benchmarks.samples import frame
 from benchmarks.timing import Bench, Case, Row, measure
-from fronthaul.journal import SendJournal
+from benchmarks.world import BATCHES
+from fronthaul.fates import FrameFate
+from fronthaul.journal import Departure, SendJournal
+from fronthaul.messages import Direction
+from fronthaul.received import Arrival, ReceiveLog
 from fronthaul.wire import decode, encode
+
+BATCH = max(BATCHES)
 
 
 def run(bench: Bench) -> list[Row]:
     """Time what every frame goes through beside the link."""
     sent = frame()
-    key, payload, side = sent.report.key, sent.report.payload, sent.report.side
+    (report,) = sent.reports
+    key, payload, side = report.key, report.payload, report.side
     fields = (key.bs, key.epoch, key.snapshot, key.round, sent.seq, payload.bits, side, payload.data)
     data, packed = encode(sent), msgpack.packb(fields)
-    journal = SendJournal(bench.folder / "journal.arrow", key.bs)
+    bundle = frame(BATCH)
+    bundled = encode(bundle)
+    journal = SendJournal(bench.folder / "journal.arrow", direction=Direction.UP)
+    log = ReceiveLog(bench.folder / "received.arrow", direction=Direction.UP)
+    departure = Departure(data, 1, 1)
+    arrival = Arrival(key.bs, data, 1, FrameFate.DELIVERED)
     with (bench.folder / "bare").open("wb", buffering=0) as bare:
         file = bare.fileno()
         cases = [
@@ -29,9 +42,15 @@ def run(bench: Bench) -> list[Row]:
             Case("encode, msgpack", lambda: msgpack.packb(fields)),
             Case("decode", lambda: decode(data), reference="decode, msgpack"),
             Case("decode, msgpack", lambda: msgpack.unpackb(packed)),
-            Case("journal append", lambda: journal.append(sent, 1), reference="bare write"),
+            Case(f"encode, {BATCH} bundled", lambda: encode(bundle), BATCH, "encode"),
+            Case(f"decode, {BATCH} bundled", lambda: decode(bundled), BATCH, "decode"),
+            Case("journal, a row", lambda: journal.append(key.bs, [departure]), reference="bare write"),
+            Case(f"journal, {BATCH} rows", lambda: journal.append(key.bs, [departure] * BATCH), BATCH, "bare write"),
+            Case("receive log, a row", lambda: log.append([arrival]), reference="bare write"),
+            Case(f"receive log, {BATCH} rows", lambda: log.append([arrival] * BATCH), BATCH, "bare write"),
             Case("bare write", lambda: os.write(file, data)),
         ]
         rows = measure(cases, bench.effort)
     journal.close()
+    log.close()
     return rows

@@ -1,12 +1,13 @@
 """The Ray shell around the cloud.
 
 A plain class, which `sim.run.cluster` turns into an actor with three threads: `serve` occupies one for the whole run,
-the others answer `ask` and `closed_snapshots` meanwhile.
+the others answer `ask` and `progress` meanwhile.
 """
 
 from __future__ import annotations
 
-import tempfile
+import gc
+import os
 from pathlib import Path
 
 import ray
@@ -14,8 +15,9 @@ import torch
 
 from cloud.node import CloudNode, CloudOutcome, CloudParts, Request
 from fronthaul.clock import WallClock
-from fronthaul.ledger import ReceiveLog
-from fronthaul.sockets import RouterTransport
+from fronthaul.connect import cloud_transport
+from fronthaul.security import CloudKeys
+from fronthaul.workspace import Workspace
 
 
 class CloudActor:
@@ -26,27 +28,43 @@ class CloudActor:
         self._parts = parts
         self._threads = threads
         self._node: CloudNode | None = None
-        self._shipped: Path | None = None
+        self._workspace = Workspace()
 
-    def listen(self, host: str | None, port: int, receive_log: Path, driver_node: str) -> str:
+    def process(self) -> tuple[str, int]:
+        """Return where this actor runs: Ray's id of the node, and the process's number there."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    def listen(
+        self,
+        host: str | None,
+        port: int,
+        keys: CloudKeys | None,
+        queue_messages: int,
+        folder: Path,
+        driver_node: str,
+        life: int,
+    ) -> str:
         """Bind, and return the address at which base stations reach the cloud.
 
         Args:
             host: address to listen at; None takes this node's own.
             port: TCP port; 0 takes a free one.
-            receive_log: its path on the driver's node; elsewhere a temporary file takes its place, until
-                `collect` ships it.
+            keys: of the cloud; None leaves the links unencrypted.
+            queue_messages: what may wait on a link.
+            folder: of the streams on the driver's node; elsewhere a temporary one takes its place, until `collect`
+                ships it.
             driver_node: Ray's id of that node.
+            life: how many times the cloud started before.
 
         Raises:
             LocalError: the port is in use, or the host is not ours.
         """
-        path = receive_log
-        if ray.get_runtime_context().get_node_id() != driver_node:
-            path = self._shipped = Path(tempfile.mkdtemp(prefix="cofix-")) / receive_log.name
+        path = self._workspace.open(folder, ray.get_runtime_context().get_node_id() == driver_node)
         own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        transport = RouterTransport(host or own, port)
-        self._node = CloudNode(self._parts, transport, ReceiveLog(path), WallClock())
+        transport = cloud_transport(
+            host or own, port, keys=keys, queue_messages=queue_messages, delayed=bool(self._parts.down)
+        )
+        self._node = CloudNode(self._parts, transport, path, WallClock(), life=life)
         # A wildcard is where we listen, and nowhere to connect to.
         return transport.address.replace("//0.0.0.0:", f"//{own}:")
 
@@ -56,26 +74,24 @@ class CloudActor:
         torch.set_num_threads(self._threads)
         node = self._running()
         node.rehearse()
+        gc.collect()
+        gc.freeze()  # or every collection looks through all that the libraries hold, a third of the time of a report
         node.run(idle_timeout_s)
 
     def ask(self, request: Request) -> None:
         """Pass a request to the loop of `serve`."""
         self._running().ask(request)
 
-    def closed_snapshots(self) -> int:
-        """Snapshots that are done."""
-        return self._running().closed_snapshots
+    def progress(self) -> tuple[int, int]:
+        """Snapshots that are done, and fixes of this life."""
+        node = self._running()
+        return node.closed_snapshots, node.fixes_made
 
-    def collect(self) -> tuple[CloudOutcome, bytes | None]:
-        """Close links and log; return the outcome, and the log where this is not the driver's node."""
+    def collect(self) -> tuple[CloudOutcome, dict[str, bytes]]:
+        """Close links and streams; return the outcome, and the streams where this is not the driver's node."""
         node = self._running()
         node.close()
-        log = None
-        if self._shipped is not None:
-            log = self._shipped.read_bytes()
-            self._shipped.unlink()
-            self._shipped.parent.rmdir()
-        return node.outcome(), log
+        return node.outcome(), self._workspace.ship()
 
     def _running(self) -> CloudNode:
         assert self._node is not None, "listen comes first"

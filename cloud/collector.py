@@ -1,31 +1,35 @@
-"""Which frames count, and when a snapshot has waited long enough. A pure state machine: time in, events out.
+"""Which frames count, and when a round has waited long enough. A pure state machine: time in, events out.
 
-Rules, in the order in which a frame meets them:
+A *gathering* is what the cloud collects of one snapshot in one round. Rules, in the order in which a frame meets them:
 
-1. A frame is *rejected* whose BS is not the one of its connection, is not expected in this run, has not
-   registered, or sends in another epoch than it registered last; before the start; with a snapshot or a round
-   that the run does not have; with a payload or side information of another size than registered; or where
-   an earlier epoch of that BS has reported on the snapshot already. Nothing changes.
-2. A frame is a *duplicate* if its report was delivered before. Nothing changes.
-3. Any other frame is *delivered*. Its report is *late* if it comes at the snapshot's deadline or afterwards,
-   or when the snapshot is closed already; else it waits with the others of its snapshot.
-4. A snapshot *closes* as soon as all BSs that are waited for have reported, or at its deadline. A BS is
-   waited for until it says goodbye or is known to be gone.
-5. A closed snapshot is *ready* if at least `minimum_bs` reports waited: they are *used*, in one fix, ordered
-   by BS. Else they are *unused*. It never opens again, so no snapshot is fused twice.
+1. A frame is *rejected* whose BS is not the owner of its connection, is not expected in this run, has not registered,
+   or sends in another epoch than it registered last; before the start; with a snapshot that the run does not have or a
+   round that nobody asked for; with a payload or side information of another size than registered; or where an
+   earlier epoch of that BS has reported on the snapshot already. Nothing changes.
+2. A frame is a *duplicate* if its reports were delivered before; one that mixes old and new ones is rejected.
+3. Any other frame is *delivered*. A report in it is *late* if it comes at its gathering's deadline or afterwards, or
+   when the gathering is closed; else it waits with the others.
+4. The gathering of round 0 opens with its first report and waits for every BS that is present and has more to send.
+   Those of later rounds open when the cloud asks, and wait for the BSs asked. A BS is present until it is known to be
+   gone, has been silent for too long, or said goodbye.
+5. A gathering *closes* as soon as all that it waits for have reported, or at its deadline. With at least `minimum_bs`
+   reports it is handed out once, in order of BS. With fewer it comes to nothing: in round 0 the snapshot does, in a
+   later round the rounds end with what those before it gave.
 
-The deadline counts from time zero, t0 + snapshot * interval, not from any arrival. With interval 0 (closed
-loop) there is none. Reports of which nothing arrives are *lost*, which only their sender's journal knows.
+The deadline counts from time zero, t0 + snapshot * interval, not from any arrival; every round has `round_ns` of its
+own beside that, from its first report in round 0 and from the cloud's asking in later ones. With interval 0 (closed
+loop) there is no deadline but `round_ns`. What a report came to (used, unused, late, lost) is derived from what was
+written down: see `fronthaul.ledger`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fronthaul.fates import FrameFate, ReportFate
+from fronthaul.fates import FrameFate
 from fronthaul.messages import Frame, Goodbye, Registration, Report, ReportKey
 
 
@@ -38,6 +42,8 @@ class CollectorRules:
         snapshots: how many there are, numbered from 0.
         interval_ns: between two snapshots [ns]; 0 for closed loop, without deadlines.
         deadline_ns: from a snapshot's time zero [ns].
+        round_ns: how long the cloud waits for the other reports of round 0 once the first is there, and for answers to
+            a state [ns]; 0 for as long as the deadline allows.
         minimum_bs: a fix needs so many reports.
     """
 
@@ -45,31 +51,62 @@ class CollectorRules:
     snapshots: int
     interval_ns: int
     deadline_ns: int
+    round_ns: int = 0
     minimum_bs: int = 1
 
 
 class Verdict(NamedTuple):
-    """What becomes of a frame, and why it is rejected."""
+    """What becomes of a frame, why it is rejected, and which of its reports are late (bit i: report i)."""
 
     fate: FrameFate
     reason: str | None = None
+    late: int = 0
+
+
+_ON_TIME, _DUPLICATE = Verdict(FrameFate.DELIVERED), Verdict(FrameFate.DUPLICATE)
 
 
 @dataclass(frozen=True, slots=True)
-class ReadySnapshot:
-    """A closed snapshot that is to be fused.
+class Gathered:
+    """A closed gathering that is to be fused.
 
     Attributes:
         snapshot: which one.
-        reports: those used, ordered by BS.
+        round: of it.
+        reports: those that came in time, ordered by BS.
         t_last_received_ns: when the last of them came [ns].
         last_bs: whose it was.
     """
 
     snapshot: int
+    round: int
     reports: tuple[Report, ...]
     t_last_received_ns: int
     last_bs: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What an earlier life of the cloud wrote down; a new one goes on from there.
+
+    Attributes:
+        registrations: the last of each BS.
+        done: BSs that said goodbye.
+        fixed: snapshots with a fix.
+        delivered: reports that arrived.
+    """
+
+    registrations: tuple[Registration, ...] = ()
+    done: frozenset[int] = frozenset()
+    fixed: frozenset[int] = frozenset()
+    delivered: frozenset[ReportKey] = frozenset()
+
+
+_Key = tuple[int, int]  # snapshot, round
+
+
+def _plain(key: ReportKey) -> tuple[int, int, int, int]:
+    return key.bs, key.epoch, key.snapshot, key.round
 
 
 class _Waiting(NamedTuple):
@@ -77,26 +114,50 @@ class _Waiting(NamedTuple):
     t_received_ns: int
 
 
-class Collector:
-    """Collects reports by snapshot; see the module's rules."""
+@dataclass(slots=True)
+class _Gathering:
+    deadline_ns: int | None
+    asked: frozenset[int] | None  # None in round 0, which waits for whoever has more to send
+    waiting: dict[int, _Waiting] = field(default_factory=dict)
 
-    def __init__(self, rules: CollectorRules) -> None:
-        """Start with nobody registered, and waiting for all of `rules.stations`."""
+
+class Collector:
+    """Collects reports by snapshot and round; see the module's rules."""
+
+    def __init__(self, rules: CollectorRules, history: History = History()) -> None:
+        """Start waiting for all of `rules.stations`; `history` is what an earlier life knew."""
         self._rules = rules
         self._t0_ns: int | None = None
-        self._registered: dict[int, Registration] = {}
-        self._waited_for: set[int] = set(rules.stations)
-        self._open: dict[int, dict[int, _Waiting]] = {}
-        self._deadlines: list[int] = []  # heap of snapshots; those closed early stay until they come up
-        self._closed: set[int] = set()
-        self._reported: set[tuple[int, int]] = set()  # (bs, snapshot)
-        self._fates: dict[ReportKey, ReportFate | None] = {}  # None while a report waits
-        self._ready: list[ReadySnapshot] = []
+        self._registered: dict[int, Registration] = {r.bs: r for r in history.registrations}
+        self._sending: set[int] = set(rules.stations - history.done)  # have more snapshots to report on
+        self._present: set[int] = set(rules.stations)  # would answer
+        self._silent: set[int] = set()
+        self._expected = frozenset(self._sending & self._present)
+        self._open: dict[_Key, _Gathering] = {}
+        self._deadlines: list[tuple[int, _Key]] = []  # heap; those closed early stay until they come up
+        # As plain tuples, which the garbage collector need not look through: there are many.
+        self._delivered = {_plain(key) for key in history.delivered}
+        self._reported: set[tuple[int, int]] = {(key.bs, key.snapshot) for key in history.delivered if key.round == 0}
+        # A snapshot that an earlier life had begun is over: what it held is lost with it.
+        self._closed: set[int] = set(history.fixed) | {key.snapshot for key in history.delivered}
+        self._rounds: dict[int, int] = {}  # rounds asked of snapshots that need more than one
+        self._ready: list[Gathered] = []
+        self._failed: list[int] = []
 
     @property
     def waited_for(self) -> frozenset[int]:
-        """BSs that have not left yet."""
-        return frozenset(self._waited_for)
+        """BSs that have more to send and have not left."""
+        return self._expected
+
+    @property
+    def missing(self) -> frozenset[int]:
+        """BSs that have more to send and may still come: those waited for, and those silent."""
+        return frozenset(self._sending & (self._present | self._silent))
+
+    @property
+    def present(self) -> frozenset[int]:
+        """BSs that would answer: registered, and neither gone nor silent."""
+        return frozenset(self._present & self._registered.keys())
 
     @property
     def registered(self) -> frozenset[int]:
@@ -105,25 +166,24 @@ class Collector:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing can change any more: all BSs have left, and no snapshot is open."""
-        return not self._waited_for and not self._open
+        """Whether nothing can change any more: nobody has more to send, and nothing is open."""
+        return not self._open and not self._rounds and not self.missing
 
     @property
     def closed_snapshots(self) -> int:
-        """Snapshots that are closed, with a fix or without."""
+        """Snapshots whose round 0 is closed."""
         return len(self._closed)
 
     @property
-    def report_fates(self) -> Mapping[ReportKey, ReportFate]:
-        """Fate of each delivered report that does not wait any more."""
-        return {key: fate for key, fate in self._fates.items() if fate is not None}
-
-    @property
     def next_deadline_ns(self) -> int | None:
-        """When the next open snapshot closes at the latest [ns]; None without open ones or deadlines."""
-        while self._deadlines and self._deadlines[0] not in self._open:
+        """When the next open gathering closes at the latest [ns]; None without open ones or deadlines."""
+        while self._deadlines:
+            deadline_ns, key = self._deadlines[0]
+            gathering = self._open.get(key)
+            if gathering is not None and gathering.deadline_ns == deadline_ns:
+                return deadline_ns
             heapq.heappop(self._deadlines)
-        return self._deadline_ns(self._deadlines[0]) if self._deadlines else None
+        return None
 
     def start(self, t0_ns: int) -> None:
         """Set time zero of snapshot 0 [ns]."""
@@ -138,104 +198,192 @@ class Collector:
         if known is not None and epoch < known.epoch:
             return f"BS {bs} has registered in epoch {known.epoch} already, {epoch} is over"
         self._registered[bs] = registration
-        if known is not None and epoch > known.epoch:  # it is back; the same epoch would undo a goodbye
-            self._waited_for.add(bs)
+        self.heard(bs)
+        if known is None or epoch > known.epoch:  # it is back; the same epoch would undo a goodbye
+            self._sending.add(bs)
+            self._present.add(bs)
+            self._expect()
+            self._unask(bs)
         return None
 
     def goodbye(self, goodbye: Goodbye, now_ns: int) -> None:
-        """Stop waiting for a BS that has sent everything; an old epoch's goodbye changes nothing."""
+        """Stop waiting for reports of a BS that has sent everything; an old epoch's goodbye changes nothing."""
         known = self._registered.get(goodbye.bs)
         if known is not None and known.epoch == goodbye.epoch:
-            self.leave(goodbye.bs, now_ns)
+            self.advance(now_ns)  # what is due is closed by its deadline and not by this
+            self._sending.discard(goodbye.bs)
+            self._expect()
+            self._close_complete()
 
-    def leave(self, bs: int, now_ns: int) -> None:
-        """Stop waiting for a BS, because it said goodbye or is known to be gone."""
-        self.advance(now_ns)  # what is due is closed by its deadline and not by this
-        self._waited_for.discard(bs)
-        for snapshot in sorted(self._open):
-            self._close_if_complete(snapshot)
-
-    def frame(self, frame: Frame, peer_bs: int | None, now_ns: int) -> Verdict:
-        """Take one frame that came over the connection of `peer_bs` at `now_ns` [ns]."""
+    def leave(self, bs: int, now_ns: int, *, silent: bool = False) -> None:
+        """Stop waiting for a BS that is known to be gone, or has been silent for too long and may return."""
         self.advance(now_ns)
-        report = frame.report
-        key = report.key
-        reason = self._reason_to_reject(report, peer_bs)
+        if not silent:
+            self._silent.discard(bs)
+        elif bs in self._present:  # else it is known to be gone, which silence does not undo
+            self._silent.add(bs)
+        self._present.discard(bs)
+        self._expect()
+        self._close_complete()
+
+    def heard(self, bs: int) -> None:
+        """Wait for a silent BS again."""
+        if bs in self._silent:
+            self._silent.discard(bs)
+            self._present.add(bs)
+            self._expect()
+
+    def ask(self, snapshot: int, stations: Collection[int], now_ns: int) -> int:
+        """Open the next round of a snapshot, which waits for answers of `stations`; return its number."""
+        round_ = self._rounds.get(snapshot, 0) + 1
+        self._rounds[snapshot] = round_
+        gathering = self._opened((snapshot, round_), self._limit_ns(snapshot, now_ns), frozenset(stations))
+        self._close_if_complete((snapshot, round_), gathering)
+        return round_
+
+    def conclude(self, snapshot: int) -> None:
+        """End the rounds of a snapshot; a round that is still open comes to nothing."""
+        round_ = self._rounds.pop(snapshot, None)
+        if round_ is not None:
+            self._open.pop((snapshot, round_), None)
+
+    def frame(self, frame: Frame, owner: int | None, now_ns: int) -> Verdict:
+        """Take one frame that came over a connection of BS `owner` at `now_ns` [ns]."""
+        self.advance(now_ns)
+        reason = self._reason_to_reject(frame, owner)
         if reason is not None:
             return Verdict(FrameFate.REJECTED, reason)
-        if key in self._fates:
-            return Verdict(FrameFate.DUPLICATE)
-        if (key.bs, key.snapshot) in self._reported:
-            return Verdict(FrameFate.REJECTED, "an earlier epoch has reported on this snapshot")
-        self._reported.add((key.bs, key.snapshot))
-        if key.snapshot in self._closed or self._is_due(key.snapshot, now_ns):
-            self._fates[key] = ReportFate.LATE
-            return Verdict(FrameFate.DELIVERED)
-        self._fates[key] = None
-        if key.snapshot not in self._open:
-            self._open[key.snapshot] = {}
-            if self._rules.interval_ns:
-                heapq.heappush(self._deadlines, key.snapshot)  # deadlines grow with the snapshot's number
-        self._open[key.snapshot][key.bs] = _Waiting(report, now_ns)
-        self._close_if_complete(key.snapshot)
-        return Verdict(FrameFate.DELIVERED)
+        reports, known = frame.reports, 0
+        for report in reports:
+            known += _plain(report.key) in self._delivered
+        if known == len(reports):
+            return _DUPLICATE
+        if known:
+            return Verdict(FrameFate.REJECTED, "it bundles reports that came before with new ones")
+        for report in reports:
+            key = report.key
+            if not key.round and (key.bs, key.snapshot) in self._reported:
+                return Verdict(FrameFate.REJECTED, "an earlier epoch has reported on this snapshot")
+        late = 0
+        for part, report in enumerate(reports):
+            if not self._take(report, now_ns):
+                late |= 1 << part
+        return Verdict(FrameFate.DELIVERED, None, late) if late else _ON_TIME
 
     def advance(self, now_ns: int) -> None:
-        """Close all snapshots that are due at `now_ns` [ns]."""
+        """Close all gatherings that are due at `now_ns` [ns]."""
         while (deadline_ns := self.next_deadline_ns) is not None and deadline_ns <= now_ns:
-            self._close(heapq.heappop(self._deadlines))
+            self._close(heapq.heappop(self._deadlines)[1])
 
     def close_all(self) -> None:
-        """Close all open snapshots and wait for nobody: the run is over, whatever is missing."""
-        self._waited_for.clear()
-        for snapshot in sorted(self._open):
-            self._close(snapshot)
+        """Close all open gatherings and wait for nobody: the run is over, whatever is missing."""
+        self._sending.clear()
+        self._expect()
+        for key in sorted(self._open):
+            self._close(key)
 
-    def take_ready(self) -> list[ReadySnapshot]:
-        """Return the snapshots that became ready since the last call, in the order of their closing."""
+    def take_ready(self) -> list[Gathered]:
+        """Return the gatherings that closed with enough reports since the last call, in that order."""
         ready, self._ready = self._ready, []
         return ready
 
-    def _reason_to_reject(self, report: Report, peer_bs: int | None) -> str | None:
-        key = report.key
-        if key.bs != peer_bs:
-            return f"BS {key.bs} does not own this connection"
-        known = self._registered.get(key.bs)
+    def take_failed(self) -> list[int]:
+        """Return the snapshots whose rounds came to nothing since the last call."""
+        failed, self._failed = self._failed, []
+        return failed
+
+    def _take(self, report: Report, now_ns: int) -> bool:
+        """Let a new report wait; return whether it came in time."""
+        bs, _, snapshot, round_ = plain = _plain(report.key)
+        self._delivered.add(plain)
+        key = snapshot, round_
+        if round_ == 0:
+            self._reported.add((bs, snapshot))
+            deadline_ns = self._deadline_ns(snapshot) if self._rules.interval_ns else None
+            if snapshot in self._closed or (deadline_ns is not None and now_ns >= deadline_ns):
+                return False
+            gathering = self._open.get(key) or self._opened(key, self._limit_ns(snapshot, now_ns), None)
+        else:
+            asked = self._open.get(key)
+            if asked is None:
+                return False
+            gathering = asked
+        gathering.waiting[bs] = _Waiting(report, now_ns)
+        self._close_if_complete(key, gathering)
+        return True
+
+    def _opened(self, key: _Key, deadline_ns: int | None, asked: frozenset[int] | None) -> _Gathering:
+        gathering = self._open[key] = _Gathering(deadline_ns, asked)
+        if deadline_ns is not None:
+            heapq.heappush(self._deadlines, (deadline_ns, key))
+        return gathering
+
+    def _reason_to_reject(self, frame: Frame, owner: int | None) -> str | None:
+        bs = frame.bs
+        if bs != owner:
+            return f"BS {bs} does not own this connection"
+        known = self._registered.get(bs)
         if known is None:
-            return f"BS {key.bs} has not registered"
-        if key.epoch != known.epoch:
-            return f"epoch {key.epoch} is not the registered {known.epoch}"
+            return f"BS {bs} has not registered"
+        if frame.epoch != known.epoch:
+            return f"epoch {frame.epoch} is not the registered {known.epoch}"
         if self._t0_ns is None:
             return "the run has not started"
-        if key.snapshot >= self._rules.snapshots:
-            return f"the run has {self._rules.snapshots} snapshots"
-        if key.round:
-            return "the run has one round"
-        registered = known.bits * known.coefficients, known.side_bytes
-        if (report.payload.bits, len(report.side)) != registered:
-            return f"registered were {registered[0]} bits of payload and {registered[1]} B beside it"
+        for report in frame.reports:
+            key = report.key
+            if key.snapshot >= self._rules.snapshots:
+                return f"the run has {self._rules.snapshots} snapshots"
+            codec = known.answer if key.round else known.report
+            if codec is None:
+                return "the run has one round"
+            if key.round and _plain(key) not in self._delivered and not self._was_asked(key):
+                return f"nobody asked for round {key.round}"
+            if (report.payload.bits, len(report.side)) != (codec.payload_bits, codec.side_bytes):
+                return f"registered were {codec.payload_bits} bits of payload and {codec.side_bytes} B beside it"
         return None
+
+    def _was_asked(self, key: ReportKey) -> bool:
+        """Whether the cloud asked for a round; of a snapshot that is done nobody knows how many there were."""
+        return key.round <= self._rounds.get(key.snapshot, 255 if key.snapshot in self._closed else 0)
+
+    def _limit_ns(self, snapshot: int, now_ns: int) -> int | None:
+        """When a round that opens now closes at the latest [ns]."""
+        limits = [self._deadline_ns(snapshot)] if self._rules.interval_ns else []
+        limits += [now_ns + self._rules.round_ns] if self._rules.round_ns else []
+        return min(limits, default=None)
 
     def _deadline_ns(self, snapshot: int) -> int:
         assert self._t0_ns is not None
         return self._t0_ns + snapshot * self._rules.interval_ns + self._rules.deadline_ns
 
-    def _is_due(self, snapshot: int, now_ns: int) -> bool:
-        return bool(self._rules.interval_ns) and now_ns >= self._deadline_ns(snapshot)
+    def _unask(self, bs: int) -> None:
+        """Wait for no answer to what an earlier epoch of `bs` was asked."""
+        for key, gathering in sorted(self._open.items(), key=lambda item: item[0]):
+            if gathering.asked is not None and bs in gathering.asked:
+                gathering.asked -= {bs}
+                self._close_if_complete(key, gathering)
 
-    def _close_if_complete(self, snapshot: int) -> None:
-        reports = self._open[snapshot]
+    def _expect(self) -> None:
+        self._expected = frozenset(self._sending & self._present)
+
+    def _close_complete(self) -> None:
+        for key in sorted(self._open):
+            self._close_if_complete(key, self._open[key])
+
+    def _close_if_complete(self, key: _Key, gathering: _Gathering) -> None:
+        expected = self._expected if gathering.asked is None else gathering.asked & self._present
         # The count first: it settles nearly every case, and a set comparison costs one step a BS.
-        if len(reports) >= len(self._waited_for) and self._waited_for <= reports.keys():
-            self._close(snapshot)
+        if len(gathering.waiting) >= len(expected) and gathering.waiting.keys() >= expected:
+            self._close(key)
 
-    def _close(self, snapshot: int) -> None:
-        waiting = self._open.pop(snapshot)
+    def _close(self, key: _Key) -> None:
+        snapshot, round_ = key
+        waiting = self._open.pop(key).waiting
         self._closed.add(snapshot)
-        enough = len(waiting) >= self._rules.minimum_bs
-        for item in waiting.values():
-            self._fates[item.report.key] = ReportFate.USED if enough else ReportFate.UNUSED
-        if enough:
+        if len(waiting) >= self._rules.minimum_bs:
             last_bs = max(waiting, key=lambda bs: (waiting[bs].t_received_ns, bs))
             reports = tuple(waiting[bs].report for bs in sorted(waiting))
-            self._ready.append(ReadySnapshot(snapshot, reports, waiting[last_bs].t_received_ns, last_bs))
+            self._ready.append(Gathered(snapshot, round_, reports, waiting[last_bs].t_received_ns, last_bs))
+        elif round_:
+            self.conclude(snapshot)
+            self._failed.append(snapshot)

@@ -1,11 +1,13 @@
-"""The Ray shell around base stations: one actor process holds one or several, each with its own link and journal.
+"""The Ray shell around base stations: one actor process holds one or several, each with its own link and streams.
 
-A plain class, which `sim.run.cluster` turns into an actor. Methods run one after the other in the same process.
+A plain class, which `sim.run.cluster` turns into an actor with two threads: `run` occupies one, `cut` needs another.
 """
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
+import gc
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,14 @@ from pathlib import Path
 import ray
 import torch
 
-from edge.node import EdgeNode, EdgeOutcome, Schedule, SiteParts, run_schedule
+from edge.node import EdgeNode, SiteParts
+from edge.pacing import run_schedule
+from edge.schedule import Schedule
 from fronthaul.clock import WallClock
-from fronthaul.journal import SendJournal
-from fronthaul.sockets import DealerTransport
+from fronthaul.connect import edge_transport
+from fronthaul.namespace import inside
+from fronthaul.security import EdgeKeys
+from fronthaul.workspace import Workspace
 
 
 class EdgeActor:
@@ -31,21 +37,38 @@ class EdgeActor:
             gpus: share of a GPU that this process was given; 0 computes on the CPU.
         """
         torch.set_num_threads(threads)
+        self._threads = threads
         if gpus > 0:
             # Ray places fractions and does not enforce them.
             torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
             sites = [_on_device(site, "cuda") for site in sites]
         self._sites = sites
         self._nodes: list[EdgeNode] = []
-        self._shipped: dict[int, Path] = {}
+        self._workspace = Workspace()
 
-    def connect(self, address: str, journals: Mapping[int, Path], driver_node: str, timeout_s: float) -> list[int]:
+    def process(self) -> tuple[str, int]:
+        """Return where this actor runs: Ray's id of the node, and the process's number there."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    def connect(
+        self,
+        addresses: Mapping[int, str],
+        keys: Mapping[int, EdgeKeys],
+        namespaces: Mapping[int, str],
+        queue_messages: int,
+        folder: Path,
+        driver_node: str,
+        timeout_s: float,
+    ) -> list[int]:
         """Build the base stations, connect and register them.
 
         Args:
-            address: where the cloud listens.
-            journals: path of each BS's journal on the driver's node; elsewhere a temporary file takes its
-                place, until `collect` ships it.
+            addresses: where the cloud listens, by BS.
+            keys: of the BSs; empty for links that are not encrypted.
+            namespaces: network namespaces in which BSs open their sockets; empty for this process's own.
+            queue_messages: what may wait on a link.
+            folder: of the streams on the driver's node; elsewhere a temporary one takes its place, until `collect`
+                ships it.
             driver_node: Ray's id of that node.
             timeout_s: how long the cloud may take to answer [s].
 
@@ -55,14 +78,14 @@ class EdgeActor:
         Raises:
             FronthaulError: the cloud refuses a base station, or does not answer.
         """
-        here = ray.get_runtime_context().get_node_id() == driver_node
+        path = self._workspace.open(folder, ray.get_runtime_context().get_node_id() == driver_node)
         for site in self._sites:
             bs = site.station.bs
-            path = journals[bs]
-            if not here:
-                path = self._shipped[bs] = Path(tempfile.mkdtemp(prefix="cofix-")) / path.name
-            transport = DealerTransport(address, bs)
-            self._nodes.append(site.node(transport, SendJournal(path, bs), WallClock()))
+            with inside(namespaces[bs]) if bs in namespaces else contextlib.nullcontext():
+                transport = edge_transport(
+                    addresses[bs], bs, keys=keys.get(bs), queue_messages=queue_messages, delayed=site.up is not None
+                )
+            self._nodes.append(site.node(transport, path, WallClock()))
         for node in self._nodes:
             node.rehearse()
             node.register()
@@ -70,26 +93,31 @@ class EdgeActor:
             node.await_welcome(timeout_s)
         return [node.station.bs for node in self._nodes]
 
-    def run(self, schedule: Schedule) -> None:
-        """Run the schedule, paced by this process's own clock, and say goodbye.
+    def run(self, schedule: Schedule, first_snapshot: int, end_s: float) -> list[int]:
+        """Run the schedule from `first_snapshot` on, paced by this process's own clock; see `run_schedule`.
 
         Raises:
-            FronthaulError: a link could not take a frame.
+            FronthaulError: the cloud has turned a base station away, or the disk is full.
         """
-        run_schedule(self._nodes, schedule)
+        # Per thread in OpenMP, so it is set where encoding runs.
+        torch.set_num_threads(self._threads)
+        gc.collect()
+        gc.freeze()  # or every collection looks through all that the libraries hold
+        clock = WallClock()
+        first_snapshot = max(first_snapshot, schedule.next_snapshot(clock.now_ns()) if first_snapshot else 0)
+        return run_schedule(self._nodes, schedule, clock, first_snapshot=first_snapshot, end_s=end_s)
 
-    def collect(self) -> list[tuple[EdgeOutcome, bytes | None]]:
-        """Close links and journals; return each outcome, and the journal where it is not the driver's node's."""
-        collected = []
+    def cut(self, bs: int, seconds: float) -> None:
+        """Cut the link of `bs` for `seconds` [s] (fault injection)."""
+        for node in self._nodes:
+            if node.station.bs == bs:
+                node.cut(seconds)
+
+    def collect(self) -> dict[str, bytes]:
+        """Close links and streams; return the streams where this is not the driver's node."""
         for node in self._nodes:
             node.close()
-            path = self._shipped.get(node.station.bs)
-            journal = None if path is None else path.read_bytes()
-            if path is not None:
-                path.unlink()
-                path.parent.rmdir()
-            collected.append((node.outcome(), journal))
-        return collected
+        return self._workspace.ship()
 
 
 def _on_device(site: SiteParts, device: str) -> SiteParts:

@@ -1,6 +1,7 @@
 """A base station's signal processing: received pilots Y to reports.
 
 Y -> LMMSE estimate -> scheme: encode and quantise -> pack -> report
+the cloud's state  ->  scheme: answer             -> pack -> report of a later round
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from edge.estimation import LmmseEstimator
-from edge.scheme import EdgeScheme, EdgeSetup
+from edge.scheme import EdgeScheme, EdgeSetup, RoundScheme
 from fronthaul.bitstream import pack
-from fronthaul.messages import Report, ReportKey
+from fronthaul.messages import Codec, Payload, Report, ReportKey
+
+CONTEXTS = 256
+"""Snapshots of which a scheme of several rounds keeps what it answers with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,17 @@ class BaseStation:
         self.stage_ns = StageTimes(0, 0, 0)
         self._estimator = estimator
         self._timer_ns = timer_ns
+        self._contexts: dict[int, Any] = {}
+
+    @property
+    def codec(self) -> Codec:
+        """What each report of round 0 looks like."""
+        return Codec(self.scheme.bits, self.scheme.coefficients, self.scheme.side_bytes)
+
+    @property
+    def answer_codec(self) -> Codec | None:
+        """What each answer looks like; None where a fix takes one round."""
+        return self.scheme.answer_codec if isinstance(self.scheme, RoundScheme) else None
 
     def reports(self, snapshots: Sequence[int], received: Tensor) -> list[Report]:
         """Return one report a snapshot.
@@ -109,5 +125,29 @@ class BaseStation:
             Report(ReportKey(self.bs, self.epoch, snapshot), pack(index, scheme.bits), side)
             for snapshot, index, side in zip(snapshots, encoded.index, encoded.side, strict=True)
         ]
+        for snapshot, context in zip(snapshots, encoded.context, strict=False):
+            self._contexts[snapshot] = context
+        while len(self._contexts) > CONTEXTS:
+            del self._contexts[next(iter(self._contexts))]
         self.stage_ns = StageTimes(estimated_ns - begin_ns, encoded_ns - estimated_ns, self._timer_ns() - encoded_ns)
         return reports
+
+    def answer(self, snapshot: int, round_: int, state: Payload) -> Report | None:
+        """Answer a state of the cloud; None for a snapshot that was never measured, or too long ago.
+
+        Raises:
+            ValueError: the state is not of this scheme, or the answer is not of the declared size.
+        """
+        scheme = self.scheme
+        if not isinstance(scheme, RoundScheme) or snapshot not in self._contexts:
+            return None
+        begin_ns = self._timer_ns()
+        with torch.inference_mode():
+            index, side = scheme.answer(self._contexts[snapshot], snapshot, round_, state)
+        answered_ns = self._timer_ns()
+        codec = scheme.answer_codec
+        if index.shape != (codec.coefficients,) or len(side) != codec.side_bytes:
+            raise ValueError(f"{scheme.name!r} declares answers of {codec}, and made {index.shape} and {len(side)} B")
+        report = Report(ReportKey(self.bs, self.epoch, snapshot, round_), pack(index, codec.bits), side)
+        self.stage_ns = StageTimes(0, answered_ns - begin_ns, self._timer_ns() - answered_ns)
+        return report

@@ -1,8 +1,10 @@
 """ECC at the base station: preprocessing, residual SegNet encoder, midrise quantiser. ECC Sec. II-C, III-A.
 
 A report carries L = tones × 32 indices of B bits in tone order (Eq. 17) and, as side information, the gain g as
-float32 (Eq. 7). Without an encoder ("lossless", the paper's reference) it carries the preprocessed channel itself,
-as the bits of 2 × slots × antennas × tones float32 numbers: the 64 bits a complex entry of Eq. 37.
+float32 (Eq. 7). Without an encoder it carries the preprocessed channel itself: as complex64 ("lossless", the paper's
+reference, the 64 bits a complex entry of Eq. 37), or in fewer bits as 16-bit IQ or O-RAN block floating point, as
+`EdgeSetup.forward` says. The side information stays the gain. It also fixes the scale of fixed point numbers: the
+preprocessed channel has a known norm, to which the cloud brings them back.
 """
 
 from __future__ import annotations
@@ -17,20 +19,22 @@ from edge.encoder import SegNetEncoder
 from edge.preprocessing import preprocess
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded
 from fronthaul.codebook import MidriseCodebook
+from fronthaul.iq import iq_codec
 
 SIDE_BYTES = 4
 
 
 def build(setup: EdgeSetup) -> EdgeScheme:
-    """Build base station `setup.bs`'s encoder for B = `setup.bits`, or the lossless reference for None.
+    """Build base station `setup.bs`'s encoder for B = `setup.bits`; None forwards the channel as `setup.forward`.
 
     Raises:
-        ValueError: the weights were trained with an encoder and lossless is asked for, or the other way round.
+        ValueError: the weights were trained with an encoder and none is asked for, or the other way round.
+        LocalError: there is no such `forward`.
     """
     if (setup.bits is None) != (setup.config["bits"] is None):
         raise ValueError(f"they were trained {'without' if setup.config['bits'] is None else 'with'} an encoder")
     if setup.bits is None:
-        return LosslessEdge(setup.config)
+        return ForwardingEdge(setup.config, setup.forward)
     return EccEdge(setup, setup.bits)
 
 
@@ -62,23 +66,25 @@ class EccEdge:
         return Encoded(self.codebook.index(latent), side_of_gain(gain))
 
 
-class LosslessEdge:
-    """The preprocessed channel itself, every float32 as 32 bits."""
+class ForwardingEdge:
+    """The preprocessed channel itself, in the words of an IQ codec."""
 
     name = "ecc"
-    bits = 32
     side_bytes = SIDE_BYTES
 
-    def __init__(self, config: Any) -> None:
-        self.coefficients = int(2 * config["slots"] * config["antennas"] * config["tones"])
+    def __init__(self, config: Any, forward: str = "complex64") -> None:
+        self._codec = iq_codec(forward, config["slots"] * config["antennas"], config["tones"])
+        self.bits = self._codec.bits
+        self.coefficients = self._codec.words
         self._phase = config["phase"]
 
     @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
-        """Send X (B, 2, tone, slot·antenna) bit by bit, tone by tone."""
+        """Send X (B, 2, tone, slot·antenna), a row for each slot and antenna."""
         x, gain = preprocess(channel, self._phase)
-        words = x.permute(0, 2, 3, 1).flatten(1).contiguous().numpy().view(np.uint32)
-        return Encoded(words, side_of_gain(gain))
+        csi = torch.view_as_complex(x.permute(0, 3, 2, 1).contiguous())  # (B, slot·antenna, tone)
+        words, _ = self._codec.encode(csi.numpy())  # the gain stands in for the scale: X has a known norm
+        return Encoded(words.astype(np.uint32), side_of_gain(gain))
 
 
 def side_of_gain(gain: Tensor) -> list[bytes]:

@@ -1,34 +1,58 @@
-"""A base station on its link: it registers, paces itself from the schedule, writes down and sends.
+"""A base station on its link: it registers, paces itself from the schedule, writes down, sends, and answers the cloud.
 
 The same object runs over memory links on a simulated clock and over sockets on the wall clock:
 
-    register -> await_welcome -> (prepare -> transmit) a batch at a time -> leave
+    register -> await_welcome -> (prepare -> wait -> transmit) a batch at a time -> leave -> await_end
 
-`prepare` makes what the antennas receive, which takes time that no real base station needs: it runs ahead of
-time zero, so that latencies hold the base station's own work only.
+`prepare` makes what the antennas receive, which takes time that no real base station needs: it runs ahead of time
+zero, so that latencies hold the base station's own work only. While it waits, the node takes what the cloud sends and
+answers it, and says every so often that it is alive.
 """
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from edge.base_station import BaseStation, StationParts
-from fronthaul.accounting import zmtp_frame_bytes
+from edge.base_station import BaseStation, StageTimes, StationParts
+from edge.stages import StageLog, StageRow
 from fronthaul.clock import Clock
-from fronthaul.errors import FronthaulError, TransportError
-from fronthaul.journal import SendJournal
-from fronthaul.messages import Abort, Control, Frame, Goodbye, Registration, Welcome
+from fronthaul.errors import FronthaulError, QueueFull, RemoteError, TransportError
+from fronthaul.fates import FrameFate
+from fronthaul.journal import TRANSPORT_FULL, Departure, corrupted
+from fronthaul.link import LinkConfig, LinkModel
+from fronthaul.messages import (
+    Abort,
+    Control,
+    Direction,
+    Frame,
+    Goodbye,
+    Ping,
+    Registration,
+    Report,
+    ReportKey,
+    Welcome,
+)
+from fronthaul.outbox import Outbox, amendment
+from fronthaul.received import Arrival
+from fronthaul.recorder import Recorder
 from fronthaul.transport import EdgeTransport
 from fronthaul.wire import decode, encode
 
 Vector = tuple[float, float, float]
+
+REPEAT_S = 2.0
+"""A registration or goodbye without an answer is said again after so long [s]: the cloud may have been started anew."""
+QUEUE_PAUSE_NS = 1_000_000
+"""Between two looks at a full queue [ns]."""
 
 
 class Radio(Protocol):
@@ -51,134 +75,84 @@ class SiteParts:
         radio: what its antennas receive.
         position: of the array's centre [m].
         orientation: yaw, pitch, roll [rad].
+        up: model of the link from here to the cloud; None is a perfect link.
+        seed: of its draws.
+        curve: whether the link is encrypted.
+        bundle: reports that share a frame.
+        ping_ns: between two signs of life [ns]; 0 gives none.
+        capture: whether the link's frames are captured (pcapng).
     """
 
     station: StationParts
     radio: Radio
     position: Vector
     orientation: Vector
+    up: LinkConfig | None = None
+    seed: int = 0
+    curve: bool = False
+    bundle: int = 1
+    ping_ns: int = 0
+    capture: bool = True
 
-    def node(self, transport: EdgeTransport, journal: SendJournal, clock: Clock) -> EdgeNode:
-        """Assemble the base station and wire it to its link."""
-        return EdgeNode(
-            self.station.assemble(),
-            self.radio,
-            transport,
-            journal,
-            clock,
-            position=self.position,
-            orientation=self.orientation,
-        )
+    def node(self, transport: EdgeTransport, folder: Path, clock: Clock) -> EdgeNode:
+        """Assemble the base station and wire it to its link; its streams go to `folder`."""
+        return EdgeNode(self, transport, folder, clock)
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """When which snapshot is due.
-
-    Attributes:
-        t0_ns: time zero of snapshot 0 [ns].
-        interval_ns: between two snapshots [ns]; 0 runs as fast as it goes.
-        snapshots: how many.
-        batch: how many at a time; a batch is due with its last snapshot.
-    """
-
-    t0_ns: int
-    interval_ns: int
-    snapshots: int
-    batch: int = 1
-
-    def time_zero_ns(self, snapshot: int) -> int:
-        """Return when a snapshot is measured [ns]."""
-        return self.t0_ns + snapshot * self.interval_ns
-
-    def batches(self) -> Iterator[range]:
-        """Yield the snapshots, a batch at a time."""
-        for first in range(0, self.snapshots, self.batch):
-            yield range(first, min(first + self.batch, self.snapshots))
-
-
-class StageRow(NamedTuple):
-    """Stage times of one report [ns]; `t_start_ns` on the run's clock, the others measured."""
-
-    snapshot: int
-    t_start_ns: int
-    estimate_ns: int
-    encode_ns: int
-    pack_ns: int
-
-
-@dataclass(frozen=True)
-class EdgeOutcome:
-    """What a run leaves at a base station, beside its journal.
-
-    Attributes:
-        bs: base station.
-        epoch: of this start.
-        frames: how many were sent.
-        control_sent: control messages with their ZMTP headers [B].
-        control_received: the same, from the cloud [B].
-        stages: one row a report.
-    """
-
-    bs: int
-    epoch: int
-    frames: int
-    control_sent: int
-    control_received: int
-    stages: list[StageRow]
+def edge_name(bs: int, epoch: int) -> str:
+    """Return the name of the streams of a base station's start."""
+    return f"bs-{bs:03d}-epoch-{epoch}"
 
 
 class EdgeNode:
-    """A base station wired to radio, link, journal and clock."""
+    """A base station wired to radio, link, streams and clock."""
 
-    def __init__(
-        self,
-        station: BaseStation,
-        radio: Radio,
-        transport: EdgeTransport,
-        journal: SendJournal,
-        clock: Clock,
-        *,
-        position: Vector,
-        orientation: Vector,
-    ) -> None:
+    def __init__(self, site: SiteParts, transport: EdgeTransport, folder: Path, clock: Clock) -> None:
         """Wire it up; nothing is sent before `register`.
 
         Args:
-            station: signal processing.
-            radio: what its antennas receive.
+            site: what stands there.
             transport: its end of its link.
-            journal: of this link and epoch.
-            clock: paces it, and stamps its frames.
-            position: of the array's centre [m].
-            orientation: yaw, pitch, roll [rad].
+            folder: of its streams.
+            clock: paces it, and stamps what it sends.
+
+        Raises:
+            LocalError: streams of this start are there already.
         """
-        self.station = station
-        self._radio = radio
+        self.station: BaseStation = site.station.assemble()
+        self._site = site
         self._transport = transport
-        self._journal = journal
         self._clock = clock
-        self._position = position
-        self._orientation = orientation
+        bs, epoch = self.station.bs, self.station.epoch
+        name = edge_name(bs, epoch)
+        capture_bs = bs if site.capture else None
+        self._recorder = Recorder(folder, name, sends=Direction.UP, curve=site.curve, capture_bs=capture_bs)
+        self._recorder.clock(clock)
+        self._stages = StageLog(folder, name)
+        self._model = None
+        if site.up is not None:
+            self._model = LinkModel(site.up, seed=site.seed, bs=bs, direction=Direction.UP, epoch=epoch)
+        self._outbox = Outbox(self._model, curve=site.curve, bundle=site.bundle)
         self._prepared: Tensor | None = None
-        self._frames = 0
-        self._control_sent = 0
-        self._control_received = 0
-        self._stages: list[StageRow] = []
+        self._welcome: Control | None = None
+        self._ended = False
+        self._answered: set[ReportKey] = set()
+        self._next_ping_ns: int | None = None
+        self._cuts: queue.SimpleQueue[float] = queue.SimpleQueue()
+        self._patience_ns = 0
+        self._closed = False
 
     def register(self) -> None:
-        """Announce the base station and its codec."""
-        scheme = self.station.scheme
+        """Announce the base station and its codecs."""
         self._send_control(
             Registration(
                 bs=self.station.bs,
                 epoch=self.station.epoch,
-                scheme=scheme.name,
-                bits=scheme.bits,
-                coefficients=scheme.coefficients,
-                side_bytes=scheme.side_bytes,
-                position=self._position,
-                orientation=self._orientation,
+                scheme=self.station.scheme.name,
+                report=self.station.codec,
+                answer=self.station.answer_codec,
+                position=self._site.position,
+                orientation=self._site.orientation,
             )
         )
 
@@ -188,92 +162,247 @@ class EdgeNode:
         Raises:
             Refused: the cloud says no.
             TransportError: it says nothing.
-            RemoteError: it says what nobody understands.
         """
-        data = self._transport.receive(timeout_s)
-        if data is None:
-            raise TransportError(f"the cloud did not answer BS {self.station.bs} within {timeout_s:g} s")
-        self._control_received += zmtp_frame_bytes(len(data))
-        message = decode(data)
-        if isinstance(message, Abort):
-            raise Refused(message.reason)
-        if message != Welcome(self.station.bs, self.station.epoch):
-            raise TransportError(f"the cloud answered BS {self.station.bs} with {type(message).__name__}")
+        until_ns = self._clock.now_ns() + round(timeout_s * 1e9)
+        again_ns = self._clock.now_ns() + round(REPEAT_S * 1e9)
+        while self._welcome != Welcome(self.station.bs, self.station.epoch):
+            now_ns = self._clock.now_ns()
+            if not self._take((min(until_ns, again_ns) - now_ns) / 1e9) and now_ns >= until_ns:
+                raise TransportError(f"the cloud did not answer BS {self.station.bs} within {timeout_s:g} s")
+            if self._clock.now_ns() >= again_ns:
+                again_ns += round(REPEAT_S * 1e9)
+                self.register()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the cloud has said goodbye."""
+        return self._ended
+
+    def start(self, t0_ns: int, *, patience_s: float = 0.0) -> None:
+        """Begin the run.
+
+        Args:
+            t0_ns: when snapshot 0 is due [ns]; the link model counts outages from there.
+            patience_s: how long a full queue may hold the base station up [s]. In open loop not at all, what does
+                not fit is dropped; in closed loop it is what paces it.
+        """
+        self._patience_ns = round(patience_s * 1e9)
+        if self._model is not None:
+            self._model.t0_ns = t0_ns
+        if self._site.ping_ns:
+            # Not all at once: a base station's first sign of life is its own share of the interval late.
+            self._next_ping_ns = self._clock.now_ns() + (self.station.bs * 7919 % 100) * self._site.ping_ns // 100
 
     def rehearse(self) -> None:
         """Process one snapshot for nothing, so that the first that counts finds all libraries loaded.
 
         The journal matters most: its first row loads what may take half a second.
         """
-        (report,) = self.station.reports([0], self._radio.observe(0)[None])
+        (report,) = self.station.reports([0], self._site.radio.observe(0)[None])
         with tempfile.TemporaryDirectory() as folder:
-            journal = SendJournal(Path(folder) / "rehearsal.arrow", self.station.bs)
-            journal.append(Frame(0, report), 0)
-            journal.close()
+            recorder = Recorder(Path(folder), "rehearsal", sends=Direction.UP, capture_bs=self.station.bs)
+            recorder.sent(self.station.bs, [Departure(encode(Frame(0, (report,))), 0, 0)])
+            recorder.close()
+            stages = StageLog(Path(folder), "rehearsal")
+            stages.append([StageRow(0, 0, 0, 0, 0, 0)])
+            stages.close()
 
     def prepare(self, snapshots: Sequence[int]) -> None:
         """Make what the antennas receive in the next batch."""
-        self._prepared = torch.stack([self._radio.observe(snapshot) for snapshot in snapshots])
+        self._prepared = torch.stack([self._site.radio.observe(snapshot) for snapshot in snapshots])
 
     def transmit(self, snapshots: Sequence[int], due_ns: int) -> None:
         """Wait for `due_ns` [ns], then turn the prepared batch into frames: journal first, then send.
 
         Raises:
-            TransportError: the link could not take a frame; its row in the journal stays.
+            Refused: the cloud has turned the base station away meanwhile.
+            LocalError: the disk is full; nothing is sent that is not journaled.
         """
         assert self._prepared is not None, "prepare comes first"
-        self._clock.sleep_until(due_ns)
+        self.wait(due_ns)
         t_start_ns = self._clock.now_ns()
         reports = self.station.reports(snapshots, self._prepared)
         self._prepared = None
-        times = self.station.stage_ns
-        for report in reports:
-            self._stages.append(
-                StageRow(report.key.snapshot, t_start_ns, times.estimate_ns, times.encode_ns, times.pack_ns)
-            )
-            frame = Frame(self._frames, report)
-            self._journal.append(frame, self._clock.now_ns())
-            self._frames += 1
-            self._transport.send(encode(frame))
+        self._send_reports(reports)
+        self._note_stages(reports, t_start_ns, self.station.stage_ns)
+
+    def wait(self, until_ns: int) -> None:
+        """Take and answer what the cloud sends until `until_ns` [ns]; at once where that is past."""
+        while self._clock.now_ns() < until_ns:
+            self._upkeep()
+            next_ns = until_ns if self._next_ping_ns is None else min(until_ns, self._next_ping_ns)
+            remaining_ns = next_ns - self._clock.now_ns()
+            if remaining_ns < 1_000_000:  # the transport waits in whole milliseconds
+                self._clock.sleep_until(next_ns)
+            else:
+                self._take(remaining_ns // 1_000_000 / 1e3)
+        self.pump()
+
+    def pump(self) -> bool:
+        """Take and answer what is there; return whether there was anything."""
+        self._upkeep()
+        found = False
+        while self._take(0.0):
+            found = True
+        return found
 
     def leave(self) -> None:
-        """Say goodbye: everything is sent."""
-        self._send_control(Goodbye(self.station.bs, self.station.epoch, self._frames))
+        """Say goodbye: everything of round 0 is sent."""
+        self._send_control(Goodbye(self.station.bs, self.station.epoch, self._outbox.frames_made))
 
-    def outcome(self) -> EdgeOutcome:
-        """Return what the run leaves here."""
-        return EdgeOutcome(
-            bs=self.station.bs,
-            epoch=self.station.epoch,
-            frames=self._frames,
-            control_sent=self._control_sent,
-            control_received=self._control_received,
-            stages=list(self._stages),
-        )
+    def await_end(self, timeout_s: float) -> bool:
+        """Answer the cloud until it says goodbye too, and stop where it asks nothing for `timeout_s` [s].
+
+        Returns:
+            Whether it did.
+        """
+        until_ns = self._clock.now_ns() + round(timeout_s * 1e9)
+        again_ns = self._clock.now_ns() + round(REPEAT_S * 1e9)
+        while not self._ended and (now_ns := self._clock.now_ns()) < until_ns:
+            self._upkeep()
+            next_ns = min(until_ns, again_ns, self._next_ping_ns or until_ns)
+            states = len(self._answered)
+            self._take((next_ns - now_ns) / 1e9)
+            if len(self._answered) > states:  # that the cloud answers pings is no reason to wait on
+                until_ns = self._clock.now_ns() + round(timeout_s * 1e9)
+            if self._clock.now_ns() >= again_ns and not self._ended:
+                again_ns += round(REPEAT_S * 1e9)
+                self.leave()
+        return self._ended
+
+    def cut(self, seconds: float) -> None:
+        """Have the link cut for `seconds` [s] (fault injection); safe from another thread."""
+        self._cuts.put(seconds)
 
     def close(self) -> None:
-        """Close journal and link; what is queued is still sent."""
-        self._journal.close()
-        self._transport.close()
+        """Close link and streams, what is queued is still sent; closing twice is fine.
+
+        Raises:
+            LocalError: the disk is full; the streams can be read, and are closed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.ExitStack() as each:  # the others too where the disk is full
+            each.callback(self._stages.close)
+            each.callback(self._recorder.close)
+            self._transport.close()
+            self._recorder.links(self._transport.take_connections(), self._transport.take_events())
+
+    # -- what arrives
+
+    def _take(self, timeout_s: float) -> bool:
+        """Take one message of the cloud; return whether there was one."""
+        try:
+            data = self._transport.receive(max(0.0, timeout_s))
+        except TransportError as error:
+            self._note_lost(error)
+            return False
+        if data is None:
+            return False
+        now_ns = self._transport.t_received_ns
+        bs = self.station.bs
+        try:
+            message = decode(data)
+        except RemoteError as error:
+            self._recorder.received([Arrival(bs, data, now_ns, FrameFate.CORRUPT, error.reason)])
+            return True
+        if isinstance(message, Frame):
+            fate, reason = self._judge(message)
+            self._recorder.received([Arrival(bs, data, now_ns, fate, reason)])
+            if fate is FrameFate.DELIVERED:
+                self._answer(message, now_ns)
+            return True
+        self._recorder.received([Arrival(bs, data, now_ns, None)])
+        match message:
+            case Welcome():
+                self._welcome = message
+            case Goodbye():
+                self._ended = True
+            case Abort():
+                raise Refused(message.reason)
+        return True
+
+    def _judge(self, frame: Frame) -> tuple[FrameFate, str | None]:
+        if (frame.bs, frame.epoch) != (self.station.bs, self.station.epoch):
+            return FrameFate.REJECTED, f"it is for BS {frame.bs} in epoch {frame.epoch}"
+        if self.station.answer_codec is None:
+            return FrameFate.REJECTED, "the scheme has one round"
+        if any(report.key in self._answered for report in frame.reports):
+            return FrameFate.DUPLICATE, None
+        return FrameFate.DELIVERED, None
+
+    def _answer(self, frame: Frame, t_received_ns: int) -> None:
+        for state in frame.reports:
+            key = state.key
+            self._answered.add(key)
+            answer = self.station.answer(key.snapshot, key.round, state.payload)
+            if answer is not None:
+                self._send_reports([answer])
+                self._note_stages([answer], t_received_ns, self.station.stage_ns)
+
+    # -- what is sent
+
+    def _upkeep(self) -> None:
+        """Cut the link where that was asked for, and give a sign of life where one is due."""
+        while not self._cuts.empty():
+            self._transport.cut(self._cuts.get())
+        now_ns = self._clock.now_ns()
+        if self._next_ping_ns is not None and now_ns >= self._next_ping_ns:
+            self._next_ping_ns = now_ns + self._site.ping_ns
+            self._send_control(Ping(self.station.bs, self.station.epoch, now_ns))
+            self._recorder.links(self._transport.take_connections(), self._transport.take_events())
+
+    def _send_reports(self, reports: Sequence[Report]) -> None:
+        self._send(self._outbox.frames(reports, self._clock.now_ns()))
 
     def _send_control(self, message: Control) -> None:
-        data = encode(message)
-        self._transport.send(data)
-        self._control_sent += zmtp_frame_bytes(len(data))
+        self._send([self._outbox.control(message, self._clock.now_ns())])
 
+    def _send(self, departures: list[Departure]) -> None:
+        """Write down, then send; what the full queue does not take is written down again, with the reason."""
+        self._recorder.sent(self.station.bs, departures)
+        failed = []
+        for departure in departures:
+            if departure.drop_reason is None and not self._sent(departure):
+                failed.append(departure._replace(drop_reason=TRANSPORT_FULL))
+        if failed:
+            self._recorder.sent(self.station.bs, failed)
 
-def run_batch(nodes: Sequence[EdgeNode], snapshots: range, schedule: Schedule) -> None:
-    """Run one batch at all base stations that share a process, one after the other."""
-    due_ns = schedule.time_zero_ns(snapshots[-1])
-    for node in nodes:
-        node.prepare(snapshots)
-    for node in nodes:
-        node.transmit(snapshots, due_ns)
+    def _sent(self, departure: Departure) -> bool:
+        until_ns = self._clock.now_ns() + self._patience_ns
+        while True:
+            try:
+                self._transport.send(corrupted(departure), departure.t_release_ns)
+                return True
+            except TransportError as error:
+                if error.undelivered is not None:
+                    self._note_lost(error)
+                elif not isinstance(error, QueueFull):
+                    raise
+                elif self._clock.now_ns() >= until_ns:
+                    return False
+                else:
+                    self._clock.sleep_until(self._clock.now_ns() + QUEUE_PAUSE_NS)
 
+    def _note_lost(self, error: TransportError) -> None:
+        """Write down that a message was lost after it had been held back.
 
-def run_schedule(nodes: Sequence[EdgeNode], schedule: Schedule) -> None:
-    """Run a whole schedule at all base stations that share a process, and say goodbye."""
-    for snapshots in schedule.batches():
-        run_batch(nodes, snapshots, schedule)
-    for node in nodes:
-        node.leave()
+        Raises:
+            TransportError: it is not about a message, or the link is no more.
+        """
+        amended = amendment(error, self._clock.now_ns())
+        if not isinstance(error, QueueFull):
+            raise error
+        if amended is not None:
+            self._recorder.sent(self.station.bs, [amended[1]])
+
+    def _note_stages(self, reports: Sequence[Report], t_start_ns: int, times: StageTimes) -> None:
+        self._stages.append(
+            [
+                StageRow(
+                    report.key.snapshot, report.key.round, t_start_ns, times.estimate_ns, times.encode_ns, times.pack_ns
+                )
+                for report in reports
+            ]
+        )

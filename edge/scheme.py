@@ -6,14 +6,16 @@ user's own scheme needs no change in this tree (docs/schemes.md shows one).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+from fronthaul.messages import Codec, Payload
 
 ENTRY_POINT_GROUP = "cofix.edge"
 
@@ -23,11 +25,13 @@ class Encoded:
     """What a scheme sends for a batch of B snapshots.
 
     `index` (B, L) unsigned integers of the scheme's `bits` each, in the order in which they are packed;
-    `side` one byte string a snapshot, each of the scheme's `side_bytes`.
+    `side` one byte string a snapshot, each of the scheme's `side_bytes`; `context` what a scheme of several rounds
+    keeps of each snapshot to answer with, else empty.
     """
 
     index: npt.NDArray[np.uint32]
     side: list[bytes]
+    context: Sequence[Any] = ()
 
 
 class EdgeScheme(Protocol):
@@ -46,13 +50,37 @@ class EdgeScheme(Protocol):
         """Encode estimated channels Ĥ (B, slot, antenna, tone) complex64."""
 
 
+@runtime_checkable
+class RoundScheme(Protocol):
+    """What a scheme offers beside `EdgeScheme` if a fix takes several rounds: answers to the cloud's states.
+
+    `answer_codec` fixes the size of every answer; `answer` is a pure function of what it is given.
+    """
+
+    answer_codec: Codec
+
+    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[npt.NDArray[np.uint32], bytes]:
+        """Return the indices (L,) and the side information of the answer.
+
+        Args:
+            context: what `encode` kept of this snapshot.
+            snapshot: its number; may key random draws.
+            round_: number of the round, from 1.
+            state: what the cloud broadcast.
+
+        Raises:
+            ValueError: the state is not of this scheme.
+        """
+
+
 @dataclass(frozen=True)
 class EdgeSetup:
     """What a scheme is built from at base station `bs`.
 
     `bits` per coefficient, None for lossless; `config` and `tensors`: the weights file's configuration and this
-    base station's share of its tensors; `device` on which to compute ("cpu" or "cuda"). No position of any user is
-    among them.
+    base station's share of its tensors; `device` on which to compute ("cpu" or "cuda"); `forward` how a scheme that
+    sends the channel itself when `bits` is None encodes it: a name that `fronthaul.iq.iq_codec` knows; `site` where
+    its own array stands [m], as it registers it. No position of any user is among them.
     """
 
     bs: int
@@ -60,6 +88,8 @@ class EdgeSetup:
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     device: str = "cpu"
+    forward: str = "complex64"
+    site: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:
@@ -73,3 +103,12 @@ def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:
         raise LookupError(f"There is no scheme {name!r}; installed are {', '.join(sorted(found)) or 'none'}.")
     build: Callable[[EdgeSetup], EdgeScheme] = found[name].load()
     return build
+
+
+def weights_scheme(name: str) -> str:
+    """Return the scheme whose weights scheme `name` runs on: what its builder says in `weights`, else its own.
+
+    Raises:
+        LookupError: no installed package offers it.
+    """
+    return str(getattr(load_edge_scheme(name), "weights", name))

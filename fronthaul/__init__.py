@@ -1,4 +1,4 @@
 """The contract between base stations and cloud: messages, bits, bytes, and the account of them.
 
-Importing this package, or any of its modules but `sockets`, brings in neither zmq nor ray nor torch.
+Importing this package, or any of its modules but `sockets` and `connect`, brings in neither zmq nor ray nor torch.
 """

@@ -8,12 +8,10 @@ out.
 from dataclasses import dataclass
 
 from fronthaul.messages import Frame
-from fronthaul.wire import CRC_BYTES, HEADER_BYTES
+from fronthaul.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, HEADER_BYTES
 
 CURVE_BYTES = 33
 """CURVE adds to each part: 8 B command name, 8 B nonce, 16 B authenticator, 1 B flags [B]."""
-GREETING_BYTES = 64
-"""ZMTP greeting, each way [B]."""
 TCPIP_HEADER_BYTES = 52
 """IPv4 20 B + TCP 20 B + timestamps 12 B [B]."""
 ETHERNET_HEADER_BYTES = 14
@@ -28,7 +26,7 @@ ECPRI_HEADER_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class FrameCost:
-    """The bytes of one frame on the TCP stream, by name.
+    """The bytes of one report of a frame on the TCP stream, by name.
 
     Attributes:
         payload_bits: the codec's bits, exact [bit].
@@ -53,20 +51,25 @@ class FrameCost:
         return bits // 8 + self.header_bytes + self.zmtp_bytes + self.curve_bytes
 
 
-def frame_cost(frame: Frame, *, curve: bool = False) -> FrameCost:
-    """Return what a frame costs on the TCP stream, with CURVE encryption or without."""
-    report = frame.report
-    header_bytes = HEADER_BYTES + CRC_BYTES
+def frame_costs(frame: Frame, *, curve: bool = False) -> tuple[FrameCost, ...]:
+    """Return what a frame costs on the TCP stream, one entry a report, with CURVE encryption or without.
+
+    What the reports of a bundle share stands in the first entry, so that the sum over entries is the frame's cost.
+    """
+    count, report = len(frame.reports), frame.reports[0]
+    payload, side_bytes = report.payload, len(report.side)  # as long in all reports
+    if count == 1:
+        shared_bytes, own_bytes = HEADER_BYTES + CRC_BYTES, 0
+    else:
+        shared_bytes, own_bytes = BUNDLE_HEADER_BYTES + CRC_BYTES, BUNDLE_KEY_BYTES
     curve_bytes = CURVE_BYTES if curve else 0
-    body_bytes = header_bytes + len(report.side) + len(report.payload.data)
-    return FrameCost(
-        payload_bits=report.payload.bits,
-        side_bits=8 * len(report.side),
-        header_bytes=header_bytes,
-        padding_bits=report.payload.padding_bits,
-        zmtp_bytes=zmtp_header_bytes(body_bytes + curve_bytes),
-        curve_bytes=curve_bytes,
-    )
+    body_bytes = shared_bytes + count * (own_bytes + side_bytes + len(payload.data))
+    zmtp_bytes = zmtp_header_bytes(body_bytes + curve_bytes)
+    bits, side_bits, padding_bits = payload.bits, 8 * side_bytes, payload.padding_bits
+    first = FrameCost(bits, side_bits, shared_bytes + own_bytes, padding_bits, zmtp_bytes, curve_bytes)
+    if count == 1:
+        return (first,)
+    return (first, *(FrameCost(bits, side_bits, own_bytes, padding_bits, 0, 0),) * (count - 1))
 
 
 def zmtp_header_bytes(body_bytes: int) -> int:
@@ -81,25 +84,6 @@ def zmtp_frame_bytes(body_bytes: int, *, curve: bool = False) -> int:
     """
     wrapped = body_bytes + (CURVE_BYTES if curve else 0)
     return zmtp_header_bytes(wrapped) + wrapped
-
-
-def handshake_bytes(identity: bytes) -> tuple[int, int]:
-    """Return what opening a connection costs (up, down) [B] under the NULL mechanism.
-
-    Each side sends its greeting and a READY command with its socket type and identity: DEALER with `identity`
-    up, ROUTER with an empty identity down.
-    """
-    up = GREETING_BYTES + _ready_bytes(b"DEALER", identity)
-    down = GREETING_BYTES + _ready_bytes(b"ROUTER", b"")
-    return up, down
-
-
-def _ready_bytes(socket_type: bytes, identity: bytes) -> int:
-    """Return a READY command [B]: length-prefixed name, then properties of 1 B + name + 4 B + value."""
-    body = 1 + len(b"READY")
-    for name, value in ((b"Socket-Type", socket_type), (b"Identity", identity)):
-        body += 1 + len(name) + 4 + len(value)
-    return zmtp_frame_bytes(body)
 
 
 def modelled_tcpip_bytes(stream_bytes: int, mss: int = 1448, header: int = TCPIP_HEADER_BYTES) -> int:
@@ -132,8 +116,8 @@ def modelled_ecpri_ethernet_bytes(
 ) -> int:
     """Return what `report_bytes` would cost as eCPRI type 3 straight on Ethernet [B].
 
-    Longer reports are cut at the MTU, each piece with eCPRI and Ethernet headers of its own, short pieces
-    padded to the Ethernet minimum.
+    Longer reports are cut at the MTU (1500 on common links, 9000 on those with jumbo frames), each piece with eCPRI and
+    Ethernet headers of its own, short pieces padded to the Ethernet minimum.
     """
     room = mtu - ECPRI_HEADER_BYTES
     whole, rest = divmod(report_bytes, room)

@@ -1,6 +1,8 @@
 """Time as an argument: one interface for real and simulated time, in integer nanoseconds."""
 
 import time
+import uuid
+from pathlib import Path
 from typing import Protocol
 
 from fronthaul.errors import LocalError
@@ -8,6 +10,10 @@ from fronthaul.errors import LocalError
 
 class Clock(Protocol):
     """Something that tells the time and can wait for it."""
+
+    @property
+    def name(self) -> str:
+        """Which clock it is: two with the same name read the same one."""
 
     def now_ns(self) -> int:
         """Return the time [ns]."""
@@ -18,6 +24,14 @@ class Clock(Protocol):
 
 class WallClock:
     """Real time since the Unix epoch."""
+
+    @property
+    def name(self) -> str:
+        """The running system's own number, new at each boot: containers of one host share host and clock."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            return f"host {uuid.getnode():012x}"
 
     def now_ns(self) -> int:
         """Return the time since the Unix epoch [ns]."""
@@ -32,6 +46,8 @@ class WallClock:
 
 class SimulatedClock:
     """Time that moves only when told to."""
+
+    name = "simulated"
 
     def __init__(self, start_ns: int = 0) -> None:
         """Start at `start_ns` [ns]."""

@@ -1,7 +1,8 @@
 """Whether a ledger adds up (accounting, "Fates").
 
 Per link, journaled frames = delivered + duplicate + corrupt + rejected + dropped; journaled reports = used +
-unused + late + lost; no snapshot is fused twice; a fix lists exactly its used reports.
+unused + late + lost; no snapshot is fused twice; a fix lists exactly its used reports. A frame is counted by its
+part 0, and has one fate for all of its parts.
 """
 
 from __future__ import annotations
@@ -67,23 +68,25 @@ def conservation(
 
     Args:
         ledger: `ledger.ledger_schema()`, of one link or of many.
-        fixes: snapshot and reports used of each fix, to be held against the ledger of all links; None leaves
-            that out.
+        fixes: snapshot and reports used of each fix, those of all rounds, to be held against the ledger of all links;
+            None leaves that out.
 
     Returns:
         The sums and the broken rules; nothing is raised for a ledger that does not add up.
     """
     payload_columns = ["side", "payload"]
     rows: list[Row] = ledger.drop_columns(payload_columns).to_pylist()
-    journaled = [row for row in rows if row["t_sent_ns"] is not None]
+    parts = [row for row in rows if row["t_sent_ns"] is not None]
+    journaled = [row for row in parts if row["part"] == 0]
     strays = [row for row in rows if row["t_sent_ns"] is None]
     problems = _Problems()
     _check_frames(journaled, problems)
     _check_numbering(journaled, problems)
+    _check_parts(parts, problems)
     for row in strays:
         if row["frame_fate"] in (FrameFate.DELIVERED, FrameFate.DUPLICATE):
             problems.add("authentic frames that nobody journaled", _frame_name(row))
-    fate_of = _check_reports(journaled, problems)
+    fate_of = _check_reports(parts, problems)
     if fixes is not None:
         _check_fixes(fixes, fate_of, problems)
     frame_counts = Counter(row["frame_fate"] for row in journaled)
@@ -122,10 +125,22 @@ def _check_numbering(journaled: list[Row], problems: _Problems) -> None:
             problems.add("links whose journal has gaps in seq", link)
 
 
-def _check_reports(journaled: list[Row], problems: _Problems) -> dict[ReportKey, str | None]:
+def _check_parts(parts: list[Row], problems: _Problems) -> None:
+    frames: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in parts:
+        frames[row["bs"], row["epoch"], row["direction"], row["seq"]].append(row)
+    for rows in frames.values():
+        if len({row["frame_fate"] for row in rows}) > 1:
+            problems.add("frames with several fates", _frame_name(rows[0]))
+        numbers = {row["part"] for row in rows}
+        if numbers != set(range(len(numbers))):
+            problems.add("frames of which parts are missing", _frame_name(rows[0]))
+
+
+def _check_reports(parts: list[Row], problems: _Problems) -> dict[ReportKey, str | None]:
     """Return the fate of each journaled report."""
     frames: dict[ReportKey, list[Row]] = defaultdict(list)
-    for row in journaled:
+    for row in parts:
         if row["direction"] == Direction.UP:
             frames[ReportKey(row["bs"], row["epoch"], row["snapshot"], row["round"])].append(row)
     fate_of: dict[ReportKey, str | None] = {}

@@ -38,4 +38,15 @@ class RemoteError(FronthaulError):
 
 
 class TransportError(FronthaulError):
-    """The link could not take the bytes: no such peer, or its queue stayed full."""
+    """The link could not take the bytes: no such peer, or its queue was full.
+
+    Attributes:
+        undelivered: the message that is lost, where the error is about an earlier one than the call's own
+            (`delayline`); else None.
+    """
+
+    undelivered: bytes | None = None
+
+
+class QueueFull(TransportError):
+    """As many messages wait for the link as it may hold; sending never waits for room."""

@@ -1,112 +1,172 @@
-"""What a sender sent, known even after kill -9: one row a frame, written before the frame is sent.
+"""What a sender sent, known even after kill -9: one row a message, written before the message is sent.
 
-A copy that the link model makes, and a frame that it drops, are rows of their own (accounting, "Fates"). A BS
-writes one journal an epoch, direction "up"; the cloud writes one a link, direction "down".
+Control messages are journaled like frames. A copy that the link model makes, and a frame that it drops, are rows of
+their own (accounting, "Fates"). A BS writes one journal an epoch, direction "up"; the cloud writes one for all links,
+direction "down".
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fronthaul.accounting import frame_cost
 from fronthaul.errors import LocalError
-from fronthaul.messages import Direction, Frame
+from fronthaul.messages import Direction
 from fronthaul.rowstream import RowStream, read_stream
-from fronthaul.wire import CRC_BYTES, encode
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SendJournal", "journal_schema", "read_stream"]
+
+TRANSPORT_FULL = "transport"
+"""Drop reason: too many messages waited at this end already; "queue" is the link model's."""
+
+
+class Departure(NamedTuple):
+    """A message on its way out.
+
+    Attributes:
+        message: the bytes as they are meant, with the CRC that belongs to them.
+        t_sent_ns: when it is sent [ns].
+        t_release_ns: when the link model lets it onto the wire [ns]; `t_sent_ns` without a model.
+        drop_reason: why it never gets onto the wire; None if it does.
+        flipped: bits that the link model inverts on the way, counted from the most significant of byte 0.
+    """
+
+    message: bytes
+    t_sent_ns: int
+    t_release_ns: int
+    drop_reason: str | None = None
+    flipped: tuple[int, ...] = ()
+
+
+def corrupted(departure: Departure) -> bytes:
+    """Return the bytes that go onto the wire: the message with its flipped bits.
+
+    Raises:
+        LocalError: a bit to flip lies outside of the message.
+    """
+    if not departure.flipped:
+        return departure.message
+    return flip(departure.message, departure.flipped)
+
+
+def flip(message: bytes, bits: Sequence[int]) -> bytes:
+    """Return `message` with bits inverted, counted from the most significant of byte 0.
+
+    Raises:
+        LocalError: a bit lies outside of the message.
+    """
+    data = bytearray(message)
+    for bit in bits:
+        if not 0 <= bit < 8 * len(data):
+            raise LocalError(f"bit {bit} lies outside of a message of {len(data)} B")
+        data[bit >> 3] ^= 0x80 >> (bit & 7)
+    return bytes(data)
 
 
 @functools.cache
 def journal_schema() -> pa.Schema:
-    """Return the journal's columns; `drop_reason` is null for a frame that is sent."""
+    """Return the columns of a journal's file; direction and curve stand in its metadata."""
     import pyarrow as pa
 
     return pa.schema(
         [
             ("bs", pa.uint16()),
-            ("epoch", pa.uint16()),
-            ("snapshot", pa.uint32()),
-            ("round", pa.uint8()),
-            ("seq", pa.uint32()),
-            ("direction", pa.string()),
             ("t_sent_ns", pa.int64()),
-            ("payload_bits", pa.uint32()),
-            ("side_bits", pa.uint16()),
-            ("header_bytes", pa.uint16()),
-            ("padding_bits", pa.uint8()),
-            ("zmtp_bytes", pa.uint8()),
-            ("curve_bytes", pa.uint8()),
-            ("crc32", pa.uint32()),
-            ("side", pa.binary()),
-            ("payload", pa.binary()),
+            ("t_release_ns", pa.int64()),
             ("drop_reason", pa.string()),
+            ("flipped", pa.list_(pa.uint32())),
+            ("message", pa.binary()),
         ]
     )
 
 
-class SendJournal:
-    """The journal of one link, for one epoch and direction."""
+@functools.cache
+def journal_table_schema() -> pa.Schema:
+    """Return the columns of `read_journal`: those of the file, then direction and curve."""
+    import pyarrow as pa
 
-    def __init__(
-        self, path: Path, bs: int, *, direction: Direction = Direction.UP, curve: bool = False
-    ) -> None:
-        """Create the journal of the link of `bs`.
+    return journal_schema().append(pa.field("direction", pa.string())).append(pa.field("curve", pa.bool_()))
+
+
+class SendJournal:
+    """The journal of one sender, for one direction."""
+
+    def __init__(self, path: Path, *, direction: Direction, curve: bool = False) -> None:
+        """Create the journal.
 
         Args:
             path: file to create.
-            bs: base station at the link's edge.
-            direction: which way the frames go.
-            curve: whether the link is encrypted, which costs bytes.
+            direction: which way the messages go.
+            curve: whether the links are encrypted, which costs bytes.
 
         Raises:
-            LocalError: there is a file at `path` already.
+            LocalError: there is a file at `path` already, or the disk is full.
         """
-        self._bs = bs
-        self._direction = direction
-        self._curve = curve
-        self._rows = RowStream(path, journal_schema())
+        metadata = {"direction": direction.value, "curve": "true" if curve else "false"}
+        self._rows = RowStream(path, journal_schema(), metadata)
 
-    def append(self, frame: Frame, t_sent_ns: int, *, drop_reason: str | None = None) -> None:
-        """Write one frame; call this before the frame is sent.
+    def append(self, bs: int, departures: Sequence[Departure]) -> None:
+        """Write down messages of one link, in one go; call this before they are sent.
+
+        A later row with the same message and a drop reason amends an earlier one: the message was journaled, but then
+        the transport could not take it.
 
         Args:
-            frame: what is about to be sent.
-            t_sent_ns: when [ns].
-            drop_reason: why the link model drops the frame, or None.
+            bs: base station at the link's edge.
+            departures: the messages, none is fine.
 
         Raises:
-            LocalError: the frame is of another BS, or the journal is closed.
+            LocalError: the journal is closed, a value does not fit its column, or the disk is full.
         """
-        key, payload, side = frame.report.key, frame.report.payload, frame.report.side
-        if key.bs != self._bs:
-            raise LocalError(f"a frame of BS {key.bs} does not belong on the link of BS {self._bs}")
-        cost = frame_cost(frame, curve=self._curve)
-        self._rows.append(
-            key.bs,
-            key.epoch,
-            key.snapshot,
-            key.round,
-            frame.seq,
-            self._direction.value,
-            t_sent_ns,
-            cost.payload_bits,
-            cost.side_bits,
-            cost.header_bytes,
-            cost.padding_bits,
-            cost.zmtp_bytes,
-            cost.curve_bytes,
-            int.from_bytes(encode(frame)[-CRC_BYTES:], "big"),
-            side,
-            payload.data,
-            drop_reason,
+        self._rows.extend(
+            [
+                (bs, t_sent_ns, t_release_ns, drop_reason, flipped or None, message)
+                for message, t_sent_ns, t_release_ns, drop_reason, flipped in departures
+            ]
         )
 
     def close(self) -> None:
         """Mark the journal's end; closing twice is fine."""
         self._rows.close()
+
+
+def read_journal(path: Path) -> pa.Table:
+    """Return the rows of a journal, `journal_table_schema()`, also where its writer died.
+
+    Raises:
+        LocalError: the file is no journal.
+    """
+    import pyarrow as pa
+
+    table = read_stream(path)
+    metadata = table.schema.metadata or {}
+    direction, curve = metadata.get(b"direction", b"").decode(), metadata.get(b"curve")
+    if table.schema != journal_schema() or direction not in set(Direction) or curve not in (b"true", b"false"):
+        raise LocalError(f"{path} is not a send journal")
+    directions = pa.repeat(pa.scalar(direction), table.num_rows)
+    curves = pa.repeat(pa.scalar(curve == b"true"), table.num_rows)
+    columns = [*table.columns, directions, curves]
+    return pa.Table.from_arrays(columns, schema=journal_table_schema())
+
+
+def sent_rows(journal: pa.Table) -> list[dict[str, Any]]:
+    """Return the journal's rows with those that amend others worked into them.
+
+    Args:
+        journal: rows of one journal or of many, `journal_table_schema()`.
+    """
+    rows: list[dict[str, Any]] = []
+    sent: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in journal.to_pylist():
+        same = sent.setdefault((row["bs"], row["direction"], row["message"]), [])
+        if row["drop_reason"] is not None and same:
+            same.pop()["drop_reason"] = row["drop_reason"]
+            continue
+        if row["drop_reason"] is None:
+            same.append(row)
+        rows.append(row)
+    return rows

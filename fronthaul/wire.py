@@ -1,6 +1,6 @@
 """Messages to bytes and back. One message is one ZMTP message part, which gives it its length.
 
-A report (type 1), numbers big endian:
+A frame of one report (type 1), numbers big endian:
 
     byte   0      1      3       5          9       10     14     15
            +------+------+-------+----------+-------+------+------+------+---------+--------+
@@ -8,22 +8,31 @@ A report (type 1), numbers big endian:
            +------+------+-------+----------+-------+------+------+------+---------+--------+
     bytes     1      2       2        4         1      4      1      s    any length    4
 
+A frame of n = 2..64 reports (type 3), the *bundle*:
+
+    byte   0      1      3       5     9   10     11
+           +------+------+-------+-----+---+------+--------------------------+----------+-------------+--------+
+           | v, t |  bs  | epoch | seq | n | p, s | n x (snapshot u32, rd u8)| n x side | n x payload | CRC-32 |
+           +------+------+-------+-----+---+------+--------------------------+----------+-------------+--------+
+    bytes     1      2       2      4    1    1              5 n                 n s      any multiple      4
+
 A control message (type 2):
 
            +------+---------------------------------------------------+--------+
            | v, t | one msgpack map: "kind", then the fields in order | CRC-32 |
            +------+---------------------------------------------------+--------+
 
-    v  version, high 4 bits                      t  type, low 4 bits
-    p  padding bits of the payload, high 3 bits  s  side information in bytes, low 5 bits
+    v  version, high 4 bits                        t  type, low 4 bits
+    p  padding bits of each payload, high 3 bits   s  side information of each report in bytes, low 5 bits
 
-Everything but the payload costs 15 + 4 B and the side information; with 4 B of gain and 9 B of ZMTP header
-that is 32 B. Rules:
+A codec in a control message is an array of bits, coefficients and bytes of side information. Everything but the
+payload of a single report costs 15 + 4 B and the side information; with 4 B of gain and 9 B of ZMTP header that is
+32 B. Rules:
 
 - The CRC-32 (zlib's) covers everything before it. Byte 0 and the CRC keep their place in every version, so
   the CRC is checked first, and "version" means another version and not a flipped bit.
 - A message has one encoding: for every `data` that decodes, `encode(decode(data)) == data`.
-- A report carries no length of its own, so a cut one shows as "checksum", or as "truncated" where nothing
+- A frame carries no length of its own, so a cut one shows as "checksum", or as "truncated" where nothing
   that short can be a message.
 """
 
@@ -36,23 +45,31 @@ import msgpack
 
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.messages import (
+    MAX_BUNDLE,
     MAX_TEXT_BYTES,
     Abort,
+    Codec,
     Control,
     Frame,
     Goodbye,
     Message,
     Payload,
+    Ping,
+    Pong,
     Registration,
-    Report,
     ReportKey,
     Welcome,
+    fitting_report,
 )
 
-VERSION = 1
+VERSION = 2
 """Version of the layouts above, 4 bits."""
 HEADER_BYTES = 15
-"""Everything of a report's frame before the side information [B]."""
+"""Everything of the frame of one report before the side information [B]."""
+BUNDLE_HEADER_BYTES = 11
+"""Everything of a bundle before what says which reports it carries [B]."""
+BUNDLE_KEY_BYTES = 5
+"""Snapshot and round of each report of a bundle [B]."""
 CRC_BYTES = 4
 """CRC-32 at the end of every message [B]."""
 MAX_MESSAGE_BYTES = 1 << 20
@@ -61,15 +78,28 @@ most that a peer which lies about lengths can make us allocate for a message."""
 
 _TYPE_REPORT = 1
 _TYPE_CONTROL = 2
+_TYPE_BUNDLE = 3
+_REPORT_BYTE = VERSION << 4 | _TYPE_REPORT
+_CONTROL_BYTE = bytes([VERSION << 4 | _TYPE_CONTROL])
+_BUNDLE_BYTE = VERSION << 4 | _TYPE_BUNDLE
 _HEADER = struct.Struct(">BHHIBIB")
+_BUNDLE_HEADER = struct.Struct(">BHHIBB")
+_BUNDLE_KEY = struct.Struct(">IB")
+_REPORT_CLAIM = struct.Struct(">xHH5xI")
+_BUNDLE_CLAIM = struct.Struct(">xHHI")
 _CRC = struct.Struct(">I")
 _KINDS: dict[str, type[Control]] = {
     "registration": Registration,
     "welcome": Welcome,
     "goodbye": Goodbye,
     "abort": Abort,
+    "ping": Ping,
+    "pong": Pong,
 }
 _KIND_OF: dict[type[Control], str] = {control: kind for kind, control in _KINDS.items()}
+_FIELDS_OF: dict[type[Control], tuple[str, ...]] = {
+    control: tuple(field.name for field in dataclasses.fields(control)) for control in _KIND_OF
+}
 
 
 def encode(message: Message) -> bytes:
@@ -78,7 +108,7 @@ def encode(message: Message) -> bytes:
     Raises:
         LocalError: the message is longer than `MAX_MESSAGE_BYTES`.
     """
-    body = _encode_report(message) if isinstance(message, Frame) else _encode_control(message)
+    body = _encode_frame(message) if isinstance(message, Frame) else _encode_control(message)
     if len(body) + CRC_BYTES > MAX_MESSAGE_BYTES:
         raise LocalError(f"a message is at most {MAX_MESSAGE_BYTES} B, not {len(body) + CRC_BYTES} B")
     return body + _CRC.pack(zlib.crc32(body))
@@ -103,71 +133,137 @@ def decode(data: bytes) -> Message:
         raise RemoteError("version", f"the peer speaks version {version}, we speak {VERSION}")
     if kind == _TYPE_REPORT:
         return _decode_report(body)
+    if kind == _TYPE_BUNDLE:
+        return _decode_bundle(body)
     if kind == _TYPE_CONTROL:
         return _decode_control(body)
     raise RemoteError("type", f"no message has type {kind}")
 
 
 class Claim(NamedTuple):
-    """What bytes that may be corrupt say of themselves."""
+    """What the bytes of a frame, which may be corrupt, say of themselves."""
 
     bs: int
     epoch: int
-    snapshot: int
-    round: int
     seq: int
     crc32: int
 
 
 def claim(data: bytes) -> Claim | None:
-    """Read the header and the CRC of a report without believing them; None where they cannot all be there.
+    """Read header and CRC of a frame without believing them; None where they cannot all be there.
 
-    Only for finding the journaled frame that a corrupt one once was.
+    Only for finding the journaled frame that a corrupt one once was: whatever does not look like a bundle is read as
+    the frame of one report.
     """
-    if len(data) < HEADER_BYTES + CRC_BYTES:
+    if data and data[0] & 0x0F == _TYPE_BUNDLE:
+        header_bytes, numbers = BUNDLE_HEADER_BYTES, _BUNDLE_CLAIM
+    else:
+        header_bytes, numbers = HEADER_BYTES, _REPORT_CLAIM
+    if len(data) < header_bytes + CRC_BYTES:
         return None
-    _, bs, epoch, snapshot, round_, seq, _ = _HEADER.unpack_from(data)
-    return Claim(bs, epoch, snapshot, round_, seq, *_CRC.unpack(data[-CRC_BYTES:]))
+    bs, epoch, seq = numbers.unpack_from(data)
+    return Claim(bs, epoch, seq, *_CRC.unpack(data[-CRC_BYTES:]))
 
 
-def _encode_report(frame: Frame) -> bytes:
-    key, payload, side = frame.report.key, frame.report.payload, frame.report.side
-    header = _HEADER.pack(
-        VERSION << 4 | _TYPE_REPORT,
-        key.bs,
-        key.epoch,
-        key.snapshot,
-        key.round,
-        frame.seq,
-        payload.padding_bits << 5 | len(side),
-    )
-    return header + side + payload.data
+def is_control(data: bytes) -> bool:
+    """Return whether bytes that decode are a control message, by their type alone."""
+    return len(data) > 0 and data[0] & 0x0F == _TYPE_CONTROL
+
+
+def head(data: bytes) -> bytes:
+    """Return the beginning of a frame that decodes, as far as it names the frame and its reports."""
+    if data[0] == _BUNDLE_BYTE:
+        return data[: BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * data[9]]
+    return data[:HEADER_BYTES]
+
+
+def report_keys(frame_head: bytes) -> list[ReportKey]:
+    """Return which reports a frame carries, from its `head` or the whole of it; none for a control message."""
+    if frame_head[0] == _BUNDLE_BYTE:
+        _, bs, epoch, _, count, _ = _BUNDLE_HEADER.unpack_from(frame_head)
+        named = frame_head[BUNDLE_HEADER_BYTES : BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * count]
+        return [ReportKey(bs, epoch, snapshot, round_) for snapshot, round_ in _BUNDLE_KEY.iter_unpack(named)]
+    if frame_head[0] != _REPORT_BYTE:
+        return []
+    _, bs, epoch, snapshot, round_, _, _ = _HEADER.unpack_from(frame_head)
+    return [ReportKey(bs, epoch, snapshot, round_)]
+
+
+def _encode_frame(frame: Frame) -> bytes:
+    reports = frame.reports
+    first = reports[0]
+    key, payload, side = first.key, first.payload, first.side
+    lengths = (-payload.bits & 7) << 5 | len(side)
+    if len(reports) == 1:
+        header = _HEADER.pack(_REPORT_BYTE, key.bs, key.epoch, key.snapshot, key.round, frame.seq, lengths)
+        return header + side + payload.data
+    header = _BUNDLE_HEADER.pack(_BUNDLE_BYTE, key.bs, key.epoch, frame.seq, len(reports), lengths)
+    keys = [_BUNDLE_KEY.pack(report.key.snapshot, report.key.round) for report in reports]
+    sides = [report.side for report in reports]
+    return b"".join([header, *keys, *sides, *[report.payload.data for report in reports]])
 
 
 def _decode_report(body: bytes) -> Frame:
     if len(body) < HEADER_BYTES:
         raise RemoteError("truncated", f"a report's header is {HEADER_BYTES} B, {len(body)} B are there")
     _, bs, epoch, snapshot, round_, seq, lengths = _HEADER.unpack_from(body)
-    padding_bits, side_bytes = lengths >> 5, lengths & 0x1F
-    payload_start = HEADER_BYTES + side_bytes
+    payload_start = HEADER_BYTES + (lengths & 0x1F)
     if len(body) < payload_start:
         missing = payload_start - len(body)
         raise RemoteError("truncated", f"the side information ends {missing} B early")
-    bits = 8 * (len(body) - payload_start) - padding_bits
+    payload = _payload(body[payload_start:], lengths >> 5)
+    side = body[HEADER_BYTES:payload_start]
+    return Frame(seq, (fitting_report(bs, epoch, snapshot, round_, payload, side),))
+
+
+def _decode_bundle(body: bytes) -> Frame:
+    if len(body) < BUNDLE_HEADER_BYTES:
+        raise RemoteError("truncated", f"a bundle's header is {BUNDLE_HEADER_BYTES} B, {len(body)} B are there")
+    _, bs, epoch, seq, count, lengths = _BUNDLE_HEADER.unpack_from(body)
+    if not 2 <= count <= MAX_BUNDLE:
+        raise RemoteError("field", f"a bundle is of 2..{MAX_BUNDLE} reports, not {count}")
+    padding_bits, side_bytes = lengths >> 5, lengths & 0x1F
+    sides_start = BUNDLE_HEADER_BYTES + count * BUNDLE_KEY_BYTES
+    payloads_start = sides_start + count * side_bytes
+    if len(body) < payloads_start:
+        missing = payloads_start - len(body)
+        raise RemoteError("truncated", f"the side information of {count} reports ends {missing} B early")
+    payload_bytes, rest = divmod(len(body) - payloads_start, count)
+    if rest:
+        raise RemoteError("length", f"{len(body) - payloads_start} B are no {count} payloads of one length")
+    reports = []
+    keys = _BUNDLE_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start])
+    side_start, payload_start = sides_start, payloads_start
+    for snapshot, round_ in keys:
+        payload = _payload(body[payload_start : payload_start + payload_bytes], padding_bits)
+        side = body[side_start : side_start + side_bytes]
+        reports.append(fitting_report(bs, epoch, snapshot, round_, payload, side))
+        side_start += side_bytes
+        payload_start += payload_bytes
+    try:
+        return Frame(seq, tuple(reports))
+    except LocalError as error:  # the same rule, but the peer broke it
+        raise RemoteError("field", str(error)) from error
+
+
+def _payload(data: bytes, padding_bits: int) -> Payload:
+    bits = 8 * len(data) - padding_bits
     if bits < 0:
         raise RemoteError("length", f"an empty payload cannot have {padding_bits} padding bits")
     try:
-        payload = Payload(body[payload_start:], bits)
+        return Payload(data, bits)
     except LocalError as error:  # the same rule, but the peer broke it
         raise RemoteError("field", str(error)) from error
-    key, side = ReportKey(bs, epoch, snapshot, round_), body[HEADER_BYTES:payload_start]
-    return Frame(seq, Report(key, payload, side))
 
 
 def _encode_control(message: Control) -> bytes:
-    fields = {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
-    packed: bytes = msgpack.packb({"kind": _KIND_OF[type(message)], **fields}, use_single_float=False)
-    return bytes([VERSION << 4 | _TYPE_CONTROL]) + packed
+    control = type(message)
+    fields: dict[str, object] = {"kind": _KIND_OF[control]}
+    for name in _FIELDS_OF[control]:
+        value = getattr(message, name)
+        fields[name] = (value.bits, value.coefficients, value.side_bytes) if isinstance(value, Codec) else value
+    packed: bytes = msgpack.packb(fields, use_single_float=False)
+    return _CONTROL_BYTE + packed
 
 
 def _decode_control(body: bytes) -> Control:
@@ -176,10 +272,11 @@ def _decode_control(body: bytes) -> Control:
     control = _KINDS.get(kind) if isinstance(kind, str) else None
     if control is None:
         raise RemoteError("type", f"no control message is of kind {kind!r}")
-    expected = {field.name for field in dataclasses.fields(control)}
-    if fields.keys() != expected:
-        raise RemoteError("field", f"a {kind} has the fields {sorted(expected)}, not {sorted(fields)}")
+    if fields.keys() != set(_FIELDS_OF[control]):
+        raise RemoteError("field", f"a {kind} has the fields {sorted(_FIELDS_OF[control])}, not {sorted(fields)}")
     try:
+        if control is Registration:
+            fields["report"], fields["answer"] = _codec(fields["report"]), _codec(fields["answer"])
         message = control(**fields)
     except LocalError as error:  # the same rule, but the peer broke it
         raise RemoteError("field", str(error)) from error
@@ -187,6 +284,11 @@ def _decode_control(body: bytes) -> Control:
     if _encode_control(message) != body:
         raise RemoteError("field", f"this is not how a {kind} is written")
     return message
+
+
+def _codec(value: object) -> object:
+    """Return the codec of three numbers; anything else as it is, for the constructor to judge."""
+    return Codec(*value) if isinstance(value, tuple) and len(value) == 3 else value
 
 
 def _unpack_map(packed: bytes) -> dict[str, Any]:

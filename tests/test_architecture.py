@@ -16,8 +16,9 @@ ALLOWED = {
     "cloud": {"cloud", "fronthaul"},
     "sim": set(PACKAGES),
 }
-RAY_FILES = {"edge/actor.py", "cloud/actor.py", "sim/run/cluster.py"}
+RAY_FILES = {"edge/actor.py", "cloud/actor.py", "sim/run/cluster.py", "sim/run/ray_session.py"}
 ZMQ_FILES = {"fronthaul/sockets.py"}
+ZMQ_LOADERS = ZMQ_FILES | {"fronthaul/connect.py"}  # for the actor shells
 
 
 def modules(*packages: str) -> list[Path]:
@@ -60,6 +61,11 @@ def test_zmq_is_in_the_sockets_alone() -> None:
     assert {name_of(path) for path in files if "zmq" in tops(path)} == ZMQ_FILES
 
 
+def test_sockets_are_chosen_for_the_actor_shells_alone() -> None:
+    choosing = {name_of(path) for path in modules(*PACKAGES) if "fronthaul.connect" in set(imported(path))}
+    assert choosing <= RAY_FILES
+
+
 def test_fronthaul_imports_no_torch() -> None:
     assert not [name_of(path) for path in modules("fronthaul") if "torch" in tops(path)]
 
@@ -77,13 +83,13 @@ def loaded_by(paths: list[Path]) -> set[str]:
 
 
 def test_importing_edge_and_cloud_brings_in_neither_ray_nor_zmq() -> None:
-    shells = RAY_FILES | ZMQ_FILES
+    shells = RAY_FILES | ZMQ_LOADERS
     loaded = loaded_by([p for p in modules("fronthaul", "edge", "cloud") if name_of(p) not in shells])
     assert not loaded & {"ray", "zmq", "sim"}
 
 
 def test_importing_fronthaul_brings_in_no_torch() -> None:
-    loaded = loaded_by([p for p in modules("fronthaul") if name_of(p) not in ZMQ_FILES])
+    loaded = loaded_by([p for p in modules("fronthaul") if name_of(p) not in ZMQ_LOADERS])
     assert not loaded & {"torch", "ray", "zmq", "edge", "cloud", "sim"}
 
 

@@ -53,6 +53,18 @@ def test_the_whole_compares_both_drivers_and_shows_their_stages(tmp_path: Path) 
     assert {"Ray + ZeroMQ: fronthaul", "Ray + ZeroMQ: fuse", "process: encode"} <= rows.keys()
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_fronthaul_is_held_against_pyzmq_and_ray(tmp_path: Path) -> None:
+    _, written = quick(tmp_path, "fronthaul")
+    rows = {each["case"]: each for each in written["parts"]["fronthaul"]}
+    for what, unit in (("rate, one by one", "reports/s"), ("rate, 16 aggregated", "reports/s"), ("round", "µs")):
+        ours, bare, ray = (rows[f"{what}: {side}"] for side in ("ours, ledger on", "bare pyzmq", "Ray"))
+        assert ours["unit"] == bare["unit"] == ray["unit"] == unit
+        assert ours["reference"] == bare["case"] and ray["reference"] == ours["case"]
+        assert ours["median"] > 0 and bare["ratio"] is None
+
+
 def test_fixes_of_both_drivers_must_agree(tmp_path: Path) -> None:
     fixes = pa.table({"snapshot": [0, 1], "x_m": [1.0, 2.0], "y_m": [0.0, 0.0], "z_m": [1.5, 1.5]})
     cases = {

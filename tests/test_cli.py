@@ -18,11 +18,13 @@ import tiny_world
 import cli
 import sim.run.compose
 import sim.world.store
+from sim.commands.common import parse_bits, parse_payload
+from sim.commands.emulate import emulate
 from sim.run.settings import EmulateSettings
 from sim.world.scenario import SCENARIO_FOLDER
 
 ROOT = Path(cli.__file__).resolve().parent
-COMMANDS = ("emulate", "inspect", "replay", "trace", "train", "doctor")
+COMMANDS = ("emulate", "inspect", "replay", "audit", "keys", "sweep", "chaos", "trace", "train", "reproduce", "doctor")
 
 
 @pytest.fixture
@@ -34,6 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "broken.toml").write_text(shipped + "\n[")
     (tmp_path / "nan.toml").write_text(shipped.replace("speed_mps = 1.5", "speed_mps = nan"))
     (tmp_path / "scene.toml").write_text(shipped.replace('scene = "etoile"', 'scene = "atlantis"'))
+    (tmp_path / "links.toml").write_text('[up]\nlos = "1%"\n')
+    (tmp_path / "beyond.toml").write_text('[bs.9]\nloss = "1%"\n')
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     return tmp_path
@@ -69,6 +73,40 @@ BAD_INPUT = [
     ("emulate --scenario broken.toml", r"broken.toml is not valid TOML"),
     ("emulate --scenario nan.toml", r"users: speed_mps.* must be finite"),
     ("emulate --scheme ekk", r"'ekk'"),
+    ("emulate --bits iq17", r"forwarded as complex64, iq16 or bfp1 to bfp16 .*not as 'iq17'"),
+    ("emulate --bits iq16 --forward bfp9", r"--bits iq16 and --forward bfp9 contradict each other"),
+    ("emulate --forward iq16", r"--forward iq16 is for .*--bits lossless"),
+    ("emulate --loss 150%", r"--loss '150%': every link, up: loss must be a probability"),
+    ("emulate --delay 2", r"--delay '2': delay '2' needs a unit"),
+    ("emulate --rate 3mbits", r"--rate .*unknown unit.*mbit"),
+    ("emulate --queue 4kB", r"queue changes nothing without rate"),
+    ("emulate --jitter-shape paretoo --jitter 1ms", r"no jitter_shape 'paretoo' \(did you mean 'pareto'\?\)"),
+    ("emulate --links nowhere.toml", r"Cannot read --links nowhere.toml"),
+    ("emulate --links links.toml", r"--links links.toml: \[up\] has an unknown key 'los' \(did you mean 'loss'\?\)"),
+    ("emulate --links beyond.toml", r"--links has a table for BS 9, but base stations are 0 to 5"),
+    ("emulate --window 2000", r"--window 2000 ms must be before --deadline"),
+    ("emulate --bundle 2", r"--bundle 2 is more than --batch 1"),
+    ("emulate --driver process --curve", r"--curve has no meaning"),
+    ("emulate --keys empty --plaintext", r"--keys encrypts the links"),
+    ("emulate --hwm 0", r"--hwm"),
+    ("emulate --restarts -1", r"--restarts"),
+    ("keys", r"FOLDER"),
+    ("keys new --bs 0", r"--bs must lie in 1"),
+    ("keys file", r"file"),
+    ("audit nowhere", r"nowhere"),
+    ("audit empty", r"empty is not a run"),
+    ("sweep --bits 2,", r"--bits must be values with commas between them, it is '2,'"),
+    ("sweep --bits 2,2", r"--bits lists a value twice"),
+    ("sweep --bs 1,two", r"--bs must be whole numbers.*'two'"),
+    ("sweep --deadline 5,x", r"--deadline must be numbers in ms.*'x'.*--deadline x\)"),
+    ("sweep --bs 6,7", r"--bs 7 is more than the 6 sites .*--bs 7\)"),
+    ("sweep --reorder 0,1%", r"reorder changes nothing without delay or jitter.*--reorder 1%"),
+    ("sweep --output file --bits 2 --snapshots 5", r"--output file"),
+    ("inspect empty --fate los", r"no fate 'los' \(did you mean 'lost'\?\)"),
+    ("inspect empty --direction left", r"--direction is up or down"),
+    ("inspect empty --most 0", r"--most"),
+    ("inspect empty --epoch 1", r"--epoch .*--frame"),
+    ("inspect empty --link 0 --frame 1 --timeline", r"--frame is one frame"),
     ("inspect nowhere", r"nowhere"),
     ("inspect empty", r"empty is not a run"),
     ("inspect file", r"file is not a run"),
@@ -135,25 +173,50 @@ def test_help_states_every_default_and_imports_nothing_heavy(command: str) -> No
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"Usage: cofix {command}".strip() in done.stdout
-    options = re.findall(r"--([a-z-]+) .*", done.stdout)
-    for name in set(options) - {"help", "json", "shuffle-csi", "recover"}:  # switches, off
-        line = next(line for line in done.stdout.splitlines() if f"--{name} " in line)
-        assert "default" in line, line
+    blocks = re.split(r"^│ +(?:\* +)?--([a-z-]+)", done.stdout.replace("╭", "│ --panel"), flags=re.MULTILINE)
+    for name, about in zip(blocks[1::2], blocks[2::2], strict=True):
+        if name not in ("help", "panel"):
+            assert "default" in about, f"--{name}: {about}"
+
+
+LINK_OPTIONS = {
+    "rate", "delay", "jitter", "jitter_shape", "loss", "burst", "duplicate", "reorder", "corrupt", "outage", "queue",
+}  # fmt: skip
 
 
 def test_option_defaults_are_those_of_the_settings() -> None:
-    own = {name: p.default for name, p in inspect.signature(cli.emulate).parameters.items()}
-    renamed = {"interval_ms": "interval", "deadline_ms": "deadline"}
+    own = {name: p.default for name, p in inspect.signature(emulate).parameters.items()}
+    renamed = {
+        "interval_ms": "interval", "deadline_ms": "deadline", "window_ms": "window", "round_ms": "round_",
+        "ping_ms": "ping",
+    }  # fmt: skip
+    assert own.pop("links") is None
     for field in dataclasses.fields(EmulateSettings):
-        given = own.pop(renamed.get(field.name, field.name))
-        assert (cli.parse_bits(given) if field.name == "bits" else given) == field.default, field.name
-    assert set(own) == {"as_json"}
+        if field.name != "links":
+            given = own.pop(renamed.get(field.name, field.name))
+            assert (parse_bits(given) if field.name == "bits" else given) == field.default, field.name
+    assert own == {"as_json": False} | dict.fromkeys(LINK_OPTIONS)
 
 
 @pytest.mark.parametrize("text", ["1", "8"])
 def test_bits_are_numbers_or_lossless(text: str) -> None:
-    assert cli.parse_bits(text) == int(text)
-    assert cli.parse_bits("lossless") is None
+    assert parse_bits(text) == int(text)
+    assert parse_bits("lossless") is None
+
+
+@pytest.mark.parametrize(
+    ("bits", "forward", "meant"),
+    [
+        ("4", "complex64", (4, "complex64")),
+        ("lossless", "complex64", (None, "complex64")),
+        ("lossless", "bfp9", (None, "bfp9")),
+        ("iq16", "complex64", (None, "iq16")),
+        ("bfp9", "bfp9", (None, "bfp9")),
+        ("complex64", "complex64", (None, "complex64")),
+    ],
+)
+def test_a_payload_has_a_short_form(bits: str, forward: str, meant: tuple[int | None, str]) -> None:
+    assert parse_payload(bits, forward) == meant
 
 
 @pytest.fixture
@@ -201,6 +264,71 @@ def test_a_run_is_reported_inspected_and_replayed(tiny: list[str], capsys: pytes
     assert capsys.readouterr().out == (
         "20 of 20 fixes are identical to the last bit; the largest difference is 0 m.\n"
     )
+    assert cli.main(["audit", folder]) == 0
+    assert re.search(r"holds +CRC-32 +60 frames.*\nThe run holds\.", capsys.readouterr().out, re.DOTALL)
+
+
+IMPAIRED = "--rate 1mbit --delay 2ms --jitter 1ms --loss 20% --duplicate 10% --corrupt 10% --deadline 8 --window 3"
+
+
+def test_impaired_links_are_reported_filtered_and_audited(
+    tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*tiny, *IMPAIRED.split(), "--batch", "2", "--interval", "4", "--bundle", "2", "--no-controls"]
+    assert cli.main(["emulate", *options]) == 0
+    out = capsys.readouterr().out
+    for pattern in (
+        r"link: requested → achieved +\[Mbit/s\] +\[ms\] +\[%\] +\[%\] +\[%\]",
+        r"BS 2 up +1 → – +3 → [\d.]+ . +20 → [\d.]+ ✓ +10 → [\d.]+ ✓ +10 → [\d.]+ ✓",
+        r"receive window, reports of round 0: \d+ early, \d+ on time, \d+ late",
+        r"\d+ fixes of 20 snapshots",
+    ):
+        assert re.search(pattern, out), pattern
+    folder = out.split("run folder: ")[1].strip()
+    summary = json.loads((Path(folder) / "summary.json").read_text())
+
+    assert cli.main(["audit", folder]) == 0
+    assert "The run holds." in capsys.readouterr().out
+    assert cli.main(["inspect", folder, "--fate", "dropped", "--fate", "corrupt", "--most", "1000"]) == 0
+    out = capsys.readouterr().out
+    bad = sum(summary["frames"][fate] for fate in ("dropped", "corrupt"))
+    assert len(re.findall(r"BS \d +up .*(?:dropped|corrupt) ", out)) == 2 * bad  # two reports a frame
+    assert re.search(r" loss ", out) and re.search(r" (checksum|length|field|type) ", out)
+    assert cli.main(["inspect", folder, "--from", "0", "--most", "3"]) == 0
+    assert re.search(r"\d+ more; --most \d+ shows all", capsys.readouterr().out)
+    assert cli.main(["inspect", folder, "--link", "1", "--from", "0.01", "--to", "0.03"]) == 0
+    times = re.findall(r"^ +([\d.]+) +BS 1 ", capsys.readouterr().out, re.MULTILINE)
+    assert times and all(10 <= float(t) < 30 for t in times)
+    assert cli.main(["inspect", folder, "--direction", "down", "--from", "0"]) == 0
+    assert "BS" not in capsys.readouterr().out
+    assert cli.main(["inspect", folder, "--timeline"]) == 0
+    seconds = re.findall(r"^ +0 +(\d+) +0 .* (\d+) $", capsys.readouterr().out, re.MULTILINE)
+    assert seconds == [(str(sum(summary["frames"].values())), str(summary["fixes"]))]
+    assert cli.main(["inspect", folder, "--link", "0", "--frame", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "a bundle of 2 reports" in out and "report 1: snapshot 3, round 0" in out and out.count("32 of 4 bit") == 2
+
+
+def test_a_link_file_is_overridden_by_options(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("links.toml").write_text('[default]\ndelay = "2ms"\n[bs.1.up]\nloss = "100%"\n')
+    options = ["--links", "links.toml", "--delay", "5ms", "--no-controls"]
+    assert cli.main(["emulate", *tiny, *options, "--json"]) == 0
+    links = {(link["bs"], link["direction"]): link for link in json.loads(capsys.readouterr().out)["links"]}
+    assert links[0, "up"]["requested"]["delay_s"] == 0.005
+    assert links[0, "up"]["achieved"]["delay_mean_s"] == pytest.approx(0.005)
+    assert links[1, "up"]["requested"]["loss"] == 1.0 == links[1, "up"]["achieved"]["loss"]
+
+
+def test_keys_are_written_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["keys", "new", "--bs", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "bs-000.key to bs-001.key" in out and out.endswith("are in new\n")
+    names = {path.name: path.stat().st_mode & 0o777 for path in Path("new").iterdir()}
+    secret = {"cloud.key", "bs-000.key", "bs-001.key"}
+    assert set(names) == secret | {"cloud.pub", "allowed.toml"}
+    assert {names[name] for name in secret} == {0o600}
+    assert cli.main(["keys", "new", "--bs", "2"]) == 2
+    assert capsys.readouterr().err.startswith("There are keys in new already")
 
 
 def test_inspect_and_replay_fail_where_a_run_does_not_hold(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,6 +409,10 @@ def test_ctrl_c_in_a_run_says_where_its_journal_is(
     assert capsys.readouterr().err == f"Stopped; every frame sent until then is journaled in {part}.\n"
     assert cli.main(["inspect", str(part), "--recover"]) == 0
     assert re.search(r"recovered \d+ frames", capsys.readouterr().out)
+    assert cli.main(["audit", str(part)]) == 0
+    assert re.search(r"left out +summary.*\nholds +journals +3 ledgers", capsys.readouterr().out)
+    assert cli.main(["inspect", str(part), "--timeline"]) == 0
+    assert re.search(r"\n +0 +\d+ +0 ", capsys.readouterr().out)
 
 
 def test_ctrl_c_says_what_is_on_disk(

@@ -9,7 +9,7 @@ import straight_world
 import torch
 
 from edge.base_station import BaseStation
-from edge.ecc import EccEdge, LosslessEdge, build
+from edge.ecc import EccEdge, ForwardingEdge, build
 from edge.estimation import LmmseEstimator
 from edge.preprocessing import channel_gain, preprocess
 from edge.quantizer import quantise_straight_through
@@ -45,7 +45,7 @@ def test_the_papers_payload_sizes() -> None:
     config = {"slots": 10, "antennas": 4, "tones": 24, "phase": "tone"}
     assert load_scenario("paris-6").csi_shape == (10, 4, 24)
     received = torch.randn(1, 10, 4, 24, dtype=torch.complex64)
-    (report,) = station(LosslessEdge(config), 4, 24).reports([0], received)
+    (report,) = station(ForwardingEdge(config), 4, 24).reports([0], received)
     assert report.payload.bits == 61_440
 
 

@@ -6,10 +6,29 @@ from typing import Any
 import pytest
 
 from fronthaul.errors import LocalError
-from fronthaul.messages import Abort, Frame, Goodbye, Payload, Registration, Report, ReportKey, Welcome
+from fronthaul.messages import (
+    MAX_BUNDLE,
+    Abort,
+    Codec,
+    Frame,
+    Goodbye,
+    Payload,
+    Ping,
+    Pong,
+    Registration,
+    Report,
+    ReportKey,
+    Welcome,
+)
 
 REPORT = Report(ReportKey(0, 0, 0), Payload(b"", 0))
-REGISTRATION = Registration(0, 0, "ecc", 4, 768, 4, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+CODEC = Codec(4, 768, 4)
+REGISTRATION = Registration(0, 0, "ecc", CODEC, None, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+
+
+def report(*key: int, bits: int = 8, side: bytes = b"") -> Report:
+    """Return a report of zeros."""
+    return Report(ReportKey(*key), Payload(bytes(-(-bits // 8)), bits), side)
 
 
 @pytest.mark.parametrize(
@@ -20,17 +39,39 @@ REGISTRATION = Registration(0, 0, "ecc", 4, 768, 4, (0.0, 0.0, 0.0), (0.0, 0.0, 
         (ReportKey, (0, 0, 1 << 32)),
         (ReportKey, (0, 0, 0, 1 << 8)),
         (ReportKey, (-1, 0, 0)),
+        (ReportKey, (0, -1, 0)),
+        (ReportKey, (0, 0, -1)),
+        (ReportKey, (0, 0, 0, -1)),
         (ReportKey, (True, 0, 0)),
+        (ReportKey, (0, 0, 0, False)),
         (ReportKey, (0.0, 0, 0)),
         (Payload, (b"\0", 0)),
         (Payload, (b"", 1)),
+        (Payload, (b"", -1)),
         (Payload, (b"\0\0", 8)),
         (Payload, (b"\x01", 7)),
+        (Payload, (b"\x80\x40", 9)),
+        (Payload, (b"\0", True)),
         (Payload, (bytearray(1), 8)),
         (Report, (ReportKey(0, 0, 0), Payload(b"", 0), bytes(32))),
-        (Frame, (1 << 32, REPORT)),
+        (Report, (ReportKey(0, 0, 0), Payload(b"", 0), bytearray(1))),
+        (Frame, (1 << 32, (REPORT,))),
+        (Frame, (-1, (REPORT,))),
+        (Frame, (False, (REPORT,))),
+        (Codec, (0, 1, 0)),
+        (Codec, (33, 1, 0)),
+        (Codec, (1, -1, 0)),
+        (Codec, (1, 1 << 32, 0)),
+        (Codec, (1, 1, 32)),
+        (Codec, (1, True, 0)),
         (Welcome, (0, -1)),
         (Goodbye, (0, 0, 1 << 32)),
+        (Ping, (0, 0, 1 << 64)),
+        (Ping, (0, 0, -1)),
+        (Ping, (1 << 16, 0, 0)),
+        (Pong, (0, 0, 0, 0, 1 << 64)),
+        (Pong, (0, 0, 0, 1 << 64, 0)),
+        (Pong, (0, 0, 1.0, 0, 0)),
         (Abort, ("ü" * 129,)),
         (Abort, ("\ud800",)),
         (Abort, (b"no",)),
@@ -42,15 +83,41 @@ def test_what_does_not_fit_is_refused(make: Any, arguments: tuple[object, ...]) 
 
 
 @pytest.mark.parametrize(
+    "reports",
+    [
+        pytest.param((), id="none"),
+        pytest.param([REPORT], id="a list"),
+        pytest.param((b"",), id="no report"),
+        pytest.param((REPORT, b""), id="one of them no report"),
+        pytest.param(tuple(report(0, 0, snapshot) for snapshot in range(MAX_BUNDLE + 1)), id="too many"),
+        pytest.param((report(0, 0, 0), report(1, 0, 1)), id="of two BSs"),
+        pytest.param((report(0, 0, 0), report(0, 1, 1)), id="of two epochs"),
+        pytest.param((report(0, 0, 0), report(0, 0, 1, bits=7)), id="of two lengths"),
+        pytest.param((report(0, 0, 0), report(0, 0, 1, side=b"x")), id="of two lengths of side information"),
+        pytest.param((report(0, 0, 0, 1), report(0, 0, 1), report(0, 0, 0, 1)), id="twice the same"),
+    ],
+)
+def test_what_does_not_fit_into_one_frame_is_refused(reports: Any) -> None:
+    with pytest.raises(LocalError):
+        Frame(0, reports)
+
+
+def test_a_bundle_is_of_one_start_of_one_base_station() -> None:
+    reports = tuple(report(7, 3, index // 2, index % 2) for index in range(MAX_BUNDLE))
+    bundle = Frame(0, reports)
+    assert (bundle.bs, bundle.epoch) == (7, 3)
+    assert Frame(0, reports[:1]) == Frame(0, (report(7, 3, 0),))
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"bs": 1 << 16},
         {"epoch": -1},
         {"scheme": ""},
-        {"bits": 0},
-        {"bits": 33},
-        {"coefficients": 1 << 32},
-        {"side_bytes": 32},
+        {"report": None},
+        {"report": (4, 768, 4)},
+        {"answer": (4, 768, 4)},
         {"position": (0.0, 0.0)},
         {"position": [0.0, 0.0, 0.0]},
         {"position": (0.0, 0.0, float("inf"))},
@@ -71,3 +138,26 @@ def test_messages_are_frozen() -> None:
 @pytest.mark.parametrize(("bits", "padding_bits"), [(0, 0), (1, 7), (7, 1), (8, 0), (9, 7)])
 def test_padding(bits: int, padding_bits: int) -> None:
     assert Payload(bytes(-(-bits // 8)), bits).padding_bits == padding_bits
+
+
+@pytest.mark.parametrize(
+    ("codec", "bits"), [(CODEC, 3072), (Codec(1, 0, 0), 0), (Codec(32, (1 << 32) - 1, 31), 32 * ((1 << 32) - 1))]
+)
+def test_size_of_a_codec(codec: Codec, bits: int) -> None:
+    assert codec.payload_bits == bits
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (ReportKey, (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFF)),
+        (Payload, (b"", 0)),
+        (Payload, (b"\xff\x80", 9)),
+        (Codec, (32, 0xFFFFFFFF, 31)),
+        (Ping, (0xFFFF, 0xFFFF, (1 << 64) - 1)),
+        (Pong, (0, 0, 0, 0, (1 << 64) - 1)),
+        (Frame, (0xFFFFFFFF, (REPORT,))),
+    ],
+)
+def test_borders_are_within(make: Any, arguments: tuple[object, ...]) -> None:
+    make(*arguments)

@@ -1,99 +1,113 @@
 """Wire format: one table of messages and their bytes drives everything."""
 
-import dataclasses
 import pickle
 import struct
 import zlib
 
 import msgpack
 import pytest
+from any_message import controls, frames
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.messages import (
+    MAX_BUNDLE,
     Abort,
+    Codec,
     Frame,
     Goodbye,
     Message,
     Payload,
+    Ping,
+    Pong,
     Registration,
     Report,
     ReportKey,
     Welcome,
 )
-from fronthaul.wire import CRC_BYTES, HEADER_BYTES, MAX_MESSAGE_BYTES, VERSION, claim, decode, encode
+from fronthaul.wire import (
+    BUNDLE_HEADER_BYTES,
+    BUNDLE_KEY_BYTES,
+    CRC_BYTES,
+    HEADER_BYTES,
+    MAX_MESSAGE_BYTES,
+    VERSION,
+    claim,
+    decode,
+    encode,
+    head,
+    is_control,
+    report_keys,
+)
 
 GOLDEN: dict[str, tuple[Message, str]] = {
     "report": (
-        Frame(
-            0x0A0B0C0D, Report(ReportKey(3, 2, 0x01020304, 1), Payload(b"\xa7\x00", 9), b"\xde\xad\xbe\xef")
-        ),
-        "11 0003 0002 01020304 01 0a0b0c0d e4 deadbeef a700 4d840465",
+        Frame(0x0A0B0C0D, (Report(ReportKey(3, 2, 0x01020304, 1), Payload(b"\xa7\x00", 9), b"\xde\xad\xbe\xef"),)),
+        "21 0003 0002 01020304 01 0a0b0c0d e4 deadbeef a700 91a83351",
     ),
     "empty report": (
-        Frame(0, Report(ReportKey(0, 0, 0), Payload(b"", 0))),
-        "11 0000 0000 00000000 00 00000000 00 2a4a4740",
+        Frame(0, (Report(ReportKey(0, 0, 0), Payload(b"", 0)),)),
+        "21 0000 0000 00000000 00 00000000 00 e6ede691",
     ),
     "largest header": (
         Frame(
-            0xFFFFFFFF, Report(ReportKey(0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFF), Payload(b"\x80", 1), bytes(31))
+            0xFFFFFFFF,
+            (Report(ReportKey(0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFF), Payload(b"\x80", 1), bytes(31)),),
         ),
-        "11 ffff ffff ffffffff ff ffffffff ff" + 31 * "00" + "80 3a330032",
+        "21 ffff ffff ffffffff ff ffffffff ff" + 31 * "00" + "80 595dfb0d",
+    ),
+    "bundle": (
+        Frame(
+            0x0A0B0C0D,
+            (
+                Report(ReportKey(3, 2, 0x01020304, 1), Payload(b"\xa7\x00", 9), b"\xde\xad"),
+                Report(ReportKey(3, 2, 0x01020305), Payload(b"\x01\x80", 9), b"\xbe\xef"),
+            ),
+        ),
+        "23 0003 0002 0a0b0c0d 02 e2 01020304 01 01020305 00 dead beef a700 0180 f4f3a1bf",
+    ),
+    "empty bundle": (
+        Frame(1, (Report(ReportKey(0, 0, 0), Payload(b"", 0)), Report(ReportKey(0, 0, 0, 1), Payload(b"", 0)))),
+        "23 0000 0000 00000001 02 00 00000000 00 00000000 01 eb78153c",
     ),
     "registration": (
-        Registration(7, 1, "ecc", 4, 768, 4, (1.0, -2.5, 10.0), (0.5, 0.0, 0.0)),
-        "12 89 a46b696e64 ac726567697374726174696f6e a26273 07 a565706f6368 01 a6736368656d65 a3656363"
-        "a462697473 04 ac636f656666696369656e7473 cd0300 aa736964655f6279746573 04"
+        Registration(7, 1, "ecc", Codec(4, 768, 4), None, (1.0, -2.5, 10.0), (0.5, 0.0, 0.0)),
+        "22 88 a46b696e64 ac726567697374726174696f6e a26273 07 a565706f6368 01 a6736368656d65 a3656363"
+        "a67265706f7274 93 04 cd0300 04 a6616e73776572 c0"
         "a8706f736974696f6e 93 cb3ff0000000000000 cbc004000000000000 cb4024000000000000"
-        "ab6f7269656e746174696f6e 93 cb3fe0000000000000 cb0000000000000000 cb0000000000000000 26e497a2",
+        "ab6f7269656e746174696f6e 93 cb3fe0000000000000 cb0000000000000000 cb0000000000000000 4a082116",
     ),
-    "welcome": (Welcome(7, 1), "12 83 a46b696e64 a777656c636f6d65 a26273 07 a565706f6368 01 511a5484"),
+    "registration for two rounds": (
+        Registration(7, 1, "ecc", Codec(4, 768, 4), Codec(8, 2, 0), (1.0, -2.5, 10.0), (0.5, 0.0, 0.0)),
+        "22 88 a46b696e64 ac726567697374726174696f6e a26273 07 a565706f6368 01 a6736368656d65 a3656363"
+        "a67265706f7274 93 04 cd0300 04 a6616e73776572 93 08 02 00"
+        "a8706f736974696f6e 93 cb3ff0000000000000 cbc004000000000000 cb4024000000000000"
+        "ab6f7269656e746174696f6e 93 cb3fe0000000000000 cb0000000000000000 cb0000000000000000 9c6e3287",
+    ),
+    "welcome": (Welcome(7, 1), "22 83 a46b696e64 a777656c636f6d65 a26273 07 a565706f6368 01 749dbf4d"),
     "goodbye": (
         Goodbye(7, 1, 300),
-        "12 84 a46b696e64 a7676f6f64627965 a26273 07 a565706f6368 01 a66672616d6573 cd012c 2d8553c3",
+        "22 84 a46b696e64 a7676f6f64627965 a26273 07 a565706f6368 01 a66672616d6573 cd012c d537f366",
     ),
-    "abort": (Abort("no"), "12 82 a46b696e64 a561626f7274 a6726561736f6e a26e6f 6856f8f5"),
+    "abort": (Abort("no"), "22 82 a46b696e64 a561626f7274 a6726561736f6e a26e6f 6bc17221"),
+    "ping": (
+        Ping(7, 1, 1_700_000_000_000_000_000),
+        "22 84 a46b696e64 a470696e67 a26273 07 a565706f6368 01 a9745f73656e745f6e73 cf17979cfe362a0000 af0dc00c",
+    ),
+    "pong": (
+        Pong(7, 1, 1_700_000_000_000_000_000, 255, (1 << 64) - 1),
+        "22 86 a46b696e64 a4706f6e67 a26273 07 a565706f6368 01 a9745f73656e745f6e73 cf17979cfe362a0000"
+        "ad745f72656365697665645f6e73 ccff ad745f616e7377657265645f6e73 cfffffffffffffffff eaed83a7",
+    ),
 }
 
 ABORT_BODY = encode(Abort("no"))[:-CRC_BYTES]
 REGISTRATION_FIELDS = {
     "kind": "registration",
-    **{"bs": 0, "epoch": 0, "scheme": "s", "bits": 1, "coefficients": 1, "side_bytes": 0},
+    **{"bs": 0, "epoch": 0, "scheme": "s", "report": (1, 1, 0), "answer": None},
     **{"position": (0.0, 0.0, 0.0), "orientation": (0.0, 0.0, 0.0)},
 }
-
-unsigned = {width: st.integers(0, (1 << width) - 1) for width in (8, 16, 32)}
-angle = st.floats(allow_nan=False, allow_infinity=False)
-texts = st.text(max_size=64).filter(lambda text: all(not 0xD800 <= ord(c) <= 0xDFFF for c in text))
-
-
-@st.composite
-def payloads(draw: st.DrawFn) -> Payload:
-    """Any payload: whole bytes with the padding cleared."""
-    bits = draw(st.integers(0, 400))
-    value = draw(st.integers(0, (1 << bits) - 1))
-    return Payload((value << -bits % 8).to_bytes(-(-bits // 8), "big"), bits)
-
-
-keys = st.builds(ReportKey, unsigned[16], unsigned[16], unsigned[32], unsigned[8])
-frames = st.builds(Frame, unsigned[32], st.builds(Report, keys, payloads(), st.binary(max_size=31)))
-controls = st.one_of(
-    st.builds(
-        Registration,
-        bs=unsigned[16],
-        epoch=unsigned[16],
-        scheme=texts.filter(bool),
-        bits=st.integers(1, 32),
-        coefficients=unsigned[32],
-        side_bytes=st.integers(0, 31),
-        position=st.tuples(angle, angle, angle),
-        orientation=st.tuples(angle, angle, angle),
-    ),
-    st.builds(Welcome, unsigned[16], unsigned[16]),
-    st.builds(Goodbye, unsigned[16], unsigned[16], unsigned[32]),
-    st.builds(Abort, texts),
-)
 
 
 def sealed(body: bytes) -> bytes:
@@ -103,7 +117,15 @@ def sealed(body: bytes) -> bytes:
 
 def control(fields: object) -> bytes:
     """Return a control message with any body, right down to the CRC."""
-    return sealed(b"\x12" + msgpack.packb(fields))
+    return sealed(b"\x22" + msgpack.packb(fields))
+
+
+KEYS = bytes(5) + b"\0\0\0\0\1"
+
+
+def bundle(count: int, lengths: int, rest: bytes) -> bytes:
+    """Return a bundle with any count, padding and side length, and anything behind them."""
+    return sealed(b"\x23" + bytes(8) + bytes([count, lengths]) + rest)
 
 
 def reason_of(data: bytes) -> str:
@@ -115,7 +137,7 @@ def reason_of(data: bytes) -> str:
 
 CASES = [pytest.param(message, bytes.fromhex(text), id=name) for name, (message, text) in GOLDEN.items()]
 golden = pytest.mark.parametrize(("message", "data"), CASES)
-# A report takes its length from the transport, so that a sealed prefix of one may be another report.
+# A frame takes its length from the transport, so that a sealed prefix of one may be another frame.
 golden_control = pytest.mark.parametrize(
     ("message", "data"), [case for case in CASES if not isinstance(case.values[0], Frame)]
 )
@@ -165,23 +187,29 @@ def test_another_version_is_named_as_such(message: Message, data: bytes) -> None
     assert reason_of(sealed(body)) == "version"
 
 
-@given(frames | controls)
+@given(frames() | controls)
 def test_messages_survive_the_round_trip(message: Message) -> None:
     data = encode(message)
     assert decode(data) == message
     assert encode(decode(data)) == data
 
 
-@given(frames)
-def test_length_of_a_report(frame: Frame) -> None:
-    report = frame.report
-    assert len(encode(frame)) == HEADER_BYTES + len(report.side) + len(report.payload.data) + CRC_BYTES
+@given(frames())
+def test_length_of_a_frame(frame: Frame) -> None:
+    count, report = len(frame.reports), frame.reports[0]
+    body_bytes = count * (len(report.side) + len(report.payload.data))
+    header_bytes = HEADER_BYTES if count == 1 else BUNDLE_HEADER_BYTES + count * BUNDLE_KEY_BYTES
+    assert len(encode(frame)) == header_bytes + body_bytes + CRC_BYTES
 
 
-@given(st.binary(max_size=80), st.booleans(), st.sampled_from([0x11, 0x12]))
-def test_no_bytes_but_messages_are_accepted(body: bytes, seal: bool, first: int) -> None:
+def test_the_largest_bundle_survives_the_round_trip() -> None:
+    reports = (Report(ReportKey(1, 2, i), Payload(bytes([i]) * 100, 800), bytes([i])) for i in range(MAX_BUNDLE))
+    frame = Frame(5, tuple(reports))
+    assert decode(encode(frame)) == frame
+
+
+def accepted_only_as_written(data: bytes) -> None:
     """Arbitrary bytes are the one encoding of a message, or raise RemoteError."""
-    data = sealed(bytes([first]) + body) if seal else body
     try:
         message = decode(data)
     except RemoteError:
@@ -189,14 +217,53 @@ def test_no_bytes_but_messages_are_accepted(body: bytes, seal: bool, first: int)
     assert encode(message) == data
 
 
+@given(st.binary(max_size=80), st.booleans(), st.sampled_from([0x21, 0x22, 0x23]))
+def test_no_bytes_but_messages_are_accepted(body: bytes, seal: bool, first: int) -> None:
+    accepted_only_as_written(sealed(bytes([first]) + body) if seal else body)
+
+
+@given(frames() | controls, st.data())
+def test_no_sealed_bytes_near_a_message_are_accepted_but_messages(message: Message, data: st.DataObject) -> None:
+    """Truncated anywhere, with bytes behind, with any byte changed: the CRC is made good again each time."""
+    body = bytearray(encode(message)[:-CRC_BYTES])
+    match data.draw(st.sampled_from(["cut", "extend", "change"])):
+        case "cut":
+            del body[data.draw(st.integers(0, len(body))) :]
+        case "extend":
+            body += data.draw(st.binary(min_size=1, max_size=8))
+        case _:
+            body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    accepted_only_as_written(sealed(bytes(body)))
+
+
+@given(frames() | controls, st.data())
+def test_any_flipped_bits_or_cut_is_refused(message: Message, data: st.DataObject) -> None:
+    whole = encode(message)
+    bit = data.draw(st.integers(0, 8 * len(whole) - 1))
+    flipped = bytearray(whole)
+    flipped[bit // 8] ^= 0x80 >> bit % 8
+    assert reason_of(bytes(flipped)) == "checksum"
+    assert reason_of(whole[: data.draw(st.integers(0, len(whole) - 1))]) in ("checksum", "truncated")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        pytest.param(sealed(b"\x10" + bytes(14)), "type", id="reserved type"),
-        pytest.param(sealed(b"\x11" + bytes(13)), "truncated", id="short header"),
-        pytest.param(sealed(b"\x11" + bytes(13) + b"\x05" + bytes(4)), "truncated", id="short side"),
-        pytest.param(sealed(b"\x11" + bytes(13) + b"\x20"), "length", id="padding without payload"),
-        pytest.param(sealed(b"\x11" + bytes(13) + b"\x20\x01"), "field", id="padding not zero"),
+        pytest.param(sealed(b"\x20" + bytes(14)), "type", id="reserved type"),
+        pytest.param(sealed(b"\x21" + bytes(13)), "truncated", id="short header"),
+        pytest.param(sealed(b"\x21" + bytes(13) + b"\x05" + bytes(4)), "truncated", id="short side"),
+        pytest.param(sealed(b"\x21" + bytes(13) + b"\x20"), "length", id="padding without payload"),
+        pytest.param(sealed(b"\x21" + bytes(13) + b"\x20\x01"), "field", id="padding not zero"),
+        pytest.param(bundle(0, 0, b""), "field", id="bundle of none"),
+        pytest.param(bundle(1, 0, bytes(5) + b"x"), "field", id="bundle of one"),
+        pytest.param(bundle(65, 0, b"".join(bytes([0, 0, 0, i, 0]) for i in range(65))), "field", id="bundle of 65"),
+        pytest.param(sealed(b"\x23" + bytes(9)), "truncated", id="short bundle header"),
+        pytest.param(bundle(2, 0, bytes(9)), "truncated", id="short bundle keys"),
+        pytest.param(bundle(2, 1, KEYS + b"x"), "truncated", id="short bundle sides"),
+        pytest.param(bundle(2, 1, KEYS + b"xypqr"), "length", id="payloads of two lengths"),
+        pytest.param(bundle(2, 0x20, KEYS), "length", id="bundle with padding without payload"),
+        pytest.param(bundle(2, 0x20, KEYS + b"\x02\x01"), "field", id="bundle with padding not zero"),
+        pytest.param(bundle(2, 0, bytes(10) + b"pq"), "field", id="bundle of the same report twice"),
         pytest.param(bytes(MAX_MESSAGE_BYTES + 1), "length", id="too long"),
         pytest.param(control([1, 2]), "field", id="no map"),
         pytest.param(control({"bs": 1, "epoch": 0}), "type", id="no kind"),
@@ -222,14 +289,22 @@ def test_no_bytes_but_messages_are_accepted(body: bytes, seal: bool, first: int)
             id="wasteful text length",
         ),
         pytest.param(sealed(ABORT_BODY.replace(b"no", b"\xff\xfe")), "field", id="no UTF-8"),
-        pytest.param(sealed(b"\x12\xc1"), "field", id="reserved msgpack byte"),
-        pytest.param(sealed(b"\x12" + b"\x91" * 2000), "field", id="deep nesting"),
-        pytest.param(sealed(b"\x12\xdf\xff\xff\xff\xff"), "field", id="claims four billion entries"),
+        pytest.param(sealed(b"\x22\xc1"), "field", id="reserved msgpack byte"),
+        pytest.param(sealed(b"\x22" + b"\x91" * 2000), "field", id="deep nesting"),
+        pytest.param(sealed(b"\x22\xdf\xff\xff\xff\xff"), "field", id="claims four billion entries"),
         pytest.param(
             control(REGISTRATION_FIELDS | {"position": (float("nan"), 0.0, 0.0)}),
             "field",
             id="position not finite",
         ),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": None}), "field", id="no codec"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (1, 1)}), "field", id="codec of two"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (1, 1, 0, 0)}), "field", id="codec of four"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (0, 1, 0)}), "field", id="codec of no bits"),
+        pytest.param(control(REGISTRATION_FIELDS | {"answer": (1, 1, 32)}), "field", id="codec out of range"),
+        pytest.param(control(REGISTRATION_FIELDS | {"answer": ((), "x", 0)}), "field", id="codec of no numbers"),
+        pytest.param(control(REGISTRATION_FIELDS | {"answer": False}), "field", id="codec is no array"),
+        pytest.param(control({"kind": "ping", "bs": 0, "epoch": 0, "t_sent_ns": -1}), "field", id="time before zero"),
     ],
 )
 def test_wrong_messages_are_named(data: bytes, reason: str) -> None:
@@ -239,27 +314,69 @@ def test_wrong_messages_are_named(data: bytes, reason: str) -> None:
 def test_the_cases_above_fail_for_what_they_change_alone() -> None:
     assert decode(sealed(ABORT_BODY)) == Abort("no")
     assert isinstance(decode(control(REGISTRATION_FIELDS)), Registration)
+    assert decode(bundle(2, 0x21, KEYS + b"xy" + b"\x02\x04")) == Frame(
+        0,
+        (
+            Report(ReportKey(0, 0, 0, 0), Payload(b"\x02", 7), b"x"),
+            Report(ReportKey(0, 0, 0, 1), Payload(b"\x04", 7), b"y"),
+        ),
+    )
 
 
 def test_a_message_over_the_limit_is_our_own_fault() -> None:
     room = MAX_MESSAGE_BYTES - HEADER_BYTES - CRC_BYTES
     key = ReportKey(0, 0, 0)
-    assert len(encode(Frame(0, Report(key, Payload(bytes(room), 8 * room))))) == MAX_MESSAGE_BYTES
+    assert len(encode(Frame(0, (Report(key, Payload(bytes(room), 8 * room)),)))) == MAX_MESSAGE_BYTES
     with pytest.raises(LocalError, match="at most"):
-        encode(Frame(0, Report(key, Payload(bytes(room + 1), 8 * room + 8))))
+        encode(Frame(0, (Report(key, Payload(bytes(room + 1), 8 * room + 8)),)))
 
 
-def test_a_claim_reads_what_decoding_would_refuse() -> None:
-    message, text = GOLDEN["report"]
+@pytest.mark.parametrize("name", ["report", "bundle"])
+def test_a_claim_reads_what_decoding_would_refuse(name: str) -> None:
+    message, text = GOLDEN[name]
     assert isinstance(message, Frame)
     data = bytearray.fromhex(text)
-    data[20] ^= 1
-    claimed = claim(bytes(data))
-    assert claimed is not None
-    assert claimed[:4] == dataclasses.astuple(message.report.key)
-    assert claimed.seq == message.seq
-    assert claimed.crc32 == int(text[-8:], 16)
-    assert claim(bytes(HEADER_BYTES + CRC_BYTES - 1)) is None
+    data[-6] ^= 1
+    assert claim(bytes(data)) == (message.bs, message.epoch, message.seq, int(text[-8:], 16))
+
+
+def test_a_claim_of_another_type_is_read_as_of_one_report() -> None:
+    data = bytearray.fromhex(GOLDEN["report"][1])
+    whole = claim(bytes(data))
+    for first in (0x20, 0x22, 0x2F, 0x91):
+        data[0] = first
+        assert claim(bytes(data)) == whole
+    data[0] = 0x23
+    assert claim(bytes(data)) != whole
+
+
+@pytest.mark.parametrize(("first", "least"), [(1, HEADER_BYTES + CRC_BYTES), (3, BUNDLE_HEADER_BYTES + CRC_BYTES)])
+def test_a_stump_claims_nothing(first: int, least: int) -> None:
+    assert claim(b"") is None
+    assert claim(bytes([first]) + bytes(least - 2)) is None
+    assert claim(bytes([first]) + bytes(least - 1)) == (0, 0, 0, 0)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_claim_something_or_nothing(data: bytes) -> None:
+    claimed = claim(data)
+    assert claimed is None or claimed.crc32 == int.from_bytes(data[-CRC_BYTES:], "big")
+
+
+@golden
+def test_control_messages_are_told_from_frames_by_their_type(message: Message, data: bytes) -> None:
+    assert is_control(data) == (not isinstance(message, Frame))
+    assert not is_control(b"")
+
+
+@golden
+def test_a_head_names_the_reports(message: Message, data: bytes) -> None:
+    keys = [report.key for report in message.reports] if isinstance(message, Frame) else []
+    assert report_keys(data) == keys
+    if isinstance(message, Frame):
+        assert report_keys(head(data)) == keys
+        body_bytes = sum(len(report.side) + len(report.payload.data) for report in message.reports)
+        assert len(head(data)) == len(data) - CRC_BYTES - body_bytes
 
 
 def test_errors_survive_pickling() -> None:

@@ -14,16 +14,18 @@ import tiny_world
 import torch
 
 from cloud.center import FusionCenter
+from cloud.collector import Collector, CollectorRules, Gathered
 from cloud.fusion.ecc import EccFusion
 from cloud.fusion.rss import RssFusion
-from cloud.fusion.scheme import CloudSetup, Fusion
+from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, RoundFusion
+from cloud.node import CloudNode, CloudParts
 from edge.base_station import BaseStation, StationParts
-from edge.ecc import EccEdge, LosslessEdge
+from edge.ecc import EccEdge, ForwardingEdge
 from edge.estimation import LmmseEstimator
 from edge.node import EdgeNode, SiteParts
 from edge.preprocessing import preprocess
 from edge.rss import RssEdge
-from edge.scheme import EdgeScheme, EdgeSetup, Encoded
+from edge.scheme import EdgeScheme, EdgeSetup, Encoded, RoundScheme
 from fronthaul.messages import Frame, Payload, Report, ReportKey
 from sim.run.compose import Plan, compose
 from sim.run.settings import EmulateSettings
@@ -35,7 +37,7 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     preprocess: {"channel", "phase"},
     EdgeScheme.encode: {"channel"},
     EccEdge.encode: {"channel"},
-    LosslessEdge.encode: {"channel"},
+    ForwardingEdge.encode: {"channel"},
     RssEdge.encode: {"channel"},
     BaseStation.reports: {"snapshots", "received"},
     EdgeNode.prepare: {"snapshots"},
@@ -44,6 +46,13 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     EccFusion.fuse: {"groups"},
     RssFusion.fuse: {"groups"},
     FusionCenter.fixes: {"groups"},
+    RoundScheme.answer: {"context", "snapshot", "round_", "state"},
+    BaseStation.answer: {"snapshot", "round_", "state"},
+    RoundFusion.open: {"snapshot"},
+    Exchange.advance: {"reports"},
+    Exchange.conclude: set(),
+    FusionCenter.open: {"snapshot"},
+    FusionCenter.advance: {"state", "gathered"},
 }
 
 SUSPICIOUS = ("position", "truth", "user", "label")
@@ -55,14 +64,14 @@ def test_a_call_of_the_inference_path_takes_channels_and_reports_only(call: Call
     assert parameters == INFERENCE[call]
 
 
-@pytest.mark.parametrize("made", [BaseStation, EdgeNode, FusionCenter, Radio, LmmseEstimator])
-def test_constructors_take_no_position_but_the_sites_own(made: type) -> None:
-    named = {name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)}
-    assert named == ({"position"} if made is EdgeNode else set())  # of the array's centre, registered at the cloud
+@pytest.mark.parametrize("made", [BaseStation, EdgeNode, FusionCenter, CloudNode, Collector, Radio, LmmseEstimator])
+def test_constructors_take_no_position(made: type) -> None:
+    assert not [name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)]
 
 
 def test_what_is_handed_on_has_no_field_for_a_position() -> None:
-    kinds = (PaddedPaths, Encoded, Report, ReportKey, Payload, Frame, EdgeSetup, StationParts, SiteParts, CloudSetup)
+    kinds: tuple[type, ...] = (PaddedPaths, Encoded, Report, ReportKey, Payload, Frame, EdgeSetup, StationParts)
+    kinds += (SiteParts, CloudSetup, CloudParts, CollectorRules, Gathered)
     named = {
         f"{kind.__name__}.{field.name}"
         for kind in kinds

@@ -11,30 +11,30 @@ import dying_scheme
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny_world
+import run_tables
 
 from edge.scheme import EdgeScheme, EdgeSetup
+from fronthaul.linkfile import link_plan
 from sim.errors import UserError
 from sim.run import compose
-from sim.run.emulator import emulate
+from sim.run.emulator import RunResult, emulate
 from sim.run.inspection import recover
 from sim.run.replay import replay
 from sim.run.settings import EmulateSettings
-from sim.world import store
 
 pytestmark = pytest.mark.ray
 
-SAME = ["bs", "epoch", "snapshot", "seq", "payload_bits", "crc32", "side", "payload", "zmtp_bytes"]
+SAME = [
+    *("bs", "epoch", "snapshot", "seq", "payload_bits", "crc32", "side", "payload", "zmtp_bytes"),
+    *("frame_fate", "report_fate", "reason"),
+]
 """Columns of a ledger that both drivers must agree on."""
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmulateSettings:
-    monkeypatch.setattr(store, "ASSET_FOLDER", tmp_path / "assets")
+def settings(settings: EmulateSettings) -> EmulateSettings:
     # The deadline is far away: an overloaded machine must not change who takes part.
-    return dataclasses.replace(
-        tiny_world.write(tmp_path), driver="ray", snapshots=12, deadline_ms=30_000.0, cpus_per_bs=0.1
-    )
+    return dataclasses.replace(settings, driver="ray", snapshots=12, deadline_ms=30_000.0, cpus_per_bs=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -50,39 +50,56 @@ def cluster() -> Iterator[str]:
     made.shutdown()  # type: ignore[no-untyped-call]
 
 
-def ledgers(folder: Path) -> pa.Table:
-    return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("links/bs-*.parquet"))])
-
-
 def fixes(folder: Path) -> pa.Table:
     names = ["snapshot", "x_m", "y_m", "z_m", "used_bs", "used_epoch", "error_3d_m"]
     return pq.read_table(folder / "fixes.parquet", columns=names)
 
 
-def require_same_as_in_process(settings: EmulateSettings) -> None:
+def require_same_as_in_process(settings: EmulateSettings) -> RunResult:
+    """Run on Ray and in process; return the former, of which the kernels counted what was predicted, to the byte."""
     on_ray = emulate(settings)
-    plain = dataclasses.replace(settings, driver="process", ray_address=None, host=None, port=0)
+    plain = dataclasses.replace(settings, driver="process", ray_address=None, host=None, port=0, curve=None)
     in_process = emulate(plain)
-    assert ledgers(on_ray.folder).select(SAME).equals(ledgers(in_process.folder).select(SAME))
+    assert run_tables.rows(on_ray.folder, SAME) == run_tables.rows(in_process.folder, SAME)
     assert fixes(on_ray.folder).equals(fixes(in_process.folder))
-    for key in ("bytes", "bytes_modelled", "frames", "reports", "conservation", "missing_bs"):
+    for key in ("frames", "reports", "conservation", "missing_bs"):
         assert on_ray.summary[key] == in_process.summary[key]
-    assert on_ray.summary["frames"]["delivered"] == settings.bs * settings.snapshots
+    counted, simulated = (result.summary["bytes"] for result in (on_ray, in_process))
+    for key in ("payload", "side", "header", "padding", "zmtp"):
+        assert counted[key] == simulated[key]
+    assert simulated["heartbeat"] == simulated["curve"] == 0 < counted["heartbeat"]
+    kernel = on_ray.summary["bytes_kernel"]
+    assert kernel["exact"] and kernel["cut_connections"] == 0
+    least, most = kernel["predicted_least"], kernel["predicted_most"]
+    assert sum(counted.values()) == least == most == kernel["sent"] == kernel["received"]
     stages = {"start", "estimate", "encode", "pack", "fronthaul", "wait", "fuse", "total"}
     assert set(on_ray.summary["latency_ms"]) == stages
-    assert replay(on_ray.folder).identical == settings.snapshots
+    assert replay(on_ray.folder).identical == on_ray.summary["fixes"] == settings.snapshots
     assert not list(on_ray.folder.rglob("*.arrow"))
+    return on_ray
 
 
 def test_ray_on_this_host_gives_what_the_process_gives(
     settings: EmulateSettings, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    require_same_as_in_process(dataclasses.replace(settings, bs_per_actor=2))
+    """Over links that lose, copy and damage frames: draws know no time, so both drivers' are the same."""
+    links = link_plan({"default": {"delay": "2ms", "loss": "10%", "duplicate": "10%", "corrupt": "10%"}})
+    chosen = dataclasses.replace(settings, bs_per_actor=2, links=links, snapshots=30)
+    found = require_same_as_in_process(chosen).summary
     assert capfd.readouterr().out == ""
+    assert not found["encrypted"] and found["bytes"]["curve"] == 0
+    assert all(found["frames"][fate] > 3 for fate in ("duplicate", "corrupt", "dropped"))
+    assert found["reports"]["lost"] > 3
+    for link in found["links"]:
+        assert False not in (link["within"] | {"delay": None}).values()  # a busy machine adds to the delay
 
 
 def test_two_nodes_give_what_the_process_gives(settings: EmulateSettings, cluster: str) -> None:
-    require_same_as_in_process(dataclasses.replace(settings, ray_address=cluster))
+    """On a cluster links are encrypted, unless told otherwise; both nodes are this host, so its clock is one."""
+    found = require_same_as_in_process(dataclasses.replace(settings, ray_address=cluster)).summary
+    assert found["encrypted"] and found["bytes"]["curve"] > 0
+    assert found["frames"]["delivered"] == settings.bs * settings.snapshots
+    assert found["clock_offsets"] == []
 
 
 def test_a_port_in_use_is_one_sentence(settings: EmulateSettings, cluster: str) -> None:
@@ -117,13 +134,15 @@ def test_a_base_station_that_ends_early_is_named_and_accounted(
 ) -> None:
     monkeypatch.setattr(compose, "load_edge_scheme", lambda _: build)
     with pytest.raises(UserError, match=sentence):
-        emulate(dataclasses.replace(settings, ray_address=cluster))
+        emulate(dataclasses.replace(settings, ray_address=cluster, restarts=0))
     (folder,) = settings.output.iterdir()
     assert folder.name.endswith(".part")
     used = fixes(folder)["used_bs"].to_pylist()
     assert len(used) == settings.snapshots  # the others went on
     assert len(used[0]) == 3 and len(used[-1]) == 2
-    assert recover(folder).conservation.frames_journaled >= 2 * settings.snapshots
+    found = recover(folder)
+    assert found.conservation.ok and found.conservation.frames_journaled >= 2 * settings.snapshots
+    assert len(found.books.fixes) == settings.snapshots
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from cloud.fusion.cma import CmaFusionNetwork
 from cloud.fusion.scheme import CloudSetup, Fix, Fusion
 from fronthaul.bitstream import unpack
 from fronthaul.codebook import MidriseCodebook
+from fronthaul.iq import decompress, iq_codec, of_norm
 from fronthaul.messages import Report
 
 
@@ -31,7 +33,8 @@ class EccFusion:
         self._stations = int(shape["stations"])
         self._tones = int(setup.config["tones"])
         self._coefficients = int(shape["coefficients"])
-        self._bits = setup.bits
+        rows = self._coefficients // 2  # without an encoder: real and imaginary part of every slot and antenna
+        self._codec = None if setup.bits is not None else iq_codec(setup.forward, rows, self._tones)
         self._codebooks: dict[int, MidriseCodebook] = {}
         if setup.bits is not None:
             for k in range(self._stations):
@@ -54,8 +57,11 @@ class EccFusion:
         return [Fix((float(x), float(y), float(z))) for x, y, z in estimate.double()]
 
     def _values(self, report: Report) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """Payload bits to real numbers: dequantised latents, or the float32 numbers themselves."""
-        count = self._tones * self._coefficients
-        if self._bits is None:
-            return unpack(report.payload, 32, count).view(np.float32)
-        return self._codebooks[report.key.bs].reconstruct(unpack(report.payload, self._bits, count))
+        """Payload bits to real numbers, tone by tone: dequantised latents, or the preprocessed channel itself."""
+        if self._codec is not None:
+            csi = decompress(self._codec, report.payload)  # (slot·antenna, tone)
+            if self._codec.scaled:  # back to the norm that preprocessing gave it  # ECC Eq. 8
+                csi = of_norm(csi, math.sqrt(csi.size))
+            return np.ascontiguousarray(csi.T).view(np.float32)
+        codebook = self._codebooks[report.key.bs]
+        return codebook.reconstruct(unpack(report.payload, codebook.bits, self._tones * self._coefficients))

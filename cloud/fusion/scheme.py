@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fronthaul.messages import Report
+from fronthaul.messages import Payload, Report
 
 ENTRY_POINT_GROUP = "cofix.fusion"
 
@@ -31,12 +31,37 @@ class Fusion(Protocol):
         """Make one fix from each group, the used reports of one snapshot; a pure function of them and the seed."""
 
 
+class Exchange(Protocol):
+    """The rounds of one snapshot: the cloud broadcasts a state, base stations answer, until there is a fix.
+
+    Deterministic in what it is given, so that logged reports replay to the same fix.
+    """
+
+    def advance(self, reports: Sequence[Report]) -> Payload | Fix:
+        """Take the reports of a round, ordered by base station; return the state to broadcast next, or the fix.
+
+        The first call has the reports of round 0. Later ones may have fewer reports than base stations were asked.
+        """
+
+    def conclude(self) -> Fix | None:
+        """Return the best fix so far, where time ran out or too few answered; None if there is none yet."""
+
+
+@runtime_checkable
+class RoundFusion(Protocol):
+    """A fusion rule that needs several rounds for a fix; `fuse` is not called."""
+
+    def open(self, snapshot: int) -> Exchange:
+        """Begin the rounds of a snapshot; `snapshot` may key random draws, it says nothing of the user."""
+
+
 @dataclass(frozen=True)
 class CloudSetup:
     """What a fusion rule is built from.
 
     `stations`: base station → array position [m], as registered; `bits` per coefficient, None for lossless;
-    `config` and `tensors`: the weights file's configuration and the cloud's share of its tensors.
+    `config` and `tensors`: the weights file's configuration and the cloud's share of its tensors; `forward` how the
+    channel itself is encoded when `bits` is None: a name that `fronthaul.iq.iq_codec` knows.
     """
 
     stations: Mapping[int, tuple[float, float, float]]
@@ -44,9 +69,14 @@ class CloudSetup:
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     seed: int = 0
+    forward: str = "complex64"
 
 
-def load_fusion(name: str) -> Callable[[CloudSetup], Fusion]:
+FusionBuilder = Callable[[CloudSetup], Fusion | RoundFusion]
+"""What an entry point names."""
+
+
+def load_fusion(name: str) -> FusionBuilder:
     """Return the builder of fusion rule `name`.
 
     Raises:
@@ -55,5 +85,5 @@ def load_fusion(name: str) -> Callable[[CloudSetup], Fusion]:
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in found:
         raise LookupError(f"There is no fusion rule {name!r}; installed are {', '.join(sorted(found)) or 'none'}.")
-    build: Callable[[CloudSetup], Fusion] = found[name].load()
+    build: FusionBuilder = found[name].load()
     return build

@@ -32,8 +32,12 @@ class Weights:
     digest: str = ""
 
     def edge(self, bs: int) -> dict[str, Tensor]:
-        """Base station `bs`'s share, its prefix stripped."""
-        return self._share(f"edge.{bs}.")
+        """Base station `bs`'s share, its prefix stripped; of a path-loss table, its own row."""
+        share = self._share(f"edge.{bs}.")
+        table = self.tensors.get("cloud.path_loss")
+        if table is not None and bs < len(table):
+            share.setdefault("path_loss", table[bs].clone())
+        return share
 
     def cloud(self) -> dict[str, Tensor]:
         """The cloud's share, its prefix stripped."""

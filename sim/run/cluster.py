@@ -7,42 +7,43 @@ Ray places and starts; every byte that is reported travels over the fronthaul.
       | serve -------------------> poll ... poll ... poll
       | connect -------------------------------------------------> register, welcome
       | ask start(t0) -----------> t0
-      | run(t0) -------------------------------------------------> pace, send, goodbye
-      | collect -----------------> outcome                         outcome, journal
+      | run(t0) -------------------------------------------------> pace, send, answer, goodbye
+      | collect -----------------> outcome, streams               streams
 
-Nothing here waits without a limit: an actor that does not come up, dies or falls silent ends the run, with what there
-is, and by name.
+A process that dies is started again, as often as the settings allow: a base station in its next epoch, from the next
+snapshot that is due; the cloud in its next life, from what the last one wrote down, at the same port. Nothing here
+waits without a limit: an actor that does not come up, fails or falls silent ends the run, with what there is, and by
+name.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-import sys
+import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-# Before Ray is imported: it reads them once.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+from sim.run.ray_session import ray_session, require_room, sentence, started  # isort: skip  # before Ray: it sets its environment
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cloud.actor import CloudActor
 from cloud.node import CloudOutcome
 from edge.actor import EdgeActor
-from edge.node import EdgeOutcome
+from fronthaul.errors import LocalError
+from fronthaul.journal import read_journal
+from fronthaul.messages import Direction
+from fronthaul.recorder import SENT
+from fronthaul.security import EdgeKeys, KeyRing, ephemeral, load_cloud_keys, load_edge_keys
+from fronthaul.wire import report_keys
 from sim.errors import UserError
 from sim.run.compose import Plan
-from sim.run.record import OnProgress, Progress, RunRecord
+from sim.run.netns import Namespaces
+from sim.run.record import OnProgress, Progress, Restart, RunRecord
 from sim.run.runfolder import THREADS, RunFolder
 from sim.run.settings import EmulateSettings
 
@@ -57,21 +58,32 @@ IDLE_S = 15.0
 """The cloud gives up on whoever is missing after so much silence [s], and the longest regular one."""
 END_S = 10.0
 """How long base stations may take to return once the cloud is done [s]."""
+TICK_S = 0.2
+"""Between two looks at what the actors do [s]."""
 
-_PACKAGES = ("fronthaul", "edge", "cloud", "sim")
-_ROOT = Path(__file__).resolve().parents[2]
+OnTick = Callable[["Run"], None]
 
 
-def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress) -> RunRecord:
-    """Run a plan on Ray; journals and receive log go to `folder`.
+def run_on_ray(
+    plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: OnTick = lambda _: None
+) -> RunRecord:
+    """Run a plan on Ray; all streams go to `folder`.
+
+    Args:
+        plan: what to run.
+        folder: the run's.
+        on_progress: told how far the run is.
+        on_tick: called a few times a second while the run goes on; fault injection sits there.
 
     Raises:
         UserError: Ray is not to be had, actors do not fit or do not start, or the port is in use. What goes
             wrong later is in the record's `failures`.
     """
-    with _ray(plan) as local:
-        _require_room(plan.settings)
-        run = _Run(plan, folder, on_progress, local)
+    stations = [site.station.bs for site in plan.sites]
+    spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
+    with ray_session(plan) as local, spaces or contextlib.nullcontext():
+        require_room(plan.settings)
+        run = Run(plan, folder, on_progress, on_tick, local, spaces)
         try:
             return run.run()
         finally:
@@ -79,315 +91,408 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress) -> RunRec
 
 
 @dataclass
-class _Edge:
-    """An edge actor."""
+class Process:
+    """An actor and what is going on in it.
+
+    Attributes:
+        actor: Ray's handle.
+        name: for people.
+        stations: its base stations; empty for the cloud.
+        number: how many times it was started before: epoch or life.
+        pid: of its process, where that is on this node; None elsewhere.
+        connecting: the call that brings it up, where it was started again.
+        running: its main call.
+        restart: when it died last, until it is back.
+    """
 
     actor: Any
-    stations: list[int]
+    name: str
+    stations: list[int] = field(default_factory=list)
+    number: int = 0
+    pid: int | None = None
+    connecting: Any = None
+    running: Any = None
+    restart: int | None = None
 
-    @property
-    def name(self) -> str:
-        return "BS " + ", ".join(map(str, self.stations))
 
+class Run:
+    """The actors of one run, from their start to their end.
 
-class _Run:
-    """The actors of one run, from their start to their end."""
+    Attributes:
+        cloud: the cloud's process.
+        edges: base stations' processes.
+        t0_ns: time zero of snapshot 0; 0 before the start.
+        restarts: processes that died and were started again.
+    """
 
-    def __init__(self, plan: Plan, folder: RunFolder, on_progress: OnProgress, local: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        on_progress: OnProgress,
+        on_tick: OnTick,
+        local: bool,
+        spaces: Namespaces | None,
+    ) -> None:
         self._plan = plan
+        self._settings = plan.settings
         self._folder = folder
         self._on_progress = on_progress
+        self._on_tick = on_tick
         self._local = local
-        self._node = ray.get_runtime_context().get_node_id()
-        self._cloud: Any = None
-        self._edges: list[_Edge] = []
+        self._spaces = spaces
+        self._down: set[int] = set()  # links that are down on schedule, in namespaces
+        self._node: str = ray.get_runtime_context().get_node_id()
+        self._keys = _keys(plan.settings)
+        self._address = ""
         self._failures: list[str] = []
+        self.cloud: Process | None = None
+        self.edges: list[Process] = []
+        self.t0_ns = 0
+        self.restarts: list[Restart] = []
+        self._zombies: list[Process] = []
 
     def run(self) -> RunRecord:
-        settings = self._plan.settings
-        address = self._start_cloud()
-        # A batch is silent for as long as it collects.
-        idle_s = IDLE_S + settings.batch * settings.interval_ms / 1e3 + settings.deadline_ms / 1e3
-        serving = self._cloud.serve.remote(idle_s)
-        self._start_edges(address)
-        t0_ns = time.time_ns() + round(LEAD_S * 1e9)
-        self._ask(("start", t0_ns))
-        schedule = self._plan.schedule(t0_ns)
-        running = {edge.actor.run.remote(schedule): edge for edge in self._edges}
-        self._watch(serving, running)
-        seconds = max(0.0, (time.time_ns() - t0_ns) / 1e9)
-        self._await_end(running)
-        edges = self._collect_edges()
+        """Start everything, watch it to its end, and collect what it leaves."""
+        self.cloud = self._new_cloud(0)
+        self._address = started(self._listen(self.cloud, self._settings.port), "The cloud", START_S)
+        self._note_pid(self.cloud)
+        self.cloud.running = self.cloud.actor.serve.remote(self._idle_s)
+        self._start_edges()
+        self.t0_ns = time.time_ns() + round(LEAD_S * 1e9)
+        self._ask(("start", self.t0_ns))
+        for edge in self.edges:
+            edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), 0, self._end_s)
+        self._watch()
+        seconds = max(0.0, (time.time_ns() - self.t0_ns) / 1e9)
+        self._await_end()
+        self._collect_edges()
         return RunRecord(
-            edges=edges,
             cloud=self._collect_cloud(),
-            t0_ns=t0_ns,
+            t0_ns=self.t0_ns,
             wall_clock=True,
             seconds=seconds,
-            address=address,
+            address=self._address,
             failures=self._failures,
+            restarts=self.restarts,
         )
 
     def kill(self) -> None:
         """End all actors that are still there."""
-        for actor in (self._cloud, *(edge.actor for edge in self._edges)):
-            if actor is not None:
-                ray.kill(actor)
+        for process in (self.cloud, *self.edges, *self._zombies):
+            if process is not None:
+                ray.kill(process.actor)
 
-    def _start_cloud(self) -> str:
-        settings = self._plan.settings
-        self._cloud = (
+    # -- faults on purpose, see `sim.run.chaos`
+
+    def edge_of(self, bs: int) -> Process:
+        """Return the process that a base station is in."""
+        return next(edge for edge in self.edges if bs in edge.stations)
+
+    def cut(self, bs: int, seconds: float) -> None:
+        """Cut the TCP connection of a base station for `seconds` [s]."""
+        self.edge_of(bs).actor.cut.remote(bs, seconds)
+
+    def replace(self, bs: int) -> Process:
+        """Start a base station again although its process is still there; return the old one, which goes on."""
+        old = self.edge_of(bs)
+        self.edges[self.edges.index(old)] = fresh = self._new_edge(old.stations, old.number + 1)
+        fresh.restart = time.time_ns()
+        self._zombies.append(old)
+        return old
+
+    @property
+    def _idle_s(self) -> float:
+        # A batch is silent for as long as it collects.
+        settings = self._settings
+        return IDLE_S + settings.batch * settings.interval_ms / 1e3 + settings.deadline_ms / 1e3
+
+    @property
+    def _end_s(self) -> float:
+        """How long a base station waits for the cloud's goodbye [s]: longer than a restart of the cloud takes."""
+        return 3 * IDLE_S
+
+    # -- starting
+
+    def _new_cloud(self, life: int) -> Process:
+        actor = (
             ray.remote(CloudActor)
             .options(
-                num_cpus=settings.cloud_cpus,
+                num_cpus=self._settings.cloud_cpus,
                 max_concurrency=3,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(self._node, soft=True),
             )
             .remote(self._plan.cloud, THREADS)
         )
-        host = settings.host or ("127.0.0.1" if self._local else None)
-        log = self._folder.receive_log.resolve()
-        listening = self._cloud.listen.remote(host, settings.port, log, self._node)
-        address: str = _started(listening, "The cloud", START_S)
-        return address
+        return Process(actor, "The cloud", number=life)
 
-    def _start_edges(self, address: str) -> None:
-        settings = self._plan.settings
+    def _listen(self, cloud: Process, port: int) -> Any:
+        host = self._settings.host or ("127.0.0.1" if self._local else None)
+        if self._spaces is not None:
+            host = "0.0.0.0"  # each base station's host end has an address of its own
+        return cloud.actor.listen.remote(
+            host,
+            port,
+            self._keys.cloud if self._keys else None,
+            self._settings.hwm,
+            self._folder.links.resolve(),
+            self._node,
+            cloud.number,
+        )
+
+    def _start_edges(self) -> None:
         sites = self._plan.sites
-        for begin in range(0, len(sites), settings.bs_per_actor):
-            group = sites[begin : begin + settings.bs_per_actor]
-            actor = (
-                ray.remote(EdgeActor)
-                .options(
-                    num_cpus=settings.cpus_per_bs * len(group),
-                    num_gpus=settings.gpus_per_bs * len(group),
-                    scheduling_strategy="SPREAD",
-                )
-                .remote(group, THREADS, settings.gpus_per_bs * len(group))
-            )
-            self._edges.append(_Edge(actor, [site.station.bs for site in group]))
-        links = self._folder.links.resolve()
-        journals = {
-            site.station.bs: links / self._folder.journal(site.station.bs, site.station.epoch).name for site in sites
-        }
-        connecting = [
-            edge.actor.connect.remote(address, {bs: journals[bs] for bs in edge.stations}, self._node, REGISTER_S)
-            for edge in self._edges
+        for begin in range(0, len(sites), self._settings.bs_per_actor):
+            group = sites[begin : begin + self._settings.bs_per_actor]
+            self.edges.append(self._new_edge([site.station.bs for site in group], 0))
+        until_s = time.monotonic() + START_S + START_EACH_S * len(self.edges)
+        for edge in self.edges:
+            started(edge.connecting, edge.name, until_s - time.monotonic())
+            edge.connecting = None
+            self._note_pid(edge)
+
+    def _new_edge(self, stations: list[int], epoch: int) -> Process:
+        """Start base stations, which connect and register."""
+        settings = self._settings
+        group = [
+            replace(site, station=replace(site.station, epoch=epoch))
+            for site in self._plan.sites
+            if site.station.bs in stations
         ]
-        until_s = time.monotonic() + START_S + START_EACH_S * len(self._edges)
-        for reference, edge in zip(connecting, self._edges, strict=True):
-            _started(reference, edge.name, until_s - time.monotonic())
+        actor: Any = (
+            ray.remote(EdgeActor)
+            .options(
+                num_cpus=settings.cpus_per_bs * len(group),
+                num_gpus=settings.gpus_per_bs * len(group),
+                max_concurrency=2,
+                scheduling_strategy="SPREAD",
+            )
+            .remote(group, THREADS, settings.gpus_per_bs * len(group))
+        )
+        edge = Process(actor, "BS " + ", ".join(map(str, stations)), stations, epoch)
+        own: dict[int, EdgeKeys] = {bs: self._keys.edges[bs] for bs in stations} if self._keys else {}
+        edge.connecting = actor.connect.remote(
+            {bs: self._address_for(bs) for bs in stations},
+            own,
+            {bs: self._spaces.name(bs) for bs in stations} if self._spaces is not None else {},
+            settings.hwm,
+            self._folder.links.resolve(),
+            self._node,
+            REGISTER_S,
+        )
+        return edge
 
-    def _watch(self, serving: Any, running: dict[Any, _Edge]) -> None:
-        """Wait for the cloud to be done; tell it of base stations that die."""
-        total = self._plan.settings.snapshots
-        pending = dict(running)
-        while True:
-            done, _ = ray.wait([serving, *pending], num_returns=1, timeout=0.25)
-            for reference in done:
-                if reference != serving:
-                    edge = pending.pop(reference)
-                    self._note_end(reference, edge)
-            if serving in done:
-                self._note_failure(serving, "The cloud")
-                return
-            closed = self._closed_snapshots()
-            if closed is not None:
-                self._on_progress(Progress("run", closed, total))
+    def _address_for(self, bs: int) -> str:
+        if self._spaces is None:
+            return self._address
+        return f"tcp://{self._spaces.cloud_address(bs)}:{self._address.rsplit(':', 1)[1]}"
 
-    def _note_end(self, reference: Any, edge: _Edge) -> None:
-        if self._note_failure(reference, edge.name):
+    def _outages(self) -> None:
+        """Take links of namespaces down and up again on schedule; elsewhere the link model does it."""
+        if self._spaces is None:
+            return
+        after_s = (time.time_ns() - self.t0_ns) / 1e9
+        for edge in self.edges:
             for bs in edge.stations:
-                self._ask(("gone", bs))
+                config = self._settings.links.config(bs, Direction.UP)
+                down = config is not None and any(begin <= after_s < end for begin, end in config.outages)
+                if down != (bs in self._down):
+                    self._spaces.outage(bs, down)
+                    self._down ^= {bs}
 
-    def _note_failure(self, reference: Any, name: str) -> bool:
+    def _note_pid(self, process: Process) -> None:
         try:
-            ray.get(reference)
+            node, pid = ray.get(process.actor.process.remote(), timeout=1.0)
+        except RayError:
+            return
+        process.pid = pid if node == self._node else None
+
+    # -- running
+
+    def _watch(self) -> None:
+        """Wait for the cloud to be done; start again what dies."""
+        total = self._settings.snapshots
+        while True:
+            waiting = {
+                call: process
+                for process in (self.cloud, *self.edges)
+                if process is not None and (call := process.connecting or process.running) is not None
+            }
+            done, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_S)
+            for call in done:
+                process = waiting[call]
+                if process is self.cloud:
+                    if self._cloud_done(process, call):
+                        return
+                else:
+                    self._edge_done(process, call)
+            self._outages()
+            self._on_tick(self)
+            progress = self._progress()
+            if progress is not None:
+                self._on_progress(Progress("run", progress[0], total))
+
+    def _cloud_done(self, cloud: Process, call: Any) -> bool:
+        """Deal with a call of the cloud that returned; return whether the run is over."""
+        try:
+            ray.get(call)
+        except RayActorError as error:
+            if cloud.number >= self._settings.restarts:
+                self._failures.append(sentence(error, cloud.name))
+                return True
+            self._restart_cloud(cloud)
+            return False
         except RayError as error:
-            self._failures.append(_sentence(error, name))
+            self._failures.append(sentence(error, cloud.name))
             return True
+        if cloud.connecting is None:
+            return True
+        cloud.connecting = None  # it listens again
+        self._note_pid(cloud)
+        self._ask(("start", self.t0_ns))
+        cloud.running = cloud.actor.serve.remote(self._idle_s)
+        self._back(cloud)
         return False
 
-    def _await_end(self, running: dict[Any, _Edge]) -> None:
-        """Give base stations a moment to return; where the cloud failed there is nothing to wait for."""
-        timeout_s = 0.0 if self._failures else END_S
-        _, late = ray.wait(list(running), num_returns=len(running), timeout=timeout_s)
-        for reference in late:
-            edge = running[reference]
-            if not self._failures:
-                self._failures.append(f"{edge.name} did not come to an end.")
-            ray.kill(edge.actor)
+    def _restart_cloud(self, dead: Process) -> None:
+        self.cloud = self._new_cloud(dead.number + 1)
+        self.cloud.restart = dead.restart or time.time_ns()
+        self.cloud.connecting = self._listen(self.cloud, int(self._address.rsplit(":", 1)[1]))
 
-    def _collect_edges(self) -> dict[int, EdgeOutcome]:
-        outcomes = {}
-        for edge in self._edges:
-            try:
-                collected = ray.get(edge.actor.collect.remote(), timeout=END_S)
-            except RayError as error:
-                if not self._failures:
-                    self._failures.append(_sentence(error, edge.name))
+    def _edge_done(self, edge: Process, call: Any) -> None:
+        try:
+            unanswered = ray.get(call)
+        except RayActorError as error:
+            self._gone(edge)
+            if edge.number >= self._settings.restarts:
+                self._failures.append(sentence(error, edge.name))
+                edge.connecting = edge.running = None
+                return
+            self.edges[self.edges.index(edge)] = fresh = self._new_edge(edge.stations, edge.number + 1)
+            fresh.restart = edge.restart or time.time_ns()
+            return
+        except RayError as error:
+            self._gone(edge)
+            self._failures.append(sentence(error, edge.name))
+            edge.connecting = edge.running = None
+            return
+        if edge.connecting is None:
+            edge.running = None
+            if unanswered and not self._failures:
+                missed = ", ".join(map(str, unanswered))
+                self._failures.append(f"BS {missed} heard no goodbye of the cloud.")
+            return
+        edge.connecting = None  # it is registered again
+        self._note_pid(edge)
+        first = max(self._next_of(bs) for bs in edge.stations)
+        edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), first, self._end_s)
+        self._back(edge)
+
+    def _gone(self, edge: Process) -> None:
+        """Tell the cloud, without waiting: one that is frozen or dead must not hold up everything else."""
+        assert self.cloud is not None
+        for bs in edge.stations:
+            self.cloud.actor.ask.remote(("gone", bs))
+
+    def _back(self, process: Process) -> None:
+        if process.restart is not None:
+            self.restarts.append(Restart(process.name, process.restart, time.time_ns()))
+            process.restart = None
+
+    def _next_of(self, bs: int) -> int:
+        """The snapshot after the last one that earlier epochs of a BS have journaled here; at least 1."""
+        last = 0
+        for path in self._folder.streams(SENT):
+            if not path.name.startswith(f"bs-{bs:03d}-"):
                 continue
-            for outcome, journal in collected:
-                outcomes[outcome.bs] = outcome
-                if journal is not None:
-                    _write_bytes(self._folder.journal(outcome.bs, outcome.epoch), journal)
-        return outcomes
+            try:
+                messages = read_journal(path)["message"].to_pylist()
+            except LocalError:  # never begun
+                continue
+            last = max([last, *(key.snapshot for data in messages for key in report_keys(data))])
+        return last + 1
+
+    # -- ending
+
+    def _await_end(self) -> None:
+        """Give base stations a moment to return; where the cloud failed there is nothing to wait for."""
+        until_s = time.monotonic() + (0.0 if self._failures else END_S)
+        for edge in self.edges:
+            if edge.connecting is not None:  # started again, and too late for anything
+                self.restarts.append(Restart(edge.name, edge.restart or 0, None))
+                ray.kill(edge.actor)
+            elif edge.running is not None:
+                done, _ = ray.wait([edge.running], timeout=max(0.0, until_s - time.monotonic()))
+                if done:
+                    self._edge_done(edge, edge.running)
+                    continue
+                if not self._failures:
+                    self._failures.append(f"{edge.name} did not come to an end.")
+                ray.kill(edge.actor)
+
+    def _collect_edges(self) -> None:
+        for edge in self.edges:
+            try:
+                streams = ray.get(edge.actor.collect.remote(), timeout=END_S)
+            except RayError as error:
+                if not self._failures and edge.connecting is None:
+                    self._failures.append(sentence(error, edge.name))
+                continue
+            self._write(streams)
 
     def _collect_cloud(self) -> CloudOutcome:
+        assert self.cloud is not None
         try:
-            outcome, log = ray.get(self._cloud.collect.remote(), timeout=END_S)
+            outcome, streams = ray.get(self.cloud.actor.collect.remote(), timeout=END_S)
         except RayError as error:
             if not self._failures:
-                self._failures.append(_sentence(error, "The cloud"))
+                self._failures.append(sentence(error, self.cloud.name))
             return CloudOutcome()
-        if log is not None:
-            _write_bytes(self._folder.receive_log, log)
+        self._write(streams)
         assert isinstance(outcome, CloudOutcome)
         if outcome.missing and not self._failures:
             missing = ", ".join(map(str, sorted(outcome.missing)))
             self._failures.append(f"BS {missing} fell silent before the end of the run.")
         return outcome
 
-    def _ask(self, request: tuple[str, int]) -> None:
-        try:
-            ray.get(self._cloud.ask.remote(request), timeout=END_S)
-        except RayError:
-            return  # the cloud is gone: `serve` says so too, and there it is noted
+    def _write(self, streams: dict[str, bytes]) -> None:
+        for name, data in streams.items():
+            _write_bytes(self._folder.links / name, data)
 
-    def _closed_snapshots(self) -> int | None:
+    def _ask(self, request: tuple[str, int]) -> None:
+        assert self.cloud is not None
         try:
-            return int(ray.get(self._cloud.closed_snapshots.remote(), timeout=1.0))
+            ray.get(self.cloud.actor.ask.remote(request), timeout=END_S)
+        except RayError:
+            return  # the cloud is gone: its main call says so too, and there it is dealt with
+
+    def _progress(self) -> tuple[int, int] | None:
+        """Snapshots that are done and fixes of this life; None while the cloud is not there."""
+        if self.cloud is None or self.cloud.connecting is not None:
+            return None
+        try:
+            done, fixes = ray.get(self.cloud.actor.progress.remote(), timeout=TICK_S)
         except RayError:
             return None
+        return int(done), int(fixes)
 
 
-@contextmanager
-def _ray(plan: Plan) -> Iterator[bool]:
-    """Start or find Ray, and leave it; yields whether all of it is on this host."""
-    address = plan.settings.ray_address or "local"
-    local = address == "local"
-    if ray.is_initialized():  # somebody else's, who made our code importable there and also ends it
-        yield local
-        return
-    if not local:
-        _require_reachable(address)
-    try:
-        ray.init(
-            address=address,
-            include_dashboard=False if local else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=_runtime_environment(plan, local),
-        )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        where = "on this machine" if local else f"at --ray-address {address}"
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"Ray cannot be used {where}: {reason}") from error
-    try:
-        yield local
-    finally:
-        ray.shutdown()
+def _keys(settings: EmulateSettings) -> KeyRing | None:
+    """Return the keys of an encrypted run, from their folder or new ones.
 
-
-_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""Client preface and an empty SETTINGS frame (RFC 9113, 3.4): gRPC, as Ray speaks it, answers in kind."""
-
-
-def _require_reachable(address: str) -> None:
-    """Refuse within seconds what Ray would take minutes to refuse."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if "/" in address or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(
-            f"--ray-address {address!r} must be 'local', 'auto' or a cluster's address such as 10.0.0.5:6379."
-        )
-    try:
-        with socket.create_connection((host, int(port)), timeout=3.0) as probe:
-            probe.sendall(_HTTP2_HELLO)
-            answer = probe.recv(9)
-    except OSError as error:
-        raise UserError(f"No Ray cluster answers at --ray-address {address}: {error.strerror or error}.") from error
-    if answer[3:4] != b"\x04":  # the type of a SETTINGS frame
-        raise UserError(f"What answers at --ray-address {address} is not a Ray cluster.")
-
-
-def _require_room(settings: EmulateSettings) -> None:
-    """Refuse actors that can never be placed."""
-    group = min(settings.bs_per_actor, settings.bs)
-    wanted = {
-        "CPU": (settings.cpus_per_bs * settings.bs + settings.cloud_cpus, settings.cpus_per_bs * group),
-        "GPU": (settings.gpus_per_bs * settings.bs, settings.gpus_per_bs * group),
-    }
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    for kind, (all_actors, one_actor) in wanted.items():
-        there = sum(node.get(kind, 0.0) for node in nodes)
-        largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
-        option = f"--{kind.lower()}s-per-bs"
-        if all_actors > there + 1e-6:
-            raise UserError(
-                f"{settings.bs} base stations and the cloud reserve {all_actors:g} {kind}s, Ray has {there:g}: "
-                f"lower {option} or --bs."
-            )
-        if one_actor > largest + 1e-6:
-            raise UserError(
-                f"An actor of {group} base stations reserves {one_actor:g} {kind}s, the largest node has "
-                f"{largest:g}: lower {option} or --bs-per-actor."
-            )
-
-
-def _runtime_environment(plan: Plan, local: bool) -> dict[str, Any]:
-    """Return what makes our code importable where actors run.
-
-    On this host the driver's own import path does. Other hosts may have no copy of it, or another version:
-    they get the packages from the driver, and the scheme's if it is a user's own; data and weights stay here,
-    for actors get theirs as arguments.
+    Raises:
+        UserError: a key is missing or damaged.
     """
-    variables = {"OMP_NUM_THREADS": str(THREADS)}
-    if local:
-        path = [entry or str(Path.cwd()) for entry in (str(_ROOT), *sys.path)]
-        return {"env_vars": variables | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}}
-    return {
-        "env_vars": variables,
-        "py_modules": [*(str(_ROOT / package) for package in _PACKAGES), *_foreign_modules(plan)],
-        "excludes": ["assets", "assets/**", "**/assets/**", "**/__pycache__/**"],
-    }
-
-
-def _foreign_modules(plan: Plan) -> list[str]:
-    """Return folder or file of the top-level modules that a user's own scheme comes from."""
-    builders = (plan.cloud.build, *(site.station.build for site in plan.sites))
-    names = {builder.__module__.partition(".")[0] for builder in builders} - {*_PACKAGES}
-    found = []
-    for name in sorted(names):
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if file is not None:
-            path = Path(file)
-            found.append(str(path.parent if path.name == "__init__.py" else path))
-    return found
-
-
-def _started(reference: Any, name: str, timeout_s: float) -> Any:
-    """Return a call's result; what goes wrong while actors start is for the user."""
+    if not settings.encrypted:
+        return None
+    if settings.keys is None:
+        return ephemeral(settings.bs)
     try:
-        return ray.get(reference, timeout=max(timeout_s, 0.1))
-    except GetTimeoutError as error:
-        raise UserError(
-            f"{name} did not start in time: Ray may have too few CPUs free, or none of its nodes fits."
-        ) from error
-    except RayError as error:
-        raise UserError(_sentence(error, name)) from error
-
-
-def _sentence(error: RayError, name: str) -> str:
-    """Say in one sentence what happened to an actor."""
-    if isinstance(error, RayTaskError):
-        cause = error.cause
-        return f"{name} failed: {cause} ({type(cause).__name__})."
-    if isinstance(error, RayActorError):
-        return f"{name} died: the actor's process ended."
-    lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{name} failed: {lines[0]}"
+        return KeyRing(
+            load_cloud_keys(settings.keys), {bs: load_edge_keys(settings.keys, bs) for bs in range(settings.bs)}
+        )
+    except LocalError as error:
+        raise UserError(f"{error}: `cofix keys {settings.keys} --bs {settings.bs}` makes keys.") from error
 
 
 def _write_bytes(path: Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ import torch
 from torch import Tensor
 
 from cloud.collector import CollectorRules
-from cloud.fusion.scheme import CloudSetup, load_fusion
+from cloud.fusion.scheme import CloudSetup, RoundFusion, load_fusion
 from cloud.node import CloudParts
 from edge.base_station import StationParts
-from edge.node import Schedule, SiteParts
-from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme
+from edge.node import SiteParts
+from edge.schedule import Schedule
+from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme, weights_scheme
 from fronthaul.draws import generator
+from fronthaul.link import LinkConfig
+from fronthaul.messages import Codec, Direction
 from sim.errors import UserError
 from sim.learn.weights import Weights, find_weights, load_weights
 from sim.run.settings import EmulateSettings
@@ -33,16 +36,10 @@ from sim.world.paths import PathSet
 from sim.world.scenario import ClockErrors, Scenario, Site, load_scenario
 from sim.world.store import load_test_paths, load_training_positions
 
+SILENT_PINGS = 3
+"""A base station that misses so many signs of life is not waited for."""
+
 Positions = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Codec:
-    """What every report of a run looks like: bits a coefficient, coefficients, side information [B]."""
-
-    bits: int
-    coefficients: int
-    side_bytes: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,8 @@ class Plan:
         scenario: resolved.
         weights_path: file that the weights came from.
         weights_digest: names its content.
-        codec: of every BS.
+        codec: of every BS's reports in round 0.
+        answer_codec: of its answers in later rounds; None where a fix takes one round.
         sites: what stands at each site, in the order of BSs.
         cloud: what stands at the cloud.
         truth: positions of the N test users (N, 3) [m]; snapshot n has that of user n mod N.
@@ -68,6 +66,7 @@ class Plan:
     weights_path: Path
     weights_digest: str
     codec: Codec
+    answer_codec: Codec | None
     sites: list[SiteParts]
     cloud: CloudParts
     truth: Positions
@@ -91,7 +90,7 @@ def load_plan(settings: EmulateSettings) -> Plan:
     settings.require_fits(scenario)
     for load in (load_edge_scheme, load_fusion):  # before weights are looked for: of an unknown scheme there are none
         _known(load, settings.scheme)
-    path = settings.weights or find_weights(scenario.data_name, settings.scheme, settings.bits)
+    path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
     return compose(
         settings,
         scenario,
@@ -134,20 +133,24 @@ def compose(
     try:  # the whole way of one report, here rather than in an actor, where an error would be far away
         station = sites[0].station.assemble()
         rehearsal = tuple(station.reports([0], sites[0].radio.observe(0)[None]))
-        cloud.build(cloud.setup).fuse([rehearsal])
+        fusion = cloud.build(cloud.setup)
+        if isinstance(fusion, RoundFusion):
+            fusion.open(0).advance(rehearsal)
+        else:
+            fusion.fuse([rehearsal])
     except (KeyError, ValueError, RuntimeError, IndexError) as error:
         bits = "lossless payloads" if settings.bits is None else f"{settings.bits} bits"
         why = f"no {error}" if isinstance(error, KeyError) else textwrap.shorten(str(error), 300, placeholder=" …")
         raise UserError(
             f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {bits}: {why}."
         ) from error
-    scheme = station.scheme
     return Plan(
         settings=settings,
         scenario=scenario,
         weights_path=weights_path,
         weights_digest=weights.digest,
-        codec=Codec(scheme.bits, scheme.coefficients, scheme.side_bytes),
+        codec=station.codec,
+        answer_codec=station.answer_codec,
         sites=sites,
         cloud=replace(cloud, rehearsal=rehearsal),
         truth=paths.position[users],
@@ -193,16 +196,33 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
     return CloudParts(
         scheme=settings.scheme,
         build=_known(load_fusion, settings.scheme),
-        setup=CloudSetup(stations, settings.bits, weights.config, weights.cloud(), settings.seed),
+        setup=CloudSetup(
+            stations, settings.bits, weights.config, weights.cloud(), settings.seed, forward=settings.forward
+        ),
         rules=CollectorRules(
             stations=frozenset(stations),
             snapshots=settings.snapshots,
             interval_ns=settings.interval_ns,
             deadline_ns=settings.deadline_ns,
+            round_ns=settings.round_ns,
             minimum_bs=settings.minimum_bs,
         ),
         batch=settings.batch,
+        down=_down_links(settings, stations),
+        seed=settings.seed,
+        curve=settings.encrypted,
+        silence_ns=SILENT_PINGS * settings.ping_ns,
     )
+
+
+def _down_links(settings: EmulateSettings, stations: Iterable[int]) -> dict[int, LinkConfig]:
+    configs = {bs: _modelled(settings, bs, Direction.DOWN) for bs in stations}
+    return {bs: config for bs, config in configs.items() if config is not None}
+
+
+def _modelled(settings: EmulateSettings, bs: int, direction: Direction) -> LinkConfig | None:
+    """What the link model does; nothing where the kernel shapes the link."""
+    return None if settings.netns else settings.links.config(bs, direction)
 
 
 def _site_parts(
@@ -219,7 +239,7 @@ def _site_parts(
         bs=bs,
         epoch=0,
         build=build,
-        setup=EdgeSetup(bs, settings.bits, weights.config, tensors),
+        setup=EdgeSetup(bs, settings.bits, weights.config, tensors, forward=settings.forward, site=site.position),
         covariance=_covariance(tensors, bs),
         noise_w=scenario.tone_noise_w,
         power_w=scenario.tone_power_w,
@@ -229,7 +249,18 @@ def _site_parts(
     own = paths.site(bs)
     radio = Radio(scenario, _copied(own), bs, settings.seed)
     orientation = (math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0)
-    return SiteParts(station, radio, site.position, orientation)
+    return SiteParts(
+        station,
+        radio,
+        site.position,
+        orientation,
+        up=_modelled(settings, bs, Direction.UP),
+        seed=settings.seed,
+        curve=settings.encrypted,
+        bundle=settings.bundle,
+        ping_ns=settings.ping_ns,
+        capture=settings.capture,
+    )
 
 
 def _copied(paths: PaddedPaths) -> PaddedPaths:

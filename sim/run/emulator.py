@@ -11,34 +11,43 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from fronthaul.errors import LocalError
-from fronthaul.journal import read_stream
-from fronthaul.ledger import conservation, ledger_schema, write_parquet
+from fronthaul.journal import read_journal
+from fronthaul.ledger import write_parquet
+from fronthaul.recorder import SENT
+from fronthaul.wire import is_control
 from sim.errors import UserError
+from sim.run.books import derive_books, merge_link_captures
 from sim.run.compose import Plan, load_plan
+from sim.run.connections import byte_problems
 from sim.run.controls import Controls, compute_controls
 from sim.run.figures import error_cdf, position_map
-from sim.run.links import close_ledgers, connections, control_problems, totals, write_connections
 from sim.run.record import OnProgress, Progress, RunRecord, RunResult
-from sim.run.results import error_statistics, fix_table, summarise, used_reports
+from sim.run.results import error_statistics, fix_table, summarise
 from sim.run.runfolder import RunFolder, commit, write_configuration, write_json
 from sim.run.settings import EmulateSettings
 from sim.world.store import data_folder, load_ground_plan
 
+if TYPE_CHECKING:
+    from sim.run.cluster import OnTick
+
 __all__ = ["EmulateSettings", "Progress", "RunResult", "emulate", "run_plan"]
 
 
-def emulate(settings: EmulateSettings, on_progress: OnProgress = lambda _: None) -> RunResult:
+def emulate(
+    settings: EmulateSettings, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None
+) -> RunResult:
     """Run an emulation.
 
     Args:
         settings: what to run.
         on_progress: told how far the run is, a few times a second.
+        on_tick: called as often with the actors of a run on Ray, for faults on purpose.
 
     Returns:
         The run's folder and summary.
@@ -47,10 +56,12 @@ def emulate(settings: EmulateSettings, on_progress: OnProgress = lambda _: None)
         UserError: the run could not start, or did not end well; what there is has been saved, in a folder
             whose name ends in ``.part``.
     """
-    return run_plan(load_plan(settings), on_progress)
+    return run_plan(load_plan(settings), on_progress, on_tick)
 
 
-def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None) -> RunResult:
+def run_plan(
+    plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None
+) -> RunResult:
     """Run an emulation of which all parts are made; see `emulate`."""
     folder = RunFolder.create(plan.settings, plan.scenario.name)
     with _removed_if_empty(folder):
@@ -63,9 +74,15 @@ def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None) -> RunResult:
         else:
             from sim.run.cluster import run_on_ray
 
-            record = run_on_ray(plan, folder, on_progress)
+            record = run_on_ray(plan, folder, on_progress, on_tick)
     on_progress(Progress("write", plan.settings.snapshots, plan.settings.snapshots))
-    return close_books(plan, folder, record)
+    try:
+        return close_books(plan, folder, record)
+    except OSError as error:
+        raise UserError(
+            f"{' '.join([*record.failures, ''])}The books cannot be closed: {error.strerror or error}. All messages "
+            f"until then are in {folder.path}; with room on the disk, `inspect --recover` closes them."
+        ) from error
 
 
 def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
@@ -74,17 +91,12 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
     Raises:
         UserError: something failed during the run, or the books do not balance; the folder stays ``.part``.
     """
-    stations = [site.station.bs for site in plan.sites]
-    ledgers = close_ledgers(folder, stations, record.cloud.report_fates)
-    links = [totals(bs, ledgers[bs]) for bs in stations]
-    table = connections(record, links)
-    write_connections(folder.connections, table)
-    fixes = fix_table(plan, record, ledgers)
+    books = derive_books(plan, folder)
+    fixes = fix_table(plan, record, books)
     write_parquet(fixes, folder.fixes)
-    ledger = pa.concat_tables([ledger_schema().empty_table(), *ledgers.values()])
-    books = conservation(ledger, used_reports(fixes))
-    problems = [*books.problems, *([] if record.failures else control_problems(record))]
-    summary = summarise(plan, record, fixes, links, table, books, problems, commit())
+    checked = books.conservation(fixes)
+    problems = [*checked.problems, *byte_problems(books.connections)]
+    summary = summarise(plan, record, fixes, books, checked, problems, commit())
     write_json(folder.summary, summary)
     if plan.settings.controls:  # whatever becomes of them, the run's own figures are written
         try:
@@ -96,6 +108,7 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
         raise UserError(f"{' '.join(record.failures)} What the run made until then is in {folder.path}.")
     if problems:
         raise UserError(f"The run does not add up: {'; '.join(problems)}. See {folder.path}.")
+    merge_link_captures(folder, [site.station.bs for site in plan.sites])
     return RunResult(folder.finish().path, summary)
 
 
@@ -107,8 +120,8 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, 
         write_parquet(pa.table({"sample": np.arange(len(plan.truth)), **columns}), folder.controls)
     if len(fixes):
         settings = plan.settings
-        bits = "lossless" if settings.bits is None else f"B = {settings.bits}"
-        error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {bits}")
+        payload = settings.payload if settings.bits is None else f"B = {settings.bits}"
+        error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {payload}")
         truth = np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
         estimate = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)
         position_map(folder.map, plan.scenario, settings.bs, truth, estimate, load_ground_plan(plan.scenario))
@@ -141,13 +154,13 @@ def _removed_if_empty(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not any(map(_holds_rows, (folder.receive_log, *folder.links.glob("*.arrow")))):
+        if not any(map(_holds_rows, folder.streams(SENT))):
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
 
 
-def _holds_rows(stream: Path) -> bool:
+def _holds_rows(journal: Path) -> bool:
     try:
-        return len(read_stream(stream)) > 0
+        return not all(map(is_control, read_journal(journal)["message"].to_pylist()))
     except (FileNotFoundError, LocalError):  # never begun
         return False

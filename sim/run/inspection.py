@@ -1,30 +1,78 @@
-"""Looking into a run: totals of links, one frame down to its bits, and what a cut run left behind."""
+"""Looking into a run: totals of links, a choice of frames, one frame down to its bits, what a cut run left behind."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fronthaul.accounting import FrameCost, frame_cost
+from fronthaul.accounting import FrameCost, frame_costs
 from fronthaul.bitstream import unpack
-from fronthaul.conservation import conservation
-from fronthaul.ledger import Conservation
-from fronthaul.messages import Direction, Frame, Payload, Report, ReportKey
+from fronthaul.conservation import Conservation, conservation
+from fronthaul.fates import FrameFate, ReportFate
+from fronthaul.messages import Codec, Direction, Frame, Payload, Report, ReportKey
+from fronthaul.recorder import SENT
 from fronthaul.wire import VERSION, encode
-from sim.errors import UserError
-from sim.run.compose import Codec
-from sim.run.links import LinkTotals, close_ledgers, read_ledgers, read_table, totals
+from sim.errors import UserError, nearest_hint
+from sim.run.books import Books, close
+from sim.run.links import LinkTotals, all_totals, read_ledgers, read_table
 from sim.run.results import used_reports
-from sim.run.runfolder import RunFolder, read_configuration
+from sim.run.runfolder import RunConfiguration, RunFolder, read_configuration
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FrameView", "LinkTotals", "Recovered", "check_books", "frame_view", "link_totals", "recover"]
+__all__ = ["Choice", "FrameView", "LinkTotals", "check_books", "chosen_frames", "frame_view", "link_totals", "recover"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which frames to look at.
+
+    Attributes:
+        link: base station; None for all.
+        begin_s: sent this long after time zero, or later [s].
+        end_s: sent before [s]; None is without end.
+        fates: of frames or reports, by name; empty for all.
+        direction: "up" or "down"; None for both.
+
+    Raises:
+        UserError: a fate or direction that does not exist.
+    """
+
+    link: int | None = None
+    begin_s: float | None = None
+    end_s: float | None = None
+    fates: Collection[str] = ()
+    direction: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        known = [fate.value for fate in (*FrameFate, *ReportFate)]
+        for fate in self.fates:
+            if fate not in known:
+                raise UserError(f"There is no fate {fate!r}{nearest_hint(fate, known)}.")
+        if self.direction is not None and self.direction not in list(Direction):
+            raise UserError(f"--direction is up or down, not {self.direction!r}.")
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing but a link is chosen."""
+        return self == Choice(self.link)
+
+    def takes(self, row: dict[str, Any], t0_ns: int) -> bool:
+        """Whether a row of a ledger is chosen."""
+        if self.direction is not None and row["direction"] != self.direction:
+            return False
+        if self.fates and row["frame_fate"] not in self.fates and row["report_fate"] not in self.fates:
+            return False
+        t_ns = row["t_sent_ns"] if row["t_sent_ns"] is not None else row["t_received_ns"]
+        after_s = (t_ns - t0_ns) / 1e9
+        return (self.begin_s is None or after_s >= self.begin_s) and (self.end_s is None or after_s < self.end_s)
 
 
 @dataclass(frozen=True)
@@ -34,62 +82,69 @@ class FrameView:
     Attributes:
         bs: base station.
         epoch: start of the BS.
-        snapshot: positioning occasion.
-        round: of the report.
         seq: of the frame on its link.
         direction: "up" or "down".
         version: of the wire format.
         crc32: as sent.
         t_sent_ns: when [ns on the run's clock].
+        t_release_ns: when the link model let it onto the wire.
         t_received_ns: when; None where nothing arrived.
         frame_fate: what became of the frame.
-        report_fate: what became of its report.
         reason: why it was dropped, corrupt or rejected; None if it was not.
-        cost: bytes by name.
+        costs: bytes by name, of each report.
         data: the frame as it was handed to ZeroMQ: header, side information, payload, CRC-32.
-        side: side information.
-        side_values: side information read as big-endian float32 numbers, such as a gain; empty if it is none.
-        bits: bits of an index.
-        index: what the payload holds, (coefficients,).
+        reports: what it carries.
     """
 
     bs: int
     epoch: int
-    snapshot: int
-    round: int
     seq: int
     direction: str
     version: int
     crc32: int
     t_sent_ns: int
+    t_release_ns: int
     t_received_ns: int | None
     frame_fate: str
-    report_fate: str | None
     reason: str | None
-    cost: FrameCost
+    costs: tuple[FrameCost, ...]
     data: bytes
-    side: bytes
-    side_values: tuple[float, ...]
-    bits: int
-    index: npt.NDArray[np.uint32]
+    reports: tuple[ReportView, ...]
 
     @property
     def hex(self) -> str:
         """The frame in hexadecimal, two digits a byte."""
         return self.data.hex()
 
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes on the TCP stream [B]."""
+        return sum(cost.stream_bytes for cost in self.costs)
+
 
 @dataclass(frozen=True)
-class Recovered:
-    """What a cut run left.
+class ReportView:
+    """One report of a frame.
 
     Attributes:
-        links: totals by link; reports that arrived have no fate, for the cloud took it with it.
-        conservation: sums over all links.
+        snapshot: positioning occasion.
+        round: of the report.
+        report_fate: what became of it; None for what goes down.
+        side: side information.
+        side_values: side information read as big-endian float32 numbers, such as a gain; empty if it is none.
+        bits: bits of an index; 0 where the codec is the cloud's own (what goes down).
+        index: what the payload holds, (coefficients,).
+        payload: the payload.
     """
 
-    links: list[LinkTotals]
-    conservation: Conservation
+    snapshot: int
+    round: int
+    report_fate: str | None
+    side: bytes
+    side_values: tuple[float, ...]
+    bits: int
+    index: npt.NDArray[np.uint32]
+    payload: Payload
 
 
 def link_totals(folder: Path) -> list[LinkTotals]:
@@ -98,7 +153,8 @@ def link_totals(folder: Path) -> list[LinkTotals]:
     Raises:
         UserError: no run's folder, or one without ledgers.
     """
-    return [totals(bs, ledger) for bs, ledger in sorted(_ledgers(folder).items())]
+    ledgers = read_link_ledgers(folder)
+    return all_totals(ledgers, sorted(bs for bs in ledgers if bs is not None))
 
 
 def check_books(folder: Path) -> Conservation:
@@ -109,92 +165,162 @@ def check_books(folder: Path) -> Conservation:
     """
     import pyarrow as pa
 
-    _ledgers(folder)
     run = RunFolder(folder)
-    ledger = pa.concat_tables(list(read_ledgers(run).values()))
+    ledger = pa.concat_tables(list(read_link_ledgers(folder).values()))
     if run.fixes.exists():
         return conservation(ledger, used_reports(read_table(run.fixes)))
     books = conservation(ledger)
     return replace(books, problems=(f"the run was cut, it has no {run.fixes.name}", *books.problems))
 
 
-def frame_view(folder: Path, link: int, frame: int, epoch: int | None = None) -> FrameView:
+def chosen_frames(folder: Path, choice: Choice, t0_ns: int = 0) -> list[dict[str, Any]]:
+    """Return the ledgers' rows that are chosen, by time sent, payloads left out.
+
+    Raises:
+        UserError: no run's folder, one without ledgers, or no such link.
+    """
+    ledgers = read_link_ledgers(folder)
+    if choice.link is not None and choice.link not in ledgers:
+        known = [bs for bs in ledgers if bs is not None]
+        raise UserError(f"There is no link {choice.link} in {folder}: links are {_span(sorted(known))}.")
+    rows: list[dict[str, Any]] = []
+    for bs, ledger in ledgers.items():
+        if choice.link in (None, bs):
+            rows += [row for row in ledger.drop_columns(["payload", "side"]).to_pylist() if choice.takes(row, t0_ns)]
+    return sorted(rows, key=lambda row: row["t_sent_ns"] if row["t_sent_ns"] is not None else row["t_received_ns"])
+
+
+def frame_view(
+    folder: Path, link: int, frame: int, epoch: int | None = None, direction: Direction = Direction.UP
+) -> FrameView:
     """Take one frame apart.
 
     Args:
         folder: of the run.
         link: base station.
-        frame: its seq on the link from BS to cloud.
+        frame: its seq on the link.
         epoch: start of the BS; None takes the last.
+        direction: which way it went.
 
     Raises:
         UserError: there is no such link or frame.
     """
-    ledgers = _ledgers(folder)
+    ledgers = read_link_ledgers(folder)
     if link not in ledgers:
-        raise UserError(f"There is no link {link} in {folder}: links are {_span(sorted(ledgers))}.")
-    up = [row for row in ledgers[link].to_pylist() if row["direction"] == Direction.UP and row["t_sent_ns"] is not None]
+        known = [bs for bs in ledgers if bs is not None]
+        raise UserError(f"There is no link {link} in {folder}: links are {_span(sorted(known))}.")
+    rows = [row for row in ledgers[link].to_pylist() if row["direction"] == direction and row["t_sent_ns"] is not None]
     if epoch is None:
-        epoch = max((row["epoch"] for row in up), default=0)
-    frames = {row["seq"]: row for row in up if row["epoch"] == epoch}
+        epoch = max((row["epoch"] for row in rows), default=0)
+    frames: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["epoch"] == epoch:
+            frames.setdefault(row["seq"], []).append(row)
     if frame not in frames:
-        known = f"frames are {_span(sorted(frames))}" if frames else "nothing was sent"
-        raise UserError(f"There is no frame {frame} on link {link} in epoch {epoch}: {known}.")
-    return _view(frames[frame], read_configuration(RunFolder(folder)).codec)
+        known_frames = f"frames are {_span(sorted(frames))}" if frames else "nothing was sent"
+        raise UserError(f"There is no frame {frame} {direction} on link {link} in epoch {epoch}: {known_frames}.")
+    return _view(frames[frame], read_configuration(RunFolder(folder)))
+
+
+def frame_of(rows: list[dict[str, Any]]) -> Frame:
+    """Put a frame together again from its rows in a ledger."""
+    rows = sorted(rows, key=lambda row: row["part"])
+    reports = tuple(
+        Report(
+            ReportKey(row["bs"], row["epoch"], row["snapshot"], row["round"]),
+            Payload(row["payload"], row["payload_bits"]),
+            row["side"],
+        )
+        for row in rows
+    )
+    return Frame(rows[0]["seq"], reports)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a cut run left.
+
+    Attributes:
+        books: closed on what its streams hold.
+        conservation: sums over all links, and what does not add up.
+    """
+
+    books: Books
+    conservation: Conservation
+    links: list[LinkTotals] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the totals out of the books."""
+        object.__setattr__(self, "links", self.books.links)
 
 
 def recover(folder: Path) -> Recovered:
-    """Close the ledgers of a run that was cut, from its journals and receive log, which stay.
+    """Close the ledgers of a run that was cut, from its streams, which stay.
 
     Raises:
         UserError: no run's folder, or a run that was not cut.
     """
     run = RunFolder(folder)
-    stations = range(read_configuration(run).settings.bs)
-    if not any(run.journals(bs) for bs in stations):
+    settings = read_configuration(run).settings
+    if not run.streams(SENT):
         raise UserError(f"{folder} holds no journals: the run was not cut, or no frame was sent.")
-    import pyarrow as pa
-
-    ledgers = close_ledgers(run, stations, {})
-    return Recovered(
-        links=[totals(bs, ledgers[bs]) for bs in stations],
-        conservation=conservation(pa.concat_tables(list(ledgers.values()))),
-    )
+    books = close(run, range(settings.bs), settings.encrypted)
+    fixes = [(fix.snapshot, fix.used) for fix in books.fixes]
+    return Recovered(books, conservation(books.ledger, fixes))
 
 
-def _ledgers(folder: Path) -> dict[int, pa.Table]:
+def read_link_ledgers(folder: Path) -> dict[int | None, pa.Table]:
+    """Read the ledgers of a run's links.
+
+    Raises:
+        UserError: no run's folder, one without ledgers, or a damaged ledger.
+    """
     run = RunFolder(folder)
     read_configuration(run)  # says whether this is a run's folder at all
-    ledgers = {bs: ledger for bs, ledger in read_ledgers(run).items() if bs is not None}
-    if not ledgers:
+    ledgers = read_ledgers(run)
+    if not any(bs is not None for bs in ledgers):
         raise UserError(f"{folder} holds no ledgers: the run was cut, recover it with `inspect --recover`.")
     return ledgers
 
 
-def _view(row: dict[str, Any], codec: Codec) -> FrameView:
-    key = ReportKey(row["bs"], row["epoch"], row["snapshot"], row["round"])
-    payload = Payload(row["payload"], row["payload_bits"])
-    frame = Frame(row["seq"], Report(key, payload, row["side"]))
+def _view(rows: list[dict[str, Any]], configuration: RunConfiguration) -> FrameView:
+    frame = frame_of(rows)
+    row = rows[0]
     return FrameView(
-        bs=key.bs,
-        epoch=key.epoch,
-        snapshot=key.snapshot,
-        round=key.round,
+        bs=row["bs"],
+        epoch=row["epoch"],
         seq=frame.seq,
         direction=row["direction"],
         version=VERSION,
         crc32=row["crc32"],
         t_sent_ns=row["t_sent_ns"],
+        t_release_ns=row["t_release_ns"],
         t_received_ns=row["t_received_ns"],
         frame_fate=row["frame_fate"],
-        report_fate=row["report_fate"],
         reason=row["reason"],
-        cost=frame_cost(frame, curve=row["curve_bytes"] > 0),
+        costs=frame_costs(frame, curve=any(part["curve_bytes"] > 0 for part in rows)),
         data=encode(frame),
-        side=row["side"],
-        side_values=_floats(row["side"]),
-        bits=codec.bits,
-        index=unpack(payload, codec.bits, payload.bits // codec.bits),
+        reports=tuple(
+            _report_view(report, part["report_fate"], row["direction"], configuration)
+            for report, part in zip(frame.reports, rows, strict=True)
+        ),
+    )
+
+
+def _report_view(report: Report, fate: str | None, direction: str, configuration: RunConfiguration) -> ReportView:
+    codec: Codec | None = None
+    if direction == Direction.UP:
+        codec = configuration.answer_codec if report.key.round else configuration.codec
+    bits = 0 if codec is None else codec.bits
+    return ReportView(
+        snapshot=report.key.snapshot,
+        round=report.key.round,
+        report_fate=fate,
+        side=report.side,
+        side_values=_floats(report.side),
+        bits=bits,
+        index=unpack(report.payload, bits, report.payload.bits // bits) if bits else np.empty(0, np.uint32),
+        payload=report.payload,
     )
 
 

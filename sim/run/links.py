@@ -1,32 +1,26 @@
-"""What crossed each link: ledgers closed from journals and receive log, and the bytes of each connection.
+"""What crossed each link: ledgers closed from journals and receive logs, and their totals.
 
-Files: ``links/bs-000.parquet`` one row a frame; ``links/connections.parquet`` one row a connection;
-``links/unknown.parquet`` what came over connections that are no base station's, where anything did.
+Files: ``links/bs-000.parquet`` one row a report of a frame, both directions; ``links/unknown.parquet`` what came over
+connections that are no base station's, where anything did.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cloud.node import ControlBytes
-from fronthaul.accounting import (
-    handshake_bytes,
-    modelled_ecpri_ethernet_bytes,
-    modelled_ethernet_bytes,
-    modelled_tcpip_bytes,
-)
+from fronthaul.accounting import modelled_ecpri_ethernet_bytes, modelled_ethernet_bytes, modelled_tcpip_bytes
 from fronthaul.errors import LocalError
 from fronthaul.fates import FrameFate, ReportFate
-from fronthaul.journal import journal_schema, read_stream
-from fronthaul.ledger import close_ledger, receive_schema, write_parquet
-from fronthaul.messages import ReportKey
-from fronthaul.transport import bs_of, identity
+from fronthaul.journal import journal_table_schema, read_journal
+from fronthaul.ledger import close_ledger, write_parquet
+from fronthaul.messages import Direction, ReportKey
+from fronthaul.received import read_received, received_table_schema
+from fronthaul.recorder import RECEIVED, SENT
 from sim.errors import UserError
-from sim.run.record import RunRecord
 from sim.run.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -34,17 +28,19 @@ if TYPE_CHECKING:
 
 COUNTED = ("payload_bits", "side_bits", "header_bytes", "padding_bits", "zmtp_bytes", "curve_bytes")
 """Columns of a ledger that add up to the bytes of a frame on the TCP stream."""
+JUMBO_MTU = 9000
 
 
 @dataclass(frozen=True)
 class LinkTotals:
-    """Sums over the frames of one link; frames that the link model dropped cost nothing.
+    """Sums over the frames of one link in one direction; frames that were never put onto it cost nothing.
 
     Attributes:
         bs: base station.
+        direction: which way they went.
         frames: journaled frames by fate.
         strays: frames that arrived without being journaled.
-        reports: reports by fate.
+        reports: reports by fate; empty for the way down.
         payload_bits: exact [bit].
         side_bits: side information [bit].
         header_bytes: our own header and CRC [B].
@@ -53,10 +49,12 @@ class LinkTotals:
         curve_bytes: what encryption adds [B].
         tcpip_bytes: modelled: stream and TCP/IP headers, each frame a segment of its own [B].
         ethernet_bytes: modelled: the same with Ethernet headers [B].
-        ecpri_ethernet_bytes: modelled: our frames as eCPRI type 3 straight on Ethernet [B].
+        ecpri_ethernet_bytes: modelled: our frames as eCPRI type 3 straight on Ethernet, MTU 1500 [B].
+        ecpri_jumbo_bytes: modelled: the same with an MTU of 9000 [B].
     """
 
     bs: int
+    direction: Direction
     frames: dict[FrameFate, int]
     strays: int
     reports: dict[ReportFate, int]
@@ -69,6 +67,7 @@ class LinkTotals:
     tcpip_bytes: int
     ethernet_bytes: int
     ecpri_ethernet_bytes: int
+    ecpri_jumbo_bytes: int
 
     @property
     def stream_bytes(self) -> int:
@@ -78,64 +77,45 @@ class LinkTotals:
 
 
 @dataclass(frozen=True)
-class Connection:
-    """Counted bytes of one connection [B], ZMTP headers included.
+class Streams:
+    """What all ends of a run wrote down: rows of all journals and of all receive logs."""
 
-    Attributes:
-        bs: base station.
-        identity: its name on the connection.
-        handshake_up: greeting and READY of the BS.
-        handshake_down: of the cloud.
-        control_up: registration and goodbye.
-        control_down: welcome or abort.
-        heartbeat_up: liveness messages.
-        heartbeat_down: of the cloud.
-        data_up: all frames.
-    """
+    journal: pa.Table
+    received: pa.Table
 
-    bs: int
-    identity: str
-    handshake_up: int
-    handshake_down: int
-    control_up: int
-    control_down: int
-    heartbeat_up: int
-    heartbeat_down: int
-    data_up: int
+    def of(self, bs: int | None) -> Streams:
+        """Return the rows of one link; None for connections that are no base station's."""
+        return Streams(_of(self.journal, bs), _of(self.received, bs))
 
-    @property
-    def total_up(self) -> int:
-        """What the TCP stream carried from BS to cloud [B]."""
-        return self.handshake_up + self.control_up + self.heartbeat_up + self.data_up
 
-    @property
-    def total_down(self) -> int:
-        """What the TCP stream carried from cloud to BS [B]."""
-        return self.handshake_down + self.control_down + self.heartbeat_down
+def read_streams(folder: RunFolder) -> Streams:
+    """Read the streams of a run; one that was never begun, or was cut within its first bytes, has no rows."""
+    import pyarrow as pa
+
+    journals = [_rows(path, read_journal) for path in folder.streams(SENT)]
+    logs = [_rows(path, read_received) for path in folder.streams(RECEIVED)]
+    return Streams(
+        pa.concat_tables([journal_table_schema().empty_table(), *(rows for rows in journals if rows is not None)]),
+        pa.concat_tables([received_table_schema().empty_table(), *(rows for rows in logs if rows is not None)]),
+    )
 
 
 def close_ledgers(
-    folder: RunFolder, stations: Iterable[int], fates: Mapping[ReportKey, ReportFate]
+    folder: RunFolder, streams: Streams, stations: Iterable[int], used: Collection[ReportKey]
 ) -> dict[int | None, pa.Table]:
     """Close and write the ledger of each link; strays of unknown connections come under None.
 
     A BS that never started has an empty ledger.
     """
-    import pyarrow as pa
-
-    received = _rows(folder.receive_log, receive_schema())
-    bs_of_row = [bs_of(peer) for peer in received["peer"].to_pylist()]
-    stations = list(stations)
-    rows: dict[int | None, list[int]] = {bs: [] for bs in (*stations, None)}
-    for row, bs in enumerate(bs_of_row):
-        rows[bs if bs in rows else None].append(row)
+    used = frozenset(used)
     ledgers: dict[int | None, pa.Table] = {}
-    for bs, chosen in rows.items():
-        journal = _journal(folder, bs)
-        if bs is None and not chosen:
+    known = list(stations)
+    odd = {bs for bs in streams.received["bs"].unique().to_pylist() if bs not in known}
+    for bs in (*known, *sorted(odd, key=lambda bs: (bs is None, bs))):
+        link = streams.of(bs)
+        if bs is None and not _has_frames(link.received):
             continue
-        arrived = received.take(pa.array(chosen, pa.int64()))
-        ledgers[bs] = close_ledger(journal, arrived, fates)
+        ledgers[bs] = close_ledger(link.journal, link.received, used)
         write_parquet(ledgers[bs], folder.links / "unknown.parquet" if bs is None else folder.ledger(bs))
     return ledgers
 
@@ -168,99 +148,58 @@ def read_table(path: Path) -> pa.Table:
         raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error
 
 
-def totals(bs: int, ledger: pa.Table) -> LinkTotals:
-    """Add up one link's ledger."""
-    sent = _chosen(ledger, [t is not None for t in ledger["t_sent_ns"].to_pylist()])
-    frames: Counter[str] = Counter(sent["frame_fate"].to_pylist())
+def totals(bs: int, ledger: pa.Table, direction: Direction = Direction.UP) -> LinkTotals:
+    """Add up one direction of a link's ledger."""
+    mine = _chosen(ledger, [way == direction for way in ledger["direction"].to_pylist()])
+    sent = _chosen(mine, [t is not None for t in mine["t_sent_ns"].to_pylist()])
+    fates = zip(sent["frame_fate"].to_pylist(), sent["part"].to_pylist(), strict=True)
+    frames: Counter[str] = Counter(fate for fate, part in fates if part == 0)
     keys = zip(*(sent[name].to_pylist() for name in ("epoch", "snapshot", "round", "report_fate")), strict=True)
     reports: Counter[str] = Counter(fate for *_, fate in set(keys))
-    crossed = _chosen(sent, [not dropped for dropped in _dropped_by_model(sent)])
+    crossed = _chosen(sent, [not dropped for dropped in _never_sent(sent)])
     sums = {name: sum(crossed[name].to_pylist()) for name in COUNTED}
-    tcpip = ethernet = ecpri = 0
+    tcpip = ethernet = ecpri = jumbo = 0
     for (stream, overhead), count in Counter(_sizes(crossed)).items():
         tcpip += count * modelled_tcpip_bytes(stream)
         ethernet += count * modelled_ethernet_bytes(stream)
         ecpri += count * modelled_ecpri_ethernet_bytes(stream - overhead)
+        jumbo += count * modelled_ecpri_ethernet_bytes(stream - overhead, JUMBO_MTU)
     return LinkTotals(
         bs=bs,
+        direction=direction,
         frames={fate: frames[fate] for fate in FrameFate},
-        strays=len(ledger) - len(sent),
-        reports={fate: reports[fate] for fate in ReportFate},
+        strays=len(mine) - len(sent),
+        reports={fate: reports[fate] for fate in ReportFate} if direction is Direction.UP else {},
         **sums,
         tcpip_bytes=tcpip,
         ethernet_bytes=ethernet,
         ecpri_ethernet_bytes=ecpri,
+        ecpri_jumbo_bytes=jumbo,
     )
 
 
-def connections(record: RunRecord, links: Iterable[LinkTotals]) -> list[Connection]:
-    """Add up each connection.
-
-    Control messages are counted where they were sent; for a BS that died, where they arrived.
-    """
-    table = []
-    for link in links:
-        cloud = record.cloud.control.get(link.bs, ControlBytes())
-        edge = record.edges.get(link.bs)
-        came = edge is not None or link.bs in record.cloud.registered
-        up, down = handshake_bytes(identity(link.bs)) if came else (0, 0)
-        table.append(
-            Connection(
-                bs=link.bs,
-                identity=identity(link.bs).decode(),
-                handshake_up=up,
-                handshake_down=down,
-                control_up=edge.control_sent if edge else cloud.received,
-                control_down=cloud.sent,
-                heartbeat_up=0,
-                heartbeat_down=0,
-                data_up=link.stream_bytes,
-            )
-        )
-    return table
+def all_totals(ledgers: dict[int | None, pa.Table], stations: Iterable[int]) -> list[LinkTotals]:
+    """Add up both directions of all links; a way down that nothing went is left out."""
+    found = [totals(bs, ledgers[bs], direction) for bs in stations for direction in Direction]
+    return [link for link in found if link.direction is Direction.UP or any(link.frames.values())]
 
 
-def write_connections(path: Path, table: list[Connection]) -> None:
-    """Write the table of connections, with its totals."""
-    import pyarrow as pa
+def _of(table: pa.Table, bs: int | None) -> pa.Table:
+    import pyarrow.compute as pc
 
-    names = ("handshake", "control", "heartbeat")
-    both = [f"{name}_{way}" for name in names for way in ("up", "down")]
-    columns: dict[str, Any] = {
-        "bs": pa.array([row.bs for row in table], pa.uint16()),
-        "identity": pa.array([row.identity for row in table], pa.string()),
-    }
-    for name in (*both, "data_up", "total_up", "total_down"):
-        columns[f"{name}_bytes"] = pa.array([getattr(row, name) for row in table], pa.int64())
-    write_parquet(pa.table(columns), path)
+    column = table["bs"]
+    return table.filter(pc.is_null(column) if bs is None else pc.fill_null(pc.equal(column, bs), False))
 
 
-def control_problems(record: RunRecord) -> list[str]:
-    """Hold control messages as sent against those received, one sentence a difference [B]."""
-    problems = []
-    for bs, edge in record.edges.items():
-        cloud = record.cloud.control.get(bs, ControlBytes())
-        if (edge.control_sent, edge.control_received) != (cloud.received, cloud.sent):
-            problems.append(
-                f"BS {bs} sent {edge.control_sent} B of control messages and received "
-                f"{edge.control_received} B, the cloud received {cloud.received} B and sent {cloud.sent} B"
-            )
-    return problems
+def _has_frames(received: pa.Table) -> bool:
+    return any(fate is not None for fate in received["frame_fate"].to_pylist())
 
 
-def _journal(folder: RunFolder, bs: int | None) -> pa.Table:
-    import pyarrow as pa
-
-    paths = [] if bs is None else folder.journals(bs)
-    return pa.concat_tables([journal_schema().empty_table(), *(_rows(p, journal_schema()) for p in paths)])
-
-
-def _rows(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read a stream; one that was never begun, or was cut within its first bytes, has no rows."""
+def _rows(path: Path, read: Callable[[Path], pa.Table]) -> pa.Table | None:
     try:
-        return read_stream(path)
+        return read(path)
     except (FileNotFoundError, LocalError):
-        return schema.empty_table()
+        return None
 
 
 def _chosen(table: pa.Table, mask: list[bool]) -> pa.Table:
@@ -269,15 +208,20 @@ def _chosen(table: pa.Table, mask: list[bool]) -> pa.Table:
     return table.filter(pa.array(mask, pa.bool_()))  # typed, for a mask may be empty
 
 
-def _dropped_by_model(sent: pa.Table) -> list[bool]:
+def _never_sent(sent: pa.Table) -> list[bool]:
+    """Frames that link model or queue dropped; of one that died with its process nobody knows how far it came."""
     pairs = zip(sent["frame_fate"].to_pylist(), sent["reason"].to_pylist(), strict=True)
     return [fate == FrameFate.DROPPED and reason is not None for fate, reason in pairs]
 
 
 def _sizes(sent: pa.Table) -> list[tuple[int, int]]:
-    """Return (bytes on the stream, those of ZMTP and CURVE) of each frame."""
-    rows = zip(*(sent[name].to_pylist() for name in COUNTED), strict=True)
-    return [
-        ((payload + side + padding) // 8 + header + zmtp + curve, zmtp + curve)
-        for payload, side, header, padding, zmtp, curve in rows
-    ]
+    """Return (bytes on the stream, those of ZMTP and CURVE) of each frame, bundled reports taken together."""
+    rows = zip(*(sent[name].to_pylist() for name in (*COUNTED, "part")), strict=True)
+    sizes: list[tuple[int, int]] = []
+    for payload, side, header, padding, zmtp, curve, part in rows:
+        stream = (payload + side + padding) // 8 + header + zmtp + curve
+        if part == 0:
+            sizes.append((stream, zmtp + curve))
+        else:
+            sizes[-1] = sizes[-1][0] + stream, sizes[-1][1]
+    return sizes

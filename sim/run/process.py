@@ -10,87 +10,120 @@ import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 
 from cloud.node import CloudNode
-from edge.node import EdgeNode, Schedule, run_batch
+from edge.node import EdgeNode
+from edge.pacing import run_batch
+from edge.schedule import Schedule
 from fronthaul.clock import SimulatedClock
-from fronthaul.journal import SendJournal
-from fronthaul.ledger import ReceiveLog
 from fronthaul.memory import MemoryNetwork
 from sim.errors import UserError
 from sim.run.compose import Plan
 from sim.run.record import OnProgress, Progress, RunRecord
 from sim.run.runfolder import THREADS, RunFolder
 
-_PROGRESS_S = 0.1
+STREAMS_OF_A_LINK = 6
+"""Files that a base station holds open."""
+PROGRESS_S = 0.1
 
 
 def run_in_process(plan: Plan, folder: RunFolder, on_progress: OnProgress) -> RunRecord:
-    """Run a plan; journals and receive log go to `folder`."""
+    """Run a plan; all streams go to `folder`."""
     clock = SimulatedClock()
     with torch_threads(THREADS):
-        edges, cloud = assemble(plan, folder, clock)
+        world = assemble(plan, folder, clock)
         begin_s = time.perf_counter()
         try:
-            drive(edges, cloud, clock, plan.schedule(0), on_progress)
+            t0_ns = drive(world, plan.schedule(0), on_progress)
         finally:
-            for node in edges:
+            for node in world.edges:
                 node.close()
-            cloud.close()
+            world.cloud.close()
     return RunRecord(
-        edges={node.station.bs: node.outcome() for node in edges},
-        cloud=cloud.outcome(),
-        t0_ns=0,
+        cloud=world.cloud.outcome(),
+        t0_ns=t0_ns,
         wall_clock=False,
         seconds=time.perf_counter() - begin_s,
-        address=cloud.address,
+        address="memory",
     )
 
 
-def assemble(plan: Plan, folder: RunFolder, clock: SimulatedClock) -> tuple[list[EdgeNode], CloudNode]:
+@dataclass(frozen=True)
+class World:
+    """All nodes of a run, linked in memory, and their clock."""
+
+    edges: Sequence[EdgeNode]
+    cloud: CloudNode
+    network: MemoryNetwork
+    clock: SimulatedClock
+
+    def settle(self) -> None:
+        """Let everybody take and answer what is there, until nothing is."""
+        # A list, and not a generator: every node takes its turn.
+        while self.cloud.poll(0.0) or any([node.pump() for node in self.edges]):
+            pass
+
+    def advance(self, t_ns: int | None) -> None:
+        """Move the clock to `t_ns` [ns], stopping at every deadline and arrival; None stops at the last one."""
+        while (event_ns := self._next_event_ns()) is not None and (t_ns is None or event_ns < t_ns):
+            self.clock.sleep_until(event_ns)
+            self.settle()
+        if t_ns is not None:
+            self.clock.sleep_until(t_ns)
+
+    def _next_event_ns(self) -> int | None:
+        events = (self.cloud.next_deadline_ns, self.network.next_release_ns)
+        return min((event_ns for event_ns in events if event_ns is not None), default=None)
+
+
+def assemble(plan: Plan, folder: RunFolder, clock: SimulatedClock) -> World:
     """Make all nodes of a plan, linked in memory."""
-    _allow_open_files(len(plan.sites) + 200)
-    network = MemoryNetwork()
-    cloud = CloudNode(plan.cloud, network.cloud(), ReceiveLog(folder.receive_log), clock)
-    edges = []
-    for site in plan.sites:
-        bs, epoch = site.station.bs, site.station.epoch
-        journal = SendJournal(folder.journal(bs, epoch), bs)
-        edges.append(site.node(network.edge(bs), journal, clock))
-    return edges, cloud
+    _allow_open_files(STREAMS_OF_A_LINK * len(plan.sites) + 200)
+    network = MemoryNetwork(clock)
+    cloud = CloudNode(plan.cloud, network.cloud(), folder.links, clock)
+    edges = [site.node(network.edge(site.station.bs), folder.links, clock) for site in plan.sites]
+    return World(edges, cloud, network, clock)
 
 
-def drive(
-    edges: Sequence[EdgeNode],
-    cloud: CloudNode,
-    clock: SimulatedClock,
-    schedule: Schedule,
-    on_progress: OnProgress,
-) -> None:
-    """Run a schedule; base stations take turns in the order of `edges`, which changes no result."""
+def drive(world: World, schedule: Schedule, on_progress: OnProgress) -> int:
+    """Run a schedule; base stations take turns in the order of `edges`, which changes no result.
+
+    Returns:
+        Time zero [ns]: the schedule's, or as much later as registering took over links with a delay.
+    """
+    edges, cloud = world.edges, world.cloud
     edges[0].rehearse()  # one is enough: all share this process's libraries
     cloud.rehearse()
     for node in edges:
         node.register()
-    _drain(cloud)
+    world.settle()
+    world.advance(None)
     for node in edges:
         node.await_welcome(0.0)
+    schedule = replace(schedule, t0_ns=max(schedule.t0_ns, world.clock.now_ns()))
     cloud.ask(("start", schedule.t0_ns))
+    for node in edges:
+        node.start(schedule.t0_ns)
+    world.settle()
     shown_s = 0.0
     for snapshots in schedule.batches():
-        _wait_until(schedule.time_zero_ns(snapshots[-1]), cloud, clock)
+        world.advance(schedule.time_zero_ns(snapshots[-1]))
         run_batch(edges, snapshots, schedule)
-        _drain(cloud)
-        if time.perf_counter() - shown_s > _PROGRESS_S:
+        world.settle()
+        if time.perf_counter() - shown_s > PROGRESS_S:
             shown_s = time.perf_counter()
             on_progress(Progress("run", cloud.closed_snapshots, schedule.snapshots))
     for node in edges:
         node.leave()
-    _drain(cloud)
-    _wait_until(None, cloud, clock)
+    world.settle()
+    world.advance(None)
     cloud.finish()
+    world.settle()
+    world.advance(None)
+    return schedule.t0_ns
 
 
 @contextmanager
@@ -104,22 +137,8 @@ def torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _drain(cloud: CloudNode) -> None:
-    while cloud.poll(0.0):
-        pass
-
-
-def _wait_until(t_ns: int | None, cloud: CloudNode, clock: SimulatedClock) -> None:
-    """Move the clock to `t_ns` [ns], stopping at every deadline; None stops at the last deadline."""
-    while (deadline_ns := cloud.next_deadline_ns) is not None and (t_ns is None or deadline_ns < t_ns):
-        clock.sleep_until(deadline_ns)
-        _drain(cloud)
-    if t_ns is not None:
-        clock.sleep_until(t_ns)
-
-
 def _allow_open_files(count: int) -> None:
-    """Let this process hold so many files open: each link has its journal."""
+    """Let this process hold so many files open: each link has its streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         if hard != resource.RLIM_INFINITY and hard < count:

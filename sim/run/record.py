@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloud.node import CloudOutcome
-from edge.node import EdgeOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +28,42 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """What happened in a run, beside the journals in its folder.
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A process that died and was started again.
 
     Attributes:
-        edges: outcomes of the BSs that came to an end; one that died is missing.
-        cloud: outcome of the cloud.
+        name: "the cloud", or its base stations.
+        t_died_ns: when that was noticed [ns].
+        t_back_ns: when the new one was at work [ns]; None where the run ended before.
+    """
+
+    name: str
+    t_died_ns: int
+    t_back_ns: int | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What happened in a run, beside the streams in its folder.
+
+    Attributes:
+        cloud: outcome of the cloud's last life.
         t0_ns: time zero of snapshot 0 on the run's clock [ns].
         wall_clock: whether that clock is the wall clock; else it is simulated.
         seconds: from the first snapshot to the end, in real time [s].
         address: where the cloud listened.
         failures: one sentence for each thing that went wrong; empty if nothing did.
+        restarts: processes that died and were started again.
     """
 
-    edges: dict[int, EdgeOutcome]
     cloud: CloudOutcome
     t0_ns: int
     wall_clock: bool
     seconds: float
     address: str
     failures: list[str] = field(default_factory=list)
+    restarts: list[Restart] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

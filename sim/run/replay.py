@@ -1,11 +1,13 @@
 """The fixes again, from what was logged: payloads, side values and used sets, nothing else.
 
-At batch 1, and in process at any batch, a replay is exact on the machine that ran. With Ray and a larger batch the
-cloud may have fused other groups than a replay does, since it does not wait for a full one: there the promise is 1 mm.
+At batch 1, and in process at any batch where every report came, a replay is exact on the machine that ran. With a
+larger batch the cloud may have fused other groups than a replay does, since it does not wait for a full one, with Ray
+or where reports are lost: there the promise is 1 mm.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cloud.center import FusionCenter
+from cloud.center import FusionCenter, replay_exchange
+from edge.scheme import weights_scheme
 from fronthaul.fates import FrameFate
 from fronthaul.messages import Payload, Report, ReportKey
 from sim.errors import UserError
@@ -65,18 +68,15 @@ def replay(folder: Path) -> ReplayResult:
     center = _center(configuration)
     fixes = read_table(run.fixes)
     reports = logged_reports(read_ledgers(run))
-    groups = []
+    groups: list[tuple[int, list[Report]]] = []
     wanted = []
     positions = zip(*(fixes[name].to_pylist() for name in ("x_m", "y_m", "z_m")), strict=True)
-    for (_, keys), position in zip(used_reports(fixes), positions, strict=True):
+    for (snapshot, keys), position in zip(used_reports(fixes), positions, strict=True):
         if all(key in reports for key in keys):
-            groups.append([reports[key] for key in keys])
+            groups.append((snapshot, [reports[key] for key in keys]))
             wanted.append(position)
-    made: list[tuple[float, float, float]] = []
-    batch = configuration.settings.batch
     with torch_threads(THREADS), torch.inference_mode():
-        for begin in range(0, len(groups), batch):
-            made += [fix.position for fix in center.fixes(groups[begin : begin + batch])]
+        made = _fused(center, groups, configuration.settings.batch)
     pairs = list(zip(wanted, made, strict=True))
     return ReplayResult(
         total=len(fixes),
@@ -86,15 +86,33 @@ def replay(folder: Path) -> ReplayResult:
     )
 
 
+def _fused(
+    center: FusionCenter, groups: list[tuple[int, list[Report]]], batch: int
+) -> list[tuple[float, float, float]]:
+    """Fuse the used reports of each snapshot; one that does not come to a fix again is nowhere (NaN)."""
+    if center.has_rounds:
+        replayed = [replay_exchange(center, snapshot, _by_round(reports)) for snapshot, reports in groups]
+        return [(math.nan, math.nan, math.nan) if fix is None else fix.position for fix in replayed]
+    made: list[tuple[float, float, float]] = []
+    for begin in range(0, len(groups), batch):
+        made += [fix.position for fix in center.fixes([reports for _, reports in groups[begin : begin + batch]])]
+    return made
+
+
+def _by_round(reports: list[Report]) -> list[list[Report]]:
+    """Part reports, ordered by round, where the round changes."""
+    return [list(group) for _, group in itertools.groupby(reports, key=lambda report: report.key.round)]
+
+
 def logged_reports(ledgers: dict[int | None, pa.Table]) -> dict[ReportKey, Report]:
     """Return the delivered reports of all ledgers, as they were sent."""
-    names = ("bs", "epoch", "snapshot", "round", "payload", "payload_bits", "side", "frame_fate", "t_sent_ns")
+    names = ("bs", "epoch", "snapshot", "round", "payload", "payload_bits", "side", "frame_fate", "report_fate")
     reports = {}
     for ledger in ledgers.values():
-        for bs, epoch, snapshot, round_, payload, bits, side, fate, t_sent_ns in zip(
+        for bs, epoch, snapshot, round_, payload, bits, side, fate, report_fate in zip(
             *(ledger[name].to_pylist() for name in names), strict=True
         ):
-            if fate == FrameFate.DELIVERED and t_sent_ns is not None:
+            if fate == FrameFate.DELIVERED and report_fate is not None:  # one that a BS journaled, and not a stray
                 key = ReportKey(bs, epoch, snapshot, round_)
                 reports[key] = Report(key, Payload(payload, bits), side)
     return reports
@@ -110,7 +128,7 @@ def _shipped_weights(configuration: RunConfiguration) -> Weights | None:
     """Return the shipped weights if they are the run's: a run copied to another machine has them elsewhere."""
     settings = configuration.settings
     try:
-        path = find_weights(configuration.scenario.data_name, settings.scheme, settings.bits)
+        path = find_weights(configuration.scenario.data_name, weights_scheme(settings.scheme), settings.bits)
         weights = load_weights(path)
     except UserError:
         return None

@@ -11,6 +11,7 @@ estimate, encode, pack and fuse are measured, and only they are summarised.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,15 +20,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from cloud.node import FixRecord
-from edge.node import StageRow
+from cloud.fixlog import FixRecord
 from fronthaul.accounting import lossless_bits
+from fronthaul.conservation import Conservation
 from fronthaul.draws import generator
 from fronthaul.fates import FrameFate, ReportFate
-from fronthaul.ledger import Conservation
-from fronthaul.messages import ReportKey
+from fronthaul.linkstats import link_report
+from fronthaul.messages import Direction, ReportKey
+from sim.run.books import Books
 from sim.run.compose import Plan, weights_notes
-from sim.run.links import Connection, LinkTotals
+from sim.run.connections import Connection
+from sim.run.links import LinkTotals
 from sim.run.record import RunRecord
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ STAGES = ("start", "estimate", "encode", "pack", "fronthaul", "wait", "fuse", "t
 """Columns ``<stage>_ns`` of the fixes' table."""
 MEASURED = ("estimate", "encode", "pack", "fuse")
 """Stages that are measured on a simulated clock too."""
+
+UNCERTAINTY = "fronthaul_uncertainty"
+"""Column of what the clocks' offset leaves uncertain about `fronthaul`; 0 on one host."""
 
 _RESAMPLES = 1000
 _Floats = npt.NDArray[np.float64]
@@ -50,14 +56,14 @@ class FrameTimes:
     t_received_ns: int
 
 
-def fix_table(plan: Plan, record: RunRecord, ledgers: dict[int | None, pa.Table]) -> pa.Table:
+def fix_table(plan: Plan, record: RunRecord, books: Books) -> pa.Table:
     """Join fixes, truth and latencies: one row a fix, ordered by snapshot.
 
     Errors and positions are in metres, times in nanoseconds; `sample` is the row of the test user.
     """
     import pyarrow as pa
 
-    fixes = sorted(record.cloud.fixes, key=lambda fix: fix.snapshot)
+    fixes = books.fixes
     sample = np.array([fix.snapshot % len(plan.truth) for fix in fixes], np.int64)
     truth = plan.truth[sample].reshape(-1, 3)
     estimate = np.array([fix.position for fix in fixes], np.float64).reshape(-1, 3)
@@ -76,23 +82,29 @@ def fix_table(plan: Plan, record: RunRecord, ledgers: dict[int | None, pa.Table]
         "covariance_m2": pa.array([_flat(fix.covariance) for fix in fixes], pa.list_(pa.float64(), 9)),
         "used_bs": pa.array([[key.bs for key in fix.used] for fix in fixes], pa.list_(pa.uint16())),
         "used_epoch": pa.array([[key.epoch for key in fix.used] for fix in fixes], pa.list_(pa.uint16())),
+        "used_round": pa.array([[key.round for key in fix.used] for fix in fixes], pa.list_(pa.uint8())),
+        "rounds": pa.array([fix.rounds for fix in fixes], pa.uint16()),
         "training_distance_m": pa.array(_distance_to_training(plan, truth), pa.float64()),
         "t_zero_ns": pa.array([_time_zero_ns(plan, record, fix) for fix in fixes], pa.int64()),
         "t_fix_ns": pa.array([fix.t_fix_ns for fix in fixes], pa.int64()),
         "last_bs": pa.array([fix.last_bs for fix in fixes], pa.uint16()),
     }
-    latencies = _latencies(plan, record, fixes, ledgers)
-    for stage in STAGES:
-        columns[f"{stage}_ns"] = pa.array([row.get(stage) for row in latencies], pa.int64())
+    latencies = _latencies(plan, record, books)
+    for name in (*STAGES, UNCERTAINTY):
+        columns[f"{name}_ns"] = pa.array([row.get(name) for row in latencies], pa.int64())
     return pa.table(columns)
 
 
 def used_reports(fixes: pa.Table) -> list[tuple[int, list[ReportKey]]]:
     """Return snapshot and used reports of each fix, as the conservation check wants them."""
-    rows = zip(*(fixes[name].to_pylist() for name in ("snapshot", "used_bs", "used_epoch")), strict=True)
+    names = ("snapshot", "used_bs", "used_epoch", "used_round")
+    rows = zip(*(fixes[name].to_pylist() for name in names), strict=True)
     return [
-        (snapshot, [ReportKey(bs, epoch, snapshot) for bs, epoch in zip(stations, epochs, strict=True)])
-        for snapshot, stations, epochs in rows
+        (
+            snapshot,
+            [ReportKey(bs, epoch, snapshot, round_) for bs, epoch, round_ in zip(*used, strict=True)],
+        )
+        for snapshot, *used in rows
     ]
 
 
@@ -100,23 +112,25 @@ def summarise(
     plan: Plan,
     record: RunRecord,
     fixes: pa.Table,
-    links: Sequence[LinkTotals],
-    connections: Sequence[Connection],
+    books: Books,
     conservation: Conservation,
     problems: Sequence[str],
     commit: str | None,
 ) -> dict[str, Any]:
     """Return `summary.json` (design, "A run's folder")."""
     settings = plan.settings
+    links = books.links
+    up = [link for link in links if link.direction is Direction.UP]
     frames = {fate.value: sum(link.frames[fate] for link in links) for fate in FrameFate}
-    reports = {fate.value: sum(link.reports[fate] for link in links) for fate in ReportFate}
-    payload_bits = plan.codec.bits * plan.codec.coefficients
+    reports = {fate.value: sum(link.reports[fate] for link in up) for fate in ReportFate}
+    payload_bits = plan.codec.payload_bits
     return {
         "scenario": plan.scenario.name,
         "scheme": settings.scheme,
         "fusion": settings.scheme,
         "bs": settings.bs,
         "bits": settings.bits,
+        "forward": settings.forward if settings.bits is None else None,
         "snapshots": settings.snapshots,
         "seed": settings.seed,
         "commit": commit,
@@ -134,12 +148,15 @@ def summarise(
         },
         "payload_bits_per_report": payload_bits,
         "payload_ratio": payload_bits / lossless_bits(*plan.scenario.csi_shape),  # ECC Eq. 39
-        "bytes": _counted_bytes(links, connections),
-        "bytes_kernel": None,
+        "payload_bits_per_answer": plan.answer_codec.payload_bits if plan.answer_codec else None,
+        "encrypted": settings.encrypted,
+        "bytes": _counted_bytes(links, books.connections),
+        "bytes_kernel": _kernel_bytes(books.connections),
         "bytes_modelled": {
             "tcpip": sum(link.tcpip_bytes for link in links),
             "ethernet": sum(link.ethernet_bytes for link in links),
             "ecpri_ethernet": sum(link.ecpri_ethernet_bytes for link in links),
+            "ecpri_ethernet_mtu_9000": sum(link.ecpri_jumbo_bytes for link in links),
         },
         "frames": frames,
         "strays": sum(conservation.strays.values()),
@@ -148,22 +165,98 @@ def summarise(
         "warmup": settings.warmup_snapshots,
         "fixes_per_s": len(fixes) / record.seconds if record.seconds > 0 else None,
         "seconds": record.seconds,
-        "links": [
-            {
-                "bs": link.bs,
-                "requested": None,
-                "achieved": None,
-                "frames": sum(link.frames.values()),
-                "payload_bits": link.payload_bits,
-                "stream_bytes": link.stream_bytes,
-            }
-            for link in links
-        ],
+        "arrivals": _arrivals(plan, record, books),
+        "clock_offsets": _clock_offsets(books),
+        "refused_connections": books.sockets.events["kind"].to_pylist().count("refused"),
+        "restarts": [dataclasses.asdict(restart) for restart in record.restarts],
+        "links": [_link(plan, books, link) for link in links],
         "missing_bs": sorted(record.cloud.missing),
         "conservation": {"ok": conservation.ok and not problems, "problems": list(problems)},
         "failures": list(record.failures),
         "notes": weights_notes(plan),
     }
+
+
+def _link(plan: Plan, books: Books, link: LinkTotals) -> dict[str, Any]:
+    """Sums of a link in one direction, and what its model was asked for beside what it did."""
+    import pyarrow.compute as pc
+
+    config = plan.settings.links.config(link.bs, link.direction)
+    ledger = books.ledgers[link.bs]
+    mine = ledger.filter(pc.equal(ledger["direction"], link.direction.value))
+    offset = _largest_offset(books, link)
+    report = link_report(mine, config, receiver_ahead_ns=offset[0], uncertainty_ns=offset[1])
+    return {
+        "bs": link.bs,
+        "direction": link.direction.value,
+        "requested": report.requested if config else None,
+        "achieved": report.achieved,
+        "within": report.within if config else None,
+        "frames": sum(link.frames.values()),
+        "payload_bits": link.payload_bits,
+        "stream_bytes": link.stream_bytes,
+    }
+
+
+def _largest_offset(books: Books, link: LinkTotals) -> tuple[int, int]:
+    """Return how far the receiver's clock is ahead of the sender's, and its uncertainty [ns], over all starts."""
+    known = [offset for (bs, _), offset in books.clocks.items() if bs == link.bs and offset is not None]
+    if not known:
+        return 0, 0
+    worst = max(known, key=lambda offset: offset.uncertainty_ns)
+    sign = 1 if link.direction is Direction.UP else -1
+    return sign * worst.offset_ns, worst.uncertainty_ns
+
+
+def _kernel_bytes(connections: Sequence[Connection]) -> dict[str, Any] | None:
+    """What the kernels counted, both directions; None for links in memory."""
+    ways = [way for connection in connections if connection.connections for way in (connection.up, connection.down)]
+    if not ways:
+        return None
+    known = [way for way in ways if way.kernel_sent is not None and way.kernel_received is not None]
+    return {
+        "predicted_least": sum(way.least for way in ways),
+        "predicted_most": sum(way.most for way in ways),
+        "sent": sum(way.kernel_sent or 0 for way in known) if len(known) == len(ways) else None,
+        "received": sum(way.kernel_received or 0 for way in known) if len(known) == len(ways) else None,
+        "exact": all(connection.exact for connection in connections),
+        "cut_connections": sum(connection.cut for connection in connections),
+    }
+
+
+def _arrivals(plan: Plan, record: RunRecord, books: Books) -> dict[str, int]:
+    """Count reports of round 0 by when they came: before the receive window, in it, or after the deadline."""
+    settings = plan.settings
+    counts = {"early": 0, "on_time": 0, "late": 0}
+    if not settings.interval_ns:
+        return counts
+    schedule = plan.schedule(record.t0_ns)
+    for bs, ledger in books.ledgers.items():
+        if bs is None:
+            continue
+        names = ("snapshot", "round", "direction", "t_received_ns", "frame_fate")
+        for snapshot, round_, way, t_received_ns, fate in zip(*(ledger[n].to_pylist() for n in names), strict=True):
+            if way == Direction.UP and round_ == 0 and fate == FrameFate.DELIVERED:
+                after_ns = t_received_ns - schedule.time_zero_ns(snapshot)
+                early = after_ns < settings.window_ns
+                counts["early" if early else "on_time" if after_ns < settings.deadline_ns else "late"] += 1
+    return counts
+
+
+def _clock_offsets(books: Books) -> list[dict[str, Any]]:
+    """Offsets of the cloud's clock against base stations' on other hosts."""
+    return [
+        {
+            "bs": bs,
+            "epoch": epoch,
+            "offset_ns": offset.offset_ns,
+            "uncertainty_ns": offset.uncertainty_ns,
+            "drift_ppm": offset.drift_ppm,
+            "samples": offset.samples,
+        }
+        for (bs, epoch), offset in sorted(books.clocks.items())
+        if offset is not None
+    ]
 
 
 def error_statistics(error_m: _Floats, seed: int) -> dict[str, Any] | None:
@@ -193,9 +286,9 @@ def _counted_bytes(links: Sequence[LinkTotals], connections: Sequence[Connection
         "padding": _octets(sum(link.padding_bits for link in links)),
         "zmtp": sum(link.zmtp_bytes for link in links),
         "curve": sum(link.curve_bytes for link in links),
-        "handshake": sum(c.handshake_up + c.handshake_down for c in connections),
-        "heartbeat": sum(c.heartbeat_up + c.heartbeat_down for c in connections),
-        "control": sum(c.control_up + c.control_down for c in connections),
+        "handshake": sum(c.up.handshake + c.down.handshake for c in connections),
+        "heartbeat": sum(c.up.heartbeat + c.down.heartbeat for c in connections),
+        "control": sum(c.up.control + c.down.control for c in connections),
     }
 
 
@@ -218,40 +311,51 @@ def _time_zero_ns(plan: Plan, record: RunRecord, fix: FixRecord) -> int:
     return plan.schedule(record.t0_ns).time_zero_ns(fix.snapshot)
 
 
-def _latencies(
-    plan: Plan, record: RunRecord, fixes: Sequence[FixRecord], ledgers: dict[int | None, pa.Table]
-) -> list[dict[str, int]]:
-    """Return the stages of each fix; what nobody knows (of a BS that died) is left out."""
-    links = [(bs, ledger) for bs, ledger in ledgers.items() if bs is not None]
+def _latencies(plan: Plan, record: RunRecord, books: Books) -> list[dict[str, int]]:
+    """Return the stages of each fix; what nobody knows (of a BS on another host that died) is left out.
+
+    Times between two hosts are taken by the cloud's clock: the base station's are moved by the estimated offset.
+    """
+    links = [(bs, ledger) for bs, ledger in books.ledgers.items() if bs is not None]
     times = {key: value for bs, ledger in links for key, value in _times(bs, ledger)}
-    stages: dict[tuple[int, int], StageRow] = {
-        (bs, row.snapshot): row for bs, edge in record.edges.items() for row in edge.stages
-    }
     open_loop = plan.settings.interval_ns > 0
     table = []
-    for fix in fixes:
+    for fix in books.fixes:
         row = {"wait": fix.t_fuse_ns - fix.t_last_received_ns, "fuse": fix.fuse_ns}
         time_zero_ns = _time_zero_ns(plan, record, fix)
         if open_loop:  # in closed loop all snapshots share one time zero
             row["total"] = fix.t_fix_ns - time_zero_ns
-        frame = times.get((fix.last_bs, fix.snapshot))
-        if frame is not None:
-            row["fronthaul"] = frame.t_received_ns - frame.t_sent_ns
-        stage = stages.get((fix.last_bs, fix.snapshot))
+        last = next(key for key in reversed(fix.used) if key.bs == fix.last_bs)
+        frame, stage = times.get(last), books.stages.get((last.bs, last.snapshot, last.round))
+        clock = _clock(books, last, frame)
+        if frame is not None and clock is not None:
+            row["fronthaul"] = frame.t_received_ns - frame.t_sent_ns - clock[0]
+            row[UNCERTAINTY] = clock[1]
         if stage is not None:
             row |= {"estimate": stage.estimate_ns, "encode": stage.encode_ns, "pack": stage.pack_ns}
-            if open_loop:
-                row["start"] = stage.t_start_ns - time_zero_ns
+            if open_loop and clock is not None and last.round == 0:
+                row["start"] = stage.t_start_ns + clock[0] - time_zero_ns
         table.append(row)
     return table
 
 
-def _times(bs: int, ledger: pa.Table) -> list[tuple[tuple[int, int], FrameTimes]]:
-    names = ("snapshot", "t_sent_ns", "t_received_ns", "frame_fate", "report_fate")
+def _clock(books: Books, key: ReportKey, frame: FrameTimes | None) -> tuple[int, int] | None:
+    """Return (offset, uncertainty) [ns] of the cloud's clock against that of a report's BS; None if unknown."""
+    start = key.bs, key.epoch
+    if start not in books.clocks:
+        return None
+    offset = books.clocks[start]
+    if offset is None:
+        return 0, 0
+    return None if frame is None else offset.at(frame.t_sent_ns)
+
+
+def _times(bs: int, ledger: pa.Table) -> list[tuple[ReportKey, FrameTimes]]:
+    names = ("epoch", "snapshot", "round", "t_sent_ns", "t_received_ns", "frame_fate", "report_fate")
     rows = zip(*(ledger[name].to_pylist() for name in names), strict=True)
     return [
-        ((bs, snapshot), FrameTimes(t_sent_ns, t_received_ns))
-        for snapshot, t_sent_ns, t_received_ns, frame_fate, report_fate in rows
+        (ReportKey(bs, epoch, snapshot, round_), FrameTimes(t_sent_ns, t_received_ns))
+        for epoch, snapshot, round_, t_sent_ns, t_received_ns, frame_fate, report_fate in rows
         if t_sent_ns is not None and (frame_fate, report_fate) == (FrameFate.DELIVERED, ReportFate.USED)
     ]
 

@@ -1,8 +1,8 @@
 """A run's folder: names, what is recorded of the configuration, and when the folder counts as whole.
 
 A folder is called ``<name>.part`` until everything is in it, so a run that was cut never passes for a whole
-one. Its streams (journals, receive log) are there from the first frame on; `finish` removes them, for the
-ledgers hold the same.
+one. Its streams (journals, receive logs and the like, `fronthaul.recorder`) are there from the first message on;
+`finish` removes them, for ledgers and tables hold the same.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from typing import Any
 
 import torch
 
+from fronthaul.errors import LocalError
+from fronthaul.linkfile import LinkPlan, link_plan, link_table
+from fronthaul.messages import Codec
+from fronthaul.recorder import SENT
 from sim.errors import UserError
-from sim.run.compose import Codec, Plan
+from sim.run.compose import Plan
 from sim.run.settings import EmulateSettings
 from sim.run.tomlfile import toml_text
 from sim.world.scenario import Scenario, scenario_from_table, scenario_table
@@ -46,9 +50,8 @@ class RunFolder:
         Raises:
             UserError: the output folder cannot be written.
         """
-        bits = "lossless" if settings.bits is None else f"b{settings.bits}"
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{stamp}-{scenario_name}-{settings.scheme}-{bits}"
+        name = f"{stamp}-{scenario_name}-{settings.scheme}-{settings.payload}"
         for attempt in range(1000):
             whole = settings.output / (f"{name}-{attempt + 1}" if attempt else name)
             part = whole.with_name(whole.name + ".part")
@@ -70,11 +73,6 @@ class RunFolder:
     def links(self) -> Path:
         """Folder of what concerns single links."""
         return self.path / "links"
-
-    @property
-    def receive_log(self) -> Path:
-        """Stream of what arrived at the cloud."""
-        return self.path / "received.arrow"
 
     @property
     def fixes(self) -> Path:
@@ -111,14 +109,17 @@ class RunFolder:
         """Resolved configuration."""
         return self.path / "run.toml"
 
-    def journal(self, bs: int, epoch: int) -> Path:
-        """Stream of what a BS sent in one epoch."""
-        return self.links / f"bs-{bs:03d}-epoch-{epoch}.arrow"
+    def streams(self, ending: str) -> list[Path]:
+        """Streams of one kind that are there, such as `recorder.SENT`, in the order of starts."""
+        return sorted(self.links.glob(f"*{ending}"), key=lambda path: (len(path.name), path.name))
 
-    def journals(self, bs: int) -> list[Path]:
-        """Streams of a BS that are there, in the order of epochs."""
-        found = self.links.glob(f"bs-{bs:03d}-epoch-*.arrow")
-        return sorted(found, key=lambda path: int(path.stem.rsplit("-", 1)[1]))
+    def epochs(self, bs: int) -> int:
+        """How many times a BS has started, by the streams that are there."""
+        return len(list(self.links.glob(f"bs-{bs:03d}-epoch-*{SENT}")))
+
+    def capture(self, bs: int) -> Path:
+        """Capture of a link."""
+        return self.links / f"bs-{bs:03d}.pcapng"
 
     def ledger(self, bs: int) -> Path:
         """Ledger of a link."""
@@ -130,7 +131,7 @@ class RunFolder:
 
     def finish(self) -> RunFolder:
         """Remove the streams and take away the ``.part``."""
-        for stream in (self.receive_log, *self.links.glob("*.arrow")):
+        for stream in (*self.links.glob("*.arrow"), *self.links.glob("*-epoch-*.pcapng")):
             stream.unlink(missing_ok=True)
         whole = self.path.with_name(self.path.name.removesuffix(".part"))
         self.path.rename(whole)
@@ -146,6 +147,7 @@ class RunConfiguration:
     weights_path: Path
     weights_digest: str
     codec: Codec
+    answer_codec: Codec | None = None
 
 
 def write_configuration(folder: RunFolder, plan: Plan) -> None:
@@ -157,6 +159,7 @@ def write_configuration(folder: RunFolder, plan: Plan) -> None:
         "settings": settings,
         "weights": {"path": str(plan.weights_path.resolve()), "digest": plan.weights_digest},
         "codec": dataclasses.asdict(plan.codec),
+        **({"answer_codec": dataclasses.asdict(plan.answer_codec)} if plan.answer_codec else {}),
         "environment": {
             "python": platform.python_version(),
             "machine": platform.machine(),
@@ -185,7 +188,8 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
     try:
         given = {k: v for k, v in table["settings"].items() if k in _setting_names()}
-        given |= {k: Path(given[k]) for k in ("output", "weights", "test") if k in given}
+        given |= {k: Path(given[k]) for k in ("output", "weights", "test", "keys") if k in given}
+        given["links"] = link_plan(given.get("links", {}))
         settings = EmulateSettings(**({"bits": None} | given))  # TOML leaves out what is None
         return RunConfiguration(
             settings=settings,
@@ -193,8 +197,9 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
             weights_path=Path(table["weights"]["path"]),
             weights_digest=table["weights"]["digest"],
             codec=Codec(**table["codec"]),
+            answer_codec=Codec(**table["answer_codec"]) if "answer_codec" in table else None,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, LocalError) as error:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
 
 
@@ -235,6 +240,8 @@ def _setting_names() -> list[str]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, LinkPlan):
+        return link_table(value)
     return str(value) if isinstance(value, Path) else value
 
 

@@ -1,0 +1,138 @@
+"""Six base stations and a cloud in processes: what our fronthaul costs against bare pyzmq, and against Ray.
+
+All sides carry the same messages: a report of 384 B payload and 4 B side information alone, or 16 of them in one.
+Ours writes its ledger meanwhile: journals before sending, the receive log poll by poll. A round is six states down and
+six reports up. Sides take turns within a repetition, so that a busy machine hits them alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks import rayside
+from benchmarks.peers import BATCH, Order
+from benchmarks.samples import STATIONS
+from benchmarks.timing import Bench, Row, row
+from fronthaul.errors import TransportError
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS, BARE, RAY = "ours, ledger on", "bare pyzmq", "Ray"
+SIDES = {"ours": OURS, "bare": BARE}
+
+REPORTS = {1: 6400, BATCH: 25600}
+"""Reports of each sender in a repetition, by how many share a message."""
+RAY_REPORTS = {1: 160, BATCH: 2560}
+ROUNDS, RAY_ROUNDS = 300, 30
+
+
+def run(bench: Bench) -> list[Row]:
+    """Return rates [reports/s] and times of a round [µs]."""
+    share = 20 if bench.quick else 1
+    taken: dict[tuple[str, str], list[float]] = {}
+    repetitions = bench.effort.runs + 2
+    with _processes(bench.folder) as processes, rayside.session() as ray_side:
+        for repetition in range(-1, repetitions):  # the first does not count: it connects and loads
+            for bundle, count in REPORTS.items():
+                count = max(2 * BATCH, count // share)
+                for side, name in SIDES.items():
+                    seconds = processes.obey("rate", side, count, bundle)
+                    _note(taken, repetition, f"rate, {_bundled(bundle)}", name, STATIONS * count / seconds)
+                ray_count = max(2 * BATCH, RAY_REPORTS[bundle] // share)
+                seconds = ray_side.rate(ray_count, bundle)
+                _note(taken, repetition, f"rate, {_bundled(bundle)}", RAY, STATIONS * ray_count / seconds)
+            for side, name in SIDES.items():
+                seconds = processes.obey("round", side, max(2, ROUNDS // share), 1)
+                _note(taken, repetition, "round", name, 1e6 * seconds)
+            _note(taken, repetition, "round", RAY, 1e6 * ray_side.round(max(2, RAY_ROUNDS // share)))
+    return _rows(taken)
+
+
+def sender_processes() -> int:
+    """Return how many processes the base stations share: one a core that the receiver leaves, at most one each.
+
+    More would measure how the kernel shares cores out.
+    """
+    return max(1, min(STATIONS, len(os.sched_getaffinity(0)) - 1))
+
+
+def _bundled(bundle: int) -> str:
+    return "one by one" if bundle == 1 else f"{bundle} aggregated"
+
+
+def _note(taken: dict[tuple[str, str], list[float]], repetition: int, what: str, side: str, value: float) -> None:
+    if repetition >= 0:
+        taken.setdefault((what, side), []).append(value)
+
+
+def _rows(taken: dict[tuple[str, str], list[float]]) -> list[Row]:
+    """Return one row a figure: ours against both yardsticks."""
+    rows = []
+    for what in dict.fromkeys(what for what, _ in taken):
+        unit = "µs" if what == "round" else "reports/s"
+        ours, bare, ray = (taken[what, side] for side in (OURS, BARE, RAY))
+        rows.append(row(f"{what}: {OURS}", unit, ours, f"{what}: {BARE}", bare))
+        rows.append(row(f"{what}: {BARE}", unit, bare))
+        rows.append(row(f"{what}: {RAY}", unit, ray, f"{what}: {OURS}", ours))
+    return rows
+
+
+class _Processes:
+    """Receiver and senders, which take orders."""
+
+    def __init__(self, receiver: subprocess.Popen[str], senders: Sequence[subprocess.Popen[str]]) -> None:
+        self._receiver, self._senders = receiver, senders
+        self._number = 0
+
+    def obey(self, what: str, side: str, count: int, bundle: int) -> float:
+        """Have all do something; return the receiver's time [s]."""
+        self._number += 1
+        order = json.dumps(dataclasses.asdict(Order(what, side, count, bundle, self._number)))
+        for process in (self._receiver, *self._senders):
+            assert process.stdin is not None
+            process.stdin.write(order + "\n")
+            process.stdin.flush()
+        seconds = float(_answer(self._receiver))
+        for sender in self._senders:
+            _answer(sender)
+        return seconds
+
+
+@contextmanager
+def _processes(folder: Path) -> Iterator[_Processes]:
+    with ExitStack() as stack:
+
+        def start(*words: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "benchmarks.peers", words[0], str(folder), *words[1:]]
+            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stack.callback(_end, process)
+            return process
+
+        receiver = start("receiver")
+        addresses = _answer(receiver)
+        both = (addresses["ours"], addresses["bare"])
+        count = sender_processes()
+        senders = [start("sender", *both, *map(str, range(STATIONS)[first::count])) for first in range(count)]
+        for sender in senders:
+            _answer(sender)
+        yield _Processes(receiver, senders)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def _answer(process: subprocess.Popen[str]) -> Any:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise TransportError("a process of the benchmark ended before its time")
+    return json.loads(line)

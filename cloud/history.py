@@ -1,0 +1,98 @@
+"""What an earlier life of the cloud wrote down, so that the next one goes on from there."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cloud.collector import History
+from cloud.fixlog import read_fixes
+from fronthaul.errors import LocalError, RemoteError
+from fronthaul.fates import FrameFate
+from fronthaul.journal import read_journal
+from fronthaul.messages import Goodbye, Registration, ReportKey, Welcome
+from fronthaul.received import read_received
+from fronthaul.recorder import RECEIVED, SENT
+from fronthaul.wire import claim, decode, is_control, report_keys
+
+FIXES = "-fixes.arrow"
+"""End of the name of a life's stream of fixes."""
+
+
+def life_name(life: int) -> str:
+    """Return the name of the streams of the cloud's start number `life`."""
+    return f"cloud-{life}"
+
+
+@dataclass(frozen=True)
+class Past:
+    """What earlier lives left.
+
+    Attributes:
+        history: for the collector.
+        next_seq: seq of the next frame down, by BS and epoch.
+    """
+
+    history: History = History()  # noqa: RUF009 - frozen
+    next_seq: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+def read_past(folder: Path, life: int) -> Past:
+    """Read what the lives before `life` left in `folder`; files that were never begun are passed over."""
+    registrations: dict[int, Registration] = {}
+    welcomed: set[Welcome] = set()
+    done: set[int] = set()
+    delivered: set[ReportKey] = set()
+    fixed: set[int] = set()
+    next_seq: dict[tuple[int, int], int] = {}
+    for earlier in range(life):
+        name = life_name(earlier)
+        with contextlib.suppress(FileNotFoundError, LocalError):
+            for data in read_journal(folder / f"{name}{SENT}")["message"].to_pylist():
+                if is_control(data):
+                    welcomed.update(_welcome(data))
+                elif (claimed := claim(data)) is not None:
+                    start = claimed.bs, claimed.epoch  # not in order: a row that amends another one repeats its seq
+                    next_seq[start] = max(next_seq.get(start, 0), claimed.seq + 1)
+        with contextlib.suppress(FileNotFoundError, LocalError):
+            received = read_received(folder / f"{name}{RECEIVED}")
+            names = ("bs", "frame_fate", "head", "data")
+            for owner, fate, head, data in zip(*(received[column].to_pylist() for column in names), strict=True):
+                if fate == FrameFate.DELIVERED:
+                    delivered.update(report_keys(head))
+                elif fate is None:
+                    _note_control(owner, data, welcomed, registrations, done)
+        with contextlib.suppress(FileNotFoundError, LocalError):
+            fixed.update(fix.snapshot for fix in read_fixes(folder / f"{name}{FIXES}"))
+    history = History(tuple(registrations.values()), frozenset(done), frozenset(fixed), frozenset(delivered))
+    return Past(history, next_seq)
+
+
+def _welcome(data: bytes) -> list[Welcome]:
+    with contextlib.suppress(RemoteError):
+        message = decode(data)
+        if isinstance(message, Welcome):
+            return [message]
+    return []
+
+
+def _note_control(
+    owner: int | None, data: bytes, welcomed: set[Welcome], registrations: dict[int, Registration], done: set[int]
+) -> None:
+    with contextlib.suppress(RemoteError):
+        message = decode(data)
+        if not isinstance(message, Registration | Goodbye) or message.bs != owner:
+            return
+        if isinstance(message, Registration):
+            if Welcome(message.bs, message.epoch) not in welcomed:
+                return  # refused
+            known = registrations.get(message.bs)
+            if known is None or message.epoch >= known.epoch:
+                registrations[message.bs] = message
+                if known is not None and message.epoch > known.epoch:
+                    done.discard(message.bs)
+        else:
+            known = registrations.get(message.bs)
+            if known is not None and known.epoch == message.epoch:
+                done.add(message.bs)

@@ -1,0 +1,68 @@
+"""Base stations that share a process, paced through a schedule together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge.node import REPEAT_S, EdgeNode
+from edge.schedule import Schedule
+from fronthaul.clock import Clock
+
+PAUSE_NS = 500_000
+"""Between two looks at the links of base stations that share a process [ns]; one alone waits on its socket."""
+PATIENCE_S = 30.0
+"""How long a full queue may hold up a base station in closed loop [s]."""
+
+
+def run_batch(nodes: Sequence[EdgeNode], snapshots: range, schedule: Schedule) -> None:
+    """Run one batch at all base stations, one after the other, from the moment at which it is due."""
+    for node in nodes:
+        node.prepare(snapshots)
+    for node in nodes:
+        node.transmit(snapshots, schedule.time_zero_ns(snapshots[-1]))
+
+
+def run_schedule(
+    nodes: Sequence[EdgeNode], schedule: Schedule, clock: Clock, *, first_snapshot: int, end_s: float
+) -> list[int]:
+    """Run a schedule from `first_snapshot` on, say goodbye, and answer the cloud until it has finished.
+
+    Returns:
+        The base stations to which the cloud did not say goodbye, though they waited `end_s` [s] for it.
+
+    Raises:
+        FronthaulError: the cloud has turned a base station away, or the disk is full.
+    """
+    for node in nodes:
+        node.start(schedule.t0_ns, patience_s=0.0 if schedule.interval_ns else PATIENCE_S)
+    for snapshots in schedule.batches(first_snapshot):
+        for node in nodes:
+            node.prepare(snapshots)
+        due_ns = schedule.time_zero_ns(snapshots[-1])
+        wait_together(nodes, due_ns, clock)
+        for node in nodes:
+            node.transmit(snapshots, due_ns)
+    for node in nodes:
+        node.leave()
+    end_ns = clock.now_ns() + round(end_s * 1e9)
+    again_ns = clock.now_ns() + round(REPEAT_S * 1e9)
+    while len(nodes) > 1 and not all(node.ended for node in nodes) and clock.now_ns() < end_ns:
+        if any([node.pump() for node in nodes]):
+            end_ns = clock.now_ns() + round(end_s * 1e9)
+        if clock.now_ns() >= again_ns:
+            again_ns += round(REPEAT_S * 1e9)
+            for node in nodes:
+                if not node.ended:
+                    node.leave()
+        clock.sleep_until(clock.now_ns() + PAUSE_NS)
+    return [node.station.bs for node in nodes if not (node.ended or node.await_end(end_s if len(nodes) == 1 else 0.0))]
+
+
+def wait_together(nodes: Sequence[EdgeNode], until_ns: int, clock: Clock) -> None:
+    """Have all base stations take and answer what the cloud sends until `until_ns` [ns]."""
+    if len(nodes) == 1:
+        nodes[0].wait(until_ns)
+        return
+    while (now_ns := clock.now_ns()) < until_ns:
+        if not any([node.pump() for node in nodes]):
+            clock.sleep_until(min(until_ns, now_ns + PAUSE_NS))

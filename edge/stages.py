@@ -1,0 +1,70 @@
+"""How long each stage of a report took, on disk as it happens."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fronthaul.rowstream import RowStream, read_stream
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STAGES = "-stages.arrow"
+"""End of the stream's name."""
+
+
+class StageRow(NamedTuple):
+    """Stage times of one report [ns]; `t_start_ns` on the run's clock, the others measured."""
+
+    snapshot: int
+    round: int
+    t_start_ns: int
+    estimate_ns: int
+    encode_ns: int
+    pack_ns: int
+
+
+@functools.cache
+def stage_schema() -> pa.Schema:
+    """Return the columns of the stream: those of `StageRow`."""
+    import pyarrow as pa
+
+    times = ("t_start_ns", "estimate_ns", "encode_ns", "pack_ns")
+    return pa.schema([("snapshot", pa.uint32()), ("round", pa.uint8()), *((name, pa.int64()) for name in times)])
+
+
+class StageLog:
+    """The stage times of one start of a base station."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Create the stream.
+
+        Raises:
+            LocalError: it is there already.
+        """
+        self._rows = RowStream(folder / f"{name}{STAGES}", stage_schema())
+
+    def append(self, rows: Sequence[StageRow]) -> None:
+        """Write down stage times.
+
+        Raises:
+            LocalError: the disk is full.
+        """
+        self._rows.extend(rows)
+
+    def close(self) -> None:
+        """Mark the stream's end; closing twice is fine."""
+        self._rows.close()
+
+
+def read_stages(path: Path) -> list[StageRow]:
+    """Read the stage times of one start, also where it ended by kill -9.
+
+    Raises:
+        LocalError: the file does not begin as a stream.
+    """
+    table = read_stream(path)
+    return [StageRow(*row) for row in zip(*(table[name].to_pylist() for name in StageRow._fields), strict=True)]

@@ -1,0 +1,87 @@
+"""What commands share: panels of help, texts of options, Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USER_ERROR, INTERRUPTED = 2, 130
+"""Exit statuses: bad input, stopped with Ctrl-C."""
+
+WHAT, TIMING, LINKS, SECURITY = "What is emulated", "Timing", "Links", "Security"
+FAULTS, PLACES, OUTPUT = "Faults", "Where it runs", "Output"
+"""Panels of help."""
+
+BITS = "1…8|lossless|iq16|bfp1…16"
+
+ScenarioOption = Annotated[
+    str, typer.Option(help="Name of a shipped scenario, or path of a TOML file.", rich_help_panel=WHAT)
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+
+
+def parse_bits(text: str) -> int | None:
+    """Return B, or None for lossless.
+
+    Raises:
+        UserError: neither a number of 1 … 8 nor ``lossless``.
+    """
+    if text == "lossless":
+        return None
+    if text not in {"1", "2", "3", "4", "5", "6", "7", "8"}:
+        from sim.errors import UserError
+
+        raise UserError(f"--bits must be a whole number of 1 to 8 bit, or 'lossless'; it is {text!r}.")
+    return int(text)
+
+
+def parse_payload(text: str, forward: str = "complex64") -> tuple[int | None, str]:
+    """Return B and how a channel is forwarded where B is None: ``--bits iq16`` is short for lossless and iq16.
+
+    Raises:
+        UserError: no such payload, or `forward` says another one.
+    """
+    if text != "complex64" and not text.startswith(("iq", "bfp")):
+        return parse_bits(text), forward
+    if forward not in ("complex64", text):
+        from sim.errors import UserError
+
+        raise UserError(f"--bits {text} and --forward {forward} contradict each other: give one of them.")
+    return None, text
+
+
+def require_choice(option: str, value: str, known: tuple[str, ...]) -> None:
+    """Check that `value` is one of the `known` ones.
+
+    Raises:
+        UserError: it is not.
+    """
+    from sim.errors import UserError, nearest_hint
+
+    if value not in known:
+        raise UserError(f"There is no --{option} {value!r}{nearest_hint(value, known)}.")
+
+
+def console() -> Console:
+    """Return standard output, wide enough for the tables where it is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
+
+
+@contextlib.contextmanager
+def stoppable(sentence: Callable[[], str]) -> Iterator[None]:
+    """Turn Ctrl-C into a sentence, which says what is on disk, and exit status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(sentence(), file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None

@@ -1,0 +1,186 @@
+"""What links and frames look like: totals, a list of frames, a timeline, one frame down to its bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from sim.terminal import new_table, number
+
+if TYPE_CHECKING:
+    from sim.run.inspection import FrameView, LinkTotals, ReportView
+    from sim.run.timeline import Second
+
+
+def show_links(console: Console, links: Sequence[LinkTotals]) -> None:
+    """Print totals of each link: bytes by name, then fates."""
+    counted = ("payload [bit]", "side [bit]", "header [B]", "padding [bit]", "ZMTP [B]", "CURVE [B]", "stream [B]")
+    size = new_table("link", *(name.replace(" ", "\n") for name in counted), "Ethernet\n[B, modelled]")
+    for link in links:
+        size.add_row(
+            link_name(link), number(link.payload_bits), number(link.side_bits), number(link.header_bytes),
+            number(link.padding_bits), number(link.zmtp_bytes), number(link.curve_bytes), number(link.stream_bytes),
+            number(link.ethernet_bytes),
+        )  # fmt: skip
+    console.print(size)
+    if not links:
+        return
+    frames = new_table("link", "frames", *links[0].frames, "not\njournaled")
+    reports = new_table("link", "reports", *next((link.reports for link in links if link.reports), {}))
+    for link in links:
+        frames.add_row(link_name(link), *map(number, (sum(link.frames.values()), *link.frames.values(), link.strays)))
+        if link.reports:
+            reports.add_row(link_name(link), *map(number, (sum(link.reports.values()), *link.reports.values())))
+    console.print(frames)
+    if reports.row_count:
+        console.print(reports)
+
+
+def link_name(link: LinkTotals) -> str:
+    """Return a link's name; the way up needs no word."""
+    return f"BS {link.bs}" if link.direction == "up" else f"BS {link.bs} down"
+
+
+def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, most: int) -> None:
+    """Print rows of ledgers, one a report of a frame, at most so many."""
+    from sim.run.timeline import moment_ns
+
+    table = new_table(
+        "sent [ms]", "link", "", "epoch", "seq", "snapshot/\nround", "stream [B]", "frame", "report", "reason"
+    )
+    for column in (2, 7, 8, 9):
+        table.columns[column].justify = "left"
+    table.columns[0].justify = "right"
+    bundled = any(row["part"] for row in rows)
+    for row in rows[:most]:
+        sent = row["t_sent_ns"] is not None
+        table.add_row(
+            f"{(moment_ns(row) - t0_ns) / 1e6:.3f}" + ("" if sent else " (came)"),
+            "unknown" if row["bs"] is None else f"BS {row['bs']}", row["direction"], _text(row["epoch"]),
+            _text(row["seq"]) + (f".{row['part']}" if bundled and sent else ""),
+            f"{row['snapshot']}/{row['round']}" if sent else "–", number(row_bytes(row)) if sent else "–",
+            row["frame_fate"], row["report_fate"] or "–", row["reason"] or "",
+        )  # fmt: skip
+    console.print(table)
+    if bundled:
+        console.print("seq n.p is report p of frame n; what a bundle shares counts with its first report")
+    if len(rows) > most:
+        console.print(f"{number(len(rows) - most)} more; --most {len(rows)} shows all")
+
+
+def row_bytes(row: dict[str, Any]) -> int:
+    """Return the bytes of a report of a frame on the TCP stream [B]."""
+    bits: int = row["payload_bits"] + row["side_bits"] + row["padding_bits"]
+    overhead: int = row["header_bytes"] + row["zmtp_bytes"] + row["curve_bytes"]
+    return bits // 8 + overhead
+
+
+def show_timeline(console: Console, seconds: Sequence[Second]) -> None:
+    """Print one line a second: frames sent, payload, the fates that there were, fixes."""
+    from fronthaul.fates import FrameFate, ReportFate
+
+    frame_fates = [fate for fate in FrameFate if any(second.frames[fate] for second in seconds)]
+    report_fates = [fate for fate in ReportFate if any(second.reports[fate] for second in seconds)]
+    table = new_table("[s]", "frames\nup", "\ndown", "payload\n[kbit]", *frame_fates, *report_fates, "fixes")
+    table.columns[0].justify = "right"
+    for second in seconds:
+        fates = [second.frames[fate] for fate in frame_fates] + [second.reports[fate] for fate in report_fates]
+        table.add_row(
+            str(second.number), number(second.up), number(second.down), f"{second.payload_bits / 1e3:.1f}",
+            *(number(seen) if seen else "" for seen in fates), number(second.fixes),
+        )  # fmt: skip
+    console.print(table)
+
+
+def show_frame(console: Console, view: FrameView) -> None:
+    """Print one frame: header fields, bytes by part, side values, indices of each report."""
+    bundle = len(view.reports) > 1
+    console.print(
+        f"[bold]link {view.bs}, frame {view.seq}[/bold], {view.direction}"
+        + (f", a bundle of {len(view.reports)} reports" if bundle else "")
+    )
+    fields = new_table("field", "value")
+    fields.columns[1].justify = "left"
+    received = "never" if view.t_received_ns is None else f"{number((view.t_received_ns - view.t_sent_ns) / 1e6)} ms"
+    first = view.reports[0]
+    padding = first.payload.padding_bits
+    shared = {
+        "version": view.version, "base station": view.bs, "epoch": view.epoch, "sequence number": view.seq,
+        **({"reports": len(view.reports)} if bundle else report_fields(first)),
+        "side information": f"{len(first.side)} B" + each(bundle),
+        "payload": f"{number(first.payload.bits)} bit" + each(bundle), "padding": f"{padding} bit" + each(bundle),
+        "header and CRC": f"{sum(cost.header_bytes for cost in view.costs)} B",
+        "ZMTP frame header": f"{view.costs[0].zmtp_bytes} B", "CURVE": f"{view.costs[0].curve_bytes} B",
+        "on the stream": f"{number(view.stream_bytes)} B", "CRC-32": f"{view.crc32:08x}",
+        "sent": f"{view.t_sent_ns} ns",
+        "on the wire after": f"{number((view.t_release_ns - view.t_sent_ns) / 1e6)} ms", "received after": received,
+        "fate of the frame": view.frame_fate + (f" ({view.reason})" if view.reason else ""),
+        **({} if bundle else {"fate of the report": first.report_fate or "none, it went down"}),
+    }  # fmt: skip
+    for name, value in shared.items():
+        fields.add_row(name, str(value))
+    console.print(fields)
+    for name, begin, end in sections(view):
+        if begin < end:
+            console.print(f"\n[bold]{name}[/bold], bytes {begin} to {end - 1}")
+            console.print(hex_dump(view.data[begin:end], begin), soft_wrap=True)
+    for part, report in enumerate(view.reports):
+        if bundle:
+            console.print(
+                f"\n[bold]report {part}[/bold]: snapshot {report.snapshot}, round {report.round}, "
+                f"{report.report_fate or 'no fate, it went down'}"
+            )
+        show_report(console, report)
+
+
+def report_fields(report: ReportView) -> dict[str, object]:
+    """Return the key of a single report."""
+    return {"snapshot": report.snapshot, "round": report.round}
+
+
+def each(bundle: bool) -> str:
+    """Return what a length needs where it is of each report."""
+    return " each" if bundle else ""
+
+
+def sections(view: FrameView) -> list[tuple[str, int, int]]:
+    """Return name, begin and end of each part of a frame [B]: header, then all side information, then all payloads."""
+    crc_at = len(view.data) - 4
+    payload_at = crc_at - sum(len(report.payload.data) for report in view.reports)
+    side_at = payload_at - sum(len(report.side) for report in view.reports)
+    return [
+        ("header", 0, side_at),
+        ("side information", side_at, payload_at),
+        ("payload", payload_at, crc_at),
+        ("CRC-32", crc_at, len(view.data)),
+    ]
+
+
+def show_report(console: Console, report: ReportView) -> None:
+    """Print side values and indices; what goes down has a codec of the scheme's own, and only its bytes are shown."""
+    if report.side_values:
+        console.print(f"\n[bold]side values[/bold], float32\n  {'  '.join(f'{x:.9g}' for x in report.side_values)}")
+    if report.bits:
+        console.print(f"\n[bold]indices[/bold], {len(report.index)} of {report.bits} bit, offset binary")
+        console.print(index_rows(report.index.tolist(), report.bits), soft_wrap=True)
+
+
+def _text(value: int | None) -> str:
+    return "–" if value is None else str(value)
+
+
+def hex_dump(data: bytes, offset: int, row: int = 24) -> str:
+    """Return lines of `row` bytes, each with its offset in the frame."""
+    return "\n".join(f"  {offset + at:6d}  {data[at : at + row].hex(' ', 4)}" for at in range(0, len(data), row))
+
+
+def index_rows(index: Sequence[int], bits: int) -> str:
+    """Return indices in aligned rows, each with the number of its first one."""
+    width = len(str(2**bits - 1))
+    row = max(1, {1: 32, 2: 32, 3: 24}.get(width, 8))
+    return "\n".join(
+        f"  {at:6d}  {' '.join(f'{value:{width}d}' for value in index[at : at + row])}"
+        for at in range(0, len(index), row)
+    )

@@ -1,0 +1,187 @@
+"""Commands before any emulation: ray tracing, training, and a published table measured again."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sim.commands.common import OUTPUT, TIMING, WHAT, ScenarioOption, parse_bits, require_choice, stoppable
+
+
+def trace(
+    scenario: Annotated[
+        str, typer.Argument(help="Name of a shipped scenario, or path of a TOML file.", show_default=False)
+    ],
+    positions: Annotated[
+        int | None, typer.Option(help="Number of user positions; default: the scenario's.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the data set; default: data/SCENARIO.", show_default=False)
+    ] = None,
+) -> None:
+    """Ray-trace a scenario into a path data set; stopped at any time, it resumes."""
+    from dataclasses import replace as changed
+
+    from sim.errors import UserError
+    from sim.learn.splits import write_test_set
+    from sim.terminal import ProgressBar
+    from sim.world.scenario import load_scenario
+    from sim.world.tracer import TraceProgress, trace_ground_plan, trace_scenario
+
+    wanted = load_scenario(scenario)
+    if positions is not None:
+        if positions < 1:
+            raise UserError(f"--positions must be at least 1, it is {positions}.")
+        wanted = changed(wanted, tracing=changed(wanted.tracing, positions=positions))
+    folder = output or Path("data") / wanted.data_name
+    shards = folder / "shards"
+    told = f"Stopped; finished shards are in {shards}, and the same command goes on from there."
+    with stoppable(lambda: told):
+        with ProgressBar() as bar:
+
+            def advance(progress: TraceProgress) -> None:
+                bar.update(f"tracing {wanted.name}", progress.done, progress.total, restart=progress.resumed)
+
+            paths = trace_scenario(wanted, shards, advance)
+        path = folder / "paths.npz"
+        paths.save(path)
+        write_test_set(wanted, paths, folder)
+        trace_ground_plan(wanted).save(folder / "ground-plan.npz")
+        with contextlib.suppress(UserError):  # an area of fewer than three blocks has no block split
+            write_test_set(wanted, paths, folder, "block")
+    print(f"{len(paths)} positions, {len(paths.delay)} paths to {paths.sites} sites: {path}")
+    print(f"test positions of the random split, for `emulate`: {folder / 'test.npz'}")
+
+
+def train(
+    scheme: Annotated[
+        str, typer.Argument(help="ecc, or rss (a fit: of the options, only data and split matter).", show_default=False)
+    ],
+    scenario: ScenarioOption = "paris-6",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Path data set; default: data/SCENARIO/paths.npz.", show_default=False, rich_help_panel=WHAT),
+    ] = None,
+    bits: Annotated[
+        str,
+        typer.Option(metavar="1…8|lossless", help="Quantiser resolution in bit per coefficient.", rich_help_panel=WHAT),
+    ] = "4",
+    phase: Annotated[
+        str,
+        typer.Option(metavar="none|slot|tone", help="Phase stabilisation of the channel.", rich_help_panel=WHAT),
+    ] = "slot",
+    split: Annotated[
+        str, typer.Option(metavar="random|block", help="How test positions are held out.", rich_help_panel=WHAT)
+    ] = "random",
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights of another payload to start from; default: none.", show_default=False, rich_help_panel=WHAT
+        ),
+    ] = None,
+    epochs: Annotated[
+        float, typer.Option(help="Passes over the training positions.", rich_help_panel=TIMING)
+    ] = 6.0,
+    batch: Annotated[int, typer.Option(help="Snapshots in a step.", rich_help_panel=TIMING)] = 128,
+    rate: Annotated[float, typer.Option(help="Peak learning rate, per step.", rich_help_panel=TIMING)] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.", rich_help_panel=WHAT)] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights file; default: checkpoints/SCENARIO/NAME.safetensors.",
+            show_default=False, rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    curves: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of TensorBoard curves; default: beside the weights.",
+            show_default=False, rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+) -> None:  # fmt: skip
+    """Train a scheme's weights on a path data set, on the GPU if there is one; stopped at any time, it resumes."""
+    from sim.errors import UserError, nearest_hint
+
+    if scheme not in ("ecc", "rss"):
+        raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, ['ecc', 'rss'])}.")
+    resolution = parse_bits(bits)
+    from sim.world.scenario import load_scenario
+
+    wanted = load_scenario(scenario)
+    # A variant's name is its own, so that no training resumes or overwrites another.
+    variant = [phase] * (phase != "slot") + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
+    payload = "lossless" if resolution is None else f"b{resolution}"
+    name = scheme if scheme == "rss" else "-".join(["ecc", payload, *variant])
+    target = output or Path("checkpoints") / wanted.name / f"{name}.safetensors"
+    require_choice("phase", phase, ("none", "slot", "tone"))
+    require_choice("split", split, ("random", "block"))
+    if not (epochs > 0 and batch >= 1 and rate > 0):
+        raise UserError("--epochs and --rate must be above 0, --batch at least 1.")
+    from sim.learn.train_ecc import EccTraining, train_ecc
+    from sim.learn.trainer import Schedule, TrainProgress
+    from sim.terminal import ProgressBar
+    from sim.world.paths import load_paths
+
+    paths = load_paths(data or Path("data") / wanted.data_name / "paths.npz")
+    if paths.digest != wanted.tracing_digest():
+        raise UserError(f"The path data were traced for another scenario than {wanted.name!r}: trace it again.")
+    if scheme == "rss":
+        from sim.learn.train_rss import train_rss
+
+        deviation = train_rss(wanted, paths, split, target)  # type: ignore[arg-type]  # checked above
+        print(f"path-loss model fitted, residual {deviation:.2f} dB (standard deviation): {target}")
+        return
+    training = EccTraining(
+        bits=resolution,
+        phase=phase,  # type: ignore[arg-type]  # checked above
+        split=split,  # type: ignore[arg-type]  # checked above
+        start_from=start_from,
+        schedule=Schedule(epochs=epochs, batch=batch, rate=rate, seed=seed),
+    )
+    told = f"Stopped; the last finished epoch is in {target.parent}, and the same command goes on from there."
+    stages = {"local": "Stage I, autoencoders", "train": "Stage II, positions"}
+    with stoppable(lambda: told), ProgressBar() as bar:
+
+        def advance(progress: TrainProgress) -> None:
+            stage = stages.get(progress.stage, progress.stage)
+            bar.update(stage, progress.step, progress.steps, note=f"loss {progress.loss:.4g}")
+            if progress.validation_m is not None:
+                bar.say(f"step {progress.step}: mean 3D error on validation positions {progress.validation_m:.3f} m")
+
+        with scalar_writer(curves or target.with_suffix("")) as scalars:
+            error = train_ecc(wanted, paths, training, target, advance, checkpoints=target.parent, scalars=scalars)
+    print(f"mean 3D error on validation positions {error:.3f} m: {target}")
+
+
+def reproduce(
+    table: Annotated[str, typer.Argument(help="ecc-table2.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder of the table and its figures.")] = Path("docs/tables"),
+) -> None:
+    """Measure a published table, the paper's figures beside; stopped at any time, it resumes."""
+    from sim.run.tables import reproduce as measure
+    from sim.terminal import ProgressBar
+
+    told = f"Stopped; finished rows are in {output}, and the same command goes on from there."
+    with stoppable(lambda: told), ProgressBar() as bar:
+        path = measure(table, output, lambda label, done, total: bar.update(label, done, total))
+    print(path.read_text())
+    print(path)
+
+
+@contextlib.contextmanager
+def scalar_writer(folder: Path) -> Iterator[Any]:
+    """Open TensorBoard curves in `folder`, or None where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        print("TensorBoard is not installed, so no curves are written: `pip install -e '.[train]'`.", file=sys.stderr)
+        yield None
+        return
+    with SummaryWriter(str(folder)) as writer:
+        yield writer

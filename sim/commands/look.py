@@ -1,0 +1,207 @@
+"""Commands that look into a run: `inspect`, `replay` and `audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sim.commands.common import RunArgument, console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sim.run.audit import Audit
+    from sim.run.inspection import Choice, LinkTotals
+
+WHICH, FORM = "Which frames", "What is shown of them"
+
+
+def inspect(
+    run: RunArgument,
+    link: Annotated[
+        int | None,
+        typer.Option(help="Only this base station's link; default: all.", show_default=False, rich_help_panel=WHICH),
+    ] = None,
+    begin: Annotated[
+        float | None,
+        typer.Option(
+            "--from", metavar="S", help="Sent so many seconds after time zero or later; default: all.",
+            show_default=False, rich_help_panel=WHICH,
+        ),
+    ] = None,
+    end: Annotated[
+        float | None,
+        typer.Option(
+            "--to", metavar="S", help="Sent sooner than so many seconds after time zero; default: all.",
+            show_default=False, rich_help_panel=WHICH,
+        ),
+    ] = None,
+    fate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Frames or reports of this fate, such as dropped or late; several: give it again; default: all.",
+            show_default=False, rich_help_panel=WHICH,
+        ),
+    ] = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="up|down", help="Only this way; default: both (with --frame: up).", show_default=False,
+            rich_help_panel=WHICH,
+        ),
+    ] = None,
+    most: Annotated[int, typer.Option(help="Lines of the list of frames.", rich_help_panel=FORM)] = 50,
+    timeline: Annotated[
+        bool,
+        typer.Option(
+            "--timeline", help="Frames, fates, bits and fixes of each second; default: off.", show_default=False,
+            rich_help_panel=FORM,
+        ),
+    ] = False,
+    frame: Annotated[
+        int | None,
+        typer.Option(
+            help="One frame of --link by sequence number, down to its bits; default: totals.", show_default=False,
+            rich_help_panel=FORM,
+        ),
+    ] = None,
+    epoch: Annotated[
+        int | None,
+        typer.Option(
+            help="Start of the base station that sent --frame; default: the last.", show_default=False,
+            rich_help_panel=FORM,
+        ),
+    ] = None,
+    recover: Annotated[
+        bool,
+        typer.Option(
+            "--recover", help="Close the ledgers of a run that was cut, from its journals; default: off.",
+            show_default=False,
+        ),
+    ] = False,
+) -> None:  # fmt: skip
+    """Show what crossed each link: totals, a list of frames, a timeline, or one frame down to its bits."""
+    from sim.errors import UserError
+    from sim.run import inspection
+
+    if frame is not None and link is None:
+        raise UserError("--frame counts on one link: name it with --link.")
+    if epoch is not None and frame is None:
+        raise UserError("--epoch says whose --frame is meant: give that as well.")
+    if most < 1:
+        raise UserError(f"--most must be at least 1 line, it is {most}.")
+    choice = inspection.Choice(link, begin, end, tuple(fate or ()), direction)
+    if frame is not None and (timeline or choice != inspection.Choice(link, direction=direction)):
+        raise UserError(
+            "--frame is one frame: of --link, --direction and --epoch, not with a time, a fate or --timeline."
+        )
+    out = console()
+    if recover:
+        tell_recovered(out, run)
+    if frame is not None and link is not None:
+        from fronthaul.messages import Direction
+        from sim.commands.frames import show_frame
+
+        show_frame(out, inspection.frame_view(run, link, frame, epoch, Direction(direction or "up")))
+    elif timeline:
+        from sim.commands.frames import show_timeline
+        from sim.run.timeline import timeline as seconds_of
+
+        show_timeline(out, seconds_of(run, choice))
+    elif choice.is_everything:
+        show_totals(out, run, choice, balanced=not recover)
+    else:
+        from sim.commands.frames import show_frames
+        from sim.run.timeline import time_zero_ns
+
+        t0_ns = time_zero_ns(run)
+        show_frames(out, inspection.chosen_frames(run, choice, t0_ns), t0_ns, most)
+
+
+def tell_recovered(out: Console, run: Path) -> None:
+    """Close the ledgers of a run that was cut, and say what was in its journals."""
+    from sim.run import inspection
+    from sim.terminal import number
+
+    books = inspection.recover(run).conservation
+    out.print(f"recovered {number(books.frames_journaled)} frames of {number(books.reports_journaled)} reports")
+    for problem in books.problems:
+        out.print(f"books do not balance: {problem}", markup=False, soft_wrap=True)
+
+
+def show_totals(out: Console, run: Path, choice: Choice, *, balanced: bool) -> None:
+    """Print totals, and whether the books balance."""
+    from sim.commands.frames import show_links
+    from sim.run import inspection
+    from sim.terminal import number
+
+    show_links(out, of_link(inspection.link_totals(run), choice.link, run))
+    if not balanced:
+        return
+    checked = inspection.check_books(run)
+    if checked.ok:
+        frames, reports = number(checked.frames_journaled), number(checked.reports_journaled)
+        out.print(f"books balance: {frames} frames of {reports} reports, all accounted for")
+        return
+    for problem in checked.problems:
+        out.print(f"books do not balance: {problem}", markup=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def of_link(links: list[LinkTotals], link: int | None, run: Path) -> list[LinkTotals]:
+    """Return the totals of one link; None is all.
+
+    Raises:
+        UserError: there is no such link.
+    """
+    from sim.errors import UserError
+
+    if link is None:
+        return links
+    mine = [totals for totals in links if totals.bs == link]
+    if not mine:
+        raise UserError(f"There is no link {link} in {run}: links are {links[0].bs} to {links[-1].bs}.")
+    return mine
+
+
+def replay(run: RunArgument) -> None:
+    """Compute a run's fixes again, from logged payloads, side values and used sets alone."""
+    from sim.run.replay import TOLERANCE_M
+    from sim.run.replay import replay as replay_run
+
+    result = replay_run(run)
+    print(
+        f"{result.identical} of {result.compared} fixes are identical to the last bit; "
+        f"the largest difference is {result.max_difference_m:.3g} m."
+    )
+    if result.compared < result.total:
+        print(f"{result.total - result.compared} fixes were left out: not all of their reports are in the ledgers.")
+    if not result.ok:
+        print(f"The replay does not confirm the run: all fixes must come back to within {1e3 * TOLERANCE_M:g} mm.")
+        raise typer.Exit(1)
+
+
+def audit(run: RunArgument) -> None:
+    """Check everything in a run's folder that can be checked: fates, bytes, codecs, captures, sums."""
+    from sim.run.audit import audit as audit_run
+
+    found = audit_run(run)
+    show_audit(console(), found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def show_audit(out: Console, audit: Audit) -> None:
+    """Print one line a check, and whether the run holds."""
+    colours = {"holds": "green", "fails": "red", "left out": "yellow"}
+    width = max(len(finding.name) for finding in audit.findings)
+    for finding in audit.findings:
+        colour = colours[finding.state]
+        out.print(f"[{colour}]{finding.state:8s}[/{colour}]  {finding.name:{width}s}  ", end="", soft_wrap=True)
+        out.print(finding.detail, markup=False, soft_wrap=True)
+    if audit.ok:
+        out.print("The run holds.")
+    else:
+        out.print(f"The run does not hold: {audit.failed} of {len(audit.findings)} checks fail.")

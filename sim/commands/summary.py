@@ -1,0 +1,256 @@
+"""What a run's summary looks like: bits, bytes, errors, latency, links and fates, each with its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sim.terminal import count, metres, milliseconds, new_table, number
+
+COUNTED = {
+    "payload": "payload",
+    "side": "side information",
+    "header": "header and CRC",
+    "padding": "padding",
+    "zmtp": "ZMTP frame headers",
+    "curve": "CURVE encryption",
+}
+"""Overheads of each report, in the order in which they are shown: key in ``summary["bytes"]`` → name."""
+
+CONNECTION = {"handshake": "handshake", "heartbeat": "heartbeat", "control": "control messages"}
+"""Overheads of each connection."""
+
+MODELLED = {
+    "tcpip": "frames over TCP/IP",
+    "ethernet": "frames over TCP/IP and Ethernet",
+    "ecpri_ethernet": "frames as eCPRI over Ethernet",
+    "ecpri_ethernet_mtu_9000": "… with an MTU of 9000 B",
+}
+"""Keys of ``summary["bytes_modelled"]``."""
+
+CONTROLS = {
+    "prior": "prior: mean training position",
+    "prior_draw": "prior: random training position",
+    "wknn": "WKNN on unquantised CSI",
+    "bound": "error bound",
+}
+"""Keys of ``summary["controls"]`` with known names; others are shown by their key."""
+
+STAGES = {
+    "start": "start after time zero",
+    "estimate": "estimate (BS)",
+    "encode": "encode (BS)",
+    "pack": "pack (BS)",
+    "fronthaul": "fronthaul",
+    "wait": "wait at the collector",
+    "fuse": "fuse (cloud)",
+    "total": "total: time zero to fix",
+}
+"""Keys of ``summary["latency_ms"]`` in the order of the pipeline."""
+
+
+def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> None:
+    """Print the summary of the run in `folder`."""
+    bits = payload_name(summary)
+    encrypted = ", links encrypted (CURVE)" if summary.get("encrypted") else ""
+    console.print(
+        f"\n[bold]{escape(str(summary['scenario']))} · {escape(str(summary['scheme']))} · {bits}[/bold]   "
+        f"{summary['bs']} BS, {summary['snapshots']} snapshots, seed {summary['seed']}{encrypted}"
+    )
+    answers = summary.get("payload_bits_per_answer")
+    console.print(
+        f"payload [bold]{number(summary['payload_bits_per_report'])} bit[/bold] per BS and fix, "
+        f"[bold]{100 * summary['payload_ratio']:.2f} %[/bold] of lossless CSI"
+        + (f"; {number(answers)} bit per answer of a later round" if answers else "")
+    )
+    console.print(bytes_table(summary))
+    if summary.get("bytes_kernel"):
+        console.print(kernel_line(summary["bytes_kernel"]), soft_wrap=True)
+    for table in (error_table(summary), latency_table(summary), clock_table(summary), links_table(summary)):
+        if table.row_count:
+            console.print(table)
+    console.print(fates_table(summary))
+    for line in happenings(summary):
+        console.print(line, soft_wrap=True)
+    if summary.get("fixes_per_s") is not None:
+        made = f"{number(summary['fixes'])} fixes of {number(summary['snapshots'])} snapshots, "
+        console.print(f"{made}{number(summary['fixes_per_s'])} fixes/s")
+    for note in summary.get("notes") or ():
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
+    console.print(f"run folder: [bold]{escape(str(folder))}[/bold]", soft_wrap=True)
+
+
+def payload_name(summary: Mapping[str, Any]) -> str:
+    """Return what reports carry, in a word."""
+    if summary["bits"] is not None:
+        return f"B = {summary['bits']} bit"
+    forward = summary.get("forward", "complex64")
+    return "lossless" if forward == "complex64" else str(forward)
+
+
+def kernel_line(counted: Mapping[str, Any]) -> str:
+    """Say whether the kernels' counts of the TCP streams are those that were predicted."""
+    least, most = counted["predicted_least"], counted["predicted_most"]
+    predicted = f"{number(least)} B" if least == most else f"{number(least)} to {number(most)} B"
+    if counted["exact"]:
+        return f"TCP streams: {predicted} predicted, and counted by the kernels at both ends"
+    ends = [
+        f"{number(counted[key])} B counted by the {name}"
+        if counted[key] is not None
+        else f"no complete count by the {name}"
+        for key, name in (("sent", "senders' kernels"), ("received", "receivers' kernels"))
+    ]
+    cut = f"; {number(counted['cut_connections'])} connections were cut" if counted["cut_connections"] else ""
+    return f"TCP streams: {predicted} predicted, {', '.join(ends)}{cut}"
+
+
+def happenings(summary: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each: receive window, frames of nobody, refused connections, restarts, BSs that are out."""
+    lines = []
+    arrivals: Mapping[str, int] = summary.get("arrivals") or {}
+    if sum(arrivals.values()):
+        early, on_time, late = (number(arrivals[key]) for key in ("early", "on_time", "late"))
+        lines.append(f"receive window, reports of round 0: {early} early, {on_time} on time, {late} late")
+    if summary.get("strays"):
+        lines.append(f"{number(summary['strays'])} frames arrived that no sender wrote down")
+    if summary.get("refused_connections"):
+        lines.append(f"[yellow]{number(summary['refused_connections'])} connections were refused[/yellow]")
+    for restart in summary.get("restarts") or ():
+        back = restart["t_back_ns"]
+        after = "not back at the end" if back is None else f"back after {(back - restart['t_died_ns']) / 1e9:.2f} s"
+        lines.append(f"[yellow]restart:[/yellow] {escape(str(restart['name']))} died, {after}")
+    if summary.get("missing_bs"):
+        lines.append(f"[yellow]out at the end:[/yellow] BS {', '.join(map(str, summary['missing_bs']))}")
+    return lines
+
+
+def clock_table(summary: Mapping[str, Any]) -> Table:
+    """Return the clocks of base stations on other hosts."""
+    table = new_table("cloud's clock ahead of", "epoch", "offset [ms]", "uncertainty [ms]", "drift [ppm]", "samples")
+    for row in summary.get("clock_offsets") or ():
+        drift = row["drift_ppm"]
+        table.add_row(
+            f"BS {row['bs']}", number(row["epoch"]), milliseconds(row["offset_ns"] / 1e6),
+            milliseconds(row["uncertainty_ns"] / 1e6), "–" if drift is None else f"{drift:.2f}",
+            number(row["samples"]),
+        )  # fmt: skip
+    return table
+
+
+LINK_COLUMNS: dict[str, tuple[str, str, str, float]] = {
+    "rate": ("rate\n[Mbit/s]", "rate_bps", "rate_bps", 1e-6),
+    "delay": ("delay\n[ms]", "delay_s", "delay_mean_s", 1e3),
+    "loss": ("loss\n[%]", "loss", "loss", 100.0),
+    "duplicate": ("duplicate\n[%]", "duplicate", "duplicate", 100.0),
+    "reorder": ("reorder\n[%]", "reorder", "reorder", 100.0),
+    "corrupt": ("corrupt\n[%]", "corrupt", "corrupt", 100.0),
+    "outage": ("outages →\ndropped", "outages", "outage_drops", 1.0),
+    "queue": ("queue [kB] →\ndropped", "queue_bytes", "queue_drops", 1e-3),
+}
+"""Key of ``within`` → heading, keys of ``requested`` and ``achieved``, unit."""
+
+MOST_LINKS = 24
+"""Rows of the table of links; of more, those come first that did not do what they were asked for."""
+
+
+def links_table(summary: Mapping[str, Any]) -> Table:
+    """Return what link models were asked for, and what they did; columns of what somebody asked for."""
+    links = [link for link in summary.get("links") or () if link.get("requested")]
+    asked = [name for name, (_, key, _, _) in LINK_COLUMNS.items() if any(link["requested"].get(key) for link in links)]
+    table = new_table("link: requested → achieved", *(LINK_COLUMNS[name][0] for name in asked))
+    if not asked:
+        return table
+    shown = sorted(links, key=lambda link: False not in link["within"].values())[:MOST_LINKS]
+    for link in links if len(links) <= MOST_LINKS else shown:
+        table.add_row(f"BS {link['bs']} {link['direction']}", *(link_cell(link, name) for name in asked))
+    if len(links) > MOST_LINKS:
+        table.add_row(f"and {len(links) - MOST_LINKS} more", *[""] * len(asked))
+    return table
+
+
+def link_cell(link: Mapping[str, Any], name: str) -> str:
+    """Return "requested → achieved", with a mark where that can be judged."""
+    _, wish, done, unit = LINK_COLUMNS[name]
+    requested, achieved = link["requested"].get(wish), link["achieved"].get(done)
+    if not requested:
+        return ""
+    drops = name in ("outage", "queue")
+    reached = "–" if achieved is None else number(achieved) if drops else f"{unit * achieved:.3g}"
+    mark = {True: " ✓", False: " [red]✗[/red]", None: ""}[link["within"].get(name)]
+    return f"{unit * requested:.3g} → {reached}{mark}"
+
+
+def bytes_table(summary: Mapping[str, Any]) -> Table:
+    """Return bytes by name, counted and modelled apart, per frame that arrived and in total."""
+    table = new_table("bytes", "", "per frame", "total")
+    totals: Mapping[str, Any] = summary["bytes"]
+    frames = sum(seen for fate, seen in summary["frames"].items() if fate != "dropped")
+    for key, name in COUNTED.items():
+        total = totals.get(key) or 0
+        table.add_row(name, "counted", per_frame(key, total, frames), f"{number(total)} B")
+    table.add_section()
+    for key, name in CONNECTION.items():
+        table.add_row(name, "counted, per connection", "", f"{number(totals.get(key) or 0)} B")
+    table.add_section()
+    for key, name in MODELLED.items():
+        total = (summary.get("bytes_modelled") or {}).get(key)
+        if total is not None:
+            table.add_row(name, "modelled", per_frame(key, total, frames), f"{number(total)} B")
+    return table
+
+
+def per_frame(key: str, total: float, frames: int) -> str:
+    """Return a total [B] per frame: in bits where it is no whole number of bytes by nature."""
+    if not frames:
+        return "–"
+    if key in ("payload", "side", "padding"):
+        return f"{number(8 * total / frames)} bit"
+    return f"{number(total / frames)} B"
+
+
+def error_table(summary: Mapping[str, Any]) -> Table:
+    """Return position errors and, below them, the controls."""
+    table = new_table("position error [m]", "mean", "95 % interval", "median", "p90")
+    for key, name in (("error_3d_m", "3D"), ("error_2d_m", "2D"), ("error_vertical_m", "vertical")):
+        if summary.get(key):
+            table.add_row(*error_row(name, summary[key]))
+    table.add_section()
+    controls = summary.get("controls") or {key: summary.get(key) for key in CONTROLS}
+    for key, value in controls.items():
+        if value is not None:
+            entry = value if isinstance(value, Mapping) else {"mean": value}
+            entry = entry.get("error_3d_m", entry)
+            table.add_row(*error_row(f"{CONTROLS.get(key, key)}, 3D", entry))
+    return table
+
+
+def error_row(name: str, entry: Mapping[str, Any]) -> list[str]:
+    """Return one line of the error table."""
+    interval = entry.get("ci95_of_mean")
+    between = f"{metres(interval[0])} … {metres(interval[1])}" if interval else ""
+    return [name, metres(entry.get("mean")), between, metres(entry.get("median")), metres(entry.get("p90"))]
+
+
+def latency_table(summary: Mapping[str, Any]) -> Table:
+    """Return latency by stage, along the path of the report that came last."""
+    clock = ", simulated clock" if summary.get("clock") == "simulated" else ""
+    table = new_table(f"latency [ms{clock}]", "p50", "p95", "p99")
+    latency: Mapping[str, Any] = summary.get("latency_ms") or {}
+    for key in [*(k for k in STAGES if k in latency), *(k for k in latency if k not in STAGES)]:
+        if latency[key]:
+            table.add_row(STAGES.get(key, key), *(milliseconds(latency[key].get(p)) for p in ("p50", "p95", "p99")))
+    return table
+
+
+def fates_table(summary: Mapping[str, Any]) -> Table:
+    """Return what became of frames and of reports."""
+    table = new_table("fate", "frames", "reports")
+    frames, reports = summary["frames"], summary["reports"]
+    for fate in [*frames, *(f for f in reports if f not in frames)]:
+        table.add_row(fate, count(frames.get(fate)), count(reports.get(fate)))
+    return table

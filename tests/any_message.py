@@ -1,0 +1,56 @@
+"""Strategies that draw any message that can be."""
+
+from hypothesis import strategies as st
+
+from fronthaul.messages import (
+    Abort,
+    Codec,
+    Frame,
+    Goodbye,
+    Payload,
+    Ping,
+    Pong,
+    Registration,
+    Report,
+    ReportKey,
+    Welcome,
+)
+
+unsigned = {width: st.integers(0, (1 << width) - 1) for width in (8, 16, 32, 64)}
+angle = st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(max_size=64).filter(lambda text: all(not 0xD800 <= ord(c) <= 0xDFFF for c in text))
+
+
+@st.composite
+def frames(draw: st.DrawFn, least: int = 1, most: int = 5) -> Frame:
+    """Any frame: whole bytes of payload with the padding cleared."""
+    bs, epoch, seq = draw(unsigned[16]), draw(unsigned[16]), draw(unsigned[32])
+    names = st.lists(st.tuples(unsigned[32], unsigned[8]), min_size=least, max_size=most, unique=True)
+    bits, side_bytes = draw(st.integers(0, 400)), draw(st.integers(0, 31))
+    reports = []
+    for name in draw(names):
+        value = draw(st.integers(0, (1 << bits) - 1))
+        payload = Payload((value << -bits % 8).to_bytes(-(-bits // 8), "big"), bits)
+        side = draw(st.binary(min_size=side_bytes, max_size=side_bytes))
+        reports.append(Report(ReportKey(bs, epoch, *name), payload, side))
+    return Frame(seq, tuple(reports))
+
+
+codecs = st.builds(Codec, st.integers(1, 32), unsigned[32], st.integers(0, 31))
+controls = st.one_of(
+    st.builds(
+        Registration,
+        bs=unsigned[16],
+        epoch=unsigned[16],
+        scheme=texts.filter(bool),
+        report=codecs,
+        answer=st.none() | codecs,
+        position=st.tuples(angle, angle, angle),
+        orientation=st.tuples(angle, angle, angle),
+    ),
+    st.builds(Welcome, unsigned[16], unsigned[16]),
+    st.builds(Goodbye, unsigned[16], unsigned[16], unsigned[32]),
+    st.builds(Abort, texts),
+    st.builds(Ping, unsigned[16], unsigned[16], unsigned[64]),
+    st.builds(Pong, unsigned[16], unsigned[16], unsigned[64], unsigned[64], unsigned[64]),
+)

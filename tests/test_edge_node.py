@@ -1,0 +1,391 @@
+"""A base station on its link: memory links, a simulated clock, and the cloud in the hands of a test or at work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_nodes import ANSWER, MS, REPORT, cloud_parts, fill, office, site, waiting_node
+
+from edge.node import REPEAT_S, EdgeNode, Refused
+from edge.stages import read_stages
+from fronthaul.clock import SimulatedClock
+from fronthaul.errors import LocalError, QueueFull, TransportError
+from fronthaul.fates import FrameFate
+from fronthaul.journal import TRANSPORT_FULL, read_journal, sent_rows
+from fronthaul.linkconfig import LinkConfig
+from fronthaul.memory import MemoryNetwork
+from fronthaul.messages import (
+    Abort,
+    Frame,
+    Goodbye,
+    Message,
+    Payload,
+    Ping,
+    Pong,
+    Registration,
+    Report,
+    ReportKey,
+    Welcome,
+)
+from fronthaul.received import read_received
+from fronthaul.transport import CloudTransport, EdgeTransport
+from fronthaul.wire import decode, encode, is_control
+
+NAME = "bs-005-epoch-2"
+
+
+class Stubborn:
+    """A base station's end of a memory link, which does not take everything."""
+
+    def __init__(self, inner: EdgeTransport) -> None:
+        self.inner = inner
+        self.on_send: list[TransportError] = []
+        self.on_receive: list[TransportError] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def send(self, data: bytes, t_release_ns: int = 0) -> None:
+        if self.on_send:
+            raise self.on_send.pop(0)
+        self.inner.send(data, t_release_ns)
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        if self.on_receive:
+            raise self.on_receive.pop(0)
+        return self.inner.receive(timeout_s)
+
+
+class Linked:
+    """BS 5 in epoch 2, and the other end of its link."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.folder = folder
+        self.clock = SimulatedClock(50)
+        self.network = MemoryNetwork(self.clock)
+        self.transport = Stubborn(self.network.edge(5))
+        self.cloud: CloudTransport = self.network.cloud()
+        self.node: EdgeNode = site(5, 2, **changes).node(self.transport, folder, self.clock)
+
+    def heard(self) -> list[Message]:
+        messages = []
+        while (received := self.cloud.receive(0.0)) is not None:
+            messages.append(decode(received.data))
+        return messages
+
+    def say(self, *messages: Message | bytes) -> None:
+        for message in messages:
+            self.cloud.send(5, message if isinstance(message, bytes) else encode(message))
+
+    def sent(self) -> list[dict[str, Any]]:
+        return sent_rows(read_journal(self.folder / f"{NAME}-sent.arrow"))
+
+    def received(self) -> list[dict[str, Any]]:
+        return read_received(self.folder / f"{NAME}-received.arrow").to_pylist()
+
+
+@contextmanager
+def linked(folder: Path, **changes: Any) -> Iterator[Linked]:
+    made = Linked(folder, **changes)
+    try:
+        yield made
+    finally:
+        made.node.close()
+
+
+def frames(messages: list[Message]) -> list[Frame]:
+    return [message for message in messages if isinstance(message, Frame)]
+
+
+def state(snapshot: int, round_: int, *, bs: int = 5, epoch: int = 2, value: int = 9, seq: int = 0) -> Frame:
+    return Frame(seq, (Report(ReportKey(bs, epoch, snapshot, round_), Payload(bytes([value]), 8)),))
+
+
+# Registration
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+def test_it_registers_with_its_codecs_and_place(tmp_path: Path, rounds: bool) -> None:
+    with linked(tmp_path, rounds=rounds) as made:
+        made.node.register()
+        assert made.heard() == [
+            Registration(
+                bs=5,
+                epoch=2,
+                scheme="several" if rounds else "one",
+                report=REPORT,
+                answer=ANSWER if rounds else None,
+                position=(1.0, 2.0, 3.0),
+                orientation=(0.1, 0.2, 0.0),
+            )
+        ]
+        made.say(Welcome(5, 2))
+        made.node.await_welcome(0.0)
+
+
+def test_refusal_silence_and_a_welcome_for_another_are_told_apart(tmp_path: Path) -> None:
+    with linked(tmp_path) as made:
+        with pytest.raises(TransportError, match="did not answer BS 5 within 0 s"):
+            made.node.await_welcome(0.0)
+        made.say(Abort("not today"))
+        with pytest.raises(Refused, match="not today"):
+            made.node.await_welcome(0.0)
+        made.say(Welcome(5, 1))
+        with pytest.raises(TransportError, match="did not answer"):
+            made.node.await_welcome(0.0)
+
+
+def test_an_unanswered_registration_is_said_again(tmp_path: Path) -> None:
+    with office(tmp_path, cloud_parts(), peers=0, t0_ns=None) as cloud:
+        node = waiting_node(cloud, site(1))
+        node.await_welcome(3 * REPEAT_S)  # the first one was lost
+        assert cloud.clock.now_ns() == pytest.approx(REPEAT_S * 1e9, abs=2 * MS)
+        assert cloud.node.registered == {1}
+        node.close()
+
+
+# Sending
+
+
+def test_it_journals_then_sends_at_the_time_that_is_due(tmp_path: Path) -> None:
+    with linked(tmp_path) as made:
+        made.node.start(1000)
+        made.node.prepare([3, 4])
+        made.node.transmit([3, 4], 1100)
+        made.node.leave()
+        *reports, goodbye = made.heard()
+        assert [(f.seq, f.reports[0].key) for f in frames(reports)] == [
+            (0, ReportKey(5, 2, 3)),
+            (1, ReportKey(5, 2, 4)),
+        ]
+        assert goodbye == Goodbye(5, 2, 2)
+    rows = made.sent()
+    assert [(row["t_sent_ns"], row["t_release_ns"]) for row in rows] == 3 * [(1100, 1100)]
+    assert [decode(row["message"]) for row in rows] == [*reports, goodbye]
+    stages = read_stages(tmp_path / f"{NAME}-stages.arrow")
+    assert [(row.snapshot, row.round, row.t_start_ns) for row in stages] == [(3, 0, 1100), (4, 0, 1100)]
+    assert (tmp_path / f"{NAME}.pcapng").stat().st_size > 0
+
+
+def test_it_writes_down_before_it_sends(tmp_path: Path) -> None:
+    with linked(tmp_path) as made:
+        made.node.prepare([0])
+        made.transport.on_send = [TransportError("the cloud refuses our key")]
+        with pytest.raises(TransportError, match="refuses"):
+            made.node.transmit([0], 0)
+        assert made.heard() == []
+    assert len(made.sent()) == 1
+
+
+def test_reports_share_frames(tmp_path: Path) -> None:
+    with linked(tmp_path, bundle=2) as made:
+        made.node.prepare([0, 1, 2])
+        made.node.transmit([0, 1, 2], 0)
+        assert [len(frame.reports) for frame in frames(made.heard())] == [2, 1]
+
+
+def test_copies_and_losses_of_the_link_model_are_journaled(tmp_path: Path) -> None:
+    with linked(tmp_path, up=LinkConfig(duplicate=1.0, corrupt=1.0)) as made:
+        made.node.prepare([0])
+        made.node.transmit([0], 0)
+        received = [made.cloud.receive(0.0), made.cloud.receive(0.0)]
+        assert made.cloud.receive(0.0) is None
+    rows = made.sent()
+    assert [decode(row["message"]).seq for row in rows] == [0, 1]  # type: ignore[union-attr]
+    assert all(row["flipped"] for row in rows)
+    assert [one.data for one in received if one] != [row["message"] for row in rows]
+
+
+def test_a_full_queue_drops_in_open_loop_and_paces_in_closed_loop(tmp_path: Path) -> None:
+    for patience_s, reasons in ((0.0, [TRANSPORT_FULL]), (1.0, [None])):
+        folder = tmp_path / str(patience_s)
+        folder.mkdir()
+        with linked(folder) as made:
+            made.node.start(0, patience_s=patience_s)
+            made.node.prepare([0])
+            made.transport.on_send = [QueueFull("full")] * 3
+            made.node.transmit([0], 0)
+            assert len(frames(made.heard())) == (patience_s > 0)
+            assert made.clock.now_ns() == 50 + (3 * MS if patience_s else 0)
+        assert [row["drop_reason"] for row in made.sent()] == reasons
+
+
+@pytest.mark.parametrize("where", ["on_send", "on_receive"])
+def test_what_was_lost_after_being_held_back_is_amended_and_nothing_else(tmp_path: Path, where: str) -> None:
+    with linked(tmp_path) as made:
+        made.node.prepare([0])
+        made.node.transmit([0], 0)
+        (first,) = made.heard()
+        lost, corrupt = QueueFull("of an earlier one"), QueueFull("of one with flipped bits")
+        lost.undelivered, corrupt.undelivered = encode(first), encode(first)[:-1] + b"?"
+        made.node.prepare([1])
+        setattr(made.transport, where, [lost, corrupt])
+        made.node.transmit([1], 0)
+        made.node.pump()
+        made.node.pump()
+        assert len(frames(made.heard())) == 1
+    assert [row["drop_reason"] for row in made.sent()] == [TRANSPORT_FULL, None]
+
+
+@pytest.mark.parametrize("undelivered", [None, b"anything"])
+def test_a_link_that_is_no_more_ends_the_base_station(tmp_path: Path, undelivered: bytes | None) -> None:
+    with linked(tmp_path) as made:
+        error = TransportError("the cloud refuses our key")
+        error.undelivered = undelivered
+        made.transport.on_receive = [error]
+        with pytest.raises(TransportError, match="refuses"):
+            made.node.pump()
+
+
+def test_a_full_disk_stops_it_before_it_sends_and_leaves_what_was_written(tmp_path: Path) -> None:
+    with linked(tmp_path) as made:
+        made.node.prepare([0])
+        made.node.transmit([0], 0)
+        fill(made.node._recorder._journal._rows)
+        made.node.prepare([1])
+        with pytest.raises(LocalError, match="the disk is full"):
+            made.node.transmit([1], 0)
+        with pytest.raises(LocalError, match="the disk is full"):
+            made.node.close()
+        assert len(frames(made.heard())) == 1
+    assert len(made.sent()) == 1 and made.received() == []
+    assert len(read_stages(tmp_path / f"{NAME}-stages.arrow")) == 1
+
+
+def test_a_rehearsal_leaves_no_trace(tmp_path: Path) -> None:
+    for rounds in (False, True):
+        folder = tmp_path / str(rounds)
+        folder.mkdir()
+        with linked(folder, rounds=rounds) as made:
+            made.node.rehearse()
+            assert made.heard() == []
+        assert made.sent() == [] and read_stages(folder / f"{NAME}-stages.arrow") == []
+
+
+def test_streams_of_a_start_are_never_written_over(tmp_path: Path) -> None:
+    with linked(tmp_path):
+        pass
+    with pytest.raises(LocalError, match="exists already"):
+        Linked(tmp_path)
+
+
+# What the cloud says
+
+
+def test_states_are_judged_written_down_and_answered_once(tmp_path: Path) -> None:
+    with linked(tmp_path, rounds=True) as made:
+        made.node.prepare([0, 1])
+        made.node.transmit([0, 1], 0)
+        made.heard()
+        good = encode(state(1, 1))
+        made.say(good, good, good[:-1] + b"?", state(1, 1, bs=4), state(1, 2, epoch=1), state(7, 1))
+        made.clock.sleep_until(80)
+        assert made.node.pump()
+        (answer,) = frames(made.heard())
+        assert answer == Frame(2, (Report(ReportKey(5, 2, 1, 1), Payload(bytes([9, 1]), 16)),))
+    delivered, rejected = FrameFate.DELIVERED, FrameFate.REJECTED
+    assert [(row["frame_fate"], row["reason"]) for row in made.received()] == [
+        (delivered, None),
+        (FrameFate.DUPLICATE, None),
+        (FrameFate.CORRUPT, "checksum"),
+        (rejected, "it is for BS 4 in epoch 2"),
+        (rejected, "it is for BS 5 in epoch 1"),
+        (delivered, None),  # was never measured, so there is nothing to answer
+    ]
+    stages = read_stages(tmp_path / f"{NAME}-stages.arrow")
+    assert [(row.snapshot, row.round) for row in stages] == [(0, 0), (1, 0), (1, 1)]
+    assert stages[-1].t_start_ns == 50  # when the state was there, and not when it was looked at
+
+
+def test_a_scheme_of_one_round_answers_nothing(tmp_path: Path) -> None:
+    with linked(tmp_path) as made:
+        made.say(state(0, 1))
+        made.node.pump()
+        assert made.heard() == []
+    assert [row["reason"] for row in made.received()] == ["the scheme has one round"]
+
+
+def test_an_abort_in_the_middle_ends_the_run_here(tmp_path: Path) -> None:
+    with linked(tmp_path) as made:
+        made.node.prepare([0])
+        made.say(Abort("too late"))
+        with pytest.raises(Refused, match="too late"):
+            made.node.transmit([0], 0)
+        assert made.heard() == []
+    assert len(made.received()) == 1
+
+
+def test_it_says_that_it_is_alive_while_it_waits(tmp_path: Path) -> None:
+    with office(tmp_path, cloud_parts(), t0_ns=None) as cloud:
+        node = waiting_node(cloud, site(1, 1, ping_ns=40 * MS))
+        node.register()
+        node.await_welcome(1.0)
+        cloud.node.ask(("start", 1000 * MS))
+        cloud.settle()
+        node.start(1000 * MS)
+        begin_ns = cloud.clock.now_ns()
+        node.wait(100 * MS)
+        assert cloud.clock.now_ns() == 100 * MS
+        node.close()
+    rows = read_received(tmp_path / "bs-001-epoch-1-received.arrow").to_pylist()
+    pongs = [message for row in rows if isinstance(message := decode(row["data"]), Pong)]
+    own = begin_ns + 7919 % 100 * 40 * MS // 100  # its own share of the interval
+    assert [pong.t_sent_ns for pong in pongs] == [own, own + 40 * MS, own + 80 * MS]
+    assert all(pong.t_sent_ns <= pong.t_received_ns <= pong.t_answered_ns for pong in pongs)
+
+
+# Ends
+
+
+def test_a_goodbye_is_said_again_until_it_is_answered_and_pings_go_on(tmp_path: Path) -> None:
+    with office(tmp_path, cloud_parts(rounds=True)) as cloud:
+        node = waiting_node(cloud, site(1, rounds=True, ping_ns=500 * MS))
+        node.start(1000 * MS)
+        begin_ns = cloud.clock.now_ns()
+        assert not node.await_end(5.0)
+        # That the cloud answers pings does not make it wait for ever.
+        assert cloud.clock.now_ns() - begin_ns == pytest.approx(5e9, abs=5 * MS)
+        cloud.node.finish()
+        assert node.await_end(2 * REPEAT_S)
+        node.close()
+    sent = [decode(row["message"]) for row in sent_rows(read_journal(tmp_path / "bs-001-epoch-0-sent.arrow"))]
+    assert sum(isinstance(message, Goodbye) for message in sent) >= 2
+    assert sum(isinstance(message, Ping) for message in sent) >= 9
+
+
+def test_it_waits_on_as_long_as_the_cloud_asks(tmp_path: Path) -> None:
+    with linked(tmp_path, rounds=True) as made:
+        made.node.prepare([0])
+        made.node.transmit([0], 0)
+
+        class Asking:
+            """A cloud that asks every 0.6 s, three times, by another clock than anybody's."""
+
+            times = 0
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(made.transport, name)
+
+            def receive(self, timeout_s: float) -> bytes | None:
+                self.times += 1
+                made.clock.sleep_until(made.clock.now_ns() + round(min(timeout_s, 0.6) * 1e9))
+                return encode(state(0, self.times)) if self.times <= 3 else None
+
+        made.node._transport = Asking()  # type: ignore[assignment]
+        assert not made.node.await_end(1.0)
+        assert made.clock.now_ns() == 50 + round(2.8e9)
+        made.node._transport = made.transport
+
+
+def test_a_cut_is_done_by_the_nodes_own_thread(tmp_path: Path) -> None:
+    with linked(tmp_path) as made:
+        made.say(Welcome(5, 2))
+        made.node.cut(0.5)
+        assert not made.node.pump()  # what was on its way is lost
+        made.node.leave()
+        assert made.heard() == []
+        made.clock.sleep_until(50 + 500 * MS)
+        assert made.heard() == [Goodbye(5, 2, 0)]
+    assert all(is_control(row["message"]) for row in made.sent())

@@ -1,0 +1,142 @@
+"""Schedules, and base stations that share a process."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_nodes import MS, LivelyClock, cloud_parts, office, site, waiting_node
+
+from cloud.fixlog import read_fixes
+from edge.node import REPEAT_S
+from edge.pacing import PATIENCE_S, run_schedule, wait_together
+from edge.schedule import Schedule
+from fronthaul.journal import read_journal, sent_rows
+from fronthaul.messages import Frame, Goodbye
+from fronthaul.wire import decode
+
+T0 = 1000 * MS
+
+
+@given(st.integers(0, 40), st.integers(1, 7), st.integers(0, 45))
+def test_batches_are_whole_and_begin_where_told(snapshots: int, batch: int, first: int) -> None:
+    schedule = Schedule(T0, 10, snapshots, batch)
+    batches = list(schedule.batches(first))
+    assert [n for one in batches for n in one] == [n for n in range(snapshots) if n // batch * batch >= first]
+    assert all(one[0] % batch == 0 and len(one) <= batch for one in batches)
+
+
+@given(st.integers(-100, 1000), st.integers(1, 50))
+def test_the_next_snapshot_is_the_first_that_is_not_past(passed: int, interval: int) -> None:
+    schedule = Schedule(T0, interval, 100)
+    found = schedule.next_snapshot(T0 + passed)
+    assert schedule.time_zero_ns(found) >= T0 + passed
+    assert found == 0 or schedule.time_zero_ns(found - 1) < T0 + passed
+
+
+def test_in_closed_loop_nothing_is_past() -> None:
+    assert Schedule(T0, 0, 10).next_snapshot(T0 + 1000) == 0
+    assert Schedule(T0, 0, 10).time_zero_ns(7) == T0
+
+
+def run(
+    folder: Path, count: int, schedule: Schedule, *, rounds: bool = False, end_s: float = 10.0, **changes: Any
+) -> Any:
+    """Run a schedule against a cloud at work; return (BSs unanswered, journaled messages by BS, fixes)."""
+    parts = cloud_parts(count, rounds=rounds, snapshots=schedule.snapshots, interval_ms=schedule.interval_ns // MS)
+    with office(folder, parts, peers=0, t0_ns=None) as cloud:
+        clock = LivelyClock(cloud)
+        nodes = [waiting_node(cloud, site(bs, rounds=rounds, **changes), clock) for bs in range(count)]
+        for node in nodes:
+            node.register()
+        for node in nodes:
+            node.await_welcome(1.0)
+        cloud.node.ask(("start", schedule.t0_ns))
+        cloud.settle()
+        if rounds:  # as `CloudNode.run` does
+
+            def settle() -> None:
+                while cloud.node.poll(0.0):
+                    pass
+                if cloud.node.finished and not cloud.node._over:
+                    cloud.node.finish()
+
+            cloud.settle = settle  # type: ignore[method-assign]
+        unanswered = run_schedule(nodes, schedule, clock, first_snapshot=0, end_s=end_s)
+        for node in nodes:
+            node.close()
+    sent = [sent_rows(read_journal(folder / f"bs-{bs:03d}-epoch-0-sent.arrow")) for bs in range(count)]
+    return unanswered, sent, read_fixes(folder / "cloud-0-fixes.arrow")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("rounds", [False, True])
+def test_a_schedule_is_run_to_its_end(tmp_path: Path, count: int, rounds: bool) -> None:
+    unanswered, sent, fixes = run(tmp_path, count, Schedule(T0, 20 * MS, 6, batch=2), rounds=rounds)
+    assert unanswered == []
+    for rows in sent:
+        times = {
+            message.reports[0].key.snapshot: row["t_sent_ns"]
+            for row in rows
+            if isinstance(message := decode(row["message"]), Frame) and message.reports[0].key.round == 0
+        }
+        assert times == {n: T0 + (n // 2 * 2 + 1) * 20 * MS for n in range(6)}  # a batch is due with its last
+        assert sum(isinstance(decode(row["message"]), Goodbye) for row in rows) == 1
+    assert sorted(fix.snapshot for fix in fixes) == list(range(6))
+    assert {len(fix.used) for fix in fixes} == {count * (4 if rounds else 1)}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_the_clouds_goodbye_it_stops_after_a_while_and_says_so(tmp_path: Path, count: int) -> None:
+    parts = cloud_parts(count + 1, rounds=True)
+    with office(tmp_path, parts, peers=0, t0_ns=None) as cloud:
+        clock = LivelyClock(cloud)
+        nodes = [waiting_node(cloud, site(bs, rounds=True), clock) for bs in range(count)]
+        for node in nodes:
+            node.register()
+            node.await_welcome(1.0)
+        cloud.node.ask(("start", T0))
+        schedule = Schedule(T0, 0, 0)
+        assert run_schedule(nodes, schedule, clock, first_snapshot=0, end_s=5.0) == list(range(count))
+        for node in nodes:
+            node.close()
+    for bs in range(count):
+        rows = sent_rows(read_journal(tmp_path / f"bs-{bs:03d}-epoch-0-sent.arrow"))
+        goodbyes = [row["t_sent_ns"] for row in rows if isinstance(decode(row["message"]), Goodbye)]
+        assert [round((t - goodbyes[0]) / 1e9, 2) for t in goodbyes] == [0.0, REPEAT_S, 2 * REPEAT_S]
+
+
+def test_waiting_together_ends_in_time_and_answers_meanwhile(tmp_path: Path) -> None:
+    with office(tmp_path, cloud_parts(2), peers=0, t0_ns=None) as cloud:
+        clock = LivelyClock(cloud)
+        nodes = [waiting_node(cloud, site(bs, ping_ns=10 * MS), clock) for bs in range(2)]
+        for node in nodes:
+            node.register()
+            node.start(T0)
+        wait_together(nodes, 95 * MS + 1, clock)
+        assert clock.now_ns() == 95 * MS + 1
+        for node in nodes:
+            node.close()
+    for bs in range(2):
+        assert len(read_journal(tmp_path / f"bs-{bs:03d}-epoch-0-sent.arrow")) >= 9
+
+
+def test_only_in_closed_loop_a_full_queue_holds_up(tmp_path: Path) -> None:
+    for interval_ns, patience_s in ((0, PATIENCE_S), (MS, 0.0)):
+        folder = tmp_path / str(interval_ns)
+        folder.mkdir()
+        seen = []
+
+        class Watched:
+            ended = True
+
+            def start(self, t0_ns: int, *, patience_s: float, seen: list[float] = seen) -> None:
+                seen.append(patience_s)
+
+            def leave(self) -> None:
+                pass
+
+        with office(folder, cloud_parts(1), peers=0) as cloud:
+            run_schedule([Watched()], Schedule(T0, interval_ns, 0), cloud.clock, first_snapshot=0, end_s=0.0)  # type: ignore[list-item]
+        assert seen == [patience_s]

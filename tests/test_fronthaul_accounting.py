@@ -1,0 +1,93 @@
+"""What frames cost, counted and modelled."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fronthaul.accounting import (
+    FrameCost,
+    frame_costs,
+    lossless_bits,
+    modelled_ecpri_ethernet_bytes,
+    modelled_ethernet_bytes,
+    modelled_tcpip_bytes,
+    zmtp_frame_bytes,
+)
+from fronthaul.bitstream import pack
+from fronthaul.messages import MAX_BUNDLE, Frame, Payload, Report, ReportKey
+from fronthaul.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, encode
+
+
+def frame(count: int, bits: int, side_bytes: int) -> Frame:
+    """Return a frame of zeros."""
+    payload = Payload(bytes(-(-bits // 8)), bits)
+    return Frame(0, tuple(Report(ReportKey(0, 0, index), payload, bytes(side_bytes)) for index in range(count)))
+
+
+def test_overhead_stays_within_its_budget() -> None:
+    """Header, CRC, gain and ZMTP together cost at most 32 B beside the payload."""
+    report = Report(ReportKey(0, 0, 0), pack(np.zeros(768, np.uint32), 4), bytes(4))
+    (cost,) = frame_costs(Frame(0, (report,)))
+    assert cost.stream_bytes - 3072 // 8 == 32
+
+
+@given(st.integers(1, MAX_BUNDLE), st.integers(0, 3000), st.integers(0, 31), st.booleans())
+def test_costs_add_up_to_the_zmtp_frame(count: int, bits: int, side_bytes: int, curve: bool) -> None:
+    sent = frame(count, bits, side_bytes)
+    costs = frame_costs(sent, curve=curve)
+    assert len(costs) == count
+    assert sum(cost.stream_bytes for cost in costs) == zmtp_frame_bytes(len(encode(sent)), curve=curve)
+    for cost in costs:
+        assert (cost.payload_bits, cost.side_bits) == (bits, 8 * side_bytes)
+        assert (cost.payload_bits + cost.padding_bits) % 8 == 0
+
+
+def test_what_a_bundle_shares_stands_in_the_first() -> None:
+    shared = BUNDLE_HEADER_BYTES + CRC_BYTES
+    first, *others = frame_costs(frame(3, 803, 4), curve=True)
+    assert first == FrameCost(803, 32, shared + BUNDLE_KEY_BYTES, 5, 9, 33)
+    assert others == [FrameCost(803, 32, BUNDLE_KEY_BYTES, 5, 0, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("body_bytes", "curve", "total"),
+    [(0, False, 2), (255, False, 257), (256, False, 265), (222, True, 2 + 255), (223, True, 9 + 256)],
+)
+def test_zmtp_frames_turn_long(body_bytes: int, curve: bool, total: int) -> None:
+    assert zmtp_frame_bytes(body_bytes, curve=curve) == total
+
+
+@pytest.mark.parametrize(
+    ("stream_bytes", "segments"), [(0, 0), (1, 1), (416, 1), (1448, 1), (1449, 2), (2896, 2), (2897, 3)]
+)
+def test_modelled_tcpip_and_ethernet(stream_bytes: int, segments: int) -> None:
+    assert modelled_tcpip_bytes(stream_bytes) == stream_bytes + 52 * segments
+    assert modelled_ethernet_bytes(stream_bytes) == stream_bytes + 66 * segments
+    assert modelled_ethernet_bytes(stream_bytes, preamble_fcs_gap=True) == stream_bytes + 90 * segments
+
+
+@pytest.mark.parametrize(
+    ("report_bytes", "mtu", "total"),
+    [
+        (0, 1500, 14 + 46),
+        (34, 1500, 14 + 46),
+        (35, 1500, 14 + 12 + 35),
+        (1488, 1500, 14 + 1500),
+        (1489, 1500, 14 + 1500 + 14 + 46),
+        (2976, 1500, 2 * 1514),
+        (0, 9000, 14 + 46),
+        (1489, 9000, 14 + 12 + 1489),
+        (8988, 9000, 14 + 9000),
+        (8989, 9000, 14 + 9000 + 14 + 46),
+    ],
+)
+def test_modelled_ecpri(report_bytes: int, mtu: int, total: int) -> None:
+    assert modelled_ecpri_ethernet_bytes(report_bytes, mtu) == total
+    pieces = max(1, -(-report_bytes // (mtu - 12)))
+    assert modelled_ecpri_ethernet_bytes(report_bytes, mtu, preamble_fcs_gap=True) == total + 24 * pieces
+
+
+def test_lossless_csi_of_the_paper() -> None:
+    """ECC Eq. 37 for 10 slots, 4 antennas and 24 tones."""
+    assert lossless_bits(10, 4, 24) == 61_440

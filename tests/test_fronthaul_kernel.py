@@ -1,0 +1,226 @@
+"""Accounting, "Equality": what we predict, what the kernel counts and what a capture shows, to the byte."""
+
+import queue
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from fronthaul.accounting import frame_costs, zmtp_frame_bytes
+from fronthaul.handshake import handshake_bytes
+from fronthaul.messages import Frame, Payload, Report, ReportKey
+from fronthaul.security import KeyRing, ephemeral
+from fronthaul.sockets import DealerTransport, RouterTransport
+from fronthaul.transport import ConnectionCount, identity
+from fronthaul.wire import encode
+
+SOON_S = 10.0
+"""Longer than anything takes; nothing waits for it unless a test fails."""
+pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="needs Linux")
+
+
+def exchange(
+    cloud: RouterTransport, bs: int, keys: KeyRing | None, up: Sequence[bytes], down: Sequence[bytes]
+) -> tuple[ConnectionCount, ConnectionCount]:
+    """Open a connection, send both ways and close it; return its counts at the edge and at the cloud."""
+    edge = DealerTransport(cloud.address, bs, keys=keys.edges[bs] if keys else None)
+    for data in up:
+        edge.send(data)
+    for data in up:
+        received = cloud.receive(SOON_S)
+        assert received is not None and (received.owner, received.data) == (bs, data)
+    for data in down:
+        cloud.send(bs, data)
+    assert [edge.receive(SOON_S) for _ in down] == list(down)
+    edge.close()
+    (at_edge,) = edge.take_connections()
+    at_cloud: list[ConnectionCount] = []
+    deadline = time.monotonic() + SOON_S
+    while not at_cloud and time.monotonic() < deadline:
+        assert cloud.receive(0.01) is None
+        at_cloud += cloud.take_connections()
+    return at_edge, at_cloud[0]
+
+
+def predicted(bs: int, up: Sequence[int], down: Sequence[int], *, curve: bool) -> tuple[int, int]:
+    """Return the stream's bytes (up, down) for messages of the given sizes [B]."""
+    up_bytes, down_bytes = handshake_bytes(b"" if curve else identity(bs), curve=curve)
+    up_bytes += sum(zmtp_frame_bytes(size, curve=curve) for size in up)
+    return up_bytes, down_bytes + sum(zmtp_frame_bytes(size, curve=curve) for size in down)
+
+
+@pytest.mark.parametrize("curve", [False, True], ids=["null", "curve"])
+def test_predicted_equals_counted_at_both_ends(curve: bool) -> None:
+    """One connection for each size, so that no two mistakes can cancel out."""
+    names = [0, 999, 12345]  # two lengths of identity
+    sizes = [0, 1, 188, 189, 221, 222, 223, 224, 254, 255, 256, 257, 5000, 300_000]
+    ring = ephemeral(1) if curve else None
+    if ring is not None:
+        ring = KeyRing(ring.cloud, dict.fromkeys(names, ring.edges[0]))
+    cloud = RouterTransport(keys=ring.cloud if ring else None)
+    for index, size in enumerate(sizes):
+        bs = 0 if curve else names[index % len(names)]
+        up, down = [size, 7, size], [sizes[-1 - index]]
+        at_edge, at_cloud = exchange(cloud, bs, ring, [bytes(n) for n in up], [bytes(n) for n in down])
+        expected = predicted(bs, up, down, curve=curve)
+        assert (at_edge.sent_bytes, at_edge.received_bytes) == expected
+        assert (at_cloud.received_bytes, at_cloud.sent_bytes) == expected
+        assert (at_edge.local, at_edge.remote) == (at_cloud.remote, at_cloud.local)
+        assert at_edge.bs == at_cloud.bs == bs
+        assert at_edge.t_opened_ns <= at_edge.t_closed_ns
+        assert not at_edge.cut and at_cloud.cut  # the edge closed first, which the cloud cannot tell from a fault
+    cloud.close()
+    assert cloud.take_connections() == []
+
+
+@pytest.mark.parametrize("curve", [False, True], ids=["null", "curve"])
+def test_whoever_closes_at_once_is_counted_too(curve: bool) -> None:
+    """The connection may stand only after `close` was called; then what it carried still counts."""
+    ring = ephemeral(1) if curve else None
+    cloud = RouterTransport(keys=ring.cloud if ring else None)
+    edge = DealerTransport(cloud.address, 0, keys=ring.edges[0] if ring else None)
+    sizes = [384] * 500
+    done = threading.Thread(target=lambda: [edge.send(bytes(size)) for size in sizes] and edge.close())
+    done.start()
+    for _ in sizes:
+        assert cloud.receive(SOON_S) is not None
+    done.join()
+    (count,) = edge.take_connections()
+    assert (count.sent_bytes, count.received_bytes) == predicted(0, sizes, [], curve=curve)
+    cloud.close()
+    (count,) = cloud.take_connections()
+    assert (count.received_bytes, count.sent_bytes) == predicted(0, sizes, [], curve=curve)
+
+
+def test_the_cloud_closing_first_counts_the_same() -> None:
+    cloud = RouterTransport()
+    edge = DealerTransport(cloud.address, 3)
+    edge.send(bytes(300))
+    assert cloud.receive(SOON_S) is not None
+    cloud.send(3, bytes(30))
+    edge.take_events()  # looks, for a connection that comes and goes between two looks is not counted
+    cloud.close()
+    assert edge.receive(SOON_S) == bytes(30)
+    edge.close()
+    (at_cloud,), (at_edge,) = cloud.take_connections(), edge.take_connections()
+    expected = predicted(3, [300], [30], curve=False)
+    assert (at_cloud.received_bytes, at_cloud.sent_bytes) == expected
+    assert (at_edge.sent_bytes, at_edge.received_bytes) == expected
+    assert not at_cloud.cut
+
+
+class Capture:
+    """A running tshark on loopback; `spans` are the bytes of each TCP direction by sequence numbers."""
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        self._probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._probe.bind(("127.0.0.1", 0))  # what is sent to itself is seen once by the capture
+        probe_port = self._probe.getsockname()[1]
+        chosen = " or ".join(f"tcp port {port}" for port in ports)
+        fields = ("udp.length", "tcp.srcport", "tcp.dstport", "tcp.seq_raw", "tcp.len", "tcp.flags.syn")
+        command = ["tshark", "-i", "lo", "-l", "-s", "128", "-f", f"{chosen} or udp port {probe_port}", "-T", "fields"]
+        command += [word for field in fields for word in ("-e", field)]
+        if shutil.which("tshark") is None:
+            pytest.fail("tshark is missing: run .ci/network as root, or install it.")
+        self._tshark = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.spans: dict[tuple[int, int], int] = {}
+        self._first: dict[tuple[int, int], int] = {}
+
+    def _read(self) -> None:
+        assert self._tshark.stdout is not None
+        for line in self._tshark.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def catch_up(self, mark: int) -> None:
+        """Take in all packets up to a probe of `mark` B, which is sent until it is seen."""
+        deadline = time.monotonic() + 30.0  # tshark takes a second or two to start, more on a loaded machine
+        while time.monotonic() < deadline:
+            self._probe.sendto(bytes(mark), self._probe.getsockname())
+            try:
+                while (line := self._lines.get(timeout=0.1)) is not None:
+                    if self._take(line) == mark:
+                        return
+            except queue.Empty:
+                continue
+            break
+        self._tshark.kill()
+        assert self._tshark.stderr is not None
+        pytest.fail(f"tshark cannot capture on loopback here (it takes root): {self._tshark.stderr.read()[-500:]}")
+
+    def _take(self, line: str) -> int | None:
+        length, *numbers, syn = line.rstrip("\n").split("\t")
+        if length:
+            return int(length) - 8  # without its header
+        source, destination, sequence, size = map(int, numbers)
+        way = source, destination
+        if syn in ("1", "True"):
+            self._first[way] = sequence + 1
+        # Where the stream has got to, from its first byte: what is sent again does not count again.
+        reached = (sequence + size - self._first[way]) % 2**32
+        self.spans[way] = max(self.spans.get(way, 0), reached if size else 0)
+        return None
+
+    def close(self) -> None:
+        self._tshark.terminate()
+        self._reader.join()
+        self._tshark.wait()
+        assert self._tshark.stdout is not None and self._tshark.stderr is not None
+        self._tshark.stdout.close()
+        self._tshark.stderr.close()
+        self._probe.close()
+
+
+@contextmanager
+def capturing(ports: Sequence[int]) -> Iterator[Capture]:
+    capture = Capture(ports)
+    try:
+        capture.catch_up(mark=1)
+        yield capture
+    finally:
+        capture.close()
+
+
+def ecc_frame(bs: int, seq: int, bits: int) -> Frame:
+    """Return a report as the ECC scheme sends it: 768 coefficients of `bits` bit, and 23 B around them."""
+    payload = Payload(bytes(96 * bits), 768 * bits)
+    return Frame(seq, (Report(ReportKey(bs, 0, seq), payload, bytes(4)),))
+
+
+def test_predicted_equals_counted_equals_captured() -> None:
+    """The ledger's columns, the kernel's counters and sequence numbers, for every payload size of ECC."""
+    ring = ephemeral(8)
+    clouds = {False: RouterTransport(), True: RouterTransport(keys=ring.cloud)}
+    ports = {curve: int(cloud.address.rsplit(":", 1)[1]) for curve, cloud in clouds.items()}
+    with capturing(list(ports.values())) as capture:
+        rows = []
+        for curve, cloud in clouds.items():
+            for bits in range(1, 9):
+                bs = bits - 1
+                frames = [ecc_frame(bs, seq, bits) for seq in range(3)]
+                assert len(encode(frames[0])) == 96 * bits + 23
+                messages = [encode(frame) for frame in frames]
+                at_edge, at_cloud = exchange(cloud, bs, ring if curve else None, messages, [bytes(20)])
+                costs = [cost for frame in frames for cost in frame_costs(frame, curve=curve)]
+                up, down = handshake_bytes(b"" if curve else identity(bs), curve=curve)
+                up += sum(cost.stream_bytes for cost in costs)
+                down += zmtp_frame_bytes(20, curve=curve)
+                rows.append((curve, bits, (up, down), at_edge, at_cloud))
+        capture.catch_up(mark=2)
+    for cloud in clouds.values():
+        cloud.close()
+    for curve, bits, expected, at_edge, at_cloud in rows:
+        port = int(at_edge.local.rsplit(":", 1)[1])
+        captured = capture.spans[port, ports[curve]], capture.spans[ports[curve], port]
+        counted = at_edge.sent_bytes, at_edge.received_bytes
+        assert counted == (at_cloud.received_bytes, at_cloud.sent_bytes)
+        assert expected == counted == captured, (curve, bits)
+    assert len(capture.spans) == 2 * len(rows)  # nothing else was on these ports

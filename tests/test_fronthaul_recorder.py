@@ -1,0 +1,100 @@
+"""What one end writes down: all streams together."""
+
+from pathlib import Path
+
+import pytest
+from tiny_nodes import fill, frame
+
+from fronthaul.clock import SimulatedClock
+from fronthaul.errors import LocalError
+from fronthaul.fates import FrameFate
+from fronthaul.journal import Departure, read_journal
+from fronthaul.messages import Direction, Goodbye
+from fronthaul.received import Arrival, read_received
+from fronthaul.recorder import CONNECTIONS, EVENTS, RECEIVED, SENT, Recorder
+from fronthaul.rowstream import read_stream
+from fronthaul.transport import ConnectionCount, LinkEvent
+from fronthaul.wire import encode
+
+COUNT = ConnectionCount(3, "127.0.0.1:1", "127.0.0.1:2", 10, 20, 1 << 40, 5, True)
+EVENTS_MADE = [
+    LinkEvent(10, "connected", "127.0.0.1:2", "", 3),
+    LinkEvent(11, "refused", "127.0.0.1", "its key is no base station's"),
+]
+
+
+def test_every_stream_holds_what_it_was_given(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "end", sends=Direction.UP, curve=True)
+    good, goodbye = encode(frame(3, 0)), encode(Goodbye(3, 0, 1))
+    recorder.clock(SimulatedClock(4))
+    recorder.sent(3, [Departure(good, 1, 2), Departure(goodbye, 1, 3)])
+    recorder.received([])
+    recorder.received([Arrival(3, good, 5, FrameFate.DELIVERED), Arrival(3, goodbye, 6, None)])
+    recorder.links([COUNT], EVENTS_MADE)
+    recorder.links([], [])
+    for _ in range(2):
+        sent, received = read_journal(tmp_path / f"end{SENT}"), read_received(tmp_path / f"end{RECEIVED}")
+        assert sent["message"].to_pylist() == [good, goodbye]
+        assert set(sent["direction"].to_pylist()) == {"up"} and set(sent["curve"].to_pylist()) == {True}
+        assert received["frame_fate"].to_pylist() == ["delivered", None]
+        assert set(received["direction"].to_pylist()) == {"down"}
+        assert [tuple(row.values()) for row in read_stream(tmp_path / f"end{CONNECTIONS}").to_pylist()] == [COUNT]
+        events = [tuple(row.values()) for row in read_stream(tmp_path / f"end{EVENTS}").to_pylist()]
+        assert events == [(4, "clock", "end", "simulated", None), *EVENTS_MADE]
+        recorder.close()  # and again
+    assert not list(tmp_path.glob("*.pcapng")) and not list(tmp_path.glob("*.tmp"))
+
+
+def captured(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def test_the_capture_holds_the_frames_that_crossed_the_link(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "end", sends=Direction.UP, capture_bs=3)
+    path = tmp_path / "end.pcapng"
+    one, two, three, down = (encode(frame(3, snapshot)) for snapshot in range(4))
+    recorder.sent(
+        3,
+        [
+            Departure(one, 1, 2),
+            Departure(two, 1, 2, "loss"),
+            Departure(three, 1, 2, None, (20,)),
+            Departure(encode(Goodbye(3, 0, 1)), 1, 2),
+        ],
+    )
+    recorder.received(
+        [
+            Arrival(3, down, 5, FrameFate.DELIVERED),
+            Arrival(3, b"", 5, FrameFate.CORRUPT, "truncated"),
+            Arrival(3, encode(Goodbye(3, 0, 2)), 5, None),
+        ]
+    )
+    data = captured(path)
+    assert one in data and down in data
+    assert two not in data and three not in data  # lost, and bent on its way
+    assert three[:2] in data and b"goodbye" not in data
+    assert data.count(b"down") == 2
+    recorder.close()
+
+
+@pytest.mark.parametrize("ending", [SENT, RECEIVED, CONNECTIONS, EVENTS, ".pcapng"])
+def test_nothing_is_written_over(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"end{ending}").write_bytes(b"")
+    with pytest.raises(LocalError, match="exists already"):
+        Recorder(tmp_path, "end", sends=Direction.DOWN, capture_bs=3)
+
+
+def test_a_full_disk_closes_all_streams_and_leaves_them_readable(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "end", sends=Direction.UP, capture_bs=3)
+    good = encode(frame(3, 0))
+    recorder.sent(3, [Departure(good, 1, 2)])
+    recorder.received([Arrival(3, good, 5, FrameFate.DELIVERED)])
+    fill(recorder._journal._rows, recorder._connections)
+    with pytest.raises(LocalError, match="the disk is full"):
+        recorder.sent(3, [Departure(good, 1, 2)])
+    with pytest.raises(LocalError, match="the disk is full"):
+        recorder.close()
+    with pytest.raises(LocalError, match="closed"):
+        recorder.received([Arrival(3, good, 5, FrameFate.DELIVERED)])
+    recorder.close()
+    assert len(read_journal(tmp_path / f"end{SENT}")) == len(read_received(tmp_path / f"end{RECEIVED}")) == 1

@@ -1,0 +1,111 @@
+"""Control messages: their bytes and their times, from journals and receive logs."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from fronthaul.accounting import zmtp_frame_bytes
+from fronthaul.fates import FrameFate
+from fronthaul.journal import Departure, SendJournal, read_journal
+from fronthaul.messages import (
+    Abort,
+    Codec,
+    Control,
+    Direction,
+    Frame,
+    Goodbye,
+    Payload,
+    Ping,
+    Pong,
+    Registration,
+    Report,
+    ReportKey,
+    Welcome,
+)
+from fronthaul.received import Arrival, ReceiveLog, read_received
+from fronthaul.traffic import ClockSample, Traffic, control_traffic, ping_samples, received_traffic
+from fronthaul.wire import encode
+
+FRAME = encode(Frame(0, (Report(ReportKey(3, 0, 0), Payload(b"\xab", 8)),)))
+REGISTRATION = Registration(3, 0, "ecc", Codec(4, 768, 4), None, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+UP: list[Control] = [REGISTRATION, Ping(3, 0, 1000), Ping(3, 0, 2000), Goodbye(3, 0, 1)]
+DOWN: list[Control] = [Welcome(3, 0), Pong(3, 0, 1000, 1500, 1600), Abort("no")]
+
+
+def cost(*messages: Control, curve: bool) -> int:
+    """Return what messages cost on the TCP stream [B]."""
+    return sum(zmtp_frame_bytes(len(encode(message)), curve=curve) for message in messages)
+
+
+def journal(path: Path, way: Direction, departures: dict[int, list[Departure]], *, curve: bool = False) -> pa.Table:
+    """Return a journal, written and read."""
+    sent = SendJournal(path, direction=way, curve=curve)
+    for bs, messages in departures.items():
+        sent.append(bs, messages)
+    sent.close()
+    return read_journal(path)
+
+
+def log(path: Path, way: Direction, arrivals: list[Arrival]) -> pa.Table:
+    """Return a receive log, written and read."""
+    received = ReceiveLog(path, direction=way)
+    received.append(arrivals)
+    received.close()
+    return read_received(path)
+
+
+@pytest.mark.parametrize("curve", [False, True])
+def test_sent_bytes_by_link_and_direction(tmp_path: Path, curve: bool) -> None:
+    up = {3: [*(Departure(encode(message), 0, 0) for message in UP), Departure(FRAME, 0, 0)]}
+    down = {3: [Departure(encode(message), 0, 0) for message in DOWN], 4: [Departure(encode(Welcome(4, 0)), 0, 0)]}
+    tables = [
+        journal(tmp_path / "up", Direction.UP, up, curve=curve),
+        journal(tmp_path / "down", Direction.DOWN, down, curve=curve),
+    ]
+    assert control_traffic(pa.concat_tables(tables)) == {
+        (3, Direction.UP): Traffic(cost(UP[0], UP[3], curve=curve), cost(UP[1], UP[2], curve=curve), 4),
+        (3, Direction.DOWN): Traffic(cost(DOWN[0], DOWN[2], curve=curve), cost(DOWN[1], curve=curve), 3),
+        (4, Direction.DOWN): Traffic(cost(Welcome(4, 0), curve=curve), 0, 1),
+    }
+
+
+def test_what_the_queue_refused_crossed_nothing(tmp_path: Path) -> None:
+    welcome = encode(Welcome(3, 0))
+    departures = [Departure(welcome, 0, 0), Departure(welcome, 1, 1), Departure(welcome, 1, 1, "queue")]
+    table = journal(tmp_path / "down", Direction.DOWN, {3: departures})
+    assert control_traffic(table) == {(3, Direction.DOWN): Traffic(cost(Welcome(3, 0), curve=False), 0, 1)}
+
+
+@pytest.mark.parametrize("curve", [False, True])
+def test_received_bytes_by_link_and_direction(tmp_path: Path, curve: bool) -> None:
+    arrivals = [
+        *(Arrival(3, encode(message), 0, None) for message in UP[:3]),
+        Arrival(3, encode(UP[3]), 0, FrameFate.REJECTED, "epoch"),
+        Arrival(3, FRAME, 0, FrameFate.DELIVERED),
+        Arrival(3, FRAME, 0, FrameFate.REJECTED, "epoch"),
+        Arrival(3, FRAME, 0, FrameFate.CORRUPT, "checksum"),
+        Arrival(None, encode(Welcome(3, 0)), 0, None),
+    ]
+    assert received_traffic(log(tmp_path / "up", Direction.UP, arrivals), curve) == {
+        (3, Direction.UP): Traffic(cost(UP[0], UP[3], curve=curve), cost(UP[1], UP[2], curve=curve), 4),
+    }
+
+
+def test_nothing_sent_is_no_traffic(tmp_path: Path) -> None:
+    assert control_traffic(journal(tmp_path / "sent", Direction.UP, {})) == {}
+    received = log(tmp_path / "received", Direction.DOWN, [])
+    assert received_traffic(received, False) == {}
+    assert ping_samples(received) == []
+
+
+def test_pongs_are_clock_samples(tmp_path: Path) -> None:
+    arrivals = [
+        Arrival(3, encode(Pong(3, 1, 1000, 1500, 1600)), 2100, None),
+        Arrival(3, encode(Welcome(3, 1)), 2200, None),
+        Arrival(3, encode(Pong(3, 1, 3000, 3500, 3600)), 4100, FrameFate.REJECTED, "not asked for"),
+        Arrival(3, FRAME, 4200, FrameFate.DELIVERED),
+    ]
+    assert ping_samples(log(tmp_path / "down", Direction.DOWN, arrivals)) == [
+        ClockSample(bs=3, epoch=1, t1=1000, t2=1500, t3=1600, t4=2100)
+    ]

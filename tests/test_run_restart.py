@@ -1,0 +1,85 @@
+"""Processes and links that die in a run on Ray: what is started again goes on, and every frame keeps its fate."""
+
+import dataclasses
+import os
+import signal
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import run_tables
+
+from sim.run import cluster
+from sim.run.emulator import emulate
+from sim.run.inspection import check_books
+from sim.run.replay import replay
+from sim.run.settings import EmulateSettings
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+SNAPSHOTS = 120
+
+
+class Faults:
+    """Kills BS 1, then the cloud, then cuts the link of BS 2, each once what came before is mended."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def __call__(self, run: cluster.Run) -> None:
+        if not self.done and time.time_ns() > run.t0_ns + 1_500_000_000:
+            self._kill(run.edges[1].pid, "BS 1")
+        elif self.done == ["BS 1"] and len(run.restarts) == 1:
+            assert run.cloud is not None
+            self._kill(run.cloud.pid, "the cloud")
+        elif self.done == ["BS 1", "the cloud"] and len(run.restarts) == 2:
+            run.cut(2, 0.5)
+            self.done.append("link 2")
+
+    def _kill(self, pid: int | None, name: str) -> None:
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        self.done.append(name)
+
+
+def link_row(folder: Path, bs: int) -> dict[str, int]:
+    rows = pq.read_table(folder / "links" / "connections.parquet").to_pylist()
+    return next(row for row in rows if row["bs"] == bs)
+
+
+def test_a_run_survives_kill_9_of_a_base_station_and_of_the_cloud_and_a_cut_link(
+    settings: EmulateSettings,
+) -> None:
+    faults = Faults()
+    chosen = dataclasses.replace(settings, driver="ray", snapshots=SNAPSHOTS, interval_ms=300.0, cpus_per_bs=0.1)
+    result = emulate(chosen, on_tick=faults)
+    summary, folder = result.summary, result.folder
+    assert faults.done == ["BS 1", "the cloud", "link 2"]
+    assert [restart["name"] for restart in summary["restarts"]] == ["BS 1", "The cloud"]
+    assert all(restart["t_died_ns"] < restart["t_back_ns"] for restart in summary["restarts"])
+    assert summary["failures"] == [] and summary["missing_bs"] == []
+
+    assert summary["conservation"]["ok"] and check_books(folder).ok
+    assert summary["frames"]["corrupt"] == 0
+    assert replay(folder).identical == summary["fixes"]
+    fixes = run_tables.fixes(folder).to_pylist()
+    snapshots = [fix["snapshot"] for fix in fixes]
+    assert snapshots == sorted(set(snapshots))
+    assert fixes[-1]["snapshot"] == SNAPSHOTS - 1 and fixes[-1]["used_bs"] == [0, 1, 2]
+
+    # BS 1 is there in two epochs, one after the other, and missing from the fixes between them.
+    starts = run_tables.rows(folder, ["bs", "epoch", "snapshot"])
+    first, second = ([s for bs, epoch, s in starts if bs == 1 and epoch == number] for number in (0, 1))
+    assert {epoch for bs, epoch, _ in starts if bs == 1} == {0, 1}
+    assert {epoch for bs, epoch, _ in starts if bs != 1} == {0}
+    assert max(first) < min(second) and max(second) == SNAPSHOTS - 1
+    between = [fix for fix in fixes if max(first) < fix["snapshot"] < min(second)]
+    assert between and all(1 not in fix["used_bs"] for fix in between)
+    assert fixes[-1]["used_epoch"] == [0, 1, 0]
+
+    # What nobody can know after a kill is an interval, and the kernels' counts lie in it.
+    kernel = summary["bytes_kernel"]
+    assert not kernel["exact"] and kernel["predicted_least"] < kernel["predicted_most"]
+    assert link_row(folder, 0)["connections"] == 2 and link_row(folder, 2)["connections"] == 3
+    assert not list(folder.rglob("*.arrow"))
