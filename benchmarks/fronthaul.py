@@ -3,13 +3,15 @@
 All sides carry the same messages: a report of 384 B payload and 4 B side information alone, or 16 of them in one.
 Ours writes its ledger meanwhile: journals before sending, the receive log poll by poll. A round is six states down and
 six reports up. Sides take turns within a repetition, so that a busy machine hits them alike.
+
+Each base station is a process, as in a deployment. On fewer cores than processes, rates are then
+those of the whole machine; rates with all base stations in one process come closer to those of the receiver.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -38,49 +40,46 @@ def run(bench: Bench) -> list[Row]:
     share = 20 if bench.quick else 1
     taken: dict[tuple[str, str], list[float]] = {}
     repetitions = bench.effort.runs + 2
-    with _processes(bench.folder) as processes, rayside.session() as ray_side:
+    with ExitStack() as stack:
+        one_each = stack.enter_context(_processes(bench.folder / "each", STATIONS))
+        shared = stack.enter_context(_processes(bench.folder / "shared", 1))
+        ray_side = stack.enter_context(rayside.session())
         for repetition in range(-1, repetitions):  # the first does not count: it connects and loads
-            for bundle, count in REPORTS.items():
-                count = max(2 * BATCH, count // share)
-                for side, name in SIDES.items():
-                    seconds = processes.obey("rate", side, count, bundle)
-                    _note(taken, repetition, f"rate, {_bundled(bundle)}", name, STATIONS * count / seconds)
+            note = taken if repetition >= 0 else {}
+            for bundle, reports in REPORTS.items():
+                count = max(2 * BATCH, reports // share)
+                what = f"rate, {_bundled(bundle)}"
+                for processes, where in ((one_each, ""), (shared, ", one sender")):
+                    for side, name in SIDES.items():
+                        seconds = processes.obey("rate", side, count, bundle)
+                        _note(note, what + where, name, STATIONS * count / seconds)
                 ray_count = max(2 * BATCH, RAY_REPORTS[bundle] // share)
-                seconds = ray_side.rate(ray_count, bundle)
-                _note(taken, repetition, f"rate, {_bundled(bundle)}", RAY, STATIONS * ray_count / seconds)
+                _note(note, what, RAY, STATIONS * ray_count / ray_side.rate(ray_count, bundle))
             for side, name in SIDES.items():
-                seconds = processes.obey("round", side, max(2, ROUNDS // share), 1)
-                _note(taken, repetition, "round", name, 1e6 * seconds)
-            _note(taken, repetition, "round", RAY, 1e6 * ray_side.round(max(2, RAY_ROUNDS // share)))
+                seconds = one_each.obey("round", side, max(2, ROUNDS // share), 1)
+                _note(note, "round", name, 1e6 * seconds)
+            _note(note, "round", RAY, 1e6 * ray_side.round(max(2, RAY_ROUNDS // share)))
     return _rows(taken)
-
-
-def sender_processes() -> int:
-    """Return how many processes the base stations share: one a core that the receiver leaves, at most one each.
-
-    More would measure how the kernel shares cores out.
-    """
-    return max(1, min(STATIONS, len(os.sched_getaffinity(0)) - 1))
 
 
 def _bundled(bundle: int) -> str:
     return "one by one" if bundle == 1 else f"{bundle} aggregated"
 
 
-def _note(taken: dict[tuple[str, str], list[float]], repetition: int, what: str, side: str, value: float) -> None:
-    if repetition >= 0:
-        taken.setdefault((what, side), []).append(value)
+def _note(taken: dict[tuple[str, str], list[float]], what: str, side: str, value: float) -> None:
+    taken.setdefault((what, side), []).append(value)
 
 
 def _rows(taken: dict[tuple[str, str], list[float]]) -> list[Row]:
-    """Return one row a figure: ours against both yardsticks."""
+    """Return one row a figure: ours against bare pyzmq, Ray where there is one against ours."""
     rows = []
     for what in dict.fromkeys(what for what, _ in taken):
         unit = "µs" if what == "round" else "reports/s"
-        ours, bare, ray = (taken[what, side] for side in (OURS, BARE, RAY))
+        ours, bare = taken[what, OURS], taken[what, BARE]
         rows.append(row(f"{what}: {OURS}", unit, ours, f"{what}: {BARE}", bare))
         rows.append(row(f"{what}: {BARE}", unit, bare))
-        rows.append(row(f"{what}: {RAY}", unit, ray, f"{what}: {OURS}", ours))
+        if (what, RAY) in taken:
+            rows.append(row(f"{what}: {RAY}", unit, taken[what, RAY], f"{what}: {OURS}", ours))
     return rows
 
 
@@ -106,7 +105,9 @@ class _Processes:
 
 
 @contextmanager
-def _processes(folder: Path) -> Iterator[_Processes]:
+def _processes(folder: Path, count: int) -> Iterator[_Processes]:
+    """Start a receiver, and `count` processes which share the base stations among them."""
+    folder.mkdir()
     with ExitStack() as stack:
 
         def start(*words: str) -> subprocess.Popen[str]:
@@ -118,7 +119,6 @@ def _processes(folder: Path) -> Iterator[_Processes]:
         receiver = start("receiver")
         addresses = _answer(receiver)
         both = (addresses["ours"], addresses["bare"])
-        count = sender_processes()
         senders = [start("sender", *both, *map(str, range(STATIONS)[first::count])) for first in range(count)]
         for sender in senders:
             _answer(sender)

@@ -276,11 +276,15 @@ def _rounds(transport: CloudTransport, collector: Collector, recorder: Recorder,
     outboxes = [Outbox() for _ in range(STATIONS)]
     begin_s = time.perf_counter()
     for snapshot in range(count):
-        for bs, outbox in enumerate(outboxes):
-            departures = outbox.frames([Report(ReportKey(bs, 0, snapshot, 1), STATE)], time.time_ns())
-            recorder.sent(bs, departures)
-            for departure in departures:
-                transport.send(bs, departure.message, departure.t_release_ns)
+        now_ns = time.time_ns()
+        departures = [
+            (bs, departure)
+            for bs, outbox in enumerate(outboxes)
+            for departure in outbox.frames([Report(ReportKey(bs, 0, snapshot, 1), STATE)], now_ns)
+        ]
+        recorder.sent_all(departures)
+        for bs, departure in departures:
+            transport.send(bs, departure.message, departure.t_release_ns)
         while not collector.take_ready():
             _poll(transport, collector, recorder)
     return (time.perf_counter() - begin_s) / count

@@ -15,7 +15,7 @@ from benchmarks.timing import Bench, Case, Row, measure
 from benchmarks.world import BATCHES
 from fronthaul.fates import FrameFate
 from fronthaul.journal import Departure, SendJournal
-from fronthaul.messages import Direction
+from fronthaul.messages import Direction, Frame
 from fronthaul.received import Arrival, ReceiveLog
 from fronthaul.wire import decode, encode
 
@@ -42,8 +42,12 @@ def run(bench: Bench) -> list[Row]:
             Case("encode, msgpack", lambda: msgpack.packb(fields)),
             Case("decode", lambda: decode(data), reference="decode, msgpack"),
             Case("decode, msgpack", lambda: msgpack.unpackb(packed)),
+            Case("decode, and its report", lambda: _reports(data), reference="decode"),
             Case(f"encode, {BATCH} bundled", lambda: encode(bundle), BATCH, "encode"),
             Case(f"decode, {BATCH} bundled", lambda: decode(bundled), BATCH, "decode"),
+            Case(
+                f"decode, {BATCH} bundled, and the reports", lambda: _reports(bundled), BATCH, "decode, and its report"
+            ),
             Case("journal, a row", lambda: journal.append(key.bs, [departure]), reference="bare write"),
             Case(f"journal, {BATCH} rows", lambda: journal.append(key.bs, [departure] * BATCH), BATCH, "bare write"),
             Case("receive log, a row", lambda: log.append([arrival]), reference="bare write"),
@@ -54,3 +58,10 @@ def run(bench: Bench) -> list[Row]:
     journal.close()
     log.close()
     return rows
+
+
+def _reports(data: bytes) -> object:
+    """Decode a frame, and have its reports cut out: the rest of decoding, which falls to whoever fuses them."""
+    message = decode(data)
+    assert isinstance(message, Frame)
+    return message.reports

@@ -13,7 +13,8 @@ from pathlib import Path
 import ray
 import torch
 
-from cloud.node import CloudNode, CloudOutcome, CloudParts, Request
+from cloud.node import CloudNode, Request
+from cloud.parts import CloudOutcome, CloudParts
 from fronthaul.clock import WallClock
 from fronthaul.connect import cloud_transport
 from fronthaul.security import CloudKeys
@@ -75,7 +76,9 @@ class CloudActor:
         node = self._running()
         node.rehearse()
         gc.collect()
-        gc.freeze()  # or every collection looks through all that the libraries hold, a third of the time of a report
+        # Or a full collection, which comes once enough is new, looks through all that the libraries hold: 0.3 million
+        # objects, for which the loop stood still 0.13 s. On average over many reports it makes no difference.
+        gc.freeze()
         node.run(idle_timeout_s)
 
     def ask(self, request: Request) -> None:

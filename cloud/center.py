@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cloud.collector import Gathered
 from cloud.fusion.scheme import Exchange, Fix, Fusion, RoundFusion
+from fronthaul.errors import FronthaulError
 from fronthaul.messages import Payload, Report, ReportKey
 
 LAST_ROUND = 255
 """Rounds are numbered in 8 bits."""
+
+
+class FusionError(FronthaulError):
+    """A fusion rule that does not cope with reports which it was given; one sentence that names their snapshots."""
 
 
 @dataclass(slots=True)
@@ -53,29 +60,49 @@ class FusionCenter:
         """Return one fix a group; a group is the used reports of one snapshot, ordered by BS.
 
         Raises:
-            ValueError: the fusion rule returned another number of fixes.
+            FusionError: the fusion rule raised, or returned another number of fixes.
         """
         assert not isinstance(self._fusion, RoundFusion)
         begin_ns = self._timer_ns()
-        fixes = self._fusion.fuse(groups)
+        with _named([report.key.snapshot for group in groups for report in group[:1]]):
+            fixes = self._fusion.fuse(groups)
+            if len(fixes) != len(groups):
+                raise ValueError(f"the fusion rule made {len(fixes)} fixes from {len(groups)} snapshots")
         self.fuse_ns = self._timer_ns() - begin_ns
-        if len(fixes) != len(groups):
-            raise ValueError(f"the fusion rule made {len(fixes)} fixes from {len(groups)} snapshots")
         return fixes
 
     def open(self, snapshot: int) -> OpenExchange:
-        """Begin the rounds of a snapshot."""
+        """Begin the rounds of a snapshot.
+
+        Raises:
+            FusionError: the fusion rule raised.
+        """
         assert isinstance(self._fusion, RoundFusion)
-        return OpenExchange(self._fusion.open(snapshot))
+        with _named([snapshot]):
+            return OpenExchange(self._fusion.open(snapshot))
 
     def advance(self, state: OpenExchange, gathered: Gathered) -> Payload | Fix:
-        """Take the answers of a round; return the state to broadcast next, or the fix."""
+        """Take the answers of a round; return the state to broadcast next, or the fix.
+
+        Raises:
+            FusionError: the fusion rule raised.
+        """
         state.used += [report.key for report in gathered.reports]
         state.last = gathered
         begin_ns = self._timer_ns()
-        answer = state.exchange.advance(gathered.reports)
+        with _named([gathered.snapshot]):
+            answer = state.exchange.advance(gathered.reports)
         state.fuse_ns += self._timer_ns() - begin_ns
         return answer
+
+    def conclude(self, snapshot: int, state: OpenExchange) -> Fix | None:
+        """End the rounds of a snapshot; return the best fix so far, None if there is none.
+
+        Raises:
+            FusionError: the fusion rule raised.
+        """
+        with _named([snapshot]):
+            return state.exchange.conclude()
 
 
 def replay_exchange(center: FusionCenter, snapshot: int, rounds: Sequence[Sequence[Report]]) -> Fix | None:
@@ -86,4 +113,16 @@ def replay_exchange(center: FusionCenter, snapshot: int, rounds: Sequence[Sequen
         answer = center.advance(state, Gathered(snapshot, round_, tuple(reports), 0, last_bs))
         if isinstance(answer, Fix):
             return answer
-    return state.exchange.conclude()
+    return center.conclude(snapshot, state)
+
+
+@contextmanager
+def _named(snapshots: Sequence[int]) -> Iterator[None]:
+    """Have whatever a fusion rule raises say which snapshots it was given."""
+    try:
+        yield
+    except Exception as error:  # a rule is anybody's code, and may raise anything
+        numbers = [str(snapshot) for snapshot in dict.fromkeys([*snapshots[:1], *snapshots[-1:]])]
+        which = f"snapshot{'s' if len(numbers) > 1 else ''} {' to '.join(numbers)}"
+        what = textwrap.shorten(str(error), 300, placeholder=" …")
+        raise FusionError(f"{which} cannot be fused: {what} ({type(error).__name__})") from error

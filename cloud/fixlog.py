@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fronthaul.errors import LocalError
 from fronthaul.messages import ReportKey
 from fronthaul.rowstream import RowStream, read_stream
 
@@ -45,6 +47,12 @@ class FixRecord:
     t_fix_ns: int
     fuse_ns: int
     rounds: int = 1
+
+    @property
+    def finite(self) -> bool:
+        """Whether it is a fix at all: numbers that ran away are none."""
+        whole = self.covariance is None or bool(np.isfinite(self.covariance).all())
+        return whole and all(map(math.isfinite, self.position))
 
 
 @functools.cache
@@ -114,20 +122,25 @@ def read_fixes(path: Path) -> list[FixRecord]:
     """Read the fixes of one life of the cloud, also where it ended by kill -9.
 
     Raises:
-        LocalError: the file does not begin as a stream.
+        LocalError: the file is no stream of fixes.
     """
-    fixes = []
-    for row in read_stream(path).to_pylist():
-        snapshot, covariance = row["snapshot"], row["covariance"]
-        keys = zip(row["used_bs"], row["used_epoch"], row["used_round"], strict=True)
-        fixes.append(
-            FixRecord(
-                snapshot=snapshot,
-                used=tuple(ReportKey(bs, epoch, snapshot, round_) for bs, epoch, round_ in keys),
-                position=tuple(row["position"]),
-                covariance=None if covariance is None else np.array(covariance).reshape(3, 3),
-                **{name: row[name] for name in ("last_bs", "t_last_received_ns", "t_fuse_ns", "t_fix_ns", "fuse_ns")},
-                rounds=row["rounds"],
-            )
-        )
-    return fixes
+    table = read_stream(path)
+    if table.schema != fix_schema():
+        raise LocalError(f"{path} is not a stream of fixes")
+    try:
+        return [_fix(row) for row in table.to_pylist()]
+    except (TypeError, ValueError) as error:  # columns that do not belong together: the file is damaged
+        raise LocalError(f"{path} holds what is no fix: {error}") from error
+
+
+def _fix(row: dict[str, Any]) -> FixRecord:
+    snapshot, covariance = row["snapshot"], row["covariance"]
+    keys = zip(row["used_bs"], row["used_epoch"], row["used_round"], strict=True)
+    return FixRecord(
+        snapshot=snapshot,
+        used=tuple(ReportKey(bs, epoch, snapshot, round_) for bs, epoch, round_ in keys),
+        position=tuple(row["position"]),
+        covariance=None if covariance is None else np.array(covariance).reshape(3, 3),
+        **{name: row[name] for name in ("last_bs", "t_last_received_ns", "t_fuse_ns", "t_fix_ns", "fuse_ns")},
+        rounds=row["rounds"],
+    )

@@ -18,23 +18,22 @@ from __future__ import annotations
 import contextlib
 import queue
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from cloud.center import LAST_ROUND, FusionCenter, OpenExchange
-from cloud.collector import Collector, CollectorRules, Gathered
+from cloud.center import FusionCenter
+from cloud.collector import Collector, Gathered
+from cloud.downlink import Downlink
 from cloud.fixlog import FixLog, FixRecord
-from cloud.fusion.scheme import CloudSetup, Fix, FusionBuilder
 from cloud.history import FIXES, life_name, read_past
+from cloud.parts import CloudOutcome, CloudParts
+from cloud.rounds import Rounds
 from fronthaul.clock import Clock
-from fronthaul.errors import QueueFull, RemoteError, TransportError
+from fronthaul.errors import RemoteError, TransportError
 from fronthaul.fates import FrameFate
-from fronthaul.journal import Departure, corrupted
-from fronthaul.link import LinkConfig, LinkModel
 from fronthaul.messages import (
     MAX_TEXT_BYTES,
     Abort,
@@ -42,17 +41,14 @@ from fronthaul.messages import (
     Direction,
     Frame,
     Goodbye,
-    Payload,
     Ping,
     Pong,
     Registration,
-    Report,
-    ReportKey,
     Welcome,
 )
-from fronthaul.outbox import Outbox, amendment, drop_reason
 from fronthaul.received import Arrival
 from fronthaul.recorder import Recorder
+from fronthaul.sending import Sender
 from fronthaul.transport import CloudTransport, Received
 from fronthaul.wire import decode, encode
 
@@ -63,49 +59,6 @@ HOUSEKEEPING_NS = 100_000_000
 LINGER_S = 3.0
 """How long a cloud that was started again stays when all is done [s]: base stations may have said goodbye to its
 earlier life, and say it again until they are answered."""
-
-
-@dataclass(frozen=True)
-class CloudParts:
-    """What a cloud is made of; crosses to the actor that runs it. Holds no position of any user.
-
-    Attributes:
-        scheme: its name, which registrations must match.
-        build: makes the fusion rule from `setup`.
-        setup: see `CloudSetup`.
-        rules: of the collector.
-        batch: snapshots fused at once; 1 keeps a fix independent of what else is ready.
-        rehearsal: reports of one snapshot, to try the rule on before anything counts.
-        down: link models by BS; a BS that is missing has a perfect link.
-        seed: of their draws.
-        curve: whether the links are encrypted.
-        silence_ns: a BS of which nothing is heard for so long is not waited for [ns]; 0 waits for ever.
-    """
-
-    scheme: str
-    build: FusionBuilder
-    setup: CloudSetup
-    rules: CollectorRules
-    batch: int = 1
-    rehearsal: tuple[Report, ...] = ()
-    down: Mapping[int, LinkConfig] = field(default_factory=dict)
-    seed: int = 0
-    curve: bool = False
-    silence_ns: int = 0
-
-
-@dataclass(frozen=True)
-class CloudOutcome:
-    """What a life of the cloud leaves beside its streams.
-
-    Attributes:
-        registered: BSs that came.
-        missing: BSs that were waited for until the end.
-    """
-
-    registered: frozenset[int] = frozenset()
-    missing: frozenset[int] = frozenset()
-
 
 Request = tuple[Literal["start", "gone"], int]
 
@@ -137,19 +90,20 @@ class CloudNode:
         self._transport = transport
         self._clock = clock
         past = read_past(folder, life)
-        self._next_seq = past.next_seq
         self._recorder = Recorder(folder, life_name(life), sends=Direction.DOWN, curve=parts.curve)
         self._recorder.clock(clock)
         self._fix_log = FixLog(folder / f"{life_name(life)}{FIXES}")
         self._collector = Collector(parts.rules, past.history)
         self._center = FusionCenter(parts.build(parts.setup))
-        self._outboxes: dict[int, Outbox] = {}
-        self._epochs: dict[int, int] = {}
-        self._t0_ns: int | None = None
+        self._sender = Sender(self._recorder, clock, transport.send, self._on_gone)
+        self._downlink = Downlink(
+            self._sender, clock, parts.down, seed=parts.seed, curve=parts.curve, next_seq=past.next_seq
+        )
         for registration in past.history.registrations:
-            self._open_outbox(registration.bs, registration.epoch)
+            self._downlink.open(registration.bs, registration.epoch)
+        self._rounds = Rounds(self._center, self._collector, parts.rules, self._downlink, clock)
+        self._t0_ns: int | None = None
         self._pending: list[Gathered] = []
-        self._exchanges: dict[int, OpenExchange] = {}
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._heard_ns: dict[int, int] = {}
         self._housekept_ns = 0
@@ -163,6 +117,11 @@ class CloudNode:
     def registered(self) -> frozenset[int]:
         """BSs that have registered."""
         return self._collector.registered
+
+    @property
+    def t0_ns(self) -> int | None:
+        """Time zero of snapshot 0 [ns]; None before the start."""
+        return self._t0_ns
 
     @property
     def next_deadline_ns(self) -> int | None:
@@ -215,6 +174,10 @@ class CloudNode:
 
         Returns:
             Whether anything arrived.
+
+        Raises:
+            FusionError: the fusion rule does not cope with what it was given; everything that came is written down.
+            LocalError: the disk is full.
         """
         self._do_requests()
         wait_s = self._timeout_s(timeout_s)
@@ -227,7 +190,7 @@ class CloudNode:
             arrivals.append(self._judge(received, answers))
         self._recorder.received(arrivals)
         for bs, answer in answers:
-            self._send_control(bs, answer)
+            self._downlink.control(bs, answer)
         now_ns = self._clock.now_ns()
         self._collector.advance(now_ns)
         self._housekeep(now_ns)
@@ -251,13 +214,14 @@ class CloudNode:
         """Fuse what is there, whoever is missing, and send base stations home that wait for it."""
         self._missing = self._collector.missing
         self._over = True
+        self._rounds.end()
         self._collector.close_all()
         self._fuse_ready(hold=False)
-        for snapshot in list(self._exchanges):
-            self._conclude(snapshot)
+        for snapshot in self._rounds.snapshots:
+            self._made([self._rounds.conclude(snapshot)])
         if self._center.has_rounds:
             for bs in sorted(self._collector.present):
-                self._send_control(bs, self._farewell(bs))
+                self._downlink.control(bs, self._downlink.farewell(bs))
 
     def outcome(self) -> CloudOutcome:
         """Return what this life leaves beside its streams."""
@@ -284,9 +248,8 @@ class CloudNode:
             if kind == "start":
                 self._t0_ns = number
                 self._collector.start(number)
-                self._outboxes.clear()  # link models count outages from time zero
-                for bs, epoch in self._epochs.items():
-                    self._open_outbox(bs, epoch)
+                self._rounds.t0_ns = number
+                self._downlink.start(number)
             else:
                 self._collector.leave(number, self._clock.now_ns())
 
@@ -305,7 +268,7 @@ class CloudNode:
             try:
                 return self._transport.receive(timeout_s)
             except TransportError as error:
-                self._note_lost(error)
+                self._sender.note_lost(error)
 
     def _judge(self, received: Received, answers: list[tuple[int, Control]]) -> Arrival:
         """Decide what becomes of a message; control messages are acted upon, their answers put into `answers`."""
@@ -333,12 +296,11 @@ class CloudNode:
                 refusal = self._refusal(message, owner)
                 if refusal:
                     return Abort(_clipped(refusal))
-                if self._epochs.get(owner) != message.epoch:
-                    self._open_outbox(owner, message.epoch)
+                self._downlink.open(owner, message.epoch)
                 return Welcome(message.bs, message.epoch)
             case Goodbye() if message.bs == owner:
                 self._collector.goodbye(message, now_ns)
-                return None if self._center.has_rounds and not self._over else self._farewell(owner)
+                return None if self._center.has_rounds and not self._over else self._downlink.farewell(owner)
             case Ping() if message.bs == owner:
                 return Pong(owner, message.epoch, message.t_sent_ns, now_ns, now_ns)
             case Abort():
@@ -348,16 +310,13 @@ class CloudNode:
     def _refusal(self, registration: Registration, owner: int) -> str | None:
         if registration.bs != owner:
             return f"BS {registration.bs} does not own this connection"
-        if registration.scheme != self._parts.scheme:
-            return f"the cloud fuses {self._parts.scheme!r}, not {registration.scheme!r}"
-        if (registration.answer is not None) != self._center.has_rounds:
-            rounds = "several rounds" if self._center.has_rounds else "one round"
-            return f"the cloud's {self._parts.scheme!r} takes {rounds}"
-        return self._collector.register(registration)
+        refusal = self._parts.refusal(registration, has_rounds=self._center.has_rounds)
+        return refusal or self._collector.register(registration)
 
-    def _farewell(self, bs: int) -> Goodbye:
-        outbox = self._outboxes.get(bs)
-        return Goodbye(bs, self._epochs.get(bs, 0), 0 if outbox is None else outbox.frames_made)
+    def _on_gone(self, bs: int | None, error: TransportError) -> None:
+        """Wait no more for a base station that the transport did not find; if it comes back, it asks again."""
+        if bs is not None:
+            self._collector.leave(bs, self._clock.now_ns(), silent=True)
 
     def _housekeep(self, now_ns: int) -> None:
         if now_ns - self._housekept_ns < HOUSEKEEPING_NS:
@@ -372,84 +331,17 @@ class CloudNode:
                 if now_ns - heard_ns > silence_ns:
                     self._collector.leave(bs, now_ns, silent=True)
 
-    # -- what is sent
-
-    def _open_outbox(self, bs: int, epoch: int) -> None:
-        config = self._parts.down.get(bs)
-        model = None
-        if config is not None:
-            t0_ns = self._t0_ns or 0
-            model = LinkModel(
-                config, seed=self._parts.seed, bs=bs, direction=Direction.DOWN, epoch=epoch, t0_ns=t0_ns
-            )
-        first = self._next_seq.get((bs, epoch), 0)
-        known = self._outboxes.get(bs)
-        if known is not None and self._epochs.get(bs) == epoch:
-            first = known.frames_made
-        self._epochs[bs] = epoch
-        self._outboxes[bs] = Outbox(model, curve=self._parts.curve, first_seq=first)
-
-    def _send_control(self, bs: int, message: Control) -> None:
-        now_ns = self._clock.now_ns()
-        if isinstance(message, Pong):  # as late as can be: what was done since it came is no time on the way
-            message = replace(message, t_answered_ns=now_ns)
-        outbox = self._outboxes.get(bs)
-        departure = Departure(encode(message), now_ns, now_ns) if outbox is None else outbox.control(message, now_ns)
-        self._send(bs, [departure])
-
-    def _send(self, bs: int, departures: list[Departure]) -> None:
-        """Write down, then send; what cannot be sent is written down again, with the reason."""
-        self._recorder.sent(bs, departures)
-        failed = []
-        for departure in departures:
-            if departure.drop_reason is not None:
-                continue
-            reason = self._reason_not_sent(bs, departure)
-            if reason is not None:
-                failed.append(departure._replace(drop_reason=reason))
-        if failed:
-            self._recorder.sent(bs, failed)
-
-    def _reason_not_sent(self, bs: int, departure: Departure) -> str | None:
-        while True:
-            try:
-                self._transport.send(bs, corrupted(departure), departure.t_release_ns)
-                return None
-            except TransportError as error:
-                if error.undelivered is None:
-                    return self._blame(bs, error)
-                self._note_lost(error)
-
-    def _note_lost(self, error: TransportError) -> None:
-        """Write down that a message was lost after it had been held back.
-
-        Raises:
-            TransportError: it is not about a message.
-        """
-        amended = amendment(error, self._clock.now_ns())
-        if amended is not None:
-            bs, departure = amended
-            self._blame(bs, error)
-            self._recorder.sent(bs, [departure])
-
-    def _blame(self, bs: int, error: TransportError) -> str:
-        """Return why a message for `bs` did not get onto its way."""
-        if not isinstance(error, QueueFull):  # it has gone meanwhile; if it comes back, it asks again
-            self._collector.leave(bs, self._clock.now_ns(), silent=True)
-        return drop_reason(error)
-
     # -- fusion
 
     def _fuse_ready(self, *, hold: bool) -> None:
         """Fuse what is ready; `hold` has part of a batch wait for what is still to be received."""
         ready = self._collector.take_ready()
         for snapshot in self._collector.take_failed():
-            if snapshot in self._exchanges:
-                self._conclude(snapshot)
+            self._made([self._rounds.conclude(snapshot)])
         if self._center.has_rounds:
             while ready:
                 for gathered in ready:
-                    self._advance(gathered)
+                    self._made([self._rounds.advance(gathered)])
                 ready = self._collector.take_ready()
             return
         self._pending.extend(ready)
@@ -479,68 +371,14 @@ class CloudNode:
             ]
         )
 
-    def _advance(self, gathered: Gathered) -> None:
-        """Take the answers of a round: broadcast the next state, or write down the fix."""
-        snapshot = gathered.snapshot
-        state = self._exchanges.get(snapshot)
-        if state is None:
-            state = self._exchanges[snapshot] = self._center.open(snapshot)
-        t_fuse_ns = self._clock.now_ns()
-        with torch.inference_mode():
-            answer = self._center.advance(state, gathered)
-        if isinstance(answer, Fix):
-            self._end_rounds(snapshot, state, answer, t_fuse_ns)
-        elif gathered.round >= LAST_ROUND or self._over or self._is_due(snapshot):
-            self._conclude(snapshot)
-        else:
-            self._broadcast(snapshot, answer)
-
-    def _is_due(self, snapshot: int) -> bool:
-        rules = self._parts.rules
-        if not rules.interval_ns or self._t0_ns is None:
-            return False
-        return self._clock.now_ns() >= self._t0_ns + snapshot * rules.interval_ns + rules.deadline_ns
-
-    def _broadcast(self, snapshot: int, payload: Payload) -> None:
-        stations = sorted(self._collector.present)
-        now_ns = self._clock.now_ns()
-        round_ = self._collector.ask(snapshot, stations, now_ns)
-        for bs in stations:
-            key = ReportKey(bs, self._epochs[bs], snapshot, round_)
-            self._send(bs, self._outboxes[bs].frames([Report(key, payload)], now_ns))
-
-    def _conclude(self, snapshot: int) -> None:
-        """End the rounds of a snapshot with the best that there is."""
-        state = self._exchanges[snapshot]
-        fix = state.exchange.conclude()
-        if fix is None:
-            self._collector.conclude(snapshot)
-            del self._exchanges[snapshot]
-        else:
-            self._end_rounds(snapshot, state, fix, self._clock.now_ns())
-
-    def _end_rounds(self, snapshot: int, state: OpenExchange, fix: Fix, t_fuse_ns: int) -> None:
-        last = state.last
-        assert last is not None, "there is no fix before the first report"
-        del self._exchanges[snapshot]
-        self._collector.conclude(snapshot)
-        self._made(
-            [
-                FixRecord(
-                    snapshot=snapshot,
-                    used=tuple(state.used),
-                    position=fix.position,
-                    covariance=fix.covariance,
-                    last_bs=last.last_bs,
-                    t_last_received_ns=last.t_last_received_ns,
-                    t_fuse_ns=t_fuse_ns,
-                    t_fix_ns=self._clock.now_ns(),
-                    fuse_ns=state.fuse_ns,
-                    rounds=last.round + 1,
-                )
-            ]
-        )
-
-    def _made(self, fixes: list[FixRecord]) -> None:
-        self._fix_log.append(fixes)
-        self._fixes_made += len(fixes)
+    def _made(self, found: Sequence[FixRecord | None]) -> None:
+        """Write down fixes. Numbers that ran away are none: an event says so, and the reports stay unused."""
+        fixes = []
+        for fix in found:
+            if fix is not None and fix.finite:
+                fixes.append(fix)
+            elif fix is not None:
+                self._recorder.event(fix.t_fix_ns, "fusion", f"snapshot {fix.snapshot} came to no finite position")
+        if fixes:
+            self._fix_log.append(fixes)
+            self._fixes_made += len(fixes)

@@ -103,8 +103,8 @@ def draw_fronthaul(axes: Axes) -> float:
         axes.text(740, at, name, color=ink, fontsize=9.6, va="center", weight="bold" if strong else "normal")
         axes.text(960, at, size, color=PAPER if strong else MUTED, fontsize=8.6, ha="right", va="center")
         middle = at if strong else middle
-    label(axes, 850, 302, "Each part is counted under its own name.\nWall clock: ZeroMQ, DEALER to ROUTER.\n"
-          "Simulated clock: links in memory.")  # fmt: skip
+    label(axes, 850, 300, "Each part is counted under its own name.\nLink model: rate, delay, loss, outage.\n"
+          "Wall clock: ZeroMQ, and the kernel\ncounts the same. Simulated: memory.")  # fmt: skip
     return middle
 
 
@@ -125,7 +125,7 @@ def draw_run(axes: Axes) -> None:
     panel(axes, 20, 20, 1340, 166, SIM, "sim/run", "")
     axes.text(38, 90, "The driver places the actors, starts the\nrun and closes its folder: these files,\n"
               "run.toml, summary.json and plots.", color=MUTED, fontsize=8.6, va="center", linespacing=1.6)  # fmt: skip
-    box(axes, 378, 70, 244, 56, SIM, "send journal", "written before each send")
+    box(axes, 378, 70, 244, 56, SIM, "send journal, capture", "written before each send")
     box(axes, 728, 70, 244, 56, SIM, "links/bs-000.parquet", "every frame: bytes, times, fate")
     box(axes, 1060, 70, 132, 56, SIM, "receive log", "what arrived")
     box(axes, 1210, 70, 132, 56, SIM, "fixes.parquet", "error, latency")

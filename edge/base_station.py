@@ -17,6 +17,7 @@ from torch import Tensor
 from edge.estimation import LmmseEstimator
 from edge.scheme import EdgeScheme, EdgeSetup, RoundScheme
 from fronthaul.bitstream import pack
+from fronthaul.errors import LocalError
 from fronthaul.messages import Codec, Payload, Report, ReportKey
 
 CONTEXTS = 256
@@ -136,7 +137,9 @@ class BaseStation:
         """Answer a state of the cloud; None for a snapshot that was never measured, or too long ago.
 
         Raises:
-            ValueError: the state is not of this scheme, or the answer is not of the declared size.
+            RemoteError: the state has not the size that the scheme expects.
+            ValueError: the state is not of this scheme.
+            LocalError: the answer is not of the size that the scheme declares.
         """
         scheme = self.scheme
         if not isinstance(scheme, RoundScheme) or snapshot not in self._contexts:
@@ -147,7 +150,7 @@ class BaseStation:
         answered_ns = self._timer_ns()
         codec = scheme.answer_codec
         if index.shape != (codec.coefficients,) or len(side) != codec.side_bytes:
-            raise ValueError(f"{scheme.name!r} declares answers of {codec}, and made {index.shape} and {len(side)} B")
+            raise LocalError(f"{scheme.name!r} declares answers of {codec}, and made {index.shape} and {len(side)} B")
         report = Report(ReportKey(self.bs, self.epoch, snapshot, round_), pack(index, codec.bits), side)
         self.stage_ns = StageTimes(0, answered_ns - begin_ns, self._timer_ns() - answered_ns)
         return report

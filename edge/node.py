@@ -25,9 +25,9 @@ from torch import Tensor
 from edge.base_station import BaseStation, StageTimes, StationParts
 from edge.stages import StageLog, StageRow
 from fronthaul.clock import Clock
-from fronthaul.errors import FronthaulError, QueueFull, RemoteError, TransportError
+from fronthaul.errors import FronthaulError, RemoteError, TransportError
 from fronthaul.fates import FrameFate
-from fronthaul.journal import TRANSPORT_FULL, Departure, corrupted
+from fronthaul.journal import Departure
 from fronthaul.link import LinkConfig, LinkModel
 from fronthaul.messages import (
     Abort,
@@ -41,9 +41,10 @@ from fronthaul.messages import (
     ReportKey,
     Welcome,
 )
-from fronthaul.outbox import Outbox, amendment
+from fronthaul.outbox import Outbox
 from fronthaul.received import Arrival
 from fronthaul.recorder import Recorder
+from fronthaul.sending import Sender
 from fronthaul.transport import EdgeTransport
 from fronthaul.wire import decode, encode
 
@@ -51,8 +52,6 @@ Vector = tuple[float, float, float]
 
 REPEAT_S = 2.0
 """A registration or goodbye without an answer is said again after so long [s]: the cloud may have been started anew."""
-QUEUE_PAUSE_NS = 1_000_000
-"""Between two looks at a full queue [ns]."""
 
 
 class Radio(Protocol):
@@ -128,6 +127,7 @@ class EdgeNode:
         capture_bs = bs if site.capture else None
         self._recorder = Recorder(folder, name, sends=Direction.UP, curve=site.curve, capture_bs=capture_bs)
         self._recorder.clock(clock)
+        self._sender = Sender(self._recorder, clock, self._put, self._on_gone)
         self._stages = StageLog(folder, name)
         self._model = None
         if site.up is not None:
@@ -139,7 +139,6 @@ class EdgeNode:
         self._answered: set[ReportKey] = set()
         self._next_ping_ns: int | None = None
         self._cuts: queue.SimpleQueue[float] = queue.SimpleQueue()
-        self._patience_ns = 0
         self._closed = False
 
     def register(self) -> None:
@@ -186,7 +185,7 @@ class EdgeNode:
             patience_s: how long a full queue may hold the base station up [s]. In open loop not at all, what does
                 not fit is dropped; in closed loop it is what paces it.
         """
-        self._patience_ns = round(patience_s * 1e9)
+        self._sender.patience_ns = round(patience_s * 1e9)
         if self._model is not None:
             self._model.t0_ns = t0_ns
         if self._site.ping_ns:
@@ -296,7 +295,7 @@ class EdgeNode:
         try:
             data = self._transport.receive(max(0.0, timeout_s))
         except TransportError as error:
-            self._note_lost(error)
+            self._sender.note_lost(error)
             return False
         if data is None:
             return False
@@ -308,10 +307,7 @@ class EdgeNode:
             self._recorder.received([Arrival(bs, data, now_ns, FrameFate.CORRUPT, error.reason)])
             return True
         if isinstance(message, Frame):
-            fate, reason = self._judge(message)
-            self._recorder.received([Arrival(bs, data, now_ns, fate, reason)])
-            if fate is FrameFate.DELIVERED:
-                self._answer(message, now_ns)
+            self._take_frame(message, data, now_ns)
             return True
         self._recorder.received([Arrival(bs, data, now_ns, None)])
         match message:
@@ -323,6 +319,22 @@ class EdgeNode:
                 raise Refused(message.reason)
         return True
 
+    def _take_frame(self, frame: Frame, data: bytes, now_ns: int) -> None:
+        """Judge a frame, write it down, and answer it; one that the scheme cannot answer to is rejected as a whole."""
+        answers: list[tuple[Report, StageTimes]] = []
+        fate, reason = self._judge(frame)
+        if fate is FrameFate.DELIVERED:
+            try:
+                answers = self._answers(frame)
+            except (RemoteError, ValueError) as error:
+                fate, reason = FrameFate.REJECTED, f"the scheme cannot answer: {error}"
+            else:
+                self._answered.update(state.key for state in frame.reports)
+        self._recorder.received([Arrival(self.station.bs, data, now_ns, fate, reason)])
+        for answer, times in answers:
+            self._send_reports([answer])
+            self._note_stages([answer], now_ns, times)
+
     def _judge(self, frame: Frame) -> tuple[FrameFate, str | None]:
         if (frame.bs, frame.epoch) != (self.station.bs, self.station.epoch):
             return FrameFate.REJECTED, f"it is for BS {frame.bs} in epoch {frame.epoch}"
@@ -332,14 +344,19 @@ class EdgeNode:
             return FrameFate.DUPLICATE, None
         return FrameFate.DELIVERED, None
 
-    def _answer(self, frame: Frame, t_received_ns: int) -> None:
+    def _answers(self, frame: Frame) -> list[tuple[Report, StageTimes]]:
+        """Make the answers to the states of a frame, as far as there are any.
+
+        Raises:
+            RemoteError: a state has not the size that the scheme expects.
+            ValueError: a state is not of this scheme.
+        """
+        answers = []
         for state in frame.reports:
-            key = state.key
-            self._answered.add(key)
-            answer = self.station.answer(key.snapshot, key.round, state.payload)
+            answer = self.station.answer(state.key.snapshot, state.key.round, state.payload)
             if answer is not None:
-                self._send_reports([answer])
-                self._note_stages([answer], t_received_ns, self.station.stage_ns)
+                answers.append((answer, self.station.stage_ns))
+        return answers
 
     # -- what is sent
 
@@ -354,48 +371,17 @@ class EdgeNode:
             self._recorder.links(self._transport.take_connections(), self._transport.take_events())
 
     def _send_reports(self, reports: Sequence[Report]) -> None:
-        self._send(self._outbox.frames(reports, self._clock.now_ns()))
+        self._sender.send(self.station.bs, self._outbox.frames(reports, self._clock.now_ns()))
 
     def _send_control(self, message: Control) -> None:
-        self._send([self._outbox.control(message, self._clock.now_ns())])
+        self._sender.send(self.station.bs, [self._outbox.control(message, self._clock.now_ns())])
 
-    def _send(self, departures: list[Departure]) -> None:
-        """Write down, then send; what the full queue does not take is written down again, with the reason."""
-        self._recorder.sent(self.station.bs, departures)
-        failed = []
-        for departure in departures:
-            if departure.drop_reason is None and not self._sent(departure):
-                failed.append(departure._replace(drop_reason=TRANSPORT_FULL))
-        if failed:
-            self._recorder.sent(self.station.bs, failed)
+    def _put(self, bs: int, data: bytes, t_release_ns: int) -> None:
+        self._transport.send(data, t_release_ns)
 
-    def _sent(self, departure: Departure) -> bool:
-        until_ns = self._clock.now_ns() + self._patience_ns
-        while True:
-            try:
-                self._transport.send(corrupted(departure), departure.t_release_ns)
-                return True
-            except TransportError as error:
-                if error.undelivered is not None:
-                    self._note_lost(error)
-                elif not isinstance(error, QueueFull):
-                    raise
-                elif self._clock.now_ns() >= until_ns:
-                    return False
-                else:
-                    self._clock.sleep_until(self._clock.now_ns() + QUEUE_PAUSE_NS)
-
-    def _note_lost(self, error: TransportError) -> None:
-        """Write down that a message was lost after it had been held back.
-
-        Raises:
-            TransportError: it is not about a message, or the link is no more.
-        """
-        amended = amendment(error, self._clock.now_ns())
-        if not isinstance(error, QueueFull):
-            raise error
-        if amended is not None:
-            self._recorder.sent(self.station.bs, [amended[1]])
+    def _on_gone(self, bs: int | None, error: TransportError) -> None:
+        """End the base station: its only link is no more."""
+        raise error
 
     def _note_stages(self, reports: Sequence[Report], t_start_ns: int, times: StageTimes) -> None:
         self._stages.append(

@@ -69,7 +69,7 @@ class RoundScheme(Protocol):
             state: what the cloud broadcast.
 
         Raises:
-            ValueError: the state is not of this scheme.
+            ValueError: the state is not of this scheme; like `unpack`'s RemoteError it has the frame rejected.
         """
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from fronthaul.errors import LocalError
 from fronthaul.rowstream import RowStream, read_stream
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def read_stages(path: Path) -> list[StageRow]:
     """Read the stage times of one start, also where it ended by kill -9.
 
     Raises:
-        LocalError: the file does not begin as a stream.
+        LocalError: the file is no stream of stage times.
     """
     table = read_stream(path)
+    if table.schema != stage_schema():
+        raise LocalError(f"{path} is not a stream of stage times")
     return [StageRow(*row) for row in zip(*(table[name].to_pylist() for name in StageRow._fields), strict=True)]

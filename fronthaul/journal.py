@@ -122,11 +122,28 @@ class SendJournal:
         Raises:
             LocalError: the journal is closed, a value does not fit its column, or the disk is full.
         """
-        self._rows.extend(
-            [
-                (bs, t_sent_ns, t_release_ns, drop_reason, flipped or None, message)
-                for message, t_sent_ns, t_release_ns, drop_reason, flipped in departures
-            ]
+        self.append_all([(bs, departure) for departure in departures])
+
+    def append_all(self, sent: Sequence[tuple[int, Departure]]) -> None:
+        """Write down messages of any links, each with its BS, in one go: one write for a state that goes to all.
+
+        Raises:
+            LocalError: as `append`.
+        """
+        if not sent:
+            return
+        stations, departures = zip(*sent, strict=True)
+        messages, t_sent_ns, t_release_ns, drop_reasons, flipped = zip(*departures, strict=True)
+        self._rows.extend_columns(
+            len(sent),
+            (
+                stations,
+                t_sent_ns,
+                t_release_ns,
+                None if drop_reasons.count(None) == len(sent) else drop_reasons,
+                [bits or None for bits in flipped] if any(flipped) else None,
+                messages,
+            ),
         )
 
     def close(self) -> None:
@@ -144,7 +161,7 @@ def read_journal(path: Path) -> pa.Table:
 
     table = read_stream(path)
     metadata = table.schema.metadata or {}
-    direction, curve = metadata.get(b"direction", b"").decode(), metadata.get(b"curve")
+    direction, curve = metadata.get(b"direction", b"").decode(errors="replace"), metadata.get(b"curve")
     if table.schema != journal_schema() or direction not in set(Direction) or curve not in (b"true", b"false"):
         raise LocalError(f"{path} is not a send journal")
     directions = pa.repeat(pa.scalar(direction), table.num_rows)

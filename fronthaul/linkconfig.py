@@ -9,6 +9,8 @@ from typing import Literal, get_args
 from fronthaul.errors import LocalError
 
 JitterShape = Literal["uniform", "normal", "exponential", "pareto"]
+MAX_DELAY_S = 3600.0
+"""No link holds a message back for longer [s]; times are whole nanoseconds, which much larger numbers are not."""
 JITTER_SHAPES: tuple[str, ...] = get_args(JitterShape)
 
 
@@ -94,8 +96,8 @@ class LinkConfig:
             raise LocalError(f"rate_bps must be a finite number above 0 bit/s, not {self.rate_bps!r}")
         for name in ("delay_s", "jitter_s"):
             value = getattr(self, name)
-            if not (_is_number(value) and value >= 0):
-                raise LocalError(f"{name} must be a finite number of seconds, 0 or more, not {value!r}")
+            if not (_is_number(value) and 0 <= value <= MAX_DELAY_S):
+                raise LocalError(f"{name} must be 0 to {MAX_DELAY_S:g} s, not {value!r}")
         if self.jitter not in JITTER_SHAPES:
             raise LocalError(f"jitter must be one of {', '.join(JITTER_SHAPES)}, not {self.jitter!r}")
         for name in ("loss", "duplicate", "reorder", "corrupt"):

@@ -288,7 +288,10 @@ def _quantity(key: str, value: object, units: Mapping[str, Decimal], *, caseless
         wrong = f"has an unknown unit{_hint(unit, units)}" if unit else f"needs a unit ({names})"
         raise LocalError(f"{key} {value!r} {wrong}, such as {example!r}")
     # Decimal, so that "3ms" is the float 0.003 and not 3 times the float 0.001.
-    return float(Decimal(number) * units.get(unit, Decimal(1)))
+    quantity = float(Decimal(number) * units.get(unit, Decimal(1)))
+    if not math.isfinite(quantity):
+        raise LocalError(f"{key} must be a finite number, not {value!r:.40}")
+    return quantity
 
 
 def _burst(value: object) -> GilbertElliott:

@@ -7,6 +7,7 @@ whole: control messages, of which there are few, and what was corrupt or rejecte
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from fronthaul.errors import LocalError
 from fronthaul.fates import FrameFate
 from fronthaul.messages import Direction
+from fronthaul.rowpack import Columns
 from fronthaul.rowstream import RowStream, read_stream
-from fronthaul.wire import claim, head, is_control
+from fronthaul.wire import claim, head, is_control, named
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,11 +96,34 @@ class ReceiveLog:
             LocalError: a fate that nothing which arrived can have, a reason for a good frame or none for a bad one, a
                 closed log, or a full disk; nothing is written then.
         """
-        self._rows.extend([_row(arrival) for arrival in arrivals])
+        columns = _columns_of_good_frames(arrivals)
+        if columns is None:
+            self._rows.extend([_row(arrival) for arrival in arrivals])
+        else:
+            self._rows.extend_columns(len(arrivals), columns)
 
     def close(self) -> None:
         """Mark the log's end; closing twice is fine."""
         self._rows.close()
+
+
+def _columns_of_good_frames(arrivals: Sequence[Arrival]) -> Columns | None:
+    """Return what `_row` says of all, by columns; None unless they all are good frames, as nearly always.
+
+    By columns it takes a third of the time.
+    """
+    if not arrivals:
+        return None
+    stations, messages, t_received_ns, fates, reasons, late = zip(*arrivals, strict=True)
+    good = fates.count(FrameFate.DELIVERED) or fates.count(FrameFate.DUPLICATE)  # mostly one of them for all
+    if good < len(arrivals) or reasons.count(None) < len(arrivals):
+        return None
+    try:
+        epochs, seqs, crcs, heads = zip(*map(named, messages), strict=True)
+    except (struct.error, IndexError):  # no frames
+        return None
+    lengths = list(map(len, messages))
+    return (stations, t_received_ns, fates, None, late, lengths, epochs, seqs, crcs, heads, None)
 
 
 def _row(arrival: Arrival) -> tuple[object, ...]:
@@ -132,7 +157,7 @@ def read_received(path: Path) -> pa.Table:
     import pyarrow as pa
 
     table = read_stream(path)
-    direction = (table.schema.metadata or {}).get(b"direction", b"").decode()
+    direction = (table.schema.metadata or {}).get(b"direction", b"").decode(errors="replace")
     if table.schema != received_schema() or direction not in set(Direction):
         raise LocalError(f"{path} is not a receive log")
     columns = [*table.columns, pa.repeat(pa.scalar(direction), table.num_rows)]

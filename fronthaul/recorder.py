@@ -3,7 +3,7 @@
     <name>-sent.arrow          every message before it is sent
     <name>-received.arrow      every message that came, with its fate
     <name>-connections.arrow   every TCP connection that ended: what the kernel counted
-    <name>-events.arrow        connections made, lost and refused
+    <name>-events.arrow        connections made, lost and refused, and what else happened
     <name>.pcapng              the data frames of the link as eCPRI, at base stations
 
 Everything that a closed run says about its links is derived from these.
@@ -54,7 +54,7 @@ def connection_schema() -> pa.Schema:
 
 @functools.cache
 def event_schema() -> pa.Schema:
-    """Return the columns of what happened to connections (`LinkEvent`), and of "clock": which one an end reads."""
+    """Return the columns of what happened to connections (`LinkEvent`), and at an end itself (`Recorder.event`)."""
     import pyarrow as pa
 
     texts = [(name, pa.string()) for name in ("kind", "peer", "detail")]
@@ -109,12 +109,20 @@ class Recorder:
         Raises:
             LocalError: the disk is full.
         """
-        self._journal.append(bs, departures)
+        self.sent_all([(bs, departure) for departure in departures])
+
+    def sent_all(self, sent: Sequence[tuple[int, Departure]]) -> None:
+        """Write down what is about to be sent over several links, each message with its BS, in one write.
+
+        Raises:
+            LocalError: the disk is full.
+        """
+        self._journal.append_all(sent)
         if self._capture is not None:
             self._capture.write(
                 [
                     (self._sends, _seq(departure.message), corrupted(departure), departure.t_release_ns)
-                    for departure in departures
+                    for _, departure in sent
                     if departure.drop_reason is None and not is_control(departure.message)
                 ]
             )
@@ -141,7 +149,20 @@ class Recorder:
 
     def clock(self, clock: Clock) -> None:
         """Write down which clock this end reads: two ends that read the same one need no offset."""
-        self._events.append(clock.now_ns(), "clock", self._name, clock.name, None)
+        self.event(clock.now_ns(), "clock", clock.name)
+
+    def event(self, t_ns: int, kind: str, detail: str) -> None:
+        """Write down what happened at this end, and to no connection.
+
+        Args:
+            t_ns: when [ns].
+            kind: "clock" says which one it reads, "fusion" that reports came to no fix.
+            detail: for people.
+
+        Raises:
+            LocalError: the disk is full.
+        """
+        self._events.append(t_ns, kind, self._name, detail, None)
 
     def close(self) -> None:
         """Mark the streams' ends; closing twice is fine.

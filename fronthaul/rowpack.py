@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -56,20 +57,34 @@ class RowPacker:
         Raises:
             LocalError: a value does not fit its column.
         """
-        if not self._fast:
-            return self._serialised(rows)
-        arguments: list[object] = []
-        keys: list[Any] = [len(rows)]
         try:
-            for column, values in zip(self._columns, zip(*rows, strict=True), strict=True):
-                keys.append(column.feed(values, arguments))
+            columns = tuple(zip(*rows, strict=True))
+        except _UNFIT:
+            return self._serialised(rows)
+        return self.pack_columns(len(rows), columns)
+
+    def pack_columns(self, count: int, columns: Columns) -> bytes:
+        """Return the batch message of `count` rows, 1 or more, given by columns.
+
+        Raises:
+            LocalError: a value does not fit its column.
+        """
+        if any(values is not None and len(values) != count for values in columns):
+            raise LocalError(f"a row does not fit its columns: they are not of {count} values each")
+        if not self._fast:
+            return self._serialised(_rows(count, columns))
+        arguments: list[object] = []
+        keys: list[Any] = [count]
+        try:
+            for column, values in zip(self._columns, columns, strict=True):
+                keys.append(None if values is None else column.feed(values, arguments))
             shape = tuple(keys)
             layout = self._layouts.get(shape)
             if layout is not None:
                 return layout.head + layout.body.pack(*arguments)
         except _UNFIT:
-            return self._serialised(rows)  # which explains what is wrong, or knows how to convert it
-        message = self._serialised(rows)
+            return self._serialised(_rows(count, columns))  # which explains what is wrong, or knows how to convert it
+        message = self._serialised(_rows(count, columns))
         self._learn(shape, arguments, message)
         return message
 
@@ -86,7 +101,10 @@ class RowPacker:
 
     def _learn(self, shape: _Shape, arguments: list[object], message: bytes) -> None:
         count, *keys = shape
-        formats = [column.format(count, key) for column, key in zip(self._columns, keys, strict=True)]
+        formats = [
+            _zeros(column, count) if key is None else column.format(count, key)
+            for column, key in zip(self._columns, keys, strict=True)
+        ]
         metadata_bytes = int.from_bytes(message[4:8], "little")
         layout = _Layout(message[: 8 + metadata_bytes], struct.Struct("<" + "".join(formats)))
         try:
@@ -99,6 +117,8 @@ class RowPacker:
         self._layouts[shape] = layout
 
 
+Columns = Sequence[Sequence[Any] | None]
+"""Values by column in the schema's order; None for a column of nulls alone."""
 _Shape = tuple[Any, ...]
 
 
@@ -110,7 +130,7 @@ class _Layout(NamedTuple):
 
 
 class _Column(Protocol):
-    def feed(self, values: tuple[Any, ...], arguments: list[object]) -> object:
+    def feed(self, values: Sequence[Any], arguments: list[object]) -> object:
         """Append what the struct takes of a column's values; return the column's part of the shape."""
 
     def format(self, count: int, key: Any) -> str:
@@ -123,7 +143,7 @@ class _Numbers:
     def __init__(self, char: str) -> None:
         self._char = char
 
-    def feed(self, values: tuple[Any, ...], arguments: list[object]) -> object:
+    def feed(self, values: Sequence[Any], arguments: list[object]) -> object:
         if None not in values:
             arguments.extend(values)
             return 0
@@ -138,32 +158,35 @@ class _Numbers:
 class _Bytes:
     """Validity bitmap if there is a null, then offsets, then the bytes. Key: count of nulls, bytes in all."""
 
-    def feed(self, values: tuple[Any, ...], arguments: list[object]) -> object:
+    def feed(self, values: Sequence[Any], arguments: list[object]) -> object:
         if None not in values:
             return self._feed(values, arguments, 0)
         arguments.append(_bitmap(values))
         return self._feed([value or b"" for value in values], arguments, values.count(None))
 
     def _feed(self, values: Sequence[bytes], arguments: list[object], nulls: int) -> object:
-        if len(values) == 1:
-            data = values[0]
-            arguments += (0, len(data), data)
-            return (nulls, len(data))
-        arguments.extend(accumulate(map(len, values), initial=0))
-        data = b"".join(values)
+        data = values[0] if len(values) == 1 else b"".join(values)
+        lengths = list(map(len, values))
+        if lengths.count(lengths[0]) == len(lengths):  # as most are; their offsets need not be made a second time
+            arguments.append(_offsets(len(lengths), lengths[0]))
+        else:
+            arguments.append(struct.pack(f"<{len(lengths) + 1}i", *accumulate(lengths, initial=0)))
         arguments.append(data)
         return (nulls, len(data))
 
     def format(self, count: int, key: Any) -> str:
         nulls, total = key
-        return _bitmap_format(count, nulls) + _padded(f"{count + 1}i") + _padded(f"{total}s")
+        return _bitmap_format(count, nulls) + _padded(f"{4 * (count + 1)}s") + _padded(f"{total}s")
 
 
 class _Text(_Bytes):
     """As bytes, in UTF-8."""
 
-    def feed(self, values: tuple[Any, ...], arguments: list[object]) -> object:
-        return super().feed(tuple([None if value is None else value.encode() for value in values]), arguments)
+    def feed(self, values: Sequence[Any], arguments: list[object]) -> object:
+        first = values[0]
+        if first is not None and values.count(first) == len(values):  # as fates mostly are
+            return self._feed([first.encode()] * len(values), arguments, 0)
+        return super().feed([None if value is None else value.encode() for value in values], arguments)
 
 
 class _Lists:
@@ -172,7 +195,7 @@ class _Lists:
     def __init__(self, char: str) -> None:
         self._char = char
 
-    def feed(self, values: tuple[Any, ...], arguments: list[object]) -> object:
+    def feed(self, values: Sequence[Any], arguments: list[object]) -> object:
         nulls = values.count(None)
         if nulls:
             arguments.append(_bitmap(values))
@@ -198,6 +221,24 @@ def _column(kind: pa.DataType) -> _Column | None:
     if kind == pa.string():
         return _Text()
     return _Bytes() if kind == pa.binary() else None
+
+
+def _rows(count: int, columns: Columns) -> list[tuple[object, ...]]:
+    """Return the same by rows; the columns are `count` long."""
+    return list(zip(*[[None] * count if values is None else values for values in columns], strict=True))
+
+
+@lru_cache(maxsize=MAX_SHAPES)
+def _offsets(count: int, length: int) -> bytes:
+    """Return where values of one length begin and end."""
+    return struct.pack(f"<{count + 1}i", *(place * length for place in range(count + 1)))
+
+
+def _zeros(column: _Column, count: int) -> str:
+    """Return the struct's format for nulls alone: bitmap, offsets and numbers are zeros, which take no argument."""
+    arguments: list[object] = []
+    key = column.feed([None] * count, arguments)
+    return f"{struct.calcsize('<' + column.format(count, key))}x"
 
 
 def _bitmap(values: Sequence[object]) -> bytes:

@@ -11,13 +11,14 @@ How rows become a batch message is told in `rowpack`.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fronthaul.errors import LocalError
-from fronthaul.rowpack import RowPacker
+from fronthaul.rowpack import Columns, RowPacker
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +45,7 @@ class RowStream:
         if path.exists():
             raise LocalError(f"{path} exists already: a stream is never written over")
         self._path = path
-        self._packer = RowPacker(schema)
+        self._packer = _packer(schema)
         self._good_bytes = 0
         # Written beside and renamed, so that no reader ever meets a file with half a schema.
         temporary = path.with_name(path.name + ".tmp")
@@ -77,6 +78,17 @@ class RowStream:
         if rows:
             self._write(self._packer.pack(rows))
 
+    def extend_columns(self, count: int, columns: Columns) -> None:
+        """Write `count` rows as `extend` does, given by columns in the schema's order.
+
+        Raises:
+            LocalError: as `extend`.
+        """
+        if self._file.closed:
+            raise LocalError("the stream is closed")
+        if count:
+            self._write(self._packer.pack_columns(count, columns))
+
     def close(self) -> None:
         """Mark the end and close; closing twice is fine.
 
@@ -108,6 +120,12 @@ class RowStream:
             self._file.seek(self._good_bytes)
         except OSError:
             self._file.close()  # what followed a cut batch could not be read
+
+
+@functools.cache
+def _packer(schema: pa.Schema) -> RowPacker:
+    """Return the packer of all streams of a schema: one learns the shapes of batches for the others."""
+    return RowPacker(schema)
 
 
 def read_stream(path: Path) -> pa.Table:

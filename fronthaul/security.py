@@ -218,7 +218,7 @@ def _read(path: Path) -> str:
 def _read_toml(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(_read(path))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or a number of thousands of digits
         raise LocalError(f"{path} is damaged") from error  # without the detail, which may quote a secret
 
 

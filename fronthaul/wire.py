@@ -39,11 +39,14 @@ payload of a single report costs 15 + 4 B and the side information; with 4 B of 
 import dataclasses
 import struct
 import zlib
+from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgpack
 
 from fronthaul.errors import LocalError, RemoteError
+from fronthaul.frames import check_distinct, decoded_frame
 from fronthaul.messages import (
     MAX_BUNDLE,
     MAX_TEXT_BYTES,
@@ -53,13 +56,11 @@ from fronthaul.messages import (
     Frame,
     Goodbye,
     Message,
-    Payload,
     Ping,
     Pong,
     Registration,
     ReportKey,
     Welcome,
-    fitting_report,
 )
 
 VERSION = 2
@@ -87,6 +88,8 @@ _BUNDLE_HEADER = struct.Struct(">BHHIBB")
 _BUNDLE_KEY = struct.Struct(">IB")
 _REPORT_CLAIM = struct.Struct(">xHH5xI")
 _BUNDLE_CLAIM = struct.Struct(">xHHI")
+_REPORT_NAMED = struct.Struct(">3xH5xI")
+_BUNDLE_NAMED = struct.Struct(">3xHI")
 _CRC = struct.Struct(">I")
 _KINDS: dict[str, type[Control]] = {
     "registration": Registration,
@@ -117,6 +120,8 @@ def encode(message: Message) -> bytes:
 def decode(data: bytes) -> Message:
     """Return the message that `data` is, whole.
 
+    Of a frame everything is checked here; its reports are cut out when they are asked for.
+
     Raises:
         RemoteError: `data` is no message; `reason` says why.
     """
@@ -125,16 +130,17 @@ def decode(data: bytes) -> Message:
     if len(data) < 1 + CRC_BYTES:
         raise RemoteError("truncated", f"a message is at least {1 + CRC_BYTES} B, not {len(data)} B")
     body = data[:-CRC_BYTES]
-    (crc32,) = _CRC.unpack(data[-CRC_BYTES:])
+    (crc32,) = _CRC.unpack_from(data, len(body))
     if zlib.crc32(body) != crc32:
         raise RemoteError("checksum", f"the CRC-32 is {zlib.crc32(body):08x}, the message says {crc32:08x}")
-    version, kind = body[0] >> 4, body[0] & 0x0F
+    first = body[0]
+    if first == _REPORT_BYTE:
+        return _decode_report(body)
+    if first == _BUNDLE_BYTE:
+        return _decode_bundle(body)
+    version, kind = first >> 4, first & 0x0F
     if version != VERSION:
         raise RemoteError("version", f"the peer speaks version {version}, we speak {VERSION}")
-    if kind == _TYPE_REPORT:
-        return _decode_report(body)
-    if kind == _TYPE_BUNDLE:
-        return _decode_bundle(body)
     if kind == _TYPE_CONTROL:
         return _decode_control(body)
     raise RemoteError("type", f"no message has type {kind}")
@@ -177,6 +183,18 @@ def head(data: bytes) -> bytes:
     return data[:HEADER_BYTES]
 
 
+def named(data: bytes) -> tuple[int, int, int, bytes]:
+    """Return epoch, seq, CRC-32 and `head` of a frame that decodes: in one go what a receive log says of it."""
+    if data[0] == _BUNDLE_BYTE:
+        epoch, seq = _BUNDLE_NAMED.unpack_from(data)
+        head_bytes = BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * data[9]
+    else:
+        epoch, seq = _REPORT_NAMED.unpack_from(data)
+        head_bytes = HEADER_BYTES
+    (crc32,) = _CRC.unpack_from(data, len(data) - CRC_BYTES)
+    return epoch, seq, crc32, data[:head_bytes]
+
+
 def report_keys(frame_head: bytes) -> list[ReportKey]:
     """Return which reports a frame carries, from its `head` or the whole of it; none for a control message."""
     if frame_head[0] == _BUNDLE_BYTE:
@@ -190,30 +208,37 @@ def report_keys(frame_head: bytes) -> list[ReportKey]:
 
 
 def _encode_frame(frame: Frame) -> bytes:
+    bs, epoch, seq, parts, payload_bits, side_bytes = frame.head
     reports = frame.reports
-    first = reports[0]
-    key, payload, side = first.key, first.payload, first.side
-    lengths = (-payload.bits & 7) << 5 | len(side)
+    lengths = (-payload_bits & 7) << 5 | side_bytes
     if len(reports) == 1:
-        header = _HEADER.pack(_REPORT_BYTE, key.bs, key.epoch, key.snapshot, key.round, frame.seq, lengths)
-        return header + side + payload.data
-    header = _BUNDLE_HEADER.pack(_BUNDLE_BYTE, key.bs, key.epoch, frame.seq, len(reports), lengths)
-    keys = [_BUNDLE_KEY.pack(report.key.snapshot, report.key.round) for report in reports]
+        ((snapshot, round_),) = parts
+        header = _HEADER.pack(_REPORT_BYTE, bs, epoch, snapshot, round_, seq, lengths)
+        return header + reports[0].side + reports[0].payload.data
+    header = _BUNDLE_HEADER.pack(_BUNDLE_BYTE, bs, epoch, seq, len(reports), lengths)
+    keys = _bundle_keys(len(reports)).pack(*chain.from_iterable(parts))
     sides = [report.side for report in reports]
-    return b"".join([header, *keys, *sides, *[report.payload.data for report in reports]])
+    return b"".join([header, keys, *sides, *[report.payload.data for report in reports]])
+
+
+@cache  # of at most MAX_BUNDLE
+def _bundle_keys(count: int) -> struct.Struct:
+    return struct.Struct(">" + count * "IB")
 
 
 def _decode_report(body: bytes) -> Frame:
     if len(body) < HEADER_BYTES:
         raise RemoteError("truncated", f"a report's header is {HEADER_BYTES} B, {len(body)} B are there")
     _, bs, epoch, snapshot, round_, seq, lengths = _HEADER.unpack_from(body)
-    payload_start = HEADER_BYTES + (lengths & 0x1F)
-    if len(body) < payload_start:
-        missing = payload_start - len(body)
-        raise RemoteError("truncated", f"the side information ends {missing} B early")
-    payload = _payload(body[payload_start:], lengths >> 5)
-    side = body[HEADER_BYTES:payload_start]
-    return Frame(seq, (fitting_report(bs, epoch, snapshot, round_, payload, side),))
+    side_bytes = lengths & 0x1F
+    payload_bytes = len(body) - HEADER_BYTES - side_bytes
+    if payload_bytes < 0:
+        raise RemoteError("truncated", f"the side information ends {-payload_bytes} B early")
+    padding_bits = lengths >> 5
+    if padding_bits:
+        _check_padding(padding_bits, body[-1:] if payload_bytes else b"")
+    bits = 8 * payload_bytes - padding_bits
+    return decoded_frame(bs, epoch, seq, ((snapshot, round_),), bits, side_bytes, body)
 
 
 def _decode_bundle(body: bytes) -> Frame:
@@ -231,29 +256,23 @@ def _decode_bundle(body: bytes) -> Frame:
     payload_bytes, rest = divmod(len(body) - payloads_start, count)
     if rest:
         raise RemoteError("length", f"{len(body) - payloads_start} B are no {count} payloads of one length")
-    reports = []
-    keys = _BUNDLE_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start])
-    side_start, payload_start = sides_start, payloads_start
-    for snapshot, round_ in keys:
-        payload = _payload(body[payload_start : payload_start + payload_bytes], padding_bits)
-        side = body[side_start : side_start + side_bytes]
-        reports.append(fitting_report(bs, epoch, snapshot, round_, payload, side))
-        side_start += side_bytes
-        payload_start += payload_bytes
+    if padding_bits:
+        last_byte = payloads_start + payload_bytes - 1
+        _check_padding(padding_bits, body[last_byte::payload_bytes] if payload_bytes else b"")
+    parts = tuple(_BUNDLE_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start]))
     try:
-        return Frame(seq, tuple(reports))
+        check_distinct(parts)
     except LocalError as error:  # the same rule, but the peer broke it
         raise RemoteError("field", str(error)) from error
+    return decoded_frame(bs, epoch, seq, parts, 8 * payload_bytes - padding_bits, side_bytes, body)
 
 
-def _payload(data: bytes, padding_bits: int) -> Payload:
-    bits = 8 * len(data) - padding_bits
-    if bits < 0:
+def _check_padding(padding_bits: int, last_bytes: bytes) -> None:
+    """Check padding bits, of which there are some, in the last byte of each payload (none: payloads are empty)."""
+    if not last_bytes:
         raise RemoteError("length", f"an empty payload cannot have {padding_bits} padding bits")
-    try:
-        return Payload(data, bits)
-    except LocalError as error:  # the same rule, but the peer broke it
-        raise RemoteError("field", str(error)) from error
+    if any(last & ((1 << padding_bits) - 1) for last in last_bytes):
+        raise RemoteError("field", f"the {padding_bits} padding bits after the payload must be zero")
 
 
 def _encode_control(message: Control) -> bytes:

@@ -16,7 +16,7 @@ ALLOWED = {
     "cloud": {"cloud", "fronthaul"},
     "sim": set(PACKAGES),
 }
-RAY_FILES = {"edge/actor.py", "cloud/actor.py", "sim/run/cluster.py", "sim/run/ray_session.py"}
+RAY_FILES = {"edge/actor.py", "cloud/actor.py", "sim/run/cluster.py", "sim/run/launch.py", "sim/run/ray_session.py"}
 ZMQ_FILES = {"fronthaul/sockets.py"}
 ZMQ_LOADERS = ZMQ_FILES | {"fronthaul/connect.py"}  # for the actor shells
 

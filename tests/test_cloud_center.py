@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from tiny_nodes import LAST, FakeFusion, FakeRoundFusion, frame
 
-from cloud.center import FusionCenter, replay_exchange
+from cloud.center import FusionCenter, FusionError, replay_exchange
 from cloud.collector import Gathered
 from cloud.fusion.scheme import Fix
 from fronthaul.messages import Payload, Report
@@ -35,7 +35,7 @@ def test_a_rule_that_makes_another_number_of_fixes_is_told_so() -> None:
         def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
             return []
 
-    with pytest.raises(ValueError, match="made 0 fixes from 1 snapshots"):
+    with pytest.raises(FusionError, match=r"snapshot 4 cannot be fused: .* made 0 fixes from 1 snapshots"):
         FusionCenter(Forgetful()).fixes([reports(1)])
 
 

@@ -151,7 +151,7 @@ def test_a_registration_that_was_never_answered_is_no_history(tmp_path: Path) ->
     """The base station says it again."""
     made = begun(tmp_path, 0, cloud_parts())
     said: Registration = registration(0)
-    made.node._send_control = lambda bs, message: None  # type: ignore[method-assign]
+    made.node._downlink.control = lambda bs, message: None  # type: ignore[method-assign]
     Peer(made.network, 0).say(said)
     made.settle()
     assert read_past(tmp_path, 1).history == History()

@@ -1,12 +1,21 @@
 """The cloud's loop on memory links and a simulated clock, with schemes of one round and of several."""
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_nodes import (
+    ANSWER,
     LAST,
     MS,
+    REPORT,
+    FakeExchange,
+    FakeFusion,
+    FakeRoundFusion,
     Office,
     Peer,
     cloud_parts,
@@ -20,7 +29,9 @@ from tiny_nodes import (
     world,
 )
 
+from cloud.center import FusionError
 from cloud.fixlog import FixRecord, read_fixes
+from cloud.fusion.scheme import Fix
 from cloud.node import LINGER_S, CloudNode
 from edge.pacing import run_batch
 from edge.schedule import Schedule
@@ -32,8 +43,23 @@ from fronthaul.journal import TRANSPORT_FULL, read_journal, sent_rows
 from fronthaul.ledger import close_ledger
 from fronthaul.linkconfig import LinkConfig
 from fronthaul.memory import MemoryNetwork
-from fronthaul.messages import Abort, Goodbye, Message, Ping, Pong, Registration, ReportKey, Welcome
+from fronthaul.messages import (
+    Abort,
+    Codec,
+    Frame,
+    Goodbye,
+    Message,
+    Payload,
+    Ping,
+    Pong,
+    Registration,
+    Report,
+    ReportKey,
+    Welcome,
+)
 from fronthaul.received import read_received
+from fronthaul.recorder import EVENTS
+from fronthaul.rowstream import read_stream
 from fronthaul.transport import Received
 from fronthaul.wire import decode, encode, is_control
 
@@ -94,6 +120,53 @@ def test_a_stranger_is_refused_and_so_is_an_older_epoch(tmp_path: Path) -> None:
         made.settle()
         assert stranger.hear() == [Abort("BS 9 is not part of this run")]
         assert peer.hear() == [Welcome(1, 4), Abort("BS 1 has registered in epoch 4 already, 3 is over"), Welcome(1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("report", "answer", "reason"),
+    [
+        (
+            Codec(8, 2, 1),
+            ANSWER,
+            "the cloud's 'several' takes reports of 1 x 8 bit and 1 B beside them, "
+            "not of 2 x 8 bit and 1 B beside them",
+        ),
+        (Codec(4, 2, 1), ANSWER, "the cloud's 'several' takes reports of 1 x 8 bit"),  # as many bits
+        (REPORT, Codec(16, 1, 4), "the cloud's 'several' takes answers of 1 x 16 bit and 0 B beside them, not of"),
+    ],
+)
+def test_codecs_that_the_fusion_rule_does_not_expect_are_refused(
+    tmp_path: Path, report: Codec, answer: Codec, reason: str
+) -> None:
+    parts = cloud_parts(rounds=True, report=REPORT, answer=ANSWER)
+    with office(tmp_path, parts, peers=0) as made:
+        peer, fitting = Peer(made.network, 1), Peer(made.network, 0)
+        peer.say(replace(registration(1, rounds=True), report=report, answer=answer), frame(1, 0))
+        fitting.say(registration(0, rounds=True))
+        made.settle()
+        (refusal,) = peer.hear()
+        assert isinstance(refusal, Abort) and refusal.reason.startswith(reason)
+        assert fitting.hear() == [Welcome(0, 0)] and made.node.registered == {0}
+    assert fates(tmp_path) == ["rejected"] and made.node.fixes_made == 0
+
+
+def test_a_frame_of_the_wrong_size_never_reaches_the_fusion_rule(tmp_path: Path) -> None:
+    seen: list[Report] = []
+
+    class Noting(FakeFusion):
+        def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+            seen.extend(report for group in groups for report in group)
+            return super().fuse(groups)
+
+    parts = replace(cloud_parts(report=REPORT), build=lambda _: Noting())
+    with office(tmp_path, parts) as made:
+        one, two = made.peers
+        key = ReportKey(0, 0, 0)
+        one.say(Frame(0, (Report(key, Payload(b"ab", 16), b"s"),)), Frame(1, (Report(key, Payload(b"a", 8), b"ss"),)))
+        two.say(frame(1, 0))
+        made.at(T0 + 50 * MS)
+    assert [report.key for report in seen] == [ReportKey(1, 0, 0)]
+    assert sorted(str(fate) for fate in fates(tmp_path)) == ["delivered", "rejected", "rejected"]
 
 
 # What arrives
@@ -217,6 +290,81 @@ def test_a_rehearsal_leaves_no_trace(tmp_path: Path) -> None:
         with office(folder, parts, peers=0) as made:
             made.node.rehearse()
         assert fixes(folder) == [] and sent(folder) == [] and fates(folder) == []
+
+
+# Rules that do not cope
+
+
+def broken(say: Callable[[int], Fix], *, rounds: bool) -> Any:
+    """Return a builder of the fake rules whose fix of a snapshot is what `say` says."""
+
+    class Rule(FakeFusion):
+        def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+            return [say(group[0].key.snapshot) for group in groups]
+
+    class Exchange(FakeExchange):
+        snapshot = 0
+
+        def fix(self) -> Fix:
+            return say(self.snapshot)
+
+    class Rounds(FakeRoundFusion):
+        def open(self, snapshot: int) -> FakeExchange:
+            exchange = Exchange()
+            exchange.snapshot = snapshot
+            return exchange
+
+    return lambda _: Rounds() if rounds else Rule()
+
+
+def through_all_rounds(made: Office, snapshot: int, *, rounds: bool) -> None:
+    for round_ in range(LAST + 1 if rounds else 1):
+        for peer in made.peers:
+            peer.say(frame(peer.bs, snapshot, seq=10 * snapshot + round_, round=round_))
+        made.settle()
+
+
+def events(folder: Path, kind: str) -> list[str]:
+    return [row["detail"] for row in read_stream(folder / f"cloud-0{EVENTS}").to_pylist() if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+def test_a_rule_that_raises_ends_the_run_by_name_and_leaves_what_there_was(tmp_path: Path, rounds: bool) -> None:
+    def say(snapshot: int) -> Fix:
+        if snapshot == 1:
+            raise ValueError("no such\nroot")
+        return Fix((1.0, 2.0, 3.0))
+
+    parts = replace(cloud_parts(rounds=rounds), build=broken(say, rounds=rounds))
+    with office(tmp_path, parts) as made:
+        through_all_rounds(made, 0, rounds=rounds)
+        with pytest.raises(FusionError, match=r"^snapshot 1 cannot be fused: no such root \(ValueError\)$"):
+            through_all_rounds(made, 1, rounds=rounds)
+    assert [fix.snapshot for fix in fixes(tmp_path)] == [0]
+    assert fates(tmp_path) == 2 * 2 * (LAST + 1 if rounds else 1) * ["delivered"]
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+@pytest.mark.parametrize(
+    "bad",
+    [Fix((math.nan, 0.0, 0.0)), Fix((0.0, math.inf, 0.0)), Fix((0.0, 0.0, 0.0), np.full((3, 3), math.nan))],
+    ids=["nan", "inf", "covariance"],
+)
+def test_numbers_that_ran_away_are_no_fix(tmp_path: Path, rounds: bool, bad: Fix) -> None:
+    def say(snapshot: int) -> Fix:
+        return bad if snapshot == 1 else Fix((1.0, 2.0, 3.0), np.eye(3))
+
+    parts = replace(cloud_parts(rounds=rounds, snapshots=3), build=broken(say, rounds=rounds))
+    with office(tmp_path, parts) as made:
+        for snapshot in range(3):
+            through_all_rounds(made, snapshot, rounds=rounds)
+        for peer in made.peers:
+            peer.say(Goodbye(peer.bs, 0, 3))
+        made.settle()
+        assert made.node.finished and made.node.fixes_made == 2
+    assert [fix.snapshot for fix in fixes(tmp_path)] == [0, 2]
+    assert events(tmp_path, "fusion") == ["snapshot 1 came to no finite position"]
+    assert events(tmp_path, "clock") == ["simulated"]
 
 
 # Rounds

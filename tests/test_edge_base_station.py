@@ -12,6 +12,7 @@ from edge.base_station import CONTEXTS, BaseStation, StageTimes
 from edge.estimation import LmmseEstimator
 from edge.scheme import EdgeScheme, Encoded
 from fronthaul.bitstream import unpack
+from fronthaul.errors import LocalError
 from fronthaul.messages import Codec, Payload, ReportKey
 
 SHAPE = SLOTS, ANTENNAS, TONES = 2, 3, 4
@@ -108,5 +109,5 @@ class Careless(SeveralRounds):
 def test_an_answer_must_keep_to_its_size() -> None:
     made = station(Careless(), 1, 2)
     measured(made, [0])
-    with pytest.raises(ValueError, match="'careless' declares answers"):
+    with pytest.raises(LocalError, match="'careless' declares answers"):
         made.answer(0, 1, Payload(b"\x05", 8))

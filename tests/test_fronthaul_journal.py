@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,10 +25,19 @@ from fronthaul.journal import (
     sent_rows,
 )
 from fronthaul.messages import Direction, Frame, Payload, Report, ReportKey, Welcome
-from fronthaul.received import Arrival, ReceiveLog, read_received, received_schema, received_table_schema
+from fronthaul.received import (
+    Arrival,
+    ReceiveLog,
+    _columns_of_good_frames,
+    _row,
+    read_received,
+    received_schema,
+    received_table_schema,
+)
 from fronthaul.rowstream import read_stream
 from fronthaul.wire import HEADER_BYTES, encode
 
+D, DUP = FrameFate.DELIVERED, FrameFate.DUPLICATE
 DATA = encode(Frame(77, (Report(ReportKey(3, 2, 0), Payload(b"\xab", 8)),)))
 CRC32 = int.from_bytes(DATA[-4:], "big")
 NO_CLAIM = {"epoch": None, "seq": None, "crc32": None}
@@ -52,6 +62,34 @@ def test_a_journal_comes_back_with_its_direction(tmp_path: Path) -> None:
         sent | {"bs": 65535, "t_sent_ns": -1, "t_release_ns": -2, "message": b""},
     ]
     assert read_stream(path).schema == journal_schema()
+
+
+def test_messages_of_several_links_are_written_in_one_go(tmp_path: Path) -> None:
+    sent = [
+        (0, Departure(DATA, 10, 12)),
+        (7, Departure(DATA, 10, 13, "loss", (3,))),
+        (65535, Departure(b"", 11, 11, "")),
+    ]
+    journal = SendJournal(tmp_path / "journal", direction=Direction.DOWN)
+    sizes = [(tmp_path / "journal").stat().st_size]
+    journal.append_all([])
+    sizes.append((tmp_path / "journal").stat().st_size)
+    journal.append_all(sent)
+    journal.close()
+    assert sizes[0] == sizes[1]
+    with pa.ipc.open_stream((tmp_path / "journal").read_bytes()) as reader:
+        (batch,) = reader
+    assert batch.to_pylist() == [
+        {
+            "bs": bs,
+            "t_sent_ns": departure.t_sent_ns,
+            "t_release_ns": departure.t_release_ns,
+            "drop_reason": departure.drop_reason,
+            "flipped": list(departure.flipped) or None,
+            "message": departure.message,
+        }
+        for bs, departure in sent
+    ]
 
 
 def test_what_does_not_fit_a_journal_is_refused(tmp_path: Path) -> None:
@@ -132,6 +170,22 @@ def test_a_log_keeps_whole_what_its_sender_cannot_vouch_for(tmp_path: Path) -> N
         nothing | {"t_received_ns": 7, "frame_fate": "corrupt", "reason": "truncated"},
         nothing | {"t_received_ns": 8, "frame_fate": "rejected", "reason": "empty"},
     ]
+
+
+@pytest.mark.parametrize("bundle", [False, True])
+@pytest.mark.parametrize("fates", [[D], [DUP], [D, D], [D, DUP]])
+def test_good_frames_are_logged_by_columns_as_by_rows(fates: list[FrameFate], bundle: bool, tmp_path: Path) -> None:
+    made = tuple(Report(ReportKey(3, 2, snapshot), Payload(b"\xab", 8)) for snapshot in range(1 + bundle))
+    arrivals = [Arrival(3, DATA, 1, fate, late=1) for fate in fates]
+    arrivals.append(Arrival(None, encode(Frame(1, made)), 2, fates[0]))
+    columns = _columns_of_good_frames(arrivals)
+    assert (columns is None) == (len(set(fates)) > 1)  # else the rows themselves are written
+    logs = {way: ReceiveLog(tmp_path / way, direction=Direction.UP) for way in ("appended", "rows")}
+    logs["appended"].append(arrivals)
+    logs["rows"]._rows.extend([_row(arrival) for arrival in arrivals])
+    for log in logs.values():
+        log.close()
+    assert (tmp_path / "appended").read_bytes() == (tmp_path / "rows").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -336,7 +336,7 @@ def test_reordered_frames_skip_delay_and_jitter() -> None:
     [
         ({"rate_bps": 0.0}, "rate_bps must be a finite number above 0 bit/s, not 0.0"),
         ({"rate_bps": math.inf}, "rate_bps"),
-        ({"delay_s": -0.1}, "delay_s must be a finite number of seconds, 0 or more, not -0.1"),
+        ({"delay_s": -0.1}, "delay_s must be 0 to 3600 s, not -0.1"),
         ({"jitter_s": math.nan}, "jitter_s"),
         ({"jitter": "gaussian"}, "jitter must be one of uniform, normal, exponential, pareto, not 'gaussian'"),
         ({"loss": 1.5}, "loss must be a probability from 0 to 1, not 1.5"),

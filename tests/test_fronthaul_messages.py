@@ -1,9 +1,13 @@
 """Messages are valid from birth."""
 
+import copy
 import dataclasses
+import pickle
 from typing import Any
 
 import pytest
+from any_message import frames
+from hypothesis import given
 
 from fronthaul.errors import LocalError
 from fronthaul.messages import (
@@ -20,6 +24,7 @@ from fronthaul.messages import (
     ReportKey,
     Welcome,
 )
+from fronthaul.wire import decode, encode
 
 REPORT = Report(ReportKey(0, 0, 0), Payload(b"", 0))
 CODEC = Codec(4, 768, 4)
@@ -161,3 +166,56 @@ def test_size_of_a_codec(codec: Codec, bits: int) -> None:
 )
 def test_borders_are_within(make: Any, arguments: tuple[object, ...]) -> None:
     make(*arguments)
+
+
+# Frames that were decoded hold bytes until their reports are asked for; nobody may tell them from others.
+
+
+@given(frames())
+def test_a_decoded_frame_is_like_one_that_was_made(made: Frame) -> None:
+    data = encode(made)
+    assert decode(data).head == made.head  # type: ignore[union-attr]
+    assert decode(data) == made and made == decode(data)
+    assert hash(decode(data)) == hash(made) and repr(decode(data)) == repr(made)
+    for again in (pickle.loads(pickle.dumps(decode(data))), copy.copy(decode(data)), copy.deepcopy(decode(data))):
+        assert again == made and encode(again) == data
+
+
+@given(frames())
+def test_what_is_cut_out_of_a_decoded_frame_is_what_constructors_make(made: Frame) -> None:
+    """Constructors check again what decoding has checked, so they must take all of it and change nothing."""
+    found = decode(encode(made))
+    assert isinstance(found, Frame)
+    cut = found.reports
+    assert found.reports is cut  # once
+    again = [Report(ReportKey(*_values(r.key)), Payload(*_values(r.payload)), r.side) for r in cut]
+    assert again == list(cut) == list(made.reports)
+    assert [_types(report) for report in again] == [_types(report) for report in cut]
+    assert Frame(found.seq, cut).head == found.head
+    assert found.head.parts == tuple((r.key.snapshot, r.key.round) for r in made.reports)
+
+
+def _values(message: Any) -> list[Any]:
+    return [getattr(message, field.name) for field in dataclasses.fields(message)]
+
+
+def _types(report: Report) -> list[type]:
+    return [type(value) for value in (*_values(report.key), *_values(report.payload), report.side)]
+
+
+def test_reports_are_cut_out_when_they_are_asked_for() -> None:
+    found = decode(encode(Frame(1, (report(0, 0, 0), report(0, 0, 1)))))
+    assert isinstance(found, Frame)
+    assert isinstance(found._content, bytes)
+    assert found.bs == found.epoch == 0 and found.seq == 1 and isinstance(found._content, bytes)
+    assert len(found.reports) == 2 and isinstance(found._content, tuple)
+
+
+@pytest.mark.parametrize("name", ["seq", "reports", "head", "bs", "_content", "other"])
+def test_frames_are_frozen(name: str) -> None:
+    for found in (Frame(0, (REPORT,)), decode(encode(Frame(0, (REPORT,))))):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(found, name, 1)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            delattr(found, name)
+        assert found == Frame(0, (REPORT,)) and found != REPORT

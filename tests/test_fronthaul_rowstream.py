@@ -66,6 +66,22 @@ def test_batches_are_byte_equal_to_those_of_pyarrow(case: tuple[pa.Schema, list[
         assert packer.pack(rows) == serialised(schema, rows) == packer.pack(rows)
 
 
+@settings(deadline=None)
+@given(tables())
+def test_columns_are_packed_as_their_rows_are(case: tuple[pa.Schema, list[list[tuple[object, ...]]]]) -> None:
+    """Also where a column of nulls alone is given as none at all."""
+    schema, batches = case
+    packer = RowPacker(schema)
+    for rows in batches:
+        columns = [None if set(column) == {None} else column for column in zip(*map(_hashable, rows), strict=True)]
+        for _ in range(2):
+            assert packer.pack_columns(len(rows), columns) == serialised(schema, rows)
+
+
+def _hashable(row: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple([tuple(value) if isinstance(value, list) else value for value in row])
+
+
 @pytest.mark.parametrize(
     ("schema", "row"),
     [
@@ -115,6 +131,19 @@ def test_what_does_not_fit_is_refused_and_not_written(tmp_path: Path, row: tuple
     stream.append(3, "c")
     stream.close()
     assert read_stream(tmp_path / "rows")["number"].to_pylist() == [1, 3][not known :]
+
+
+def test_columns_that_do_not_fit_are_refused_and_not_written(tmp_path: Path) -> None:
+    stream = RowStream(tmp_path / "rows", SCHEMA)
+    for columns in ([(1, 1 << 16), None], [(1, 2, 3), ("a", "b")], [(1, 2)], [(1, 2), None, None]):
+        with pytest.raises(LocalError, match="does not fit"):
+            stream.extend_columns(2, columns)
+    stream.extend_columns(0, [(), ()])
+    stream.extend_columns(2, [None, ("a", None)])
+    stream.close()
+    assert read_stream(tmp_path / "rows").to_pylist() == [{"number": None, "text": "a"}, {"number": None, "text": None}]
+    with pytest.raises(LocalError, match="closed"):
+        stream.extend_columns(1, [(1,), None])
 
 
 def test_rows_and_metadata_come_back(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from fronthaul.wire import (
     encode,
     head,
     is_control,
+    named,
     report_keys,
 )
 
@@ -377,6 +378,13 @@ def test_a_head_names_the_reports(message: Message, data: bytes) -> None:
         assert report_keys(head(data)) == keys
         body_bytes = sum(len(report.side) + len(report.payload.data) for report in message.reports)
         assert len(head(data)) == len(data) - CRC_BYTES - body_bytes
+
+
+@golden
+def test_a_frame_is_named_in_one_go(message: Message, data: bytes) -> None:
+    if isinstance(message, Frame):
+        claimed = claim(data)
+        assert claimed is not None and named(data) == (*claimed[1:], head(data))
 
 
 def test_errors_survive_pickling() -> None:

@@ -18,7 +18,8 @@ from cloud.collector import Collector, CollectorRules, Gathered
 from cloud.fusion.ecc import EccFusion
 from cloud.fusion.rss import RssFusion
 from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, RoundFusion
-from cloud.node import CloudNode, CloudParts
+from cloud.node import CloudNode
+from cloud.parts import CloudParts
 from edge.base_station import BaseStation, StationParts
 from edge.ecc import EccEdge, ForwardingEdge
 from edge.estimation import LmmseEstimator
@@ -69,14 +70,21 @@ def test_constructors_take_no_position(made: type) -> None:
     assert not [name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)]
 
 
+def fields_of(kind: type) -> list[str]:
+    """What an object of this type holds, whether it is a dataclass, a named tuple or a class with slots."""
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    found = [*getattr(kind, "_fields", ())]
+    found += [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
+    assert found, f"{kind} does not say what it holds"
+    return found
+
+
 def test_what_is_handed_on_has_no_field_for_a_position() -> None:
     kinds: tuple[type, ...] = (PaddedPaths, Encoded, Report, ReportKey, Payload, Frame, EdgeSetup, StationParts)
     kinds += (SiteParts, CloudSetup, CloudParts, CollectorRules, Gathered)
     named = {
-        f"{kind.__name__}.{field.name}"
-        for kind in kinds
-        for field in dataclasses.fields(kind)
-        if any(word in field.name for word in SUSPICIOUS)
+        f"{kind.__name__}.{name}" for kind in kinds for name in fields_of(kind) if any(w in name for w in SUSPICIOUS)
     }
     # Of the array's centre; and the unit vector in which a path leaves the user.
     assert named == {"SiteParts.position", "PaddedPaths.user_direction"}

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,14 +12,17 @@ import pytest
 import run_tables
 import tiny_world
 
-from cloud.node import CloudOutcome
+from cloud.fusion.scheme import Fix
+from cloud.parts import CloudOutcome
 from fronthaul.accounting import zmtp_frame_bytes
 from fronthaul.clock import SimulatedClock
+from fronthaul.messages import Report
 from sim.errors import UserError
 from sim.learn.weights import load_weights
 from sim.run import compose
 from sim.run.books import Books, derive_books
 from sim.run.emulator import Progress, RunResult, close_books, emulate, run_plan
+from sim.run.inspection import recover
 from sim.run.process import assemble, drive, torch_threads
 from sim.run.record import RunRecord
 from sim.run.replay import replay
@@ -210,6 +214,60 @@ def test_a_run_that_fails_before_its_first_frame_leaves_nothing(
     with pytest.raises(UserError, match="no actor"):
         emulate(settings)
     assert list(settings.output.iterdir()) == []
+
+
+class Fragile:
+    """The real rule, except that it does not cope with snapshot 3, or does so without a number."""
+
+    def __init__(self, inner: Any, raises: bool) -> None:
+        self.inner, self.raises = inner, raises
+
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        if groups[0][0].key.snapshot != 3:
+            return list(self.inner.fuse(groups))
+        if self.raises:
+            raise ArithmeticError("no such logarithm")
+        return [Fix((float("nan"), 0.0, 0.0))]
+
+
+def fragile(monkeypatch: pytest.MonkeyPatch, *, raises: bool) -> None:
+    load = compose.load_fusion
+    monkeypatch.setattr(compose, "load_fusion", lambda name: lambda setup: Fragile(load(name)(setup), raises))
+
+
+def test_a_fusion_rule_that_raises_fails_the_run_by_name_and_snapshot(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fragile(monkeypatch, raises=True)
+    sentence = r"The cloud failed: snapshot 3 cannot be fused: no such logarithm \(ArithmeticError\)\. What the run"
+    with pytest.raises(UserError, match=sentence):
+        emulate(settings)
+    (folder,) = settings.output.iterdir()
+    assert folder.name.endswith(".part")
+    assert pq.read_table(folder / "fixes.parquet")["snapshot"].to_pylist() == [0, 1, 2]
+    found = recover(folder)
+    assert found.conservation.ok and len(found.books.fixes) == 3
+
+
+def test_a_position_that_is_no_number_is_no_fix_and_is_counted(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fragile(monkeypatch, raises=False)
+    result = emulate(settings)
+    summary = result.summary
+    assert summary["undetermined"] == 1 and summary["fixes"] == settings.snapshots - 1
+    assert summary["reports"]["unused"] == 3 and summary["conservation"]["ok"]
+    assert 3 not in run_tables.fixes(result.folder)["snapshot"].to_pylist()
+    events = pq.read_table(result.folder / "links" / "events.parquet").to_pylist()
+    assert [event["detail"] for event in events if event["kind"] == "fusion"] == [
+        "snapshot 3 came to no finite position"
+    ]
+
+
+def test_the_cloud_expects_what_its_base_stations_send(settings: EmulateSettings) -> None:
+    plan = compose.load_plan(settings)
+    assert (plan.cloud.report, plan.cloud.answer) == (plan.codec, plan.answer_codec)
+    assert [site.station.assemble().codec for site in plan.sites] == 3 * [plan.codec]
 
 
 def test_a_damaged_fingerprint_table_costs_the_controls_and_not_the_run(

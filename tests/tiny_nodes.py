@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cloud.collector import CollectorRules
 from cloud.fusion.scheme import CloudSetup, Fix
-from cloud.node import CloudNode, CloudParts
+from cloud.node import CloudNode
+from cloud.parts import CloudParts
 from edge.base_station import StationParts
 from edge.node import EdgeNode, SiteParts
 from edge.scheme import EdgeSetup, Encoded

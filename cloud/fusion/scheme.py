@@ -18,7 +18,10 @@ ENTRY_POINT_GROUP = "cofix.fusion"
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """An estimated position [m], with its covariance (3, 3) [m²] where the scheme has one."""
+    """An estimated position [m], with its covariance (3, 3) [m²] where the scheme has one.
+
+    All numbers are finite: the cloud takes others for no fix, and writes down that there was none.
+    """
 
     position: tuple[float, float, float]
     covariance: npt.NDArray[np.float64] | None = None

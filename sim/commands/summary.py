@@ -120,6 +120,8 @@ def happenings(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"{number(summary['strays'])} frames arrived that no sender wrote down")
     if summary.get("refused_connections"):
         lines.append(f"[yellow]{number(summary['refused_connections'])} connections were refused[/yellow]")
+    if summary.get("undetermined"):
+        lines.append(f"[yellow]{number(summary['undetermined'])} snapshots came to no finite position[/yellow]")
     for restart in summary.get("restarts") or ():
         back = restart["t_back_ns"]
         after = "not back at the end" if back is None else f"back after {(back - restart['t_died_ns']) / 1e9:.2f} s"

@@ -32,7 +32,8 @@ from sim.run.runfolder import write_json, write_text
 from sim.run.settings import EmulateSettings
 
 if TYPE_CHECKING:
-    from sim.run.cluster import Process, Run
+    from sim.run.cluster import Run
+    from sim.run.launch import Process
 
 KINDS = ("kill", "cut", "freeze", "kill cloud", "overlap", "cut", "freeze cloud", "kill")
 """Each turn has all of them, in an order of its own."""

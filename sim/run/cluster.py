@@ -21,37 +21,29 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sim.run.ray_session import ray_session, require_room, sentence, started  # isort: skip  # before Ray: it sets its environment
+from sim.run.ray_session import ray_session, require_room, sentence  # isort: skip  # before Ray: it sets its environment
 
 import ray
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cloud.actor import CloudActor
-from cloud.node import CloudOutcome
-from edge.actor import EdgeActor
+from cloud.history import life_name
+from cloud.parts import CloudOutcome
 from fronthaul.errors import LocalError
 from fronthaul.journal import read_journal
 from fronthaul.messages import Direction
 from fronthaul.recorder import SENT
-from fronthaul.security import EdgeKeys, KeyRing, ephemeral, load_cloud_keys, load_edge_keys
 from fronthaul.wire import report_keys
-from sim.errors import UserError
+from fronthaul.workspace import ship_leftovers
 from sim.run.compose import Plan
+from sim.run.launch import START_S, Launcher, Process
 from sim.run.netns import Namespaces
 from sim.run.record import OnProgress, Progress, Restart, RunRecord
-from sim.run.runfolder import THREADS, RunFolder
-from sim.run.settings import EmulateSettings
+from sim.run.runfolder import RunFolder
 
-START_S = 180.0
-"""How long actors may take to come up [s], and `START_EACH_S` for each: they import torch, two cores at a time."""
-START_EACH_S = 6.0
-REGISTER_S = 30.0
-"""How long the cloud may take to welcome a base station [s]."""
 LEAD_S = 0.5
 """From the call that starts a run to its t0 [s], so that the call has reached every actor by then."""
 IDLE_S = 15.0
@@ -83,36 +75,11 @@ def run_on_ray(
     spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
     with ray_session(plan) as local, spaces or contextlib.nullcontext():
         require_room(plan.settings)
-        run = Run(plan, folder, on_progress, on_tick, local, spaces)
+        run = Run(plan, folder, on_progress, on_tick, Launcher(plan, folder, local, spaces), spaces)
         try:
             return run.run()
         finally:
             run.kill()
-
-
-@dataclass
-class Process:
-    """An actor and what is going on in it.
-
-    Attributes:
-        actor: Ray's handle.
-        name: for people.
-        stations: its base stations; empty for the cloud.
-        number: how many times it was started before: epoch or life.
-        pid: of its process, where that is on this node; None elsewhere.
-        connecting: the call that brings it up, where it was started again.
-        running: its main call.
-        restart: when it died last, until it is back.
-    """
-
-    actor: Any
-    name: str
-    stations: list[int] = field(default_factory=list)
-    number: int = 0
-    pid: int | None = None
-    connecting: Any = None
-    running: Any = None
-    restart: int | None = None
 
 
 class Run:
@@ -131,7 +98,7 @@ class Run:
         folder: RunFolder,
         on_progress: OnProgress,
         on_tick: OnTick,
-        local: bool,
+        launcher: Launcher,
         spaces: Namespaces | None,
     ) -> None:
         self._plan = plan
@@ -139,12 +106,9 @@ class Run:
         self._folder = folder
         self._on_progress = on_progress
         self._on_tick = on_tick
-        self._local = local
+        self._launcher = launcher
         self._spaces = spaces
         self._down: set[int] = set()  # links that are down on schedule, in namespaces
-        self._node: str = ray.get_runtime_context().get_node_id()
-        self._keys = _keys(plan.settings)
-        self._address = ""
         self._failures: list[str] = []
         self.cloud: Process | None = None
         self.edges: list[Process] = []
@@ -154,11 +118,11 @@ class Run:
 
     def run(self) -> RunRecord:
         """Start everything, watch it to its end, and collect what it leaves."""
-        self.cloud = self._new_cloud(0)
-        self._address = started(self._listen(self.cloud, self._settings.port), "The cloud", START_S)
-        self._note_pid(self.cloud)
+        self.cloud = self._launcher.cloud()
+        self._launcher.await_cloud(self.cloud)
         self.cloud.running = self.cloud.actor.serve.remote(self._idle_s)
-        self._start_edges()
+        self.edges = self._launcher.edges()
+        self._launcher.await_edges(self.edges)
         self.t0_ns = time.time_ns() + round(LEAD_S * 1e9)
         self._ask(("start", self.t0_ns))
         for edge in self.edges:
@@ -172,7 +136,7 @@ class Run:
             t0_ns=self.t0_ns,
             wall_clock=True,
             seconds=seconds,
-            address=self._address,
+            address=self._launcher.address,
             failures=self._failures,
             restarts=self.restarts,
         )
@@ -196,7 +160,7 @@ class Run:
     def replace(self, bs: int) -> Process:
         """Start a base station again although its process is still there; return the old one, which goes on."""
         old = self.edge_of(bs)
-        self.edges[self.edges.index(old)] = fresh = self._new_edge(old.stations, old.number + 1)
+        self.edges[self.edges.index(old)] = fresh = self._launcher.edge(old.stations, old.number + 1)
         fresh.restart = time.time_ns()
         self._zombies.append(old)
         return old
@@ -211,101 +175,6 @@ class Run:
     def _end_s(self) -> float:
         """How long a base station waits for the cloud's goodbye [s]: longer than a restart of the cloud takes."""
         return 3 * IDLE_S
-
-    # -- starting
-
-    def _new_cloud(self, life: int) -> Process:
-        actor = (
-            ray.remote(CloudActor)
-            .options(
-                num_cpus=self._settings.cloud_cpus,
-                max_concurrency=3,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(self._node, soft=True),
-            )
-            .remote(self._plan.cloud, THREADS)
-        )
-        return Process(actor, "The cloud", number=life)
-
-    def _listen(self, cloud: Process, port: int) -> Any:
-        host = self._settings.host or ("127.0.0.1" if self._local else None)
-        if self._spaces is not None:
-            host = "0.0.0.0"  # each base station's host end has an address of its own
-        return cloud.actor.listen.remote(
-            host,
-            port,
-            self._keys.cloud if self._keys else None,
-            self._settings.hwm,
-            self._folder.links.resolve(),
-            self._node,
-            cloud.number,
-        )
-
-    def _start_edges(self) -> None:
-        sites = self._plan.sites
-        for begin in range(0, len(sites), self._settings.bs_per_actor):
-            group = sites[begin : begin + self._settings.bs_per_actor]
-            self.edges.append(self._new_edge([site.station.bs for site in group], 0))
-        until_s = time.monotonic() + START_S + START_EACH_S * len(self.edges)
-        for edge in self.edges:
-            started(edge.connecting, edge.name, until_s - time.monotonic())
-            edge.connecting = None
-            self._note_pid(edge)
-
-    def _new_edge(self, stations: list[int], epoch: int) -> Process:
-        """Start base stations, which connect and register."""
-        settings = self._settings
-        group = [
-            replace(site, station=replace(site.station, epoch=epoch))
-            for site in self._plan.sites
-            if site.station.bs in stations
-        ]
-        actor: Any = (
-            ray.remote(EdgeActor)
-            .options(
-                num_cpus=settings.cpus_per_bs * len(group),
-                num_gpus=settings.gpus_per_bs * len(group),
-                max_concurrency=2,
-                scheduling_strategy="SPREAD",
-            )
-            .remote(group, THREADS, settings.gpus_per_bs * len(group))
-        )
-        edge = Process(actor, "BS " + ", ".join(map(str, stations)), stations, epoch)
-        own: dict[int, EdgeKeys] = {bs: self._keys.edges[bs] for bs in stations} if self._keys else {}
-        edge.connecting = actor.connect.remote(
-            {bs: self._address_for(bs) for bs in stations},
-            own,
-            {bs: self._spaces.name(bs) for bs in stations} if self._spaces is not None else {},
-            settings.hwm,
-            self._folder.links.resolve(),
-            self._node,
-            REGISTER_S,
-        )
-        return edge
-
-    def _address_for(self, bs: int) -> str:
-        if self._spaces is None:
-            return self._address
-        return f"tcp://{self._spaces.cloud_address(bs)}:{self._address.rsplit(':', 1)[1]}"
-
-    def _outages(self) -> None:
-        """Take links of namespaces down and up again on schedule; elsewhere the link model does it."""
-        if self._spaces is None:
-            return
-        after_s = (time.time_ns() - self.t0_ns) / 1e9
-        for edge in self.edges:
-            for bs in edge.stations:
-                config = self._settings.links.config(bs, Direction.UP)
-                down = config is not None and any(begin <= after_s < end for begin, end in config.outages)
-                if down != (bs in self._down):
-                    self._spaces.outage(bs, down)
-                    self._down ^= {bs}
-
-    def _note_pid(self, process: Process) -> None:
-        try:
-            node, pid = ray.get(process.actor.process.remote(), timeout=1.0)
-        except RayError:
-            return
-        process.pid = pid if node == self._node else None
 
     # -- running
 
@@ -326,11 +195,39 @@ class Run:
                         return
                 else:
                     self._edge_done(process, call)
+            if self._give_up_on_late_starts():
+                return
             self._outages()
             self._on_tick(self)
             progress = self._progress()
             if progress is not None:
                 self._on_progress(Progress("run", progress[0], total))
+
+    def _give_up_on_late_starts(self) -> bool:
+        """End what was started again and does not come up; return whether that is the cloud, without which all ends."""
+        late_ns = time.time_ns() - round(START_S * 1e9)
+        for process in (self.cloud, *self.edges):
+            if process is None or process.connecting is None or process.restart is None or process.restart > late_ns:
+                continue
+            self._failures.append(f"{process.name} was started again and did not come up within {START_S:g} s.")
+            process.connecting = process.running = None
+            if process is self.cloud:
+                return True
+            ray.kill(process.actor)
+        return False
+
+    def _outages(self) -> None:
+        """Take links of namespaces down and up again on schedule; elsewhere the link model does it."""
+        if self._spaces is None:
+            return
+        after_s = (time.time_ns() - self.t0_ns) / 1e9
+        for edge in self.edges:
+            for bs in edge.stations:
+                config = self._settings.links.config(bs, Direction.UP)
+                down = config is not None and any(begin <= after_s < end for begin, end in config.outages)
+                if down != (bs in self._down):
+                    self._spaces.outage(bs, down)
+                    self._down ^= {bs}
 
     def _cloud_done(self, cloud: Process, call: Any) -> bool:
         """Deal with a call of the cloud that returned; return whether the run is over."""
@@ -340,24 +237,25 @@ class Run:
             if cloud.number >= self._settings.restarts:
                 self._failures.append(sentence(error, cloud.name))
                 return True
-            self._restart_cloud(cloud)
+            if not self._folder.links.joinpath(f"{life_name(0)}{SENT}").exists():
+                self._failures.append(f"{cloud.name} died on another node: its streams are there, none can go on here.")
+                return True
+            self.cloud = self._launcher.cloud(cloud.number + 1)
+            self.cloud.restart = cloud.restart or time.time_ns()
             return False
         except RayError as error:
             self._failures.append(sentence(error, cloud.name))
             return True
         if cloud.connecting is None:
             return True
-        cloud.connecting = None  # it listens again
-        self._note_pid(cloud)
+        self._launcher.stands(cloud)  # it listens again
         self._ask(("start", self.t0_ns))
+        for edge in self.edges:
+            if edge.ended:  # what the dead life was told of it, if anything, is in none of its streams
+                self._gone(edge)
         cloud.running = cloud.actor.serve.remote(self._idle_s)
         self._back(cloud)
         return False
-
-    def _restart_cloud(self, dead: Process) -> None:
-        self.cloud = self._new_cloud(dead.number + 1)
-        self.cloud.restart = dead.restart or time.time_ns()
-        self.cloud.connecting = self._listen(self.cloud, int(self._address.rsplit(":", 1)[1]))
 
     def _edge_done(self, edge: Process, call: Any) -> None:
         try:
@@ -368,7 +266,7 @@ class Run:
                 self._failures.append(sentence(error, edge.name))
                 edge.connecting = edge.running = None
                 return
-            self.edges[self.edges.index(edge)] = fresh = self._new_edge(edge.stations, edge.number + 1)
+            self.edges[self.edges.index(edge)] = fresh = self._launcher.edge(edge.stations, edge.number + 1)
             fresh.restart = edge.restart or time.time_ns()
             return
         except RayError as error:
@@ -382,8 +280,7 @@ class Run:
                 missed = ", ".join(map(str, unanswered))
                 self._failures.append(f"BS {missed} heard no goodbye of the cloud.")
             return
-        edge.connecting = None  # it is registered again
-        self._note_pid(edge)
+        self._launcher.stands(edge)  # it is registered again
         first = max(self._next_of(bs) for bs in edge.stations)
         edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), first, self._end_s)
         self._back(edge)
@@ -439,6 +336,20 @@ class Run:
                     self._failures.append(sentence(error, edge.name))
                 continue
             self._write(streams)
+        if self.restarts or self._failures:
+            self._collect_leftovers()
+
+    def _collect_leftovers(self) -> None:
+        """Fetch what processes that died on other nodes wrote down: their journals say what was sent."""
+        for node in ray.nodes():  # type: ignore[no-untyped-call]
+            if not node["Alive"] or node["NodeID"] == self._launcher.node:
+                continue
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ship = ray.remote(ship_leftovers).options(num_cpus=0, scheduling_strategy=there)
+            try:
+                self._write(ray.get(ship.remote(self._folder.links.resolve()), timeout=END_S))
+            except RayError:
+                continue  # the node is gone, and what it held with it
 
     def _collect_cloud(self) -> CloudOutcome:
         assert self.cloud is not None
@@ -475,24 +386,6 @@ class Run:
         except RayError:
             return None
         return int(done), int(fixes)
-
-
-def _keys(settings: EmulateSettings) -> KeyRing | None:
-    """Return the keys of an encrypted run, from their folder or new ones.
-
-    Raises:
-        UserError: a key is missing or damaged.
-    """
-    if not settings.encrypted:
-        return None
-    if settings.keys is None:
-        return ephemeral(settings.bs)
-    try:
-        return KeyRing(
-            load_cloud_keys(settings.keys), {bs: load_edge_keys(settings.keys, bs) for bs in range(settings.bs)}
-        )
-    except LocalError as error:
-        raise UserError(f"{error}: `cofix keys {settings.keys} --bs {settings.bs}` makes keys.") from error
 
 
 def _write_bytes(path: Path, data: bytes) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cloud.collector import CollectorRules
 from cloud.fusion.scheme import CloudSetup, RoundFusion, load_fusion
-from cloud.node import CloudParts
+from cloud.parts import CloudParts
 from edge.base_station import StationParts
 from edge.node import SiteParts
 from edge.schedule import Schedule
@@ -152,7 +152,7 @@ def compose(
         codec=station.codec,
         answer_codec=station.answer_codec,
         sites=sites,
-        cloud=replace(cloud, rehearsal=rehearsal),
+        cloud=replace(cloud, rehearsal=rehearsal, report=station.codec, answer=station.answer_codec),
         truth=paths.position[users],
         training=training,
         paths=paths.select(users),

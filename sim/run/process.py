@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from cloud.center import FusionError
 from cloud.node import CloudNode
 from edge.node import EdgeNode
 from edge.pacing import run_batch
@@ -31,23 +32,27 @@ PROGRESS_S = 0.1
 
 
 def run_in_process(plan: Plan, folder: RunFolder, on_progress: OnProgress) -> RunRecord:
-    """Run a plan; all streams go to `folder`."""
+    """Run a plan; all streams go to `folder`. What the fusion rule does not cope with is in the record's `failures`."""
     clock = SimulatedClock()
     with torch_threads(THREADS):
         world = assemble(plan, folder, clock)
         begin_s = time.perf_counter()
+        failures = []
         try:
-            t0_ns = drive(world, plan.schedule(0), on_progress)
+            drive(world, plan.schedule(0), on_progress)
+        except FusionError as error:
+            failures.append(f"The cloud failed: {error}.")
         finally:
             for node in world.edges:
                 node.close()
             world.cloud.close()
     return RunRecord(
         cloud=world.cloud.outcome(),
-        t0_ns=t0_ns,
+        t0_ns=world.cloud.t0_ns or 0,
         wall_clock=False,
         seconds=time.perf_counter() - begin_s,
         address="memory",
+        failures=failures,
     )
 
 

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from cloud.center import FusionError
 from sim.errors import UserError
 from sim.run.compose import Plan
 from sim.run.runfolder import THREADS
@@ -51,7 +52,9 @@ def ray_session(plan: Plan) -> Iterator[bool]:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"Ray cannot be used {where}: {reason}") from error
     try:
-        yield local
+        # What Ray has to say of processes that died goes to standard error: standard output is the command's own.
+        with redirect_stdout(sys.stderr):
+            yield local
     finally:
         ray.shutdown()
 
@@ -150,6 +153,8 @@ def sentence(error: RayError, name: str) -> str:
     """Say in one sentence what happened to an actor."""
     if isinstance(error, RayTaskError):
         cause = error.cause
+        if isinstance(cause, FusionError):  # a sentence that has the error's name already
+            return f"{name} failed: {cause}."
         return f"{name} failed: {cause} ({type(cause).__name__})."
     if isinstance(error, RayActorError):
         return f"{name} died: the actor's process ended."

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cloud.node import CloudOutcome
+from cloud.parts import CloudOutcome
 
 
 @dataclass(frozen=True, slots=True)

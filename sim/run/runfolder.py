@@ -184,7 +184,7 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         table = tomllib.loads(folder.record.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{folder.path} is not a run's folder: it has no {folder.record.name}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # no text, no TOML, or a number of thousands of digits
         raise UserError(f"{folder.record} is damaged: {error}.") from error
     try:
         given = {k: v for k, v in table["settings"].items() if k in _setting_names()}

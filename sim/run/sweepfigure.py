@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Row = dict[str, Any]
 
@@ -44,6 +47,8 @@ def draw(path: Path, rows: Sequence[Row], swept: Sequence[str]) -> None:
         low = [error["mean"] - error["ci95_of_mean"][0] for _, error in made]
         high = [error["ci95_of_mean"][1] - error["mean"] for _, error in made]
         above.errorbar([x for x, _ in made], mean, [low, high], marker="o", capsize=3, label=label, **style)
+        if budget:
+            _name_points(above, points, along, style["color"])
         shares = [100 * row["fixes"] / row["snapshots"] for _, row in points]
         below.plot([x for x, _ in points], shares, marker="o", **style)
     above.set_ylabel("mean 3D error of the fixes [m],\n95 % interval")
@@ -69,6 +74,16 @@ def draw(path: Path, rows: Sequence[Row], swept: Sequence[str]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     figure.savefig(temporary, dpi=160, format="png")
     temporary.replace(path)
+
+
+def _name_points(axes: Axes, points: Sequence[tuple[float, Row]], along: str, colour: Any) -> None:
+    """Write beside each point which value of the swept option it is: its bits alone do not tell."""
+    for x, row in points:
+        if row["error_3d_m"]:
+            text = _text(row, along)
+            name = f"B = {text}" if along == "bits" and text.isdigit() else text
+            at = (x, row["error_3d_m"]["mean"])
+            axes.annotate(name, at, (5, 7), textcoords="offset points", fontsize=7.5, color=colour)
 
 
 def _text(row: Row, name: str) -> str:

@@ -235,7 +235,7 @@ def _read_table(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Pat
         table = tomllib.loads(path.read_text())
     except OSError as error:
         raise UserError(f"Cannot read the scenario file {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no text, no TOML, or a number of thousands of digits
         raise UserError(f"The scenario file {path} is not valid TOML: {error}.") from error
     table.setdefault("name", path.stem)
     base_name = table.pop("extends", None)

@@ -76,7 +76,7 @@ def fuzz(given: argparse.Namespace, corpus: Path, folder: Path) -> int:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     assert process.stdout is not None and process.stderr is not None
     tail: deque[str] = deque(maxlen=60)
-    covered = ("0", "0", "0")
+    covered: Sequence[str | Any] = ("0", "0", "0")
     for line in process.stderr:
         tail.append(line)
         if found := _COVERED.search(line):

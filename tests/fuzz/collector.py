@@ -296,7 +296,7 @@ class _Play:
         assert collector.finished <= (not model.open)
         # Memory: what is kept is bounded by stations, snapshots and rounds, never by how many frames came.
         assert len(collector._open) == len(model.open)
-        assert len(collector._delivered) == len(model.delivered)
+        assert collector.delivered_reports == len(model.delivered)
         assert len(collector._deadlines) <= model.opened <= self._rules.snapshots * (1 + ROUNDS)
         assert len(collector._ready) + len(collector._failed) <= model.opened
 

@@ -1,0 +1,95 @@
+"""What the cloud sends: one outbox a base station, each numbered on from where an earlier life stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from fronthaul.clock import Clock
+from fronthaul.journal import Departure
+from fronthaul.link import LinkModel
+from fronthaul.linkconfig import LinkConfig
+from fronthaul.messages import Control, Direction, Goodbye, Payload, Pong, Report, ReportKey
+from fronthaul.outbox import Outbox
+from fronthaul.sending import Sender
+from fronthaul.wire import encode
+
+
+class Downlink:
+    """Addresses what the cloud says to base stations, and hands it to the sender."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        clock: Clock,
+        links: Mapping[int, LinkConfig],
+        *,
+        seed: int,
+        curve: bool,
+        next_seq: Mapping[tuple[int, int], int],
+    ) -> None:
+        """Begin without base stations.
+
+        Args:
+            sender: writes down and sends.
+            clock: stamps what is sent.
+            links: link models by BS; a BS that is missing has a perfect link.
+            seed: of their draws.
+            curve: whether the links are encrypted.
+            next_seq: seq of the next frame, by BS and epoch, where earlier lives have sent some.
+        """
+        self._sender = sender
+        self._clock = clock
+        self._links = links
+        self._seed = seed
+        self._curve = curve
+        self._next_seq = next_seq
+        self._t0_ns = 0
+        self._epochs: dict[int, int] = {}
+        self._outboxes: dict[int, Outbox] = {}
+
+    def open(self, bs: int, epoch: int) -> None:
+        """Send to this epoch of `bs` from now on; that of the same epoch again changes nothing."""
+        if self._epochs.get(bs) != epoch:
+            self._epochs[bs] = epoch
+            self._outboxes[bs] = self._outbox(bs, epoch, self._next_seq.get((bs, epoch), 0))
+
+    def start(self, t0_ns: int) -> None:
+        """Set time zero [ns], from which link models count outages."""
+        self._t0_ns = t0_ns
+        for bs, epoch in self._epochs.items():
+            self._outboxes[bs] = self._outbox(bs, epoch, self._outboxes[bs].frames_made)
+
+    def control(self, bs: int, message: Control) -> None:
+        """Send a control message; also to one that has not registered, over a link of which nothing is known."""
+        now_ns = self._clock.now_ns()
+        if isinstance(message, Pong):  # as late as can be: what was done since it came is no time on the way
+            message = replace(message, t_answered_ns=now_ns)
+        outbox = self._outboxes.get(bs)
+        departure = Departure(encode(message), now_ns, now_ns) if outbox is None else outbox.control(message, now_ns)
+        self._sender.send(bs, [departure])
+
+    def broadcast(self, stations: Iterable[int], snapshot: int, round_: int, state: Payload, now_ns: int) -> None:
+        """Send the state of a round to registered base stations at `now_ns` [ns]."""
+        departures = [
+            (bs, departure)
+            for bs in stations
+            for departure in self._outboxes[bs].frames(
+                [Report(ReportKey(bs, self._epochs[bs], snapshot, round_), state)], now_ns
+            )
+        ]
+        self._sender.send_all(departures)
+
+    def farewell(self, bs: int) -> Goodbye:
+        """Return the goodbye that says how many frames there were."""
+        outbox = self._outboxes.get(bs)
+        return Goodbye(bs, self._epochs.get(bs, 0), 0 if outbox is None else outbox.frames_made)
+
+    def _outbox(self, bs: int, epoch: int, first_seq: int) -> Outbox:
+        config = self._links.get(bs)
+        model = None
+        if config is not None:
+            model = LinkModel(
+                config, seed=self._seed, bs=bs, direction=Direction.DOWN, epoch=epoch, t0_ns=self._t0_ns
+            )
+        return Outbox(model, curve=self._curve, first_seq=first_seq)

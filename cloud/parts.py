@@ -1,0 +1,75 @@
+"""What a cloud is made of, and what a life of it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cloud.collector import CollectorRules
+from cloud.fusion.scheme import CloudSetup, FusionBuilder
+from fronthaul.linkconfig import LinkConfig
+from fronthaul.messages import Codec, Registration, Report
+
+
+@dataclass(frozen=True)
+class CloudParts:
+    """What a cloud is made of; crosses to the actor that runs it. Holds no position of any user.
+
+    Attributes:
+        scheme: its name, which registrations must match.
+        build: makes the fusion rule from `setup`.
+        setup: see `CloudSetup`.
+        rules: of the collector.
+        report: what the rule expects of a report of round 0, which registrations must match; None takes any.
+        answer: the same of an answer in later rounds.
+        batch: snapshots fused at once; 1 keeps a fix independent of what else is ready.
+        rehearsal: reports of one snapshot, to try the rule on before anything counts.
+        down: link models by BS; a BS that is missing has a perfect link.
+        seed: of their draws.
+        curve: whether the links are encrypted.
+        silence_ns: a BS of which nothing is heard for so long is not waited for [ns]; 0 waits for ever.
+    """
+
+    scheme: str
+    build: FusionBuilder
+    setup: CloudSetup
+    rules: CollectorRules
+    report: Codec | None = None
+    answer: Codec | None = None
+    batch: int = 1
+    rehearsal: tuple[Report, ...] = ()
+    down: Mapping[int, LinkConfig] = field(default_factory=dict)
+    seed: int = 0
+    curve: bool = False
+    silence_ns: int = 0
+
+    def refusal(self, registration: Registration, *, has_rounds: bool) -> str | None:
+        """Return why these parts cannot fuse what a base station would send; None where they can."""
+        if registration.scheme != self.scheme:
+            return f"the cloud fuses {self.scheme!r}, not {registration.scheme!r}"
+        if (registration.answer is not None) != has_rounds:
+            return f"the cloud's {self.scheme!r} takes {'several rounds' if has_rounds else 'one round'}"
+        for kind, said, wanted in (
+            ("reports", registration.report, self.report),
+            ("answers", registration.answer, self.answer),
+        ):
+            if said is not None and wanted is not None and said != wanted:
+                return f"the cloud's {self.scheme!r} takes {kind} of {_size(wanted)}, not of {_size(said)}"
+        return None
+
+
+def _size(codec: Codec) -> str:
+    return f"{codec.coefficients} x {codec.bits} bit and {codec.side_bytes} B beside them"
+
+
+@dataclass(frozen=True)
+class CloudOutcome:
+    """What a life of the cloud leaves beside its streams.
+
+    Attributes:
+        registered: BSs that came.
+        missing: BSs that were waited for until the end.
+    """
+
+    registered: frozenset[int] = frozenset()
+    missing: frozenset[int] = frozenset()

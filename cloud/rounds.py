@@ -1,0 +1,123 @@
+"""Fixes that take several rounds: the cloud broadcasts a state, base stations answer, until there is a fix.
+
+    round 0 closed -> advance -> state -> broadcast -> answers -> round closed -> advance -> ... -> fix
+
+The rounds of a snapshot end with the fix, with the last round that can be numbered, at the snapshot's deadline, where
+a round comes to nothing, and at the end of the run; short of the fix, with the best that there is.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from cloud.center import LAST_ROUND, FusionCenter, OpenExchange
+from cloud.collector import Collector, CollectorRules, Gathered
+from cloud.downlink import Downlink
+from cloud.fixlog import FixRecord
+from cloud.fusion.scheme import Fix
+from fronthaul.clock import Clock
+from fronthaul.messages import Payload
+
+
+class Rounds:
+    """The exchanges that are open, by snapshot.
+
+    Attributes:
+        t0_ns: time zero of snapshot 0 [ns]; None before the start.
+    """
+
+    def __init__(
+        self, center: FusionCenter, collector: Collector, rules: CollectorRules, downlink: Downlink, clock: Clock
+    ) -> None:
+        """Begin without exchanges.
+
+        Args:
+            center: of a rule of several rounds.
+            collector: told what is asked, and when there is nothing more to ask.
+            rules: the collector's.
+            downlink: takes the states.
+            clock: says when a snapshot's deadline is over.
+        """
+        self._center = center
+        self._collector = collector
+        self._rules = rules
+        self._downlink = downlink
+        self._clock = clock
+        self._exchanges: dict[int, OpenExchange] = {}
+        self._over = False
+        self.t0_ns: int | None = None
+
+    @property
+    def snapshots(self) -> list[int]:
+        """Those of which rounds are open."""
+        return list(self._exchanges)
+
+    def advance(self, gathered: Gathered) -> FixRecord | None:
+        """Take the answers of a round: broadcast the next state, or return the fix.
+
+        Raises:
+            FusionError: the rule cannot take them.
+        """
+        snapshot = gathered.snapshot
+        state = self._exchanges.get(snapshot)
+        if state is None:
+            state = self._exchanges[snapshot] = self._center.open(snapshot)
+        t_fuse_ns = self._clock.now_ns()
+        with torch.inference_mode():
+            answer = self._center.advance(state, gathered)
+        if isinstance(answer, Fix):
+            return self._end(snapshot, state, answer, t_fuse_ns)
+        if gathered.round >= LAST_ROUND or self._over or self._is_due(snapshot):
+            return self.conclude(snapshot)
+        self._broadcast(snapshot, answer)
+        return None
+
+    def conclude(self, snapshot: int) -> FixRecord | None:
+        """End the rounds of a snapshot with the best that there is; None where that is nothing, or they are over.
+
+        Raises:
+            FusionError: the rule cannot say.
+        """
+        state = self._exchanges.get(snapshot)
+        if state is None:
+            return None
+        fix = self._center.conclude(snapshot, state)
+        if fix is not None:
+            return self._end(snapshot, state, fix, self._clock.now_ns())
+        self._collector.conclude(snapshot)
+        del self._exchanges[snapshot]
+        return None
+
+    def end(self) -> None:
+        """Ask nothing more from now on: whatever advances concludes."""
+        self._over = True
+
+    def _is_due(self, snapshot: int) -> bool:
+        rules = self._rules
+        if not rules.interval_ns or self.t0_ns is None:
+            return False
+        return self._clock.now_ns() >= self.t0_ns + snapshot * rules.interval_ns + rules.deadline_ns
+
+    def _broadcast(self, snapshot: int, state: Payload) -> None:
+        stations = sorted(self._collector.present)
+        now_ns = self._clock.now_ns()
+        round_ = self._collector.ask(snapshot, stations, now_ns)
+        self._downlink.broadcast(stations, snapshot, round_, state, now_ns)
+
+    def _end(self, snapshot: int, state: OpenExchange, fix: Fix, t_fuse_ns: int) -> FixRecord:
+        last = state.last
+        assert last is not None, "there is no fix before the first report"
+        del self._exchanges[snapshot]
+        self._collector.conclude(snapshot)
+        return FixRecord(
+            snapshot=snapshot,
+            used=tuple(state.used),
+            position=fix.position,
+            covariance=fix.covariance,
+            last_bs=last.last_bs,
+            t_last_received_ns=last.t_last_received_ns,
+            t_fuse_ns=t_fuse_ns,
+            t_fix_ns=self._clock.now_ns(),
+            fuse_ns=state.fuse_ns,
+            rounds=last.round + 1,
+        )

@@ -1,0 +1,27 @@
+"""Checks of a message's values.
+
+They take any object: types are checked by mypy in this tree, but a user's scheme need not be.
+"""
+
+from fronthaul.errors import LocalError
+
+
+def require_between(name: str, value: object, low: int, high: int) -> None:
+    """Raise `LocalError` unless `value` is an int in `low`..`high`."""
+    # bool is an int to Python, but to no other reader of the bytes.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise LocalError(f"{name} must be an int, not {type(value).__name__}")
+    if not low <= value <= high:
+        raise LocalError(f"{name} must be in {low}..{high}, not {value}")
+
+
+def require_unsigned(name: str, value: object, width: int) -> None:
+    """Raise `LocalError` unless `value` is an int of `width` bits [bit]."""
+    require_between(name, value, 0, (1 << width) - 1)
+
+
+def require_bytes(name: str, value: object) -> None:
+    """Raise `LocalError` unless `value` is bytes."""
+    # bytearray and memoryview could change under a frozen message.
+    if not isinstance(value, bytes):
+        raise LocalError(f"{name} must be bytes, not {type(value).__name__}")

@@ -1,0 +1,100 @@
+"""Written down first, then sent; what the transport does not take is written down again with the reason."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fronthaul.clock import SimulatedClock
+from fronthaul.errors import QueueFull, TransportError
+from fronthaul.journal import TRANSPORT_FULL, Departure, corrupted, read_journal, sent_rows
+from fronthaul.messages import Direction, Goodbye
+from fronthaul.recorder import SENT, Recorder
+from fronthaul.sending import QUEUE_PAUSE_NS, Sender
+from fronthaul.wire import encode
+
+FIRST, SECOND = (Departure(encode(Goodbye(2, 0, frames)), 10, 20) for frames in range(2))
+
+
+class End:
+    """A sender, and a transport that does what it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = folder / f"end{SENT}"
+        self.recorder = Recorder(folder, "end", sends=Direction.DOWN)
+        self.clock = SimulatedClock(100)
+        self.trouble: list[TransportError] = []
+        self.put: list[tuple[int, bytes, int]] = []
+        self.gone: list[int | None] = []
+        self.sender = Sender(self.recorder, self.clock, self._put, lambda bs, _: self.gone.append(bs))
+
+    def _put(self, bs: int, data: bytes, t_release_ns: int) -> None:
+        assert any(row["message"] == FIRST.message for row in self.rows())  # before anything is sent
+        if self.trouble:
+            raise self.trouble.pop(0)
+        self.put.append((bs, data, t_release_ns))
+
+    def rows(self) -> list[dict[str, Any]]:
+        return sent_rows(read_journal(self.journal))
+
+    def reasons(self) -> list[str | None]:
+        return [row["drop_reason"] for row in self.rows()]
+
+
+@contextmanager
+def end(folder: Path) -> Iterator[End]:
+    made = End(folder)
+    try:
+        yield made
+    finally:
+        made.recorder.close()
+
+
+def lost(kind: type[TransportError], data: bytes) -> TransportError:
+    error = kind("of an earlier one")
+    error.undelivered = data
+    return error
+
+
+def test_what_the_link_model_dropped_is_not_sent_and_what_it_flipped_is(tmp_path: Path) -> None:
+    flipped = SECOND._replace(flipped=(3,))
+    with end(tmp_path) as made:
+        made.sender.send(2, [FIRST._replace(drop_reason="loss"), flipped])
+        assert made.put == [(2, corrupted(flipped), 20)]
+        assert made.reasons() == ["loss", None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "gone"), [(QueueFull, TRANSPORT_FULL, []), (TransportError, "disconnected", [2])]
+)
+def test_what_is_not_taken_is_amended_and_the_rest_goes_on(
+    tmp_path: Path, kind: type[TransportError], reason: str, gone: list[int]
+) -> None:
+    with end(tmp_path) as made:
+        made.trouble = [kind("not now")]
+        made.sender.send(2, [FIRST, SECOND])
+        assert [data for _, data, _ in made.put] == [SECOND.message]
+        assert made.reasons() == [reason, None] and made.gone == gone
+
+
+def test_patience_waits_for_a_full_queue_and_ends(tmp_path: Path) -> None:
+    with end(tmp_path) as made:
+        made.sender.patience_ns = 3 * QUEUE_PAUSE_NS
+        made.trouble = [QueueFull("full")] * 3
+        made.sender.send(2, [FIRST])
+        assert made.clock.now_ns() == 100 + 3 * QUEUE_PAUSE_NS and made.reasons() == [None]
+        made.trouble = [QueueFull("full")] * 9
+        made.sender.send(2, [SECOND])
+        assert made.clock.now_ns() == 100 + 6 * QUEUE_PAUSE_NS and made.reasons() == [None, TRANSPORT_FULL]
+
+
+def test_news_of_an_earlier_message_amend_that_one_and_do_not_cost_this_one(tmp_path: Path) -> None:
+    with end(tmp_path) as made:
+        made.sender.send(2, [FIRST])
+        made.trouble = [lost(TransportError, FIRST.message), lost(TransportError, b"no message any more")]
+        made.sender.send(2, [SECOND])
+        assert made.reasons() == ["disconnected", None] and made.gone == [2, None]
+        with pytest.raises(TransportError, match="broke down"):
+            made.sender.note_lost(TransportError("the thread of the delay line broke down"))
