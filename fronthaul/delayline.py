@@ -17,6 +17,7 @@ import os
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -70,7 +71,7 @@ class _Held(NamedTuple):
     bs: int | None
 
 
-class _Line(Generic[Message]):
+class _Line(ABC, Generic[Message]):
     """The thread, and all that it shares with the caller."""
 
     def __init__(self, name: str) -> None:
@@ -91,19 +92,21 @@ class _Line(Generic[Message]):
         self.closed = False
         self.t_received_ns = 0
 
+    @abstractmethod
     def open_transport(self, wake: int) -> None:
         """Make the transport; in the thread, as all that follows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close_transport(self) -> None:
-        raise NotImplementedError
+        """Let go of the transport."""
 
+    @abstractmethod
     def release(self, held: _Held) -> None:
-        raise NotImplementedError
+        """Send what was held back."""
 
+    @abstractmethod
     def arrived(self, timeout_s: float) -> tuple[int, Message] | None:
         """Return (time of arrival [ns], message)."""
-        raise NotImplementedError
 
     # --- the caller's side
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -58,7 +59,7 @@ def new_key_pair() -> tuple[bytes, bytes]:
     return zmq.curve_keypair()
 
 
-class _Endpoint(Generic[Message]):
+class _Endpoint(ABC, Generic[Message]):
     """What both ends share: the socket, its monitor, its connections and waiting for all of these."""
 
     def __init__(self, kind: int, queue_messages: int, *, curve: bool, book: ConnectionBook) -> None:
@@ -134,9 +135,9 @@ class _Endpoint(Generic[Message]):
         self._context.term()
         self._book.close()
 
+    @abstractmethod
     def _take(self) -> Message | None:
         """Return a message that is there already."""
-        raise NotImplementedError
 
     def _begin(self) -> None:
         """Begin a call: refuse it once closed, and look at what happened now and then."""
