@@ -50,6 +50,8 @@ IDLE_S = 15.0
 """The cloud gives up on whoever is missing after so much silence [s], and the longest regular one."""
 END_S = 10.0
 """How long base stations may take to return once the cloud is done [s]."""
+LEFTOVERS_S = 60.0
+"""How long fetching what dead processes wrote down on another node may take [s]: a process starts there for it."""
 TICK_S = 0.2
 """Between two looks at what the actors do [s]."""
 
@@ -115,6 +117,7 @@ class Run:
         self.t0_ns = 0
         self.restarts: list[Restart] = []
         self._zombies: list[Process] = []
+        self._goodbyes_said = False
 
     def run(self) -> RunRecord:
         """Start everything, watch it to its end, and collect what it leaves."""
@@ -247,6 +250,7 @@ class Run:
             self._failures.append(sentence(error, cloud.name))
             return True
         if cloud.connecting is None:
+            self._goodbyes_said = True
             return True
         self._launcher.stands(cloud)  # it listens again
         self._ask(("start", self.t0_ns))
@@ -312,8 +316,8 @@ class Run:
     # -- ending
 
     def _await_end(self) -> None:
-        """Give base stations a moment to return; where the cloud failed there is nothing to wait for."""
-        until_s = time.monotonic() + (0.0 if self._failures else END_S)
+        """Give base stations a moment to return; without the cloud's goodbye they would not."""
+        until_s = time.monotonic() + (END_S if self._goodbyes_said else 0.0)
         for edge in self.edges:
             if edge.connecting is not None:  # started again, and too late for anything
                 self.restarts.append(Restart(edge.name, edge.restart or 0, None))
@@ -347,9 +351,9 @@ class Run:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ship = ray.remote(ship_leftovers).options(num_cpus=0, scheduling_strategy=there)
             try:
-                self._write(ray.get(ship.remote(self._folder.links.resolve()), timeout=END_S))
-            except RayError:
-                continue  # the node is gone, and what it held with it
+                self._write(ray.get(ship.remote(self._folder.links.resolve()), timeout=LEFTOVERS_S))
+            except RayError:  # most likely the node is gone, and what it held with it
+                self._failures.append(f"What processes wrote down on node {node['NodeName']} could not be fetched.")
 
     def _collect_cloud(self) -> CloudOutcome:
         assert self.cloud is not None
