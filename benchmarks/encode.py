@@ -26,6 +26,7 @@ def _cases(made: Plan, batch: int) -> list[Case]:
     site = made.sites[0]
     parts = site.station
     received = torch.stack([site.radio.observe(snapshot) for snapshot in range(batch)])
+    assert parts.covariance is not None
     estimator = LmmseEstimator(parts.covariance, parts.noise_w, parts.power_w, parts.pilots)
     scheme, station = parts.build(parts.setup), parts.assemble()
     channel = estimator.estimate(received)

@@ -10,8 +10,10 @@ A *gathering* is what the cloud collects of one snapshot in one round. Rules, in
 3. Any other frame is *delivered*. A report in it is *late* if it comes at its gathering's deadline or afterwards, or
    when the gathering is closed; else it waits with the others.
 4. The gathering of round 0 opens with its first report and waits for every BS that is present and has more to send.
-   Those of later rounds open when the cloud asks, and wait for the BSs asked. A BS is present until it is known to be
-   gone, has been silent for too long, or said goodbye.
+   Those of later rounds open when the cloud asks, and wait for the BSs asked, but for those that missed the last three
+   rounds of the snapshot: else one dead BS would hold up each of two hundred rounds. What it says in time counts all
+   the same, and has it waited for again. A BS is present until it is known to be gone, has been silent for too long,
+   or said goodbye.
 5. A gathering *closes* as soon as all that it waits for have reported, or at its deadline. With at least `minimum_bs`
    reports it is handed out once, in order of BS. With fewer it comes to nothing: in round 0 the snapshot does, in a
    later round the rounds end with what those before it gave.
@@ -38,6 +40,8 @@ from fronthaul.messages import Frame, Goodbye, Registration
 _ON_TIME, _DUPLICATE = Verdict(FrameFate.DELIVERED), Verdict(FrameFate.DUPLICATE)
 _MIXED = Verdict(FrameFate.REJECTED, "it bundles reports that came before with new ones")
 _REPORTED = Verdict(FrameFate.REJECTED, "an earlier epoch has reported on this snapshot")
+MISSES = 3
+"""Rounds in a row that a BS may miss of a snapshot and be waited for in the next."""
 _Key = tuple[int, int]  # snapshot, round
 _Waiting = tuple[Frame, int, int]  # a report: the frame that carries it, its place there, when it came [ns]
 
@@ -47,6 +51,7 @@ class _Gathering:
     deadline_ns: int | None
     asked: frozenset[int] | None  # None in round 0, which waits for whoever has more to send
     waiting: dict[int, _Waiting] = field(default_factory=dict)
+    sent: tuple[int, ...] = ()  # all that may answer, waited for or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class Collector:
         # A snapshot that an earlier life had begun is over: what it held is lost with it.
         self._closed: set[int] = set(history.fixed) | {key.snapshot for key in history.delivered}
         self._rounds: dict[int, int] = {}  # rounds asked of snapshots that need more than one
+        self._missed: dict[int, dict[int, int]] = {}  # of them: how many in a row, by BS
         self._ready: list[Gathered] = []
         self._failed: list[int] = []
 
@@ -185,13 +191,17 @@ class Collector:
         """Open the next round of a snapshot, which waits for answers of `stations`; return its number."""
         round_ = self._rounds.get(snapshot, 0) + 1
         self._rounds[snapshot] = round_
-        gathering = self._opened((snapshot, round_), self._limit_ns(snapshot, now_ns), frozenset(stations))
+        missed = self._missed.setdefault(snapshot, {})
+        asked = frozenset(bs for bs in stations if missed.get(bs, 0) < MISSES)
+        gathering = self._opened((snapshot, round_), self._limit_ns(snapshot, now_ns), asked)
+        gathering.sent = tuple(stations)
         self._close_if_complete((snapshot, round_), gathering)
         return round_
 
     def conclude(self, snapshot: int) -> None:
         """End the rounds of a snapshot; a round that is still open comes to nothing."""
         round_ = self._rounds.pop(snapshot, None)
+        self._missed.pop(snapshot, None)
         if round_ is not None:
             self._open.pop((snapshot, round_), None)
 
@@ -355,8 +365,12 @@ class Collector:
 
     def _close(self, key: _Key) -> None:
         snapshot, round_ = key
-        waiting = self._open.pop(key).waiting
+        gathering = self._open.pop(key)
+        waiting = gathering.waiting
         self._closed.add(snapshot)
+        for bs in gathering.sent:
+            missed = self._missed[snapshot]
+            missed[bs] = 0 if bs in waiting else missed.get(bs, 0) + 1
         if len(waiting) >= self._rules.minimum_bs:
             held = []
             last_ns, last_bs = -1, -1

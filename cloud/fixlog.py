@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ class FixRecord:
         t_fix_ns: when the fix was there.
         fuse_ns: what fusion took in all rounds, measured even where the run's clock is simulated.
         rounds: how many the fix took.
+        excluded: base stations that the rule could not use, with the reason; an event in the log of the cloud's links
+            and not a part of this one.
     """
 
     snapshot: int
@@ -47,6 +49,7 @@ class FixRecord:
     t_fix_ns: int
     fuse_ns: int
     rounds: int = 1
+    excluded: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:

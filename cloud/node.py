@@ -358,7 +358,7 @@ class CloudNode:
             [
                 FixRecord(
                     snapshot=gathered.snapshot,
-                    used=tuple(report.key for report in gathered.reports),
+                    used=tuple(report.key for report in gathered.reports if fix.uses(report.key)),
                     position=fix.position,
                     covariance=fix.covariance,
                     last_bs=gathered.last_bs,
@@ -366,18 +366,26 @@ class CloudNode:
                     t_fuse_ns=t_fuse_ns,
                     t_fix_ns=t_fix_ns,
                     fuse_ns=self._center.fuse_ns,
+                    excluded=fix.excluded,
                 )
                 for gathered, fix in zip(ready, fixes, strict=True)
             ]
         )
 
     def _made(self, found: Sequence[FixRecord | None]) -> None:
-        """Write down fixes. Numbers that ran away are none: an event says so, and the reports stay unused."""
+        """Write down fixes. Numbers that ran away are none: an event says so, and the reports stay unused.
+
+        So do those of base stations that were excluded.
+        """
         fixes = []
         for fix in found:
-            if fix is not None and fix.finite:
+            if fix is None:
+                continue
+            for bs, reason in fix.excluded.items():
+                self._recorder.event(fix.t_fix_ns, "excluded", f"snapshot {fix.snapshot}: {reason}", bs)
+            if fix.finite:
                 fixes.append(fix)
-            elif fix is not None:
+            else:
                 self._recorder.event(fix.t_fix_ns, "fusion", f"snapshot {fix.snapshot} came to no finite position")
         if fixes:
             self._fix_log.append(fixes)

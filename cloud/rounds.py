@@ -111,7 +111,7 @@ class Rounds:
         self._collector.conclude(snapshot)
         return FixRecord(
             snapshot=snapshot,
-            used=tuple(state.used),
+            used=tuple(key for key in state.used if fix.uses(key)),
             position=fix.position,
             covariance=fix.covariance,
             last_bs=last.last_bs,
@@ -120,4 +120,5 @@ class Rounds:
             t_fix_ns=self._clock.now_ns(),
             fuse_ns=state.fuse_ns,
             rounds=last.round + 1,
+            excluded=fix.excluded,
         )

@@ -1,6 +1,6 @@
 """A base station's signal processing: received pilots Y to reports.
 
-Y -> LMMSE estimate -> scheme: encode and quantise -> pack -> report
+Y -> estimate -> scheme: encode and quantise -> pack -> report
 the cloud's state  ->  scheme: answer             -> pack -> report of a later round
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge.estimation import LmmseEstimator
+from edge.estimation import Estimator, LeastSquaresEstimator, LmmseEstimator
 from edge.scheme import EdgeScheme, EdgeSetup, RoundScheme
 from fronthaul.bitstream import pack
 from fronthaul.errors import LocalError
@@ -42,7 +42,7 @@ class StationParts:
         epoch: how many times it started before.
         build: makes the scheme from `setup`.
         setup: this base station's share of configuration and weights.
-        covariance: spatial covariance (tone, antenna, antenna) complex64.
+        covariance: spatial covariance (tone, antenna, antenna) complex64; None estimates by least squares.
         noise_w: noise power per antenna and tone [W].
         power_w: transmit power per tone [W].
         pilots: (tone,) complex64 of unit modulus.
@@ -52,14 +52,16 @@ class StationParts:
     epoch: int
     build: Callable[[EdgeSetup], EdgeScheme]
     setup: EdgeSetup
-    covariance: Tensor
+    covariance: Tensor | None
     noise_w: float
     power_w: float
     pilots: Tensor
 
     def assemble(self) -> BaseStation:
         """Build the base station."""
-        estimator = LmmseEstimator(self.covariance, self.noise_w, self.power_w, self.pilots)
+        estimator: Estimator = LeastSquaresEstimator(self.power_w, self.pilots)
+        if self.covariance is not None:
+            estimator = LmmseEstimator(self.covariance, self.noise_w, self.power_w, self.pilots)
         return BaseStation(self.bs, self.epoch, estimator, self.build(self.setup))
 
 
@@ -77,7 +79,7 @@ class BaseStation:
         self,
         bs: int,
         epoch: int,
-        estimator: LmmseEstimator,
+        estimator: Estimator,
         scheme: EdgeScheme,
         timer_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:

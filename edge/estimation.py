@@ -8,10 +8,30 @@ With R the spatial covariance of the channel (antennas × antennas) at that tone
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+
+
+class Estimator(Protocol):
+    """What a base station has of them."""
+
+    def estimate(self, received: Tensor) -> Tensor:
+        """Estimate Ĥ (…, slot, antenna, tone) from received pilots of the same shape [√W]."""
+
+
+class LeastSquaresEstimator:
+    """The matched filter alone, for channels without noise: there LMMSE changes nothing, and R need not be known."""
+
+    def __init__(self, power_w: float, pilots: Tensor) -> None:
+        """Take transmit power P per tone [W] and pilots s (tone,) complex64 of unit modulus."""
+        self._matched = (pilots.conj() / power_w**0.5).to(torch.complex64)
+
+    def estimate(self, received: Tensor) -> Tensor:
+        """Estimate Ĥ (…, slot, antenna, tone) from received pilots of the same shape [√W]. ECC Eq. 2."""
+        estimate: Tensor = received * self._matched
+        return estimate
 
 
 class LmmseEstimator:

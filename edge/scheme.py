@@ -7,7 +7,7 @@ user's own scheme needs no change in this tree (docs/schemes.md shows one).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
@@ -80,7 +80,8 @@ class EdgeSetup:
     `bits` per coefficient, None for lossless; `config` and `tensors`: the weights file's configuration and this
     base station's share of its tensors; `device` on which to compute ("cpu" or "cuda"); `forward` how a scheme that
     sends the channel itself when `bits` is None encodes it: a name that `fronthaul.iq.iq_codec` knows; `site` where
-    its own array stands [m], as it registers it. No position of any user is among them.
+    its own array stands [m], as it registers it; `options` of the scheme that the user gave, of those that its builder
+    says it takes. No position of any user is among them.
     """
 
     bs: int
@@ -90,6 +91,7 @@ class EdgeSetup:
     device: str = "cpu"
     forward: str = "complex64"
     site: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    options: Mapping[str, str | int] = field(default_factory=dict)
 
 
 def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:

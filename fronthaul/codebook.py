@@ -150,6 +150,78 @@ class UniformCodebook:
         return np.asarray(self._low + self._width * centre, dtype=np.float32)
 
 
+class OptionalCodebook:
+    """Uniform quantiser of an interval whose last index says that there is no value.
+
+    The interval is cut into 2^B − 1 cells of equal width, each reconstructed at its middle; NaN and infinities have
+    the index 2^B − 1, which is reconstructed as NaN.
+
+    Attributes:
+        low: lower end of the interval, in the values' unit.
+        high: upper end of the interval, in the values' unit.
+        bits: B, 2..16 [bit].
+    """
+
+    def __init__(self, low: float, high: float, bits: int) -> None:
+        """Take the interval and B.
+
+        Raises:
+            LocalError: `bits` outside 2..16, an empty or infinite interval, or cells too narrow for float32.
+        """
+        self.bits = _checked_bits(bits, 16)
+        if bits < 2:
+            raise LocalError("bits must be an int in 2..16: one index is taken for what has no value")
+        self.none = (1 << bits) - 1
+        self.low, self.high = float(low), float(high)
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise LocalError(f"the interval must be finite and not empty, got {low} .. {high}")
+        with np.errstate(over="ignore", under="ignore"):  # caught by the check that follows
+            self._low = np.float32(self.low)
+            self._width = np.float32((self.high - self.low) / self.none)
+        every_index = np.arange(self.none, dtype=np.uint32)
+        with np.errstate(all="ignore"):
+            points = self.reconstruct(every_index)
+            distinct = np.all(np.isfinite(points)) and self._width >= _TINY
+        if not (distinct and np.array_equal(self.index(points), every_index)):
+            raise LocalError(f"2^{bits} − 1 cells on {low} .. {high} are too narrow or too wide for float32")
+
+    def index(self, z: Float32) -> UInt32:
+        """Return the index of each value; finite values outside the interval are clipped into its end cells.
+
+        Args:
+            z: float32, any shape.
+
+        Returns:
+            uint32, same shape, in 0 .. 2^B − 1, the last where a value is not finite.
+
+        Raises:
+            LocalError: `z` is not float32.
+        """
+        there = np.isfinite(z)
+        held = np.where(there, z, np.float32(0)).astype(z.dtype)
+        _require_float32(held)
+        with np.errstate(over="ignore", under="ignore"):
+            cell = np.clip(np.floor((held - self._low) / self._width), 0, self.none - 1)
+        index: UInt32 = np.where(there, cell, self.none).astype(np.uint32)
+        return index
+
+    def reconstruct(self, index: UInt32) -> Float32:
+        """Return the middle of each index's cell; NaN of the last index.
+
+        Args:
+            index: unsigned integers, any shape.
+
+        Returns:
+            float32, same shape.
+
+        Raises:
+            LocalError: an index that is not an unsigned integer below 2^B.
+        """
+        _require_index(index, self.none + 1)
+        centre = np.where(index == self.none, np.float32(np.nan), index.astype(np.float32) + np.float32(0.5))
+        return np.asarray(self._low + self._width * centre, dtype=np.float32)
+
+
 @functools.cache
 def gaussian_step(bits: int) -> float:
     """Return the midrise step with the least mean squared error for a unit Gaussian, 1 <= bits <= 8.

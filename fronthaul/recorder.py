@@ -151,18 +151,20 @@ class Recorder:
         """Write down which clock this end reads: two ends that read the same one need no offset."""
         self.event(clock.now_ns(), "clock", clock.name)
 
-    def event(self, t_ns: int, kind: str, detail: str) -> None:
+    def event(self, t_ns: int, kind: str, detail: str, bs: int | None = None) -> None:
         """Write down what happened at this end, and to no connection.
 
         Args:
             t_ns: when [ns].
-            kind: "clock" says which one it reads, "fusion" that reports came to no fix.
+            kind: "clock" says which one it reads, "fusion" that reports came to no fix, "excluded" that those of a BS
+                could not be used for one.
             detail: for people.
+            bs: whom it is about, where it is one BS.
 
         Raises:
             LocalError: the disk is full.
         """
-        self._events.append(t_ns, kind, self._name, detail, None)
+        self._events.append(t_ns, kind, self._name, detail, bs)
 
     def close(self) -> None:
         """Mark the streams' ends; closing twice is fine.

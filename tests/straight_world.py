@@ -74,6 +74,22 @@ def trace(world: Scenario, position: Array, walls: Sequence[Wall] = ()) -> PathS
     )
 
 
+def polarized(paths: PathSet, seed: int = 6) -> PathSet:
+    """The same paths with random matrices between polarisations, of the same order of magnitude."""
+    draw = np.random.default_rng(seed)
+    turn = draw.standard_normal((2, len(paths.delay), 2, 2))
+    matrix = np.abs(paths.matrix[:, :1, :1]) * (turn[0] + 1j * turn[1])
+    return dataclasses.replace(paths, matrix=matrix.astype(np.complex64))
+
+
+def walking(paths: PathSet, snapshots: int, seed: int = 7) -> PathSet:
+    """The same positions, said to be walks of so many snapshots, with random velocities."""
+    draw = np.random.default_rng(seed)
+    velocity = np.column_stack([draw.normal(0, 5, (len(paths), 2)), np.zeros(len(paths))])
+    user = np.arange(len(paths)) // snapshots
+    return dataclasses.replace(paths, user=user.astype(np.int32), velocity=velocity.astype(np.float32))
+
+
 def angles(unit: Array) -> Array:
     """Zenith and azimuth [rad] (…, 2) of unit vectors."""
     return np.stack([np.arccos(np.clip(unit[..., 2], -1, 1)), np.arctan2(unit[..., 1], unit[..., 0])], -1)

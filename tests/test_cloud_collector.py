@@ -294,6 +294,45 @@ def test_a_round_with_too_few_answers_fails() -> None:
     assert made.take_ready() == [] and made.take_failed() == [0] and made.take_failed() == []
 
 
+def test_a_station_that_missed_three_rounds_is_waited_for_again_once_it_answers() -> None:
+    rules = CollectorRules(
+        stations=STATIONS, snapshots=4, interval_ns=0, deadline_ns=DEADLINE, round_ns=20, minimum_bs=1
+    )
+    made = collector(rules, rounds=True)
+    for bs in STATIONS:
+        made.frame(single(bs, 0), bs, T0)
+    now_ns = T0
+    for round_ in range(1, 4):  # BS 1 is silent: each of three rounds waits for it
+        assert made.ask(0, STATIONS, now_ns) == round_
+        for bs in (0, 2):
+            made.frame(single(bs, 0, round=round_), bs, now_ns)
+        made.advance(now_ns + 19)
+        assert [gathered.round for gathered in made.take_ready()] == ([0] if round_ == 1 else [])
+        now_ns += 20
+        made.advance(now_ns)
+        assert handed_out(made) == [(0, [0, 2])]
+    made.ask(0, STATIONS, now_ns)  # and the fourth does not
+    for bs in (0, 2):
+        made.frame(single(bs, 0, round=4), bs, now_ns)
+    assert handed_out(made) == [(0, [0, 2])]
+    made.ask(0, STATIONS, now_ns)  # what it says in time counts
+    for bs in (0, 1, 2):
+        made.frame(single(bs, 0, round=5), bs, now_ns)
+    assert handed_out(made) == [(0, [0, 1, 2])]
+    made.ask(0, STATIONS, now_ns)  # and has it waited for again
+    for bs in (0, 2):
+        made.frame(single(bs, 0, round=6), bs, now_ns)
+    assert handed_out(made) == []
+    made.conclude(0)
+    for bs in STATIONS:
+        made.frame(single(bs, 1), bs, now_ns)
+    made.take_ready()
+    made.ask(1, STATIONS, now_ns)  # another snapshot is another exchange
+    made.frame(single(0, 1, round=1), 0, now_ns)
+    made.frame(single(2, 1, round=1), 2, now_ns)
+    assert handed_out(made) == []
+
+
 def test_a_restarted_station_is_not_waited_for_in_what_its_older_self_was_asked() -> None:
     made = asked_for_round_1(CLOSED_LOOP)
     made.frame(single(0, 0, round=1), 0, T0)

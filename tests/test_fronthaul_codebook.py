@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fronthaul.codebook import MidriseCodebook, UniformCodebook, gaussian_step
+from fronthaul.codebook import MidriseCodebook, OptionalCodebook, UniformCodebook, gaussian_step
 from fronthaul.errors import LocalError
 
 steps = st.floats(2**-10, 2**10, width=32)
@@ -152,3 +152,45 @@ def test_impossible_values_and_indices_are_refused(codebook: MidriseCodebook | U
         codebook.reconstruct(np.array([16], np.uint32))
     with pytest.raises(LocalError):
         codebook.reconstruct(np.array([-1], np.int32))
+
+
+anything = hnp.arrays(np.float32, st.integers(0, 50), elements=st.floats(width=32))
+
+
+@given(anything, st.integers(2, 16))
+def test_what_is_not_finite_has_the_last_index_and_nothing_else_has(z: np.ndarray, bits: int) -> None:
+    codebook = OptionalCodebook(-4.0, 4.0, bits)
+    index = codebook.index(z)
+    assert index.dtype == np.uint32 and codebook.none == 2**bits - 1
+    np.testing.assert_array_equal(index == codebook.none, ~np.isfinite(z))
+    back = codebook.reconstruct(index)
+    assert back.dtype == np.float32
+    np.testing.assert_array_equal(np.isfinite(back), np.isfinite(z))
+    there = np.isfinite(z)
+    error = np.abs(back[there] - np.clip(z[there], -4, 4))
+    assert np.all(error <= 4 / codebook.none + 1e-5)
+
+
+@given(st.floats(-1, 1, width=32), st.floats(0.5, 100, width=32), st.integers(2, 16))
+def test_an_optional_codebook_gives_every_index_back(low: float, width: float, bits: int) -> None:
+    codebook = OptionalCodebook(low, low + width, bits)
+    every = np.arange(2**bits, dtype=np.uint32)
+    points = codebook.reconstruct(every)
+    np.testing.assert_array_equal(codebook.index(points), every)
+    assert np.isnan(points[-1]) and np.all(np.diff(points[:-1]) > 0)
+
+
+@pytest.mark.parametrize("bits", [0, 1, 17, 4.0])
+def test_an_optional_codebook_needs_an_index_to_spare(bits: object) -> None:
+    with pytest.raises(LocalError, match="bits must be an int"):
+        OptionalCodebook(0.0, 1.0, bits)  # type: ignore[arg-type]
+
+
+def test_an_optional_codebook_refuses_what_is_no_interval_and_no_float32() -> None:
+    for low, high in ((1.0, 1.0), (0.0, math.inf), (0.0, 1e-45)):
+        with pytest.raises(LocalError):
+            OptionalCodebook(low, high, 8)
+    with pytest.raises(LocalError, match="float32"):
+        OptionalCodebook(0.0, 1.0, 8).index(np.zeros(2))  # type: ignore[arg-type]
+    with pytest.raises(LocalError, match="below 16"):
+        OptionalCodebook(0.0, 1.0, 4).reconstruct(np.array([16], np.uint32))

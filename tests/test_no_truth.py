@@ -10,23 +10,32 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import straight_world
+import tiny_scores
 import tiny_world
 import torch
 
 from cloud.center import FusionCenter
 from cloud.collector import Collector, CollectorRules, Gathered
+from cloud.fusion.diffloc_central import CentralFusion
+from cloud.fusion.diffloc_oneshot import OneShotFusion
+from cloud.fusion.diffloc_parts import DiffLocParts
+from cloud.fusion.diffloc_rounds import RoundsFusion, ScoreExchange
 from cloud.fusion.ecc import EccFusion
 from cloud.fusion.rss import RssFusion
 from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, RoundFusion
+from cloud.fusion.scores.sampler import Sampler
 from cloud.node import CloudNode
 from cloud.parts import CloudParts
 from edge.base_station import BaseStation, StationParts
+from edge.diffloc import CentralEdge, OneShotEdge, RoundsEdge
 from edge.ecc import EccEdge, ForwardingEdge
 from edge.estimation import LmmseEstimator
 from edge.node import EdgeNode, SiteParts
 from edge.preprocessing import preprocess
 from edge.rss import RssEdge
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded, RoundScheme
+from edge.score_network import Denoiser
+from edge.score_station import ScoreStation, StationAtCloud
 from fronthaul.messages import Frame, Payload, Report, ReportKey
 from sim.run.compose import Plan, compose
 from sim.run.settings import EmulateSettings
@@ -54,6 +63,27 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     Exchange.conclude: set(),
     FusionCenter.open: {"snapshot"},
     FusionCenter.advance: {"state", "gathered"},
+    RoundsEdge.encode: {"channel"},
+    RoundsEdge.answer: {"context", "snapshot", "round_", "state"},
+    CentralEdge.encode: {"channel"},
+    OneShotEdge.encode: {"channel"},
+    # x: states, which are noise or what the sampler made of it.
+    Denoiser.raw: {"embedding", "x", "level"},
+    ScoreStation.embed: {"channel"},
+    ScoreStation.raw: {"embedding", "x", "level"},
+    ScoreStation.answer: {"embedding", "x", "level"},
+    ScoreStation.samples: {"embedding", "count"},
+    StationAtCloud.read: {"payload"},
+    StationAtCloud.answer: {"embedding", "x", "level"},
+    StationAtCloud.own_mixture: {"embedding"},
+    RoundsFusion.open: {"snapshot"},
+    ScoreExchange.advance: {"reports"},
+    ScoreExchange.conclude: set(),
+    CentralFusion.fuse: {"groups"},
+    OneShotFusion.fuse: {"groups"},
+    DiffLocParts.sampler: {"snapshot"},
+    DiffLocParts.answers: {"sampler", "said", "covariances"},
+    Sampler.advance: {"answers"},
 }
 
 SUSPICIOUS = ("position", "truth", "user", "label")
@@ -65,7 +95,12 @@ def test_a_call_of_the_inference_path_takes_channels_and_reports_only(call: Call
     assert parameters == INFERENCE[call]
 
 
-@pytest.mark.parametrize("made", [BaseStation, EdgeNode, FusionCenter, CloudNode, Collector, Radio, LmmseEstimator])
+@pytest.mark.parametrize(
+    "made",
+    [BaseStation, EdgeNode, FusionCenter, CloudNode, Collector, Radio, LmmseEstimator, ScoreStation, StationAtCloud,
+     RoundsEdge, CentralEdge, OneShotEdge, RoundsFusion, ScoreExchange, CentralFusion, OneShotFusion, DiffLocParts,
+     Sampler, Denoiser],
+)  # fmt: skip
 def test_constructors_take_no_position(made: type) -> None:
     assert not [name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)]
 
@@ -159,6 +194,19 @@ def test_nothing_that_goes_to_a_node_holds_a_test_position() -> None:
     plan = planned()
     assert plan.truth.shape == (8, 3)
     for part in (*plan.sites, *(site.radio for site in plan.sites), plan.cloud):
+        assert not holds(part, plan.truth)
+
+
+@pytest.mark.parametrize("where", ["edge", "central", "one-shot"])
+def test_nor_does_anything_of_diffloc(where: str) -> None:
+    world = tiny_scores.scenario()
+    settings = EmulateSettings(
+        scenario="tiny-scores", scheme="diffloc", bs=3, bits=8, snapshots=8, options=(("where", where),)
+    )
+    plan = compose(settings, world, tiny_world.paths(world), tiny_scores.weights(3))
+    assert bool(plan.cloud.setup.networks) == (where == "central")
+    parts = (*plan.sites, *(site.radio for site in plan.sites), plan.cloud, plan.cloud.build(plan.cloud.setup))
+    for part in (*parts, plan.sites[0].station.assemble()):
         assert not holds(part, plan.truth)
 
 

@@ -3,15 +3,17 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import straight_world
 import torch
 from straight_world import Array, Wall
 
 from sim.errors import UserError
-from sim.learn.splits import split_positions
+from sim.learn.splits import Split, SplitName, split_positions, write_test_set
 from sim.world.channel import (
     Motion,
     PaddedPaths,
@@ -23,7 +25,8 @@ from sim.world.channel import (
     pilot_sequence,
 )
 from sim.world.paths import PathSet, concatenate, load_paths, mirror_matrix, unit_vector
-from sim.world.scenario import SPEED_OF_LIGHT, ClockErrors, Scenario
+from sim.world.scenario import SPEED_OF_LIGHT, ClockErrors, Scenario, load_scenario
+from sim.world.store import load_training_positions
 
 WORLD = straight_world.scenario()
 CARRIER = WORLD.numerology.carrier_hz
@@ -195,6 +198,25 @@ def silent(world: Scenario) -> Radio:
     return Radio(world, paths, 0, 1)
 
 
+def test_a_walkers_velocity_is_heard() -> None:
+    """Slots turn by the velocity that the paths carry, the same for radios and for training."""
+    world = dataclasses.replace(WORLD, link_budget=dataclasses.replace(WORLD.link_budget, noise="none"))
+    position = straight_world.positions(world, 4)
+    paths = straight_world.walking(straight_world.trace(world, position), 2)
+    padded = pad_paths(paths, CARRIER)
+    assert padded.heading is not None and padded.velocity is not None
+    velocity = paths.velocity.astype(float)
+    np.testing.assert_allclose(padded.heading, np.arctan2(velocity[:, 1], velocity[:, 0]), atol=1e-6)
+    expected = analytic(world, position, velocity, np.zeros((4, 3)), np.zeros((4, 3, 4)))
+    for k in range(3):
+        radio = Radio(world, padded.site(k).clone(), k, 1)
+        for n in (2, 6):
+            heard = (radio.observe(n) / radio.pilots / math.sqrt(world.tone_power_w)).numpy()
+            assert np.abs(heard - expected[2, k]).max() < 3e-3 * np.abs(expected[2, k]).max()
+    motion = Motion.draw(world, 2, torch.Generator().manual_seed(0), padded[:2].velocity)
+    assert torch.equal(motion.velocity, padded.velocity[:2])
+
+
 def test_noise_has_the_power_of_the_link_budget() -> None:
     radio = silent(WORLD)
     noise = torch.stack([radio.observe(n) for n in range(100)])
@@ -315,8 +337,8 @@ def test_selection_takes_each_links_own_paths() -> None:
             np.testing.assert_array_equal(getattr(chosen, name)[own], getattr(paths, name)[rows])
 
 
-def test_selecting_and_concatenating_are_inverse() -> None:
-    paths = ragged(6)
+@pytest.mark.parametrize("paths", [ragged(6), straight_world.walking(ragged(6), 3)], ids=["alone", "walks"])
+def test_selecting_and_concatenating_are_inverse(paths: PathSet) -> None:
     parts = [paths.select(np.arange(a, b)) for a, b in ((0, 2), (2, 2), (2, 6))]
     assert_same(concatenate([part for part in parts if len(part)]), paths)
 
@@ -327,8 +349,11 @@ def test_paths_of_different_scenarios_are_not_joined() -> None:
 
 
 @pytest.mark.parametrize("with_mirror", [True, False])
-def test_saving_and_loading(tmp_path: Path, with_mirror: bool) -> None:
+@pytest.mark.parametrize("with_walks", [True, False])
+def test_saving_and_loading(tmp_path: Path, with_mirror: bool, with_walks: bool) -> None:
     paths, file = ragged(), tmp_path / "deeper" / "paths.npz"
+    if with_walks:
+        paths = straight_world.walking(paths, 2)
     if not with_mirror:  # paths of another tracer may come without
         paths = dataclasses.replace(paths, mirror=np.zeros((0, 4), np.float32))
     paths.save(file)
@@ -350,9 +375,21 @@ def test_a_damaged_file_is_the_users_to_restore(tmp_path: Path) -> None:
             load_paths(file)
 
 
+def test_walks_that_are_not_there_leave_no_trace_in_a_file(tmp_path: Path) -> None:
+    """Files without walks are those of before there were any, and the other way round."""
+    ragged().save(tmp_path / "paths.npz")
+    with np.load(tmp_path / "paths.npz") as archive:
+        assert not {"user", "velocity"} & set(archive.files)
+    back = load_paths(tmp_path / "paths.npz")
+    assert back.user.shape == (0,) and back.velocity.shape == (0, 3)
+
+
 def test_tables_that_do_not_fit_are_refused() -> None:
-    paths = ragged()
-    for broken in ({"offset": paths.offset[:-1]}, {"delay": paths.delay[:-1]}, {"matrix": paths.matrix[:-1]}):
+    paths = straight_world.walking(ragged(), 2)
+    cut: list[dict[str, Any]] = [
+        {name: getattr(paths, name)[:-1]} for name in ("offset", "delay", "matrix", "user", "velocity")
+    ]
+    for broken in cut:
         with pytest.raises(UserError):
             dataclasses.replace(paths, **broken)
 
@@ -391,6 +428,50 @@ def test_blocks_keep_their_distance_from_training_positions() -> None:
     nearest = np.linalg.norm(position[random.test, None] - position[None, random.train], axis=2).min(1)
     farther = np.linalg.norm(position[split.test, None] - position[None, split.train], axis=2).min(1)
     assert np.median(farther) > 1.5 * np.median(nearest)
+
+
+def user_split(positions: int, snapshots: int = 10) -> tuple[Split, npt.NDArray[np.int32]]:
+    world = load_scenario("paris-7")
+    user = (np.arange(positions) // snapshots).astype(np.int32)
+    return split_positions(world, np.zeros((positions, 3)), "user", user), user
+
+
+@pytest.mark.parametrize(("positions", "sizes"), [(2000, (120, 40, 40)), (20_000, (1920, 40, 40)), (100, (6, 2, 2))])
+def test_a_user_split_holds_out_whole_walks(positions: int, sizes: tuple[int, int, int]) -> None:
+    split, user = user_split(positions)
+    parts = [np.unique(user[part]) for part in (split.train, split.validation, split.test)]
+    assert tuple(map(len, parts)) == sizes
+    assert len(np.unique(np.concatenate(parts))) == sum(sizes)
+    joined = np.sort(np.concatenate([split.train, split.validation, split.test]))
+    np.testing.assert_array_equal(joined, np.arange(positions))
+    again, _ = user_split(positions)
+    np.testing.assert_array_equal(again.test, split.test)
+
+
+def test_a_random_split_of_paris_7_is_three_to_one_to_one() -> None:
+    split = split_positions(load_scenario("paris-7"), np.zeros((2000, 3)), "random")
+    assert (len(split.train), len(split.validation), len(split.test)) == (1200, 400, 400)
+
+
+def test_a_user_split_needs_walks() -> None:
+    with pytest.raises(UserError, match=r"\[walk\]"):
+        split_positions(WORLD, scattered(100), "user")
+    with pytest.raises(UserError, match="more walks than 2"):
+        user_split(20)
+
+
+@pytest.mark.parametrize("name", ["random", "user"])
+def test_written_test_sets_are_the_splits(tmp_path: Path, name: SplitName) -> None:
+    world = straight_world.scenario()
+    paths = straight_world.walking(straight_world.trace(world, straight_world.positions(world, 60)), 3)
+    write_test_set(world, paths, tmp_path, name)
+    suffix = "" if name == "random" else "-user"
+    split = split_positions(world, paths.position, name, paths.user)
+    held = load_paths(tmp_path / f"test{suffix}.npz")
+    assert_same(held, paths.select(split.test))
+    known = load_training_positions(world, tmp_path / f"test{suffix}.npz")
+    assert known is not None
+    np.testing.assert_allclose(known, paths.position[split.train], rtol=1e-6)
 
 
 def test_validation_and_test_do_not_share_a_block() -> None:

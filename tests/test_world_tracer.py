@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import torch
 
 from sim.errors import UserError
 from sim.world.channel import Motion, Synthesizer, move_users, pad_paths, tone_offsets
-from sim.world.paths import load_paths, mirror_matrix, unit_vector
-from sim.world.scenario import SPEED_OF_LIGHT, Scenario, load_scenario
-from sim.world.tracer import _Tracer, trace_scenario
+from sim.world.paths import PathSet, load_paths, mirror_matrix, unit_vector
+from sim.world.scenario import SPEED_OF_LIGHT, Array, Scenario, Walk, load_scenario
+from sim.world.tracer import _Tracer, shard_users, trace_scenario
 
 CANYON = """
 name = "canyon"
@@ -77,6 +78,94 @@ def test_synthesis_equals_sionnas_frequency_response(canyon: Scenario, tracer: _
     made = Synthesizer(canyon).response(pad_paths(paths, n.carrier_hz), still(canyon, 100))[:, :, 0].numpy()
     error = np.linalg.norm(made - reference) / np.linalg.norm(reference)
     assert error < 2e-3
+
+
+def test_dual_polarised_synthesis_equals_sionnas_frequency_response(canyon: Scenario, tracer: _Tracer) -> None:
+    """32 ports at the sites, 4 at users who head anywhere: all 128 pairs of each link."""
+    rt, scene, n = tracer._rt, tracer._scene, canyon.numerology
+    dual = replace(
+        canyon,
+        array=Array(rows=4, columns=4, polarizations=2),
+        user_array=Array(rows=1, columns=2, polarizations=2),
+    )
+    paths = tracer._trace(users(100))
+    heading = np.random.default_rng(4).uniform(-np.pi, np.pi, 100)
+    velocity = np.column_stack([np.cos(heading), np.sin(heading), 0 * heading]).astype(np.float32)
+    padded = pad_paths(replace(paths, velocity=velocity), n.carrier_hz, matrices=True)
+    made = Synthesizer(dual).response(padded, still(canyon, 100))[:, :, 0].numpy()
+
+    def planar(array: Array) -> Any:
+        return rt.PlanarArray(num_rows=array.rows, num_cols=array.columns, pattern="iso", polarization="VH")
+
+    single = scene.tx_array
+    scene.tx_array, scene.rx_array = planar(dual.array), planar(dual.user_array)
+    for index, angle in enumerate(heading):
+        scene.receivers[f"user-{index}"].orientation = [float(angle), 0.0, 0.0]
+    try:
+        solved = tracer._solver(
+            scene, max_depth=3, samples_per_src=2000, refraction=False, synthetic_array=True, seed=canyon.tracing.seed
+        )
+        tones = tone_offsets(n).astype(np.float32)
+        reference = np.array(solved.cfr(frequencies=tones, normalize_delays=False, out_type="numpy"))[..., 0, :]
+    finally:
+        scene.tx_array = scene.rx_array = single
+        for index in range(100):
+            scene.receivers[f"user-{index}"].orientation = [0.0, 0.0, 0.0]
+    expected = np.moveaxis(reference, (2, 3), (1, 2)).reshape(100, 2, 128, -1)  # [user, site, site ant, user ant, tone]
+    strength = np.abs(paths.matrix[:, [0, 1], [1, 0]]).max() / np.abs(paths.matrix).max()
+    assert strength > 0.05  # something crosses from one polarisation to the other
+    assert np.linalg.norm(made - expected) / np.linalg.norm(expected) < 3e-3
+
+
+Walked = tuple[Scenario, PathSet, _Tracer]
+
+
+@pytest.fixture(scope="module")
+def walked(canyon: Scenario) -> Walked:
+    """A small shard of walks through the canyon, whose snapshots do not divide it."""
+    walk = Walk((4.0, 8.0), snapshots=5, interval_s=0.5)
+    world = replace(canyon, walk=walk, users=replace(canyon.users, min_links=2))
+    tracer = _Tracer(world)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sim.world.tracer._SHARD_USERS", 102)
+        assert shard_users(world) == 100
+        return world, tracer.shard(1), tracer
+
+
+def test_a_shard_holds_whole_walks(walked: Walked) -> None:
+    world, paths, _ = walked
+    assert len(paths) == len(paths.velocity) == 100
+    np.testing.assert_array_equal(paths.user, 20 + np.arange(100) // 5)
+    assert ((paths.paths_per_link() > 0).sum(1) == 2).all()
+    position, velocity = (array.reshape(20, 5, 3).astype(float) for array in (paths.position, paths.velocity))
+    np.testing.assert_allclose(np.diff(position, axis=1), 0.5 * velocity[:, :-1], atol=1e-5)
+    speed = np.linalg.norm(velocity, axis=2)
+    assert (speed > 4 - 1e-5).all() and (speed < 8 + 1e-5).all() and np.ptp(speed, axis=1).max() < 1e-4
+    assert (paths.position >= np.float32(world.users.low)).all()
+    assert (paths.position <= np.float32(world.users.high)).all()
+
+
+def test_no_step_crosses_a_wall(walked: Walked) -> None:
+    _, paths, tracer = walked
+    position = paths.position.reshape(-1, 5, 3)
+    start, end = (part.reshape(-1, 3) for part in (position[:, :-1], position[:, 1:]))
+    assert tracer._clear(start, end).all() and tracer._sees_sky(paths.position).all()
+    # The test does see walls: houses stand on both sides of the street.
+    assert not tracer._clear(start, start + np.array([0, 40.0, 0])).all()
+    assert tracer._clear(start, start).all() and tracer._clear(start[:0], end[:0]).shape == (0,)
+
+
+def test_shards_of_walks_do_not_depend_on_one_another(
+    walked: Walked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More positions later keep the walks that there are."""
+    monkeypatch.setattr("sim.world.tracer._SHARD_USERS", 102)
+    world, second, _ = walked
+    few, many = (replace(world, tracing=replace(world.tracing, positions=count)) for count in (30, 150))
+    first, both = trace_scenario(few, tmp_path / "few"), trace_scenario(many, tmp_path / "many")
+    for name in ("position", "velocity", "user"):
+        np.testing.assert_array_equal(getattr(both, name)[:30], getattr(first, name))
+        np.testing.assert_array_equal(getattr(both, name)[100:], getattr(second, name)[:50])
 
 
 def test_paths_are_consistent_with_geometry(canyon: Scenario, tracer: _Tracer) -> None:

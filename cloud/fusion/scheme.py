@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fronthaul.messages import Payload, Report
+from fronthaul.messages import Payload, Report, ReportKey
 
 ENTRY_POINT_GROUP = "cofix.fusion"
 
@@ -20,11 +20,20 @@ ENTRY_POINT_GROUP = "cofix.fusion"
 class Fix:
     """An estimated position [m], with its covariance (3, 3) [m²] where the scheme has one.
 
-    All numbers are finite: the cloud takes others for no fix, and writes down that there was none.
+    All numbers are finite: the cloud takes others for no fix, and writes down that there was none. Base stations whose
+    reports the rule could not use are `excluded`, with the reason: their reports of the snapshot are unused, and the
+    cloud writes the reason down. A rule of several rounds that finds out late says in `excluded_from` from which round
+    on a base station's reports are unused, those before having gone into the fix; where it does not, it is all of them.
     """
 
     position: tuple[float, float, float]
     covariance: npt.NDArray[np.float64] | None = None
+    excluded: Mapping[int, str] = field(default_factory=dict)
+    excluded_from: Mapping[int, int] = field(default_factory=dict)
+
+    def uses(self, key: ReportKey) -> bool:
+        """Whether a report that the rule was given is in the fix."""
+        return key.bs not in self.excluded or key.round < self.excluded_from.get(key.bs, 0)
 
 
 class Fusion(Protocol):
@@ -64,7 +73,9 @@ class CloudSetup:
 
     `stations`: base station → array position [m], as registered; `bits` per coefficient, None for lossless;
     `config` and `tensors`: the weights file's configuration and the cloud's share of its tensors; `forward` how the
-    channel itself is encoded when `bits` is None: a name that `fronthaul.iq.iq_codec` knows.
+    channel itself is encoded when `bits` is None: a name that `fronthaul.iq.iq_codec` knows; `options` of the scheme
+    that the user gave; `networks`: base station → maker of the part of it that stands at the cloud, where its builder
+    has any there.
     """
 
     stations: Mapping[int, tuple[float, float, float]]
@@ -73,6 +84,8 @@ class CloudSetup:
     tensors: Mapping[str, Tensor]
     seed: int = 0
     forward: str = "complex64"
+    options: Mapping[str, str | int] = field(default_factory=dict)
+    networks: Mapping[int, Callable[[], Any]] = field(default_factory=dict)
 
 
 FusionBuilder = Callable[[CloudSetup], Fusion | RoundFusion]

@@ -15,7 +15,7 @@ from sim.commands.emulate import parts_of_runs, stopped_run
 def chaos(
     minutes: Annotated[float, typer.Option(help="How long the run goes on.", rich_help_panel=FAULTS)] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the faults and of all other draws.", rich_help_panel=FAULTS)] = 7,
-    bs: options.Stations = 6,
+    bs: options.Stations = None,
     bits: options.Bits = "4",
     scheme: options.Scheme = "ecc",
     interval: options.Interval = 200.0,
@@ -48,9 +48,11 @@ def chaos(
         raise UserError(f"--minutes must be above 0, it is {minutes:g}.")
     resolution, forward = parse_payload(bits)
     texts = {"loss": loss, "duplicate": duplicate, "corrupt": corrupt, "delay": delay, "jitter": jitter}
+    scenario = options.scenario_of(None, scheme)
     settings = EmulateSettings(
+        scenario=scenario,
         scheme=scheme,
-        bs=bs,
+        bs=options.stations_of(bs, scenario),
         bits=resolution,
         forward=forward,
         seed=seed,

@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.commands import options
-from sim.commands.common import ScenarioOption, console, parse_payload, stoppable
+from sim.commands.common import console, parse_payload, stoppable
 
 if TYPE_CHECKING:
     from fronthaul.linkfile import LinkPlan
 
 
 def emulate(
-    scenario: ScenarioOption = "paris-6",
+    scenario: options.Scenario = None,
     scheme: options.Scheme = "ecc",
-    bs: options.Stations = 6,
+    bs: options.Stations = None,
     bits: options.Bits = "4",
     forward: options.Forward = "complex64",
     snapshots: options.Snapshots = 1000,
     seed: options.Seed = 1,
+    steps: options.Steps = None,
+    fusion: options.FusionRule = None,
+    where: options.Where = None,
+    option: options.Option = None,
     shuffle_csi: options.ShuffleCsi = False,
     weights: options.Weights = None,
     test: options.Test = None,
@@ -81,6 +85,9 @@ def emulate(
             "queue": queue,
         },
     )
+    chosen = options.scheme_options(steps, fusion, where, option)
+    scenario = options.scenario_of(scenario, scheme)
+    bs = options.stations_of(bs, scenario)
     require_stations(plan, bs)
     from sim.run.settings import EmulateSettings
 
@@ -121,6 +128,7 @@ def emulate(
         output=output,
         shuffle_csi=shuffle_csi,
         controls=controls,
+        options=chosen,
     )
     from sim.commands.summary import show_summary
     from sim.run.emulator import Progress as RunProgress

@@ -6,11 +6,14 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.commands.common import OUTPUT, TIMING, WHAT, ScenarioOption, parse_bits, require_choice, stoppable
+from sim.commands.common import OUTPUT, TIMING, WHAT, parse_bits, require_choice, stoppable
+
+if TYPE_CHECKING:
+    from sim.world.scenario import Scenario
 
 
 def trace(
@@ -54,15 +57,26 @@ def trace(
         trace_ground_plan(wanted).save(folder / "ground-plan.npz")
         with contextlib.suppress(UserError):  # an area of fewer than three blocks has no block split
             write_test_set(wanted, paths, folder, "block")
+        with contextlib.suppress(UserError):  # positions that are no walks have no user split
+            write_test_set(wanted, paths, folder, "user")
     print(f"{len(paths)} positions, {len(paths.delay)} paths to {paths.sites} sites: {path}")
     print(f"test positions of the random split, for `emulate`: {folder / 'test.npz'}")
 
 
 def train(
     scheme: Annotated[
-        str, typer.Argument(help="ecc, or rss (a fit: of the options, only data and split matter).", show_default=False)
+        str,
+        typer.Argument(
+            help="ecc, diffloc, or rss (a fit: of the options, only data and split matter).", show_default=False
+        ),
     ],
-    scenario: ScenarioOption = "paris-6",
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of a shipped scenario, or path of a TOML file; default: the scheme's own.",
+            show_default=False, rich_help_panel=WHAT,
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Path data set; default: data/SCENARIO/paths.npz.", show_default=False, rich_help_panel=WHAT),
@@ -76,8 +90,21 @@ def train(
         typer.Option(metavar="none|slot|tone", help="Phase stabilisation of the channel.", rich_help_panel=WHAT),
     ] = "slot",
     split: Annotated[
-        str, typer.Option(metavar="random|block", help="How test positions are held out.", rich_help_panel=WHAT)
+        str,
+        typer.Option(
+            metavar="random|block|user",
+            help="How test positions are held out; user, for diffloc: whole walks.", rich_help_panel=WHAT,
+        ),
     ] = "random",
+    model: Annotated[
+        str,
+        typer.Option(metavar="ct|unet|mlp", help="diffloc: which of the paper's networks.", rich_help_panel=WHAT),
+    ] = "ct",
+    soft: Annotated[
+        bool,
+        typer.Option("--soft", help="diffloc: with dynamic soft labels; default: off.", show_default=False,
+                     rich_help_panel=WHAT),
+    ] = False,
     start_from: Annotated[
         Path | None,
         typer.Option(
@@ -85,10 +112,25 @@ def train(
         ),
     ] = None,
     epochs: Annotated[
-        float, typer.Option(help="Passes over the training positions.", rich_help_panel=TIMING)
-    ] = 6.0,
-    batch: Annotated[int, typer.Option(help="Snapshots in a step.", rich_help_panel=TIMING)] = 128,
-    rate: Annotated[float, typer.Option(help="Peak learning rate, per step.", rich_help_panel=TIMING)] = 2e-3,
+        float | None,
+        typer.Option(
+            help="Passes over the training positions; default: 6, for diffloc at most 60.",
+            show_default=False, rich_help_panel=TIMING,
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Snapshots in a step; default: 128, for diffloc 32.", show_default=False, rich_help_panel=TIMING
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate, per step; default: 0.002, for diffloc 0.001.",
+            show_default=False, rich_help_panel=TIMING,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.", rich_help_panel=WHAT)] = 0,
     output: Annotated[
         Path | None,
@@ -108,21 +150,31 @@ def train(
     """Train a scheme's weights on a path data set, on the GPU if there is one; stopped at any time, it resumes."""
     from sim.errors import UserError, nearest_hint
 
-    if scheme not in ("ecc", "rss"):
-        raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, ['ecc', 'rss'])}.")
+    trainable = ["ecc", "rss", "diffloc"]
+    if scheme not in trainable:
+        raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
     resolution = parse_bits(bits)
+    is_diffloc = scheme == "diffloc"
+    require_choice("phase", phase, ("none", "slot", "tone"))
+    require_choice("split", split, ("random", "block", "user") if is_diffloc else ("random", "block"))
+    require_choice("model", model, ("ct", "unet", "mlp"))
+    epochs = epochs if epochs is not None else 60 if is_diffloc else 6
+    batch = batch if batch is not None else 32 if is_diffloc else 128
+    rate = rate if rate is not None else 1e-3 if is_diffloc else 2e-3
+    if not (epochs > 0 and batch >= 1 and rate > 0):
+        raise UserError("--epochs and --rate must be above 0, --batch at least 1.")
     from sim.world.scenario import load_scenario
 
-    wanted = load_scenario(scenario)
+    wanted = load_scenario(scenario or ("paris-7" if is_diffloc else "paris-6"))
+    if is_diffloc:
+        folder = Path("checkpoints") / wanted.name
+        _train_diffloc(wanted, data, model, split, soft, (max(1, round(epochs)), batch, rate, seed), output, folder)
+        return
     # A variant's name is its own, so that no training resumes or overwrites another.
     variant = [phase] * (phase != "slot") + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
     payload = "lossless" if resolution is None else f"b{resolution}"
     name = scheme if scheme == "rss" else "-".join(["ecc", payload, *variant])
     target = output or Path("checkpoints") / wanted.name / f"{name}.safetensors"
-    require_choice("phase", phase, ("none", "slot", "tone"))
-    require_choice("split", split, ("random", "block"))
-    if not (epochs > 0 and batch >= 1 and rate > 0):
-        raise UserError("--epochs and --rate must be above 0, --batch at least 1.")
     from sim.learn.train_ecc import EccTraining, train_ecc
     from sim.learn.trainer import Schedule, TrainProgress
     from sim.terminal import ProgressBar
@@ -159,9 +211,46 @@ def train(
     print(f"mean 3D error on validation positions {error:.3f} m: {target}")
 
 
+def _train_diffloc(
+    scenario: Scenario,
+    data: Path | None,
+    model: str,
+    split: str,
+    soft: bool,
+    schedule: tuple[int, int, float, int],
+    output: Path | None,
+    folder: Path,
+) -> None:
+    from sim.learn.diffloc.train import DiffLocTraining, train_diffloc
+    from sim.terminal import ProgressBar
+
+    epochs, batch, rate, seed = schedule
+    variant = ["soft"] * soft + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
+    target = output or folder / f"{'-'.join(['diffloc', model, *variant])}.safetensors"
+    training = DiffLocTraining(model, split, soft, epochs, batch, rate, seed)
+    told = f"Stopped; the last tenth epoch is in {target.parent}, and the same command goes on from there."
+    with stoppable(lambda: told), ProgressBar() as bar:
+
+        def advance(done: int, total: int, note: str) -> None:
+            bar.update(f"training {model}", done, total, note=note)
+
+        paths, report = train_diffloc(scenario, data, training, target, advance)
+    print(report)
+    print("\n".join(map(str, paths)))
+
+
 def reproduce(
-    table: Annotated[str, typer.Argument(help="ecc-table2.", show_default=False)],
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="ecc-table2, or diffloc- with table4, table5, table6, fusion, leaky, fig7, fig8, fig9, fig11 or bits.",
+            show_default=False,
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the table and its figures.")] = Path("docs/tables"),
+    train: Annotated[
+        bool, typer.Option(help="Run DiffLoc's trainings that are missing (hours); without, rows say so.")
+    ] = True,
 ) -> None:
     """Measure a published table, the paper's figures beside; stopped at any time, it resumes."""
     from sim.run.tables import reproduce as measure
@@ -169,7 +258,7 @@ def reproduce(
 
     told = f"Stopped; finished rows are in {output}, and the same command goes on from there."
     with stoppable(lambda: told), ProgressBar() as bar:
-        path = measure(table, output, lambda label, done, total: bar.update(label, done, total))
+        path = measure(table, output, lambda label, done, total: bar.update(label, done, total), train=train)
     print(path.read_text())
     print(path)
 

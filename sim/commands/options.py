@@ -19,8 +19,15 @@ def _option(help_: str, panel: str, *names: str, metavar: str | None = None, def
     return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=default is None)
 
 
-Scheme = Annotated[str, _option("Scheme: ecc, rss, or one of your own.", WHAT)]
-Stations = Annotated[int, _option("Base stations: the scenario's first so many sites.", WHAT)]
+Scenario = Annotated[
+    str | None,
+    _option("Name of a shipped scenario, or path of a TOML file", WHAT, default="the scheme's own, or paris-6"),
+]
+Scheme = Annotated[str, _option("Scheme: ecc, diffloc, rss, or one of your own.", WHAT)]
+Stations = Annotated[
+    int | None,
+    _option("Base stations: the scenario's first so many sites", WHAT, default="all sites of the scenario"),
+]
 Bits = Annotated[
     str,
     _option("Quantiser resolution in bit per coefficient, or how the channel itself is forwarded.", WHAT, metavar=BITS),
@@ -37,6 +44,22 @@ Snapshots = Annotated[int, _option("Positioning occasions; one fix each.", WHAT)
 Seed = Annotated[int, _option("Seed of all random draws.", WHAT)]
 ShuffleCsi = Annotated[
     bool, _option("Control: give each snapshot another position's CSI.", WHAT, "--shuffle-csi", default="off")
+]
+Steps = Annotated[
+    int | None,
+    _option("Steps of a sampler, for schemes that have one", WHAT, metavar="N", default="those of the weights"),
+]
+FusionRule = Annotated[
+    str | None,
+    _option("Fusion rule, for schemes that have several", WHAT, "--fusion", metavar="RULE", default="the weights' own"),
+]
+Where = Annotated[
+    str | None,
+    _option("Where networks run, for schemes that let one choose", WHAT, metavar="MODE", default="the scheme's own"),
+]
+Option = Annotated[
+    list[str] | None,
+    _option("Any option of the scheme; may be given repeatedly", WHAT, metavar="KEY=VALUE", default="none"),
 ]
 Weights = Annotated[Path | None, _option("Trained weights (safetensors)", WHAT, default="the shipped ones")]
 Test = Annotated[Path | None, _option("Path data of the test positions", WHAT, default="the scenario's own")]
@@ -153,6 +176,52 @@ Capture = Annotated[
 ]
 Output = Annotated[Path, _option("Folder in which the run's folder is made.", OUTPUT)]
 AsJson = Annotated[bool, _option("Print summary.json and nothing else", OUTPUT, "--json", default="tables")]
+
+
+def scheme_options(
+    steps: int | None, fusion: str | None, where: str | None, option: list[str] | None
+) -> tuple[tuple[str, str | int], ...]:
+    """Return the options of a scheme as settings want them; what the scheme takes is found out later.
+
+    Raises:
+        UserError: an `option` that is not KEY=VALUE.
+    """
+    from sim.errors import UserError
+
+    named: list[tuple[str, str | int | None]] = [("steps", steps), ("fusion", fusion), ("where", where)]
+    given = [(name, value) for name, value in named if value is not None]
+    for text in option or ():
+        key, equals, value = text.partition("=")
+        if not (key.strip() and equals and value.strip()):
+            raise UserError(f"--option must be KEY=VALUE, such as particles=8, it is {text!r}.")
+        given.append((key.strip(), value.strip()))
+    return tuple(given)
+
+
+def scenario_of(scenario: str | None, scheme: str) -> str:
+    """Return a scenario, the scheme's own where none is given.
+
+    Raises:
+        UserError: an unknown scheme.
+    """
+    if scenario is not None:
+        return scenario
+    from sim.run.options import default_scenario
+
+    return default_scenario(scheme)
+
+
+def stations_of(bs: int | None, scenario: str) -> int:
+    """Return a number of base stations, all of the scenario where none is given.
+
+    Raises:
+        UserError: an unknown scenario.
+    """
+    if bs is not None:
+        return bs
+    from sim.world.scenario import load_scenario
+
+    return len(load_scenario(scenario).sites)
 
 
 def link_file_plan(path: Path | None) -> LinkPlan:

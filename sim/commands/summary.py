@@ -122,6 +122,8 @@ def happenings(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"[yellow]{number(summary['refused_connections'])} connections were refused[/yellow]")
     if summary.get("undetermined"):
         lines.append(f"[yellow]{number(summary['undetermined'])} snapshots came to no finite position[/yellow]")
+    for bs, times in (summary.get("excluded") or {}).items():
+        lines.append(f"[yellow]BS {bs} was of no use for {number(times)} snapshots[/yellow]; events.parquet says why")
     for restart in summary.get("restarts") or ():
         back = restart["t_back_ns"]
         after = "not back at the end" if back is None else f"back after {(back - restart['t_died_ns']) / 1e9:.2f} s"
@@ -221,6 +223,8 @@ def error_table(summary: Mapping[str, Any]) -> Table:
     for key, name in (("error_3d_m", "3D"), ("error_2d_m", "2D"), ("error_vertical_m", "vertical")):
         if summary.get(key):
             table.add_row(*error_row(name, summary[key]))
+    if summary.get("coverage_90") is not None:
+        table.add_row("90 % region covers", f"{100 * summary['coverage_90']:.1f} %")
     table.add_section()
     controls = summary.get("controls") or {key: summary.get(key) for key in CONTROLS}
     for key, value in controls.items():

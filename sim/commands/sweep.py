@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.commands import options
-from sim.commands.common import LINKS, OUTPUT, TIMING, WHAT, ScenarioOption, console, parse_payload, stoppable
+from sim.commands.common import LINKS, OUTPUT, TIMING, WHAT, console, parse_payload, stoppable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +37,13 @@ def _link_list(help_: str, example: str) -> Any:
 def sweep(
     context: typer.Context,
     bits: Annotated[str, _list("payloads, as of `emulate`.", WHAT, "2,4,lossless,iq16,bfp9")] = "2,3,4,5",
-    bs: Annotated[str, _list("base stations.", WHAT, "1,2,4,6")] = "6",
+    bs: Annotated[
+        str | None,
+        typer.Option(
+            help="List: base stations; default: all sites of the scenario.",
+            metavar="1,2,4,6", rich_help_panel=WHAT, show_default=False,
+        ),
+    ] = None,
     seed: Annotated[str, _list("seeds of all random draws.", WHAT, "1,2,3")] = "1",
     interval: Annotated[str, _list("time between snapshots in ms.", TIMING, "10,30")] = "30",
     deadline: Annotated[str, _list("the cloud waits so many ms from a snapshot's time zero.", TIMING, "5,10")] = "1000",
@@ -60,9 +66,13 @@ def sweep(
     ] = None,
     queue: Annotated[str | None, _link_list("what may wait for the line.", "16kB,64kB")] = None,
     links: options.LinkFile = None,
-    scenario: ScenarioOption = "paris-6",
+    scenario: options.Scenario = None,
     scheme: options.Scheme = "ecc",
     snapshots: options.Snapshots = 500,
+    steps: options.Steps = None,
+    fusion: options.FusionRule = None,
+    where: options.Where = None,
+    option: options.Option = None,
     shuffle_csi: options.ShuffleCsi = False,
     weights: options.Weights = None,
     test: options.Test = None,
@@ -80,6 +90,9 @@ def sweep(
 ) -> None:  # fmt: skip
     """Emulate every combination of lists in process; table and plot of error against budget; stopped, it resumes."""
     given = locals()
+    chosen = options.scheme_options(steps, fusion, where, option)
+    world = options.scenario_of(scenario, scheme)
+    bs = bs or str(options.stations_of(None, world))
     axes = {"bits": bits, "bs": bs, "seed": seed, "interval": interval, "deadline": deadline, "minimum_bs": minimum_bs}
     axes |= {name: given[name] for name in LINK_OPTIONS if given[name] is not None}
     from sim.run.settings import EmulateSettings
@@ -90,7 +103,7 @@ def sweep(
         named = {name.replace("-", "_"): text for name, text in texts.items()}
         resolution, forward = parse_payload(named["bits"])
         return EmulateSettings(
-            scenario=scenario,
+            scenario=world,
             scheme=scheme,
             bs=whole("bs", named["bs"]),
             bits=resolution,
@@ -111,6 +124,7 @@ def sweep(
             test=test,
             shuffle_csi=shuffle_csi,
             controls=False,
+            options=chosen,
         )
 
     from sim.run.sweep import combinations, run_sweep

@@ -14,7 +14,7 @@ from sim.errors import UserError
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
-SplitName = Literal["random", "block"]
+SplitName = Literal["random", "block", "user"]
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,32 @@ class Split:
     test: npt.NDArray[np.int64]
 
 
-def split_positions(scenario: Scenario, position: npt.NDArray[np.float64], name: SplitName) -> Split:
+def split_positions(
+    scenario: Scenario,
+    position: npt.NDArray[np.float64],
+    name: SplitName,
+    user: npt.NDArray[np.int32] | None = None,
+) -> Split:
     """Split positions (N, 3) [m].
 
     ``random``: validation and test are uniform draws; training positions lie between them, at the mean spacing.
     ``block``: square blocks of `block_m` are held out, half for validation and half for test; training positions keep
     `guard_m` away from them, so a test position is up to half a block away from the nearest training position.
+    ``user``: whole walks are held out, the same shares of users as ``random`` takes of positions; `user` (N,) says
+    whose position each is (`PathSet.user`).
+
+    Raises:
+        UserError: the positions are too few for a block split, or no walks, or walks of too few users.
     """
     sizes = scenario.splits
     if name == "random":
         order = generator(sizes.seed, "split").permutation(len(position))
-        wanted = sizes.test + sizes.validation
-        scale = min(1.0, len(position) / (2 * wanted))  # small data sets keep half for training
-        test, validation = int(sizes.test * scale), int(sizes.validation * scale)
+        test, validation = _held_out(scenario, len(position), len(position))
         return Split(
             np.sort(order[test + validation :]), np.sort(order[test : test + validation]), np.sort(order[:test])
         )
+    if name == "user":
+        return _split_users(scenario, user)
     low = np.array(scenario.users.low[:2])
     cell = np.floor((position[:, :2] - low) / sizes.block_m).astype(np.int64)
     blocks = np.unique(cell, axis=0)
@@ -64,13 +74,35 @@ def split_positions(scenario: Scenario, position: npt.NDArray[np.float64], name:
     return Split(np.flatnonzero(~near), sample(validation_mask, sizes.validation), sample(test_mask, sizes.test))
 
 
+def _held_out(scenario: Scenario, positions: int, things: int) -> tuple[int, int]:
+    """How many of `things` the test and validation sets take: the share that they have of the positions."""
+    sizes = scenario.splits
+    scale = min(1.0, positions / (2 * (sizes.test + sizes.validation)))  # small data sets keep half for training
+    test, validation = int(sizes.test * scale), int(sizes.validation * scale)
+    return round(test * things / positions), round(validation * things / positions)
+
+
+def _split_users(scenario: Scenario, user: npt.NDArray[np.int32] | None) -> Split:
+    if user is None or not len(user):
+        raise UserError("A user split needs positions that come as walks; give the scenario a [walk] table.")
+    users = np.unique(user)
+    test, validation = _held_out(scenario, len(user), len(users))
+    if not (test and validation):
+        raise UserError(f"A user split needs more walks than {len(users)}, to hold out some for test and validation.")
+    order = users[generator(scenario.splits.seed, "walks").permutation(len(users))]
+    parts = np.split(order, [test, test + validation])
+    of_test, of_validation, of_training = (np.flatnonzero(np.isin(user, part)) for part in parts)
+    return Split(of_training, of_validation, of_test)
+
+
 def write_test_set(scenario: Scenario, paths: PathSet, folder: Path, name: SplitName = "random") -> None:
     """Write what an emulation needs of a traced data set: test paths, and coordinates of training positions.
 
-    Files: ``test.npz`` and ``train-positions.npz``; for the block split ``test-block.npz`` and so on.
+    Files: ``test.npz`` and ``train-positions.npz``; for the block split ``test-block.npz`` and so on, for the user
+    split ``test-user.npz``.
     """
     suffix = "" if name == "random" else f"-{name}"
-    split = split_positions(scenario, paths.position, name)
+    split = split_positions(scenario, paths.position, name, paths.user)
     folder.mkdir(parents=True, exist_ok=True)
     paths.select(split.test).save(folder / f"test{suffix}.npz")
     target = folder / f"train-positions{suffix}.npz"

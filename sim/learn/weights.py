@@ -2,12 +2,16 @@
 
 Tensor names: ``edge.<k>.…`` belongs to base station k (encoder, covariance, quantiser steps), ``cloud.…`` to the cloud.
 Covariances and steps stay in single precision, since both ends must agree on them bit for bit.
+
+Weights above a limit are written in shards, whole base stations each: ``NAME-00001-of-00003.safetensors`` and so on.
+Every shard holds the configuration; any of their names, or ``NAME.safetensors``, names all of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,9 @@ from sim.errors import UserError
 from sim.world.store import ASSET_FOLDER
 
 _FORMAT = "cofix-weights-1"
+LIMIT_BYTES = 38_000_000
+"""Of a shard: well below what code hosts take as one file [B]."""
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -40,34 +47,72 @@ class Weights:
         return share
 
     def cloud(self) -> dict[str, Tensor]:
-        """The cloud's share, its prefix stripped."""
-        return self._share("cloud.")
+        """The cloud's share, its prefix stripped; of posterior covariances (K, D, D), every base station's."""
+        share = self._share("cloud.")
+        posteriors: list[Tensor] = []
+        while (found := self.tensors.get(f"edge.{len(posteriors)}.posterior")) is not None:
+            posteriors.append(found)
+        if posteriors:
+            share.setdefault("posterior", torch.stack(posteriors))
+        return share
 
     def _share(self, prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
 
 
-def save_weights(path: Path, weights: Weights) -> None:
-    """Write a weights file (temporary name, then rename); networks' floating point tensors in half precision."""
-    exact = ("covariance", "step", "gain_", "centre", "extent", "path_loss", "scale.")
+def save_weights(path: Path, weights: Weights, limit_bytes: int = LIMIT_BYTES) -> list[Path]:
+    """Write a weights file (temporary name, then rename); networks' floating point tensors in half precision.
+
+    Args:
+        path: of the file; where there are shards, their names are made from it, and there is no file of this name.
+        weights: what is written.
+        limit_bytes: tensors of more are written in shards [B]; a base station that is larger has its own.
+
+    Returns:
+        The files. Those of an earlier save under the same name are gone.
+    """
+    exact = (
+        *("covariance", "step", "gain_", "centre", "extent", "path_loss", "scale."),
+        *("posterior", "network.mean", "network.deviation", "embedding."),
+    )
     tensors = {
         name: value.contiguous() if any(word in name for word in exact) else _halved(value)
         for name, value in weights.tensors.items()
     }
+    parts = _shards(tensors, limit_bytes)
+    paths = [path] if len(parts) == 1 else [_shard_path(path, n, len(parts)) for n in range(1, len(parts) + 1)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    save_file(tensors, temporary, metadata={"format": _FORMAT, "config": json.dumps(weights.config, sort_keys=True)})
-    temporary.replace(path)
+    metadata = {"format": _FORMAT, "config": json.dumps(weights.config, sort_keys=True)}
+    for part, target in zip(parts, paths, strict=True):
+        temporary = target.with_name(f".{target.name}.part")
+        save_file(part, temporary, metadata=metadata)
+        temporary.replace(target)
+    for stale in {path, *_existing_shards(path)} - set(paths):
+        stale.unlink(missing_ok=True)
+    return paths
 
 
 def load_weights(path: Path) -> Weights:
-    """Read a weights file.
+    """Read a weights file, with all shards that belong to it.
 
     Raises:
-        UserError: it is missing, truncated or no weights file of this project.
+        UserError: it is missing, truncated or no weights file of this project, or a shard is missing.
     """
-    if not path.is_file():
-        raise UserError(f"The weights {path} are missing; train them with `python cli.py train`, or restore the file.")
+    paths = _files_of(path)
+    configs: list[dict[str, Any]] = []
+    tensors: dict[str, Tensor] = {}
+    digest = hashlib.sha256()
+    for file in paths:
+        config, part = _read(file)
+        configs.append(config)
+        tensors |= part
+        digest.update(file.read_bytes())
+    if any(config != configs[0] for config in configs):
+        raise UserError(f"The shards of the weights {path} are of different files: their configurations differ.")
+    return Weights(configs[0], tensors, digest.hexdigest()[:16])
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -78,30 +123,84 @@ def load_weights(path: Path) -> Weights:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         sentence = f"The weights {path} are truncated or damaged ({error}); restore or train them again."
         raise UserError(sentence) from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return Weights(config, tensors, digest)
+    return config, tensors
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Return the file, or all shards that a name stands for.
+
+    Raises:
+        UserError: one is missing.
+    """
+    shard = _SHARD.fullmatch(path.name)
+    if shard is None and not path.is_file():
+        found = _existing_shards(path)
+        shard = _SHARD.fullmatch(found[0].name) if found else None
+    if shard is None:
+        paths = [path]
+    else:
+        whole = path.with_name(f"{shard[1]}.safetensors")
+        paths = [_shard_path(whole, n, int(shard[3])) for n in range(1, int(shard[3]) + 1)]
+    for file in paths:
+        if not file.is_file():
+            sentence = f"The weights {file} are missing; train them with `python cli.py train`, or restore the file."
+            raise UserError(sentence)
+    return paths
+
+
+def _shards(tensors: dict[str, Tensor], limit_bytes: int) -> list[dict[str, Tensor]]:
+    """Part tensors by base station, the cloud's first, each part as large as the limit allows."""
+    groups: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        bs = int(name.split(".")[1]) if name.startswith("edge.") else -1
+        groups.setdefault(bs, {})[name] = value
+    parts: list[dict[str, Tensor]] = []
+    size = 0
+    for _, group in sorted(groups.items()):
+        own = sum(value.nbytes for value in group.values())
+        if not parts or size + own > limit_bytes:
+            parts.append({})
+            size = 0
+        parts[-1] |= group
+        size += own
+    return parts or [{}]
+
+
+def _shard_path(path: Path, number: int, count: int) -> Path:
+    return path.with_name(f"{path.stem}-{number:05d}-of-{count:05d}.safetensors")
+
+
+def _existing_shards(path: Path) -> list[Path]:
+    found = path.parent.glob(f"{path.stem}-*-of-*.safetensors")
+    return sorted(file for file in found if (name := _SHARD.fullmatch(file.name)) and name[1] == path.stem)
 
 
 def find_weights(scenario: str, scheme: str, bits: int | None) -> Path:
     """Return the shipped weights for a payload of `bits`; for others than those shipped, the nearest (larger first).
 
+    Of weights in shards it is the first.
+
     Raises:
         UserError: nothing is shipped for this scenario and scheme.
     """
     folder = ASSET_FOLDER / scenario
-    exact = folder / f"{scheme}-{'lossless' if bits is None else f'b{bits}'}.safetensors"
-    if exact.is_file():
-        return exact
-    single = folder / f"{scheme}.safetensors"
-    if single.is_file():
-        return single
-    shipped = {int(p.stem.rsplit("-b", 1)[1]): p for p in folder.glob(f"{scheme}-b[1-8].safetensors")}
+    resolutions = [*range(1, 9), None]
+    names = {b: f"{scheme}-{'lossless' if b is None else f'b{b}'}" for b in resolutions}
+    for name in (names[bits], scheme):
+        if (path := _present(folder, name)) is not None:
+            return path
+    shipped = {b: path for b in range(1, 9) if (path := _present(folder, names[b])) is not None}
     if bits is None or not shipped:
         raise UserError(
             f"No weights are shipped for scenario {scenario!r}, scheme {scheme!r}, "
             f"{'lossless' if bits is None else f'{bits} bits'}: name a file with --weights, or train one."
         )
     return shipped[min(shipped, key=lambda b: (abs(b - bits), -b))]
+
+
+def _present(folder: Path, name: str) -> Path | None:
+    path = folder / f"{name}.safetensors"
+    return path if path.is_file() else next(iter(_existing_shards(path)), None)
 
 
 def _halved(value: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ and hold none, `Plan.truth` stays with the driver.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ import torch
 from torch import Tensor
 
 from cloud.collector import CollectorRules
-from cloud.fusion.scheme import CloudSetup, RoundFusion, load_fusion
+from cloud.fusion.scheme import CloudSetup, Fusion, RoundFusion, load_fusion
 from cloud.parts import CloudParts
-from edge.base_station import StationParts
+from edge.base_station import BaseStation, StationParts
 from edge.node import SiteParts
 from edge.schedule import Schedule
 from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme, weights_scheme
@@ -30,8 +31,9 @@ from fronthaul.link import LinkConfig
 from fronthaul.messages import Codec, Direction
 from sim.errors import UserError
 from sim.learn.weights import Weights, find_weights, load_weights
+from sim.run.options import scheme_options
 from sim.run.settings import EmulateSettings
-from sim.world.channel import PaddedPaths, Radio, pad_paths, pilot_sequence
+from sim.world.channel import PaddedPaths, Radio, pad_paths, scenario_pilots
 from sim.world.paths import PathSet
 from sim.world.scenario import ClockErrors, Scenario, Site, load_scenario
 from sim.world.store import load_test_paths, load_training_positions
@@ -59,6 +61,8 @@ class Plan:
         training: positions that the weights were trained on (P, 3) [m], where they are known.
         paths: of the N test users; for the controls, at the driver only.
         weights: as read; for the controls.
+        fusion: name of the fusion rule: what the rule says in `rule`, else the scheme's.
+        options: of the scheme as they came out: what the rule says in `chosen`, else what the user gave.
     """
 
     settings: EmulateSettings
@@ -73,6 +77,8 @@ class Plan:
     training: Positions | None
     paths: PathSet
     weights: Weights
+    fusion: str
+    options: Mapping[str, str | int] = field(default_factory=dict)
 
     def schedule(self, t0_ns: int) -> Schedule:
         """Return the schedule of a run whose snapshot 0 is due at `t0_ns` [ns]."""
@@ -90,6 +96,7 @@ def load_plan(settings: EmulateSettings) -> Plan:
     settings.require_fits(scenario)
     for load in (load_edge_scheme, load_fusion):  # before weights are looked for: of an unknown scheme there are none
         _known(load, settings.scheme)
+    scheme_options(settings)
     path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
     return compose(
         settings,
@@ -113,7 +120,8 @@ def compose(
     """Make the parts of a run from what `load_plan` has read.
 
     Raises:
-        UserError: paths of too few sites, an unknown scheme, or weights that do not fit it.
+        UserError: paths of too few sites, an unknown scheme, options that it does not take, or weights that do not
+            fit it.
     """
     if len(paths) == 0 or paths.sites < settings.bs:
         raise UserError(f"The test paths hold {len(paths)} users and {paths.sites} sites; trace them again.")
@@ -123,17 +131,18 @@ def compose(
         order = generator(settings.seed, "shuffle").permutation(users)
         heard = np.empty_like(users)
         heard[order] = np.roll(order, 1)  # one cycle: nobody keeps their own channel
-    padded = pad_paths(paths.select(heard, range(settings.bs)), scenario.numerology.carrier_hz)
+    padded = pad_paths(
+        paths.select(heard, range(settings.bs)), scenario.numerology.carrier_hz, matrices=scenario.polarized
+    )
     build = _known(load_edge_scheme, settings.scheme)
     sites = [
         _site_parts(settings, scenario, weights, build, padded, bs, site)
         for bs, site in enumerate(scenario.sites[: settings.bs])
     ]
-    cloud = cloud_parts(settings, scenario, weights)
     try:  # the whole way of one report, here rather than in an actor, where an error would be far away
-        station = sites[0].station.assemble()
+        cloud = cloud_parts(settings, scenario, weights)
+        station, fusion = _halves(sites[0], cloud, says_options=hasattr(build, "options"))
         rehearsal = tuple(station.reports([0], sites[0].radio.observe(0)[None]))
-        fusion = cloud.build(cloud.setup)
         if isinstance(fusion, RoundFusion):
             fusion.open(0).advance(rehearsal)
         else:
@@ -157,7 +166,28 @@ def compose(
         training=training,
         paths=paths.select(users),
         weights=weights,
+        fusion=str(getattr(fusion, "rule", settings.scheme)),
+        options=dict(getattr(fusion, "chosen", cloud.setup.options)),
     )
+
+
+def _halves(site: SiteParts, cloud: CloudParts, *, says_options: bool) -> tuple[BaseStation, Fusion | RoundFusion]:
+    """Build both halves of a scheme.
+
+    Raises:
+        UserError: a scheme that takes options does not like what it was given.
+    """
+    with _refusals(cloud.scheme) if says_options else contextlib.nullcontext():
+        return site.station.assemble(), cloud.build(cloud.setup)
+
+
+@contextlib.contextmanager
+def _refusals(scheme: str) -> Iterator[None]:
+    """Say what a scheme does not like about its options, in its own words."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"Scheme {scheme!r} cannot run so: {str(error).removesuffix('.')}.") from error
 
 
 def weights_notes(plan: Plan) -> list[str]:
@@ -190,14 +220,21 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
     """Make what stands at the cloud.
 
     Raises:
-        UserError: an unknown scheme.
+        UserError: an unknown scheme, or options that it does not take.
     """
     stations = {bs: site.position for bs, site in enumerate(scenario.sites[: settings.bs])}
     return CloudParts(
         scheme=settings.scheme,
         build=_known(load_fusion, settings.scheme),
         setup=CloudSetup(
-            stations, settings.bits, weights.config, weights.cloud(), settings.seed, forward=settings.forward
+            stations,
+            settings.bits,
+            weights.config,
+            weights.cloud(),
+            settings.seed,
+            forward=settings.forward,
+            options=scheme_options(settings),
+            networks=_networks(settings, weights, stations),
         ),
         rules=CollectorRules(
             stations=frozenset(stations),
@@ -213,6 +250,18 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
         curve=settings.encrypted,
         silence_ns=SILENT_PINGS * settings.ping_ns,
     )
+
+
+def _networks(
+    settings: EmulateSettings, weights: Weights, stations: Mapping[int, tuple[float, float, float]]
+) -> dict[int, Callable[[], Any]]:
+    """Makers of what base stations have at the cloud, where the scheme's edge builder has anything there."""
+    at_cloud = getattr(_known(load_edge_scheme, settings.scheme), "at_cloud", None)
+    if at_cloud is None:
+        return {}
+    with _refusals(settings.scheme):
+        made = {bs: at_cloud(_edge_setup(settings, weights, bs, site)) for bs, site in stations.items()}
+    return {bs: make for bs, make in made.items() if make is not None}
 
 
 def _down_links(settings: EmulateSettings, stations: Iterable[int]) -> dict[int, LinkConfig]:
@@ -234,20 +283,19 @@ def _site_parts(
     bs: int,
     site: Site,
 ) -> SiteParts:
-    tensors = weights.edge(bs)
     station = StationParts(
         bs=bs,
         epoch=0,
         build=build,
-        setup=EdgeSetup(bs, settings.bits, weights.config, tensors, forward=settings.forward, site=site.position),
-        covariance=_covariance(tensors, bs),
+        setup=_edge_setup(settings, weights, bs, site.position),
+        covariance=_covariance(weights, bs),
         noise_w=scenario.tone_noise_w,
         power_w=scenario.tone_power_w,
-        pilots=pilot_sequence(scenario.numerology.tones),
+        pilots=scenario_pilots(scenario),
     )
     # A contiguous copy: a view would take the paths of all sites along to the actor.
     own = paths.site(bs)
-    radio = Radio(scenario, _copied(own), bs, settings.seed)
+    radio = Radio(scenario, own.clone(), bs, settings.seed)
     orientation = (math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0)
     return SiteParts(
         station,
@@ -263,20 +311,31 @@ def _site_parts(
     )
 
 
-def _copied(paths: PaddedPaths) -> PaddedPaths:
-    return PaddedPaths(
-        paths.coefficient.clone(),
-        paths.distance.clone(),
-        paths.site_direction.clone(),
-        paths.user_direction.clone(),
+def _edge_setup(
+    settings: EmulateSettings, weights: Weights, bs: int, site: tuple[float, float, float]
+) -> EdgeSetup:
+    return EdgeSetup(
+        bs,
+        settings.bits,
+        weights.config,
+        weights.edge(bs),
+        forward=settings.forward,
+        site=site,
+        options=scheme_options(settings),
     )
 
 
-def _covariance(tensors: dict[str, Tensor], bs: int) -> Tensor:
+def _covariance(weights: Weights, bs: int) -> Tensor | None:
+    """What a base station's estimator knows of its channel; None where the weights want least squares."""
+    tensors = weights.edge(bs)
     stored = tensors.get("covariance")
-    if stored is None:
+    if stored is not None:
+        return torch.view_as_complex(stored.float().contiguous())
+    if weights.config.get("estimator") != "ls":
         raise UserError(f"The weights hold no covariance of site {bs}: they were trained for fewer sites.")
-    return torch.view_as_complex(stored.float().contiguous())
+    if not tensors:
+        raise UserError(f"The weights hold nothing of base station {bs}: they were trained for {bs} sites or fewer.")
+    return None
 
 
 def _known(load: Callable[[str], Any], scheme: str) -> Any:

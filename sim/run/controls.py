@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edge.estimation import LmmseEstimator
+from edge.estimation import Estimator, LeastSquaresEstimator, LmmseEstimator
 from fronthaul.draws import generator
 from sim.learn.fingerprints import FingerprintTable
 from sim.learn.weights import Weights
@@ -85,7 +85,10 @@ def estimated_channels(scenario: Scenario, paths: PathSet, weights: Weights, *, 
     for k in range(sites):
         radio = Radio(scenario, padded.site(k), k, seed)
         received = torch.stack([radio.observe(n) for n in range(len(paths))])
-        covariance = torch.view_as_complex(weights.edge(k)["covariance"].float().contiguous())
-        estimator = LmmseEstimator(covariance, scenario.tone_noise_w, scenario.tone_power_w, pilots)
+        estimator: Estimator = LeastSquaresEstimator(scenario.tone_power_w, pilots)
+        stored = weights.edge(k).get("covariance")
+        if stored is not None:
+            covariance = torch.view_as_complex(stored.float().contiguous())
+            estimator = LmmseEstimator(covariance, scenario.tone_noise_w, scenario.tone_power_w, pilots)
         columns.append(estimator.estimate(received))
     return torch.stack(columns, 1)

@@ -30,6 +30,7 @@ from fronthaul.messages import Direction, ReportKey
 from sim.run.books import Books
 from sim.run.compose import Plan, weights_notes
 from sim.run.connections import Connection
+from sim.run.coverage import coverage_90
 from sim.run.links import LinkTotals
 from sim.run.record import RunRecord
 
@@ -127,7 +128,8 @@ def summarise(
     return {
         "scenario": plan.scenario.name,
         "scheme": settings.scheme,
-        "fusion": settings.scheme,
+        "fusion": plan.fusion,
+        "options": dict(plan.options),
         "bs": settings.bs,
         "bits": settings.bits,
         "forward": settings.forward if settings.bits is None else None,
@@ -146,6 +148,7 @@ def summarise(
             name: error_statistics(fixes[name].to_numpy(), settings.seed)
             for name in ("error_3d_m", "error_2d_m", "error_vertical_m")
         },
+        "coverage_90": coverage_90(fixes),
         "payload_bits_per_report": payload_bits,
         "payload_ratio": payload_bits / lossless_bits(*plan.scenario.csi_shape),  # ECC Eq. 39
         "payload_bits_per_answer": plan.answer_codec.payload_bits if plan.answer_codec else None,
@@ -169,6 +172,7 @@ def summarise(
         "clock_offsets": _clock_offsets(books),
         "refused_connections": books.sockets.events["kind"].to_pylist().count("refused"),
         "undetermined": books.sockets.events["kind"].to_pylist().count("fusion"),
+        "excluded": _excluded(books),
         "restarts": [dataclasses.asdict(restart) for restart in record.restarts],
         "links": [_link(plan, books, link) for link in links],
         "missing_bs": sorted(record.cloud.missing),
@@ -230,6 +234,14 @@ def _kernel_bytes(connections: Sequence[Connection]) -> dict[str, Any] | None:
         "exact": all(connection.exact for connection in connections),
         "cut_connections": sum(connection.cut for connection in connections),
     }
+
+
+def _excluded(books: Books) -> dict[str, int]:
+    """Count the snapshots for which the rule could not use a base station, by base station."""
+    events = books.sockets.events
+    found = [bs for kind, bs in zip(*(events[name].to_pylist() for name in ("kind", "bs")), strict=True)
+             if kind == "excluded"]  # fmt: skip
+    return {str(bs): found.count(bs) for bs in sorted(set(found))}
 
 
 def _arrivals(plan: Plan, record: RunRecord, books: Books) -> dict[str, int]:
@@ -333,7 +345,10 @@ def _latencies(plan: Plan, record: RunRecord, books: Books) -> list[dict[str, in
         time_zero_ns = _time_zero_ns(plan, record, fix)
         if open_loop:  # in closed loop all snapshots share one time zero
             row["total"] = fix.t_fix_ns - time_zero_ns
-        last = next(key for key in reversed(fix.used) if key.bs == fix.last_bs)
+        last = next((key for key in reversed(fix.used) if key.bs == fix.last_bs), None)
+        if last is None:  # what came last could not be used: nothing else is known of the way to the fix
+            table.append(row)
+            continue
         frame, stage = times.get(last), books.stages.get((last.bs, last.snapshot, last.round))
         clock = _clock(books, last, frame)
         if frame is not None and clock is not None:

@@ -153,6 +153,7 @@ class RunConfiguration:
 def write_configuration(folder: RunFolder, plan: Plan) -> None:
     """Write `run.toml`: everything that the run's results depend on."""
     settings = {k: _plain(getattr(plan.settings, k)) for k in _setting_names()}
+    settings["options"] = dict(plan.settings.options)
     table = {
         "commit": commit(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -190,6 +191,7 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         given = {k: v for k, v in table["settings"].items() if k in _setting_names()}
         given |= {k: Path(given[k]) for k in ("output", "weights", "test", "keys") if k in given}
         given["links"] = link_plan(given.get("links", {}))
+        given["options"] = tuple(given.get("options", {}).items())
         settings = EmulateSettings(**({"bits": None} | given))  # TOML leaves out what is None
         return RunConfiguration(
             settings=settings,
@@ -199,7 +201,7 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
             codec=Codec(**table["codec"]),
             answer_codec=Codec(**table["answer_codec"]) if "answer_codec" in table else None,
         )
-    except (KeyError, TypeError, LocalError) as error:
+    except (KeyError, TypeError, AttributeError, LocalError) as error:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
 
 

@@ -70,6 +70,7 @@ class EmulateSettings:
         output: folder in which the run's folder is made.
         shuffle_csi: control experiment: each snapshot's CSI is that of another test position.
         controls: evaluate prior, nearest neighbours and error bound on the same snapshots, and draw pictures.
+        options: of the scheme, name and value; `sim.run.options` holds them against what the scheme takes.
 
     Raises:
         UserError: one sentence that says which value is impossible.
@@ -111,6 +112,7 @@ class EmulateSettings:
     output: Path = Path("runs")
     shuffle_csi: bool = False
     controls: bool = True
+    options: tuple[tuple[str, str | int], ...] = ()
 
     def __post_init__(self) -> None:
         """Check every value; `require_fits` checks what needs the scenario."""
@@ -141,6 +143,9 @@ class EmulateSettings:
         ):
             _require_float(name, value, "it must be a number that is not negative", value >= 0)
         _require_float("deadline", self.deadline_ms, "it must be above 0 ms", self.deadline_ms > 0)
+        names = [name for name, _ in self.options]
+        if len(set(names)) < len(names):
+            raise UserError(f"An option of the scheme is given twice: {', '.join(names)}.")
         self._check_forward()
         self._check_timing()
         self._check_places()

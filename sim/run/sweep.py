@@ -33,6 +33,7 @@ from sim.errors import UserError
 from sim.learn.weights import find_weights, load_weights
 from sim.run.emulator import emulate
 from sim.run.links import read_table
+from sim.run.options import scheme_options
 from sim.run.record import Progress, RunResult
 from sim.run.runfolder import write_json, write_text
 from sim.run.settings import EmulateSettings
@@ -97,7 +98,7 @@ def combinations(
     for name, values in axes.items():
         if len(set(values)) < len(values):
             raise UserError(f"--{name} lists a value twice: {','.join(values)}.")
-    inputs = _Inputs()
+    inputs = Inputs()
     varied = [name for name, values in axes.items() if len(values) > 1]
     cases = []
     for chosen in itertools.product(*axes.values()):
@@ -106,6 +107,7 @@ def combinations(
         try:
             settings = dataclasses.replace(settings_of(texts), driver="process", controls=False, output=output / name)
             settings.require_fits(inputs.scenario(settings))
+            scheme_options(settings)
         except UserError as error:
             where = ", ".join(f"--{key} {texts[key]}" for key in varied)
             raise UserError(f"{error} (in the combination {where})" if where else str(error)) from error
@@ -125,7 +127,7 @@ def run_sweep(cases: Sequence[Case], output: Path, command: str, on_row: OnRow =
     Raises:
         UserError: weights are missing, a run fails, or `output` cannot be written; rows before stay.
     """
-    inputs = _Inputs()
+    inputs = Inputs()
     keys = [inputs.key(case.settings) for case in cases]  # reads all weights: what is missing is known at once
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -272,7 +274,7 @@ def _finished(folder: Path, key: str) -> Row | None:
     return row
 
 
-class _Inputs:
+class Inputs:
     """What combinations read: scenarios, weights and test positions, each once."""
 
     def __init__(self) -> None:
@@ -289,8 +291,8 @@ class _Inputs:
         """Name everything that a row's figures depend on, but the program."""
         table: dict[str, Any] = {}
         for field in dataclasses.fields(settings):
-            if field.name not in _NO_OUTCOME:
-                value = getattr(settings, field.name)
+            value = getattr(settings, field.name)
+            if field.name not in _NO_OUTCOME and (field.name != "options" or value):  # older rows knew none
                 table[field.name] = link_table(value) if isinstance(value, LinkPlan) else value
         scenario = self.scenario(settings)
         path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)

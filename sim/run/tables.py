@@ -19,10 +19,13 @@ from pyarrow import Table
 from pyarrow.parquet import read_table
 
 from sim.errors import UserError, nearest_hint
+from sim.learn.diffloc import tables as diffloc
 from sim.learn.weights import find_weights, load_weights
+from sim.run import bits
 from sim.run.compose import load_plan
 from sim.run.emulator import run_plan
 from sim.run.results import error_statistics
+from sim.run.runfolder import commit
 from sim.run.settings import EmulateSettings
 from sim.world.scenario import load_scenario
 from sim.world.store import DATA_FOLDER, load_test_paths
@@ -90,16 +93,29 @@ def ecc_rows() -> list[Row]:
 
 
 TABLES: dict[str, Callable[[], Sequence[Row]]] = {"ecc-table2": ecc_rows}
+NAMES = (*TABLES, *diffloc.TABLES, bits.NAME)
 
 
-def reproduce(name: str, output: Path, on_row: Callable[[str, int, int], None] = lambda *_: None) -> Path:
+def reproduce(
+    name: str, output: Path, on_row: Callable[[str, int, int], None] = lambda *_: None, *, train: bool = True
+) -> Path:
     """Measure a table's rows and write ``<name>.json`` and ``<name>.md`` into `output`; returns the latter.
 
+    Args:
+        name: one of `NAMES`.
+        output: folder.
+        on_row: called with label, rows done, rows in all.
+        train: run DiffLoc's trainings that are missing; ECC's are `sim.learn.campaign`'s.
+
     Raises:
-        UserError: there is no such table, or a row's run fails.
+        UserError: there is no such table, data are missing, or a row's run fails.
     """
-    if name not in TABLES:
-        raise UserError(f"There is no table {name!r}{nearest_hint(name, TABLES)}.")
+    if name not in NAMES:
+        raise UserError(f"There is no table {name!r}{nearest_hint(name, NAMES)}.")
+    if name == bits.NAME:
+        return bits.reproduce(output, train=train, on_row=on_row)
+    if name in diffloc.TABLES:
+        return diffloc.reproduce(name, output, train=train, commit=commit(), on_row=on_row)
     rows = TABLES[name]()
     output.mkdir(parents=True, exist_ok=True)
     store = output / f"{name}.json"

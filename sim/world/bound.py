@@ -34,14 +34,21 @@ _USER_CLOCK, _SITE_CLOCK = 3, 4  # places behind the three coordinates
 _RANK_TOLERANCE = 1e-7  # paths that no array could tell apart count as one
 
 
-def position_error_bound(scenario: Scenario, paths: PathSet, sites: int | None = None) -> npt.NDArray[np.float64]:
+def position_error_bound(
+    scenario: Scenario, paths: PathSet, sites: int | None = None
+) -> npt.NDArray[np.float64] | None:
     """√tr J⁻¹ [m] of each position, (N,); infinite where the position cannot be determined.
+
+    None where the model above is not the scenario's: users of several antennas, dual polarisation (a path has four
+    unknown gains there), taps instead of tones, or noise that is not the receiver's own.
 
     Args:
         scenario: arrays, numerology, link budget and clocks.
         paths: path set with mirrors.
         sites: use the first so many sites; all by default.
     """
+    if not covered(scenario):
+        return None
     if not len(paths.mirror) and len(paths.delay):
         raise UserError("The position error bound needs path data with mirrors; trace the scenario again.")
     used = len(scenario.sites) if sites is None else sites
@@ -56,6 +63,12 @@ def position_error_bound(scenario: Scenario, paths: PathSet, sites: int | None =
                 information[np.ix_(index, index)] += _site_information(scenario, paths, rows, k)
         bound[n] = _bound_from(information, scenario)
     return bound
+
+
+def covered(scenario: Scenario) -> bool:
+    """Whether `position_error_bound` holds for the scenario."""
+    single = scenario.user_array.antennas == 1 and not scenario.polarized
+    return single and not scenario.numerology.taps and scenario.link_budget.noise == "thermal"
 
 
 def _site_information(scenario: Scenario, paths: PathSet, rows: slice, site: int) -> npt.NDArray[np.float64]:

@@ -1,10 +1,15 @@
-"""Channel synthesis: paths to channel frequency responses, and pilots as a site receives them.
+"""Channel synthesis: paths to channel frequency responses or taps, and pilots as a site receives them.
 
-Notation: H (…, slot, antenna, tone); path p has coefficient g_p, delay τ_p, direction u_p seen from the site and
-q_p seen from the user; antenna m sits at r_m from the array's centre; slot t is sampled at time s_t around the
-snapshot's instant; tone f lies at offset ν_f from the carrier f_c:
+Notation: H (…, slot, pair, tone); path p has coefficient g_p, delay τ_p, direction u_p seen from the site and
+q_p seen from the user, who moves at v; site antenna m sits at r_m and user antenna j at o_j from the array's centre;
+slot t is sampled at time s_t around the snapshot's instant; tone f lies at offset ν_f from the carrier f_c:
 
-    H[t, m, f] = Σ_p g_p e^{−j2π f_c τ_p} · e^{j2π/λ (q_p·v) s_t} · e^{j2π/λ u_p·r_m} · e^{−j2π ν_f τ_p}
+    H[t, mU + j, f] = Σ_p g_p[a(m), b(j)] e^{−j2π f_c τ_p} · e^{j2π/λ (q_p·v) s_t}
+                          · e^{j2π/λ (u_p·r_m + q_p·o_j)} · e^{−j2π ν_f τ_p}
+
+Pair mU + j is from the user's antenna j of U to the site's antenna m. g_p is the 2×2 matrix between polarisations,
+a(m) that of antenna m and b(j) that of antenna j; arrays of one polarisation use g_p[V, V] alone. With
+`numerology.taps` the last axis is taps, see `sim.world.taps`.
 
 One torch implementation serves the emulator (one snapshot at a time) and training (batches, moved users).
 """
@@ -12,7 +17,8 @@ One torch implementation serves the emulator (one snapshot at a time) and traini
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -23,15 +29,19 @@ from torch import Tensor
 from fronthaul.draws import generator
 from sim.world.paths import PathSet, mirror_matrix, unit_vector
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Numerology, Scenario, Site
+from sim.world.taps import dirichlet_taps, white_to_taps
+
+_FORWARD = Site((0.0, 0.0, 0.0))  # an array that is not turned
 
 
 @dataclass(frozen=True)
 class PaddedPaths:
     """Paths of N snapshots and K sites, padded to P paths a link (coefficient zero where there is none).
 
-    `coefficient` (N, K, P) complex64 with the carrier's propagation phase; `distance` (N, K, P) [m];
-    `site_direction`, `user_direction` (N, K, P, 3) unit vectors; `mirror` (N, K, P, 3, 3) or None.
-    Holds no position: this is what crosses to a base station.
+    `coefficient` (N, K, P) complex64 between vertical polarisations, with the carrier's propagation phase; `distance`
+    (N, K, P) [m]; `site_direction`, `user_direction` (N, K, P, 3) unit vectors; `mirror` (N, K, P, 3, 3) or None;
+    `matrix` (N, K, P, 2, 2) complex64, as `coefficient` between all polarisations (site, user), or None; `velocity`
+    (N, 3) [m/s] where it is known, or None. Holds no position: this is what crosses to a base station.
     """
 
     coefficient: Tensor
@@ -39,46 +49,50 @@ class PaddedPaths:
     site_direction: Tensor
     user_direction: Tensor
     mirror: Tensor | None = None
+    matrix: Tensor | None = None
+    velocity: Tensor | None = None
+
+    @property
+    def heading(self) -> Tensor | None:
+        """Headings (N,) [rad] from the x axis towards y, where velocities are known."""
+        return None if self.velocity is None else torch.atan2(self.velocity[:, 1], self.velocity[:, 0])
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> PaddedPaths:
-        mirror = None if self.mirror is None else self.mirror[index]
-        return PaddedPaths(
-            self.coefficient[index],
-            self.distance[index],
-            self.site_direction[index],
-            self.user_direction[index],
-            mirror,
-        )
+        return self._each(lambda tensor: tensor[index])
 
     def site(self, k: int) -> PaddedPaths:
         """Return the paths of site k alone, shapes (N, 1, P, …)."""
-        part = slice(k, k + 1)
-        mirror = None if self.mirror is None else self.mirror[:, part]
-        return PaddedPaths(
-            self.coefficient[:, part],
-            self.distance[:, part],
-            self.site_direction[:, part],
-            self.user_direction[:, part],
-            mirror,
-        )
+        return replace(self._each(lambda tensor: tensor[:, k : k + 1]), velocity=self.velocity)
 
     def to(self, device: torch.device) -> PaddedPaths:
         """Move all tensors."""
-        mirror = None if self.mirror is None else self.mirror.to(device)
-        return PaddedPaths(
-            self.coefficient.to(device),
-            self.distance.to(device),
-            self.site_direction.to(device),
-            self.user_direction.to(device),
-            mirror,
-        )
+        return self._each(lambda tensor: tensor.to(device))
+
+    def clone(self) -> PaddedPaths:
+        """Copy all tensors: what was a view keeps nothing else alive."""
+        return self._each(lambda tensor: tensor.clone())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PaddedPaths:
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items() if tensor is not None})
 
 
-def pad_paths(paths: PathSet, carrier_hz: float, limit: int | None = None, *, mirrors: bool = False) -> PaddedPaths:
-    """Pad a path set to the longest link, or to the `limit` strongest paths of each link (V to V polarisation)."""
+def pad_paths(
+    paths: PathSet, carrier_hz: float, limit: int | None = None, *, mirrors: bool = False, matrices: bool = False
+) -> PaddedPaths:
+    """Pad a path set to the longest link, or to the `limit` strongest paths of each link.
+
+    Args:
+        paths: N positions and K sites.
+        carrier_hz: carrier frequency [Hz].
+        limit: paths to keep of a link; all by default.
+        mirrors: whether to keep what `move_users` needs.
+        matrices: whether to keep what dual-polarised arrays need (`Scenario.polarized`); paths are then the stronger
+            the larger their matrix's norm, else the larger their coefficient from V to V.
+    """
     counts = paths.paths_per_link().ravel()
     link = np.repeat(np.arange(len(counts)), counts)
-    strength = np.abs(paths.matrix[:, 0, 0])
+    strength = np.linalg.norm(paths.matrix, axis=(1, 2)) if matrices else np.abs(paths.matrix[:, 0, 0])
     order = np.lexsort((-strength, link))  # by link, strongest first
     slot = np.arange(len(link)) - paths.offset[:-1][link]
     width = int(min(counts.max(initial=1), limit or counts.max(initial=1)))
@@ -92,13 +106,16 @@ def pad_paths(paths: PathSet, carrier_hz: float, limit: int | None = None, *, mi
         return torch.from_numpy(out).reshape(len(paths), paths.sites, width, *values.shape[1:])
 
     delay = paths.delay[row].astype(np.float64)
-    coefficient = paths.matrix[row, 0, 0] * np.exp(-2j * np.pi * np.mod(carrier_hz * delay, 1.0))
+    phasor = np.exp(-2j * np.pi * np.mod(carrier_hz * delay, 1.0))
+    coefficient = paths.matrix[row, 0, 0] * phasor
     return PaddedPaths(
         padded(coefficient, np.complex64),
         padded(delay * SPEED_OF_LIGHT, np.float32),
         padded(unit_vector(paths.site_angle[row]), np.float32),
         padded(unit_vector(paths.user_angle[row]), np.float32),
         padded(mirror_matrix(paths.mirror[row], paths.bounces[row]), np.float32) if mirrors else None,
+        padded(paths.matrix[row] * phasor[:, None, None], np.complex64) if matrices else None,
+        torch.from_numpy(paths.velocity.copy()) if len(paths.velocity) else None,
     )
 
 
@@ -120,8 +137,13 @@ def move_users(paths: PaddedPaths, step: Tensor, carrier_hz: float) -> PaddedPat
     phase = -2 * math.pi * carrier_hz / SPEED_OF_LIGHT * growth
     scale = distance / moved
     direction = (paths.site_direction * distance[..., None] + image) / moved[..., None]
-    return PaddedPaths(
-        paths.coefficient * torch.polar(scale, phase), moved, direction, paths.user_direction, paths.mirror
+    turn = torch.polar(scale, phase)
+    return replace(
+        paths,
+        coefficient=paths.coefficient * turn,
+        distance=moved,
+        site_direction=direction,
+        matrix=None if paths.matrix is None else paths.matrix * turn[..., None, None],
     )
 
 
@@ -137,11 +159,15 @@ class Motion:
     slot_phase: Tensor
 
     @classmethod
-    def draw(cls, scenario: Scenario, users: int, draw: torch.Generator) -> Self:
-        """Draw for a batch (training); the emulator draws keyed, see `Radio`."""
+    def draw(cls, scenario: Scenario, users: int, draw: torch.Generator, velocity: Tensor | None = None) -> Self:
+        """Draw for a batch (training); the emulator draws keyed, see `Radio`.
+
+        `velocity` (N, 3) [m/s] is that of the positions where it is known (`PaddedPaths.velocity`).
+        """
         sites, slots = len(scenario.sites), scenario.numerology.slots
-        heading = torch.rand(users, generator=draw) * 2 * math.pi
-        velocity = scenario.users.speed_mps * torch.stack([heading.cos(), heading.sin(), 0 * heading], -1)
+        if velocity is None:
+            heading = torch.rand(users, generator=draw) * 2 * math.pi
+            velocity = scenario.users.speed_mps * torch.stack([heading.cos(), heading.sin(), 0 * heading], -1)
         clock = scenario.clock
         bias = torch.randn(users, 1, generator=draw) * clock.ue_bias_ns
         own = torch.randn(users, sites, generator=draw) * clock.bs_sigma_ns
@@ -152,38 +178,82 @@ class Motion:
 
 
 class Synthesizer:
-    """Turns padded paths into channel frequency responses for one scenario's arrays and numerology."""
+    """Turns padded paths into channel frequency responses, or taps, for one scenario's arrays and numerology."""
 
     def __init__(self, scenario: Scenario, sites: list[int] | None = None) -> None:
-        numerology = scenario.numerology
+        self._numerology = numerology = scenario.numerology
         chosen = [scenario.sites[k] for k in (range(len(scenario.sites)) if sites is None else sites)]
         self._wavenumber = 2 * math.pi / numerology.wavelength_m
         antenna = np.stack([antenna_positions(scenario.array, site, numerology) for site in chosen])
         self._antenna = torch.from_numpy(antenna)
+        self._user_antenna = torch.from_numpy(antenna_positions(scenario.user_array, _FORWARD, numerology)).float()
+        self._polarizations = (scenario.array.polarizations, scenario.user_array.polarizations)
         self._tone_hz = torch.from_numpy(tone_offsets(numerology)).float()
         self._slot_s = torch.from_numpy(slot_times(numerology)).float()
 
     def response(self, paths: PaddedPaths, motion: Motion) -> Tensor:
-        """Return H (N, K, slot, antenna, tone) complex64 [amplitude gain between isotropic antennas]."""
-        device = paths.coefficient.device
-        n, k, p = paths.coefficient.shape
-        antenna, tone, slot = self._antenna.to(device), self._tone_hz.to(device), self._slot_s.to(device)
+        """Return H (N, K, slot, pair, tone or tap) complex64 [amplitude gain between isotropic antennas].
+
+        Raises:
+            ValueError: dual-polarised arrays, and `paths` without matrices.
+        """
+        n, k, _ = paths.coefficient.shape
+        slot = self._slot_s.to(paths.coefficient.device)
         doppler = self._wavenumber * (paths.user_direction @ motion.velocity[:, None, :, None])[..., 0]
         in_time = doppler[..., None, :] * slot[:, None] + motion.slot_phase[..., None]  # (N, K, T, P)
-        in_space = self._wavenumber * (antenna.float() @ paths.site_direction.transpose(-1, -2))  # (N, K, M, P)
         delay = paths.distance / SPEED_OF_LIGHT + motion.clock_s[..., None]
-        in_frequency = -2 * math.pi * delay[..., None] * tone  # (N, K, P, F)
-        left = (in_time[..., :, None, :] + in_space[..., None, :, :]).reshape(n, k, -1, p)
-        one = torch.ones((), device=device)
-        steering = torch.polar(one.expand_as(left), left) * paths.coefficient[:, :, None, :]
-        ramp = torch.polar(one.expand_as(in_frequency), in_frequency)
-        return (steering @ ramp).reshape(n, k, len(slot), antenna.shape[1], len(tone))
+        steering = self._polarized(self._steering(paths, in_time), paths)  # (N, K, T, pair, P)
+        made = steering.flatten(2, 3) @ self._over_frequency(delay)
+        return made.reshape(n, k, len(slot), steering.shape[3], -1)
+
+    def _steering(self, paths: PaddedPaths, in_time: Tensor) -> Tensor:
+        """Phasors (N, K, T, site element, user element, P) over time and space."""
+        antenna = self._antenna.to(in_time.device)
+        at_site = self._wavenumber * (antenna.float() @ paths.site_direction.transpose(-1, -2))  # (N, K, M, P)
+        phase = in_time[..., :, None, None, :] + at_site[..., None, :, None, :]
+        if len(self._user_antenna) > 1:
+            direction = paths.user_direction
+            if paths.heading is not None:  # seen from an array that is turned by the heading
+                direction = _turned_back(direction, paths.heading[:, None, None])
+            at_user = self._wavenumber * (self._user_antenna.to(in_time.device) @ direction.transpose(-1, -2))
+            phase = phase + at_user[..., None, None, :, :]
+        return torch.polar(torch.ones((), device=in_time.device).expand_as(phase), phase)
+
+    def _polarized(self, steering: Tensor, paths: PaddedPaths) -> Tensor:
+        """Weight phasors with the paths' coefficients: (N, K, T, pair, P), polarisations outside elements.
+
+        The user's heading leaves the matrices as they are: V and H of a direction are its unit vectors of zenith and
+        azimuth about the vertical axis, and an array turned about that very axis has the same two.
+        """
+        if self._polarizations == (1, 1):
+            return steering.flatten(3, 4) * paths.coefficient[:, :, None, None, :]
+        if paths.matrix is None:
+            raise ValueError("dual-polarised arrays need the paths' matrices: pad_paths(..., matrices=True)")
+        a, b = self._polarizations
+        matrix = paths.matrix[..., :a, :b].movedim(2, -1)  # (N, K, a, b, P)
+        pairs = steering[:, :, :, None, :, None] * matrix[:, :, None, :, None, :, None]  # (N, K, T, a, M/a, b, U/b, P)
+        return pairs.flatten(3, 6)
+
+    def _over_frequency(self, delay: Tensor) -> Tensor:
+        """Paths' responses (N, K, P, tone or tap) to their delays (N, K, P) [s]."""
+        if self._numerology.taps:
+            return dirichlet_taps(delay, self._numerology)
+        phase = -2 * math.pi * delay[..., None] * self._tone_hz.to(delay.device)
+        return torch.polar(torch.ones((), device=delay.device).expand_as(phase), phase)
+
+
+def _turned_back(direction: Tensor, heading: Tensor) -> Tensor:
+    """Directions (…, 3) as seen from a frame that is turned about z by `heading` (…) [rad]."""
+    x, y, z = direction.unbind(-1)
+    cos, sin = heading.cos(), heading.sin()
+    return torch.stack([x * cos + y * sin, y * cos - x * sin, z], -1)
 
 
 def antenna_positions(array: Array, site: Site, numerology: Numerology) -> npt.NDArray[np.float64]:
     """Antenna positions relative to the array's centre (M, 3) [m], rows along the tilted z axis, columns along y.
 
-    Order as in Sionna RT's PlanarArray: column by column from left to right, each from top to bottom.
+    Of a dual-polarised array the places (M/2, 3), each of which bears a V and an H antenna. Order as in Sionna RT's
+    PlanarArray: column by column from left to right, each from top to bottom.
     """
     spacing = array.spacing_wavelengths * numerology.wavelength_m
     column, row = np.meshgrid(np.arange(array.columns), np.arange(array.rows), indexing="ij")
@@ -215,28 +285,31 @@ class Radio:
     """
 
     def __init__(self, scenario: Scenario, paths: PaddedPaths, site: int, seed: int) -> None:
+        """Take the paths (N, 1, P, …) of one site."""
         self._scenario = scenario
-        self._paths = paths  # (N, 1, P, …)
+        self._paths = paths
         self._site = site
         self._seed = seed
         self._synthesizer = Synthesizer(scenario, [site])
-        self.pilots = pilot_sequence(scenario.numerology.tones)
+        self.pilots = scenario_pilots(scenario)
 
     def __len__(self) -> int:
         return len(self._paths.coefficient)
 
     def observe(self, snapshot: int) -> Tensor:
-        """Return received pilots Y = √P H∘s + N (slot, antenna, tone) complex64 [√W]. ECC Eq. 2.
+        """Return received pilots Y = √P H∘s + N (slot, pair, tone or tap) complex64 [√W]. ECC Eq. 2.
 
         The snapshot's paths are those of test position ``snapshot % len(self)``; draws are fresh for each snapshot.
+        The user's antennas send orthogonal pilots, which the front end has taken apart into pairs.
         """
         index = snapshot % len(self)
         response = self._synthesizer.response(self._paths[index : index + 1], self._motion(snapshot))[0, 0]
+        signal = math.sqrt(self._scenario.tone_power_w) * response * self.pilots
+        if self._scenario.link_budget.noise == "none":
+            return signal
         draw = generator(self._seed, "noise", self._site, snapshot)
-        noise = torch.from_numpy(draw.standard_normal((*response.shape, 2), dtype=np.float32))
-        sigma = math.sqrt(self._scenario.tone_noise_w / 2)
-        amplitude = math.sqrt(self._scenario.tone_power_w)
-        return amplitude * response * self.pilots + sigma * torch.view_as_complex(noise)
+        white = torch.from_numpy(draw.standard_normal((*response.shape, 2), dtype=np.float32))
+        return signal + receiver_noise(self._scenario, signal, white)
 
     def _motion(self, snapshot: int) -> Motion:
         clock, slots = self._scenario.clock, self._scenario.numerology.slots
@@ -247,8 +320,12 @@ class Radio:
         own_ns = float(own.standard_normal()) * clock.bs_sigma_ns
         phase = own.uniform(0, 2 * math.pi, slots) if clock.per_slot_phase else np.zeros(slots)
         speed = self._scenario.users.speed_mps
+        velocity = torch.tensor([[speed * math.cos(heading), speed * math.sin(heading), 0.0]])
+        if self._paths.velocity is not None:
+            index = snapshot % len(self)
+            velocity = self._paths.velocity[index : index + 1]
         return Motion(
-            torch.tensor([[speed * math.cos(heading), speed * math.sin(heading), 0.0]]),
+            velocity,
             torch.full((1, 1), (bias_ns + own_ns) * 1e-9),
             torch.from_numpy(phase.astype(np.float32))[None, None],
         )
@@ -258,3 +335,31 @@ def pilot_sequence(tones: int) -> Tensor:
     """Unit-modulus pilots s (tone,) complex64: a Zadoff-Chu sequence, known to both ends."""
     index = np.arange(tones, dtype=np.float64)
     return torch.from_numpy(np.exp(-1j * np.pi * index * (index + tones % 2) / tones).astype(np.complex64))
+
+
+def scenario_pilots(scenario: Scenario) -> Tensor:
+    """Pilots s (tone or tap,) complex64 that a site's channel estimate starts from.
+
+    Taps are made by a front end that has divided by the pilots already, so that ones are left.
+    """
+    numerology = scenario.numerology
+    return torch.ones(numerology.taps, dtype=torch.complex64) if numerology.taps else pilot_sequence(numerology.tones)
+
+
+def receiver_noise(scenario: Scenario, signal: Tensor, white: Tensor) -> Tensor:
+    """Noise N (…, slot, pair, tone or tap) complex64 [√W] of a scenario's receivers.
+
+    Args:
+        scenario: link budget and numerology.
+        signal: √P H∘s [√W], same shape; its mean power counts where the noise is given as a ratio.
+        white: independent standard normal draws (…, slot, pair, tone or tap, 2) float32.
+    """
+    budget, unit = scenario.link_budget, torch.view_as_complex(white)
+    if budget.noise == "thermal":
+        if scenario.numerology.taps:
+            unit = unit @ white_to_taps(scenario.numerology).to(unit.device).T
+        return math.sqrt(scenario.tone_noise_w / 2) * unit
+    if budget.noise == "none":
+        return torch.zeros_like(signal)
+    power = signal.abs().square().mean((-3, -2, -1), keepdim=True)  # zero without paths: so is the noise
+    return torch.sqrt(power / 2 * 10 ** (-budget.snr_db / 10)) * unit

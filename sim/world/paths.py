@@ -15,7 +15,11 @@ array            shape         meaning
 ``user_angle``   (P, 2) f32    zenith and azimuth [rad] of the path as seen from the user
 ``bounces``      (P,) u8       number of specular reflections (0: line of sight)
 ``mirror``       (P, 4) f32    the path's reflections as one rotation quaternion (w, x, y, z), see `mirror_matrix`
+``user``         (N,) i32      walks: whose position it is; those of one user stand in order of time
+``velocity``     (N, 3) f32    walks: velocity there [m/s]
 ===============  ============  =============================================================================
+
+``mirror``, ``user`` and ``velocity`` may be absent (length 0).
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +36,8 @@ import numpy.typing as npt
 from sim.errors import UserError
 
 _FORMAT = 1
+_PER_PATH = ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
+_PER_POSITION = ("user", "velocity")
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class PathSet:
     bounces: npt.NDArray[np.uint8]
     mirror: npt.NDArray[np.float32]
     digest: str = ""
+    user: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    velocity: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 3), np.float32))
 
     def __post_init__(self) -> None:
         paths = len(self.delay)
@@ -54,9 +62,10 @@ class PathSet:
             raise UserError("A path data set has an offset table that does not fit its number of positions.")
         if self.offset[0] != 0 or self.offset[-1] != paths or np.any(np.diff(self.offset) < 0):
             raise UserError("A path data set has an offset table that does not fit its paths.")
-        for name in ("matrix", "site_angle", "user_angle", "bounces", "mirror"):
-            if len(getattr(self, name)) not in (paths, 0):
-                raise UserError(f"A path data set has {len(getattr(self, name))} rows of {name}, {paths} are needed.")
+        needed = dict.fromkeys(_PER_PATH, paths) | dict.fromkeys(_PER_POSITION, len(self.position))
+        for name, rows in needed.items():
+            if len(getattr(self, name)) not in (rows, 0):
+                raise UserError(f"A path data set has {len(getattr(self, name))} rows of {name}, {rows} are needed.")
 
     def __len__(self) -> int:
         return len(self.position)
@@ -77,15 +86,14 @@ class PathSet:
         counts = np.diff(self.offset)[links]
         offset = np.concatenate([[0], np.cumsum(counts)])
         rows = np.repeat(self.offset[links] - offset[:-1], counts) + np.arange(offset[-1])
-        per_path = {
-            name: getattr(self, name)[rows] if len(getattr(self, name)) else getattr(self, name)
-            for name in ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
-        }
-        return replace(self, position=self.position[np.asarray(users)], offset=offset, **per_path)
+        index = dict.fromkeys(_PER_PATH, rows) | dict.fromkeys(_PER_POSITION, np.asarray(users))
+        chosen_rows = {name: array[i] if len(array := getattr(self, name)) else array for name, i in index.items()}
+        return replace(self, position=self.position[np.asarray(users)], offset=offset, **chosen_rows)
 
     def save(self, path: Path) -> None:
         """Write an NPZ file (temporary name, then rename)."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "digest"}
+        arrays = {name: array for name, array in arrays.items() if name not in _PER_POSITION or len(array)}
         meta = json.dumps({"format": _FORMAT, "digest": self.digest})
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.part")
@@ -105,7 +113,8 @@ def load_paths(path: Path) -> PathSet:
             meta = json.loads(archive["meta"].tobytes())
             if meta.get("format") != _FORMAT:
                 raise UserError(f"{path} has path data format {meta.get('format')}, this version reads {_FORMAT}.")
-            arrays = {f.name: archive[f.name] for f in fields(PathSet) if f.name != "digest"}
+            absent = {"digest", *_PER_POSITION} - set(archive.files)
+            arrays = {f.name: archive[f.name] for f in fields(PathSet) if f.name not in absent}
     except FileNotFoundError as error:
         raise UserError(f"The path data {path} is missing; make it with `python cli.py trace`.") from error
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -120,8 +129,10 @@ def concatenate(parts: Sequence[PathSet]) -> PathSet:
         raise UserError("Path data of different scenarios cannot be joined.")
     starts = np.cumsum([0] + [part.offset[-1] for part in parts])
     offset = np.concatenate([parts[0].offset[:1]] + [p.offset[1:] + s for p, s in zip(parts, starts, strict=False)])
-    names = ("position", "matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("position", *_PER_PATH, *_PER_POSITION)
+    }
     return PathSet(offset=offset, digest=parts[0].digest, **joined)
 
 

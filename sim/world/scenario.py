@@ -10,22 +10,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import tomllib
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import numpy as np
 
 from sim.errors import UserError, nearest_hint
+from sim.world.tables import build
 
 SPEED_OF_LIGHT = 299_792_458.0  # [m/s]
 BOLTZMANN = 1.380649e-23  # [J/K]
+MOST_SNAPSHOTS = 1000  # of a walk: a shard of traced paths holds whole walks
 
 SCENARIO_FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +40,29 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """Uniform planar array in the site's y-z plane; `spacing_wavelengths` between neighbours."""
+    """Uniform planar array in its bearer's y-z plane; `spacing_wavelengths` between neighbours.
+
+    `polarizations`: 1 (vertical), or 2 (vertical and horizontal at each place; first all V antennas, then all H).
+    """
 
     rows: int = 2
     columns: int = 2
     spacing_wavelengths: float = 0.5
+    polarizations: int = 1
 
     @property
     def antennas(self) -> int:
-        """Number of antennas M."""
-        return self.rows * self.columns
+        """Number of antennas M; each has its own port."""
+        return self.rows * self.columns * self.polarizations
 
 
 @dataclass(frozen=True, slots=True)
 class Numerology:
     """OFDM grid of one snapshot: which tones and slots are measured.
 
-    `tones` tones are kept, one per `tone_stride` subcarriers; `slots` slots are `slot_spacing_s` apart.
+    `tones` tones are kept, one per `tone_stride` subcarriers; `slots` slots are `slot_spacing_s` apart. With
+    `taps` > 0 a site's front end hands over the first `taps` taps of the unitary `ifft`-point IFFT of the tones
+    instead of the tones. DiffLoc Eq. 2-3.
     """
 
     carrier_hz: float
@@ -67,6 +73,13 @@ class Numerology:
     tone_stride: int = 12
     slots: int = 10
     slot_spacing_s: float = 2e-3
+    ifft: int = 0
+    taps: int = 0
+
+    @property
+    def bins(self) -> int:
+        """Length of a channel's last axis: taps where the front end hands over taps, else tones."""
+        return self.taps or self.tones
 
     @property
     def wavelength_m(self) -> float:
@@ -83,6 +96,7 @@ class Numerology:
 class Users:
     """Where UEs are drawn: uniform in a box, outdoors, moving at `speed_mps` in a random horizontal direction.
 
+    `area`: ``"box"``, or ``"hull"`` for the part of the box above or below the convex hull of the sites.
     `outdoor`: ``"sky"`` keeps points from which a vertical ray meets no surface; ``"any"`` keeps all.
     `min_links`: keep points that at least so many sites reach by a path.
     """
@@ -92,6 +106,19 @@ class Users:
     speed_mps: float
     outdoor: str = "sky"
     min_links: int = 1
+    area: str = "box"
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Positions come as walks: `snapshots` positions `interval_s` apart, at a constant speed within `speed_mps`.
+
+    The heading is kept from step to step and drawn anew where the next step would leave the area or meet a surface.
+    """
+
+    speed_mps: tuple[float, float]
+    snapshots: int = 10
+    interval_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +133,17 @@ class Tracing:
 
 @dataclass(frozen=True, slots=True)
 class LinkBudget:
-    """Transmit power (over the whole band), receiver noise figure and temperature."""
+    """Transmit power (over the whole band and all the user's antennas), receiver noise figure and temperature.
+
+    `noise`: ``"thermal"`` of that temperature and figure; ``"none"``; or ``"snr"``: white, `snr_db` below the mean
+    power of the very snapshot and site (DiffLoc Sec. VI-B4).
+    """
 
     tx_power_dbm: float = 23.0
     noise_figure_db: float = 5.0
     temperature_k: float = 290.0
+    noise: str = "thermal"
+    snr_db: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +186,11 @@ class Scenario:
     numerology: Numerology
     tracing: Tracing
     array: Array = field(default_factory=Array)
+    user_array: Array = field(default_factory=lambda: Array(rows=1, columns=1))
     link_budget: LinkBudget = field(default_factory=LinkBudget)
     clock: ClockErrors = field(default_factory=ClockErrors)
     splits: Splits = field(default_factory=Splits)
+    walk: Walk | None = None
     data: str = ""
 
     @property
@@ -165,8 +200,12 @@ class Scenario:
 
     @property
     def tone_power_w(self) -> float:
-        """Transmit power on one subcarrier [W]: the budget's power spread over the whole band."""
-        return float(10 ** ((self.link_budget.tx_power_dbm - 30) / 10) / self.numerology.subcarriers)
+        """Transmit power P of one user antenna on one subcarrier [W].
+
+        The budget's power is spread over the whole band, and shared equally by the user's antennas.
+        """
+        total = float(10 ** ((self.link_budget.tx_power_dbm - 30) / 10) / self.numerology.subcarriers)
+        return total / self.user_array.antennas
 
     @property
     def tone_noise_w(self) -> float:
@@ -176,19 +215,32 @@ class Scenario:
 
     @property
     def csi_shape(self) -> tuple[int, int, int]:
-        """(slots, antennas, tones) of one site's channel of one snapshot."""
-        return self.numerology.slots, self.array.antennas, self.numerology.tones
+        """(slots, antenna pairs, tones or taps) of one site's channel of one snapshot.
+
+        Pair m·U + j is from the user's antenna j of U to the site's antenna m; for U = 1 pairs are antennas.
+        """
+        numerology = self.numerology
+        return numerology.slots, self.array.antennas * self.user_array.antennas, numerology.bins
+
+    @property
+    def polarized(self) -> bool:
+        """Whether any array is dual-polarised, so that synthesis needs the paths' 2×2 matrices."""
+        return max(self.array.polarizations, self.user_array.polarizations) > 1
 
     def tracing_digest(self) -> str:
         """Digest of everything that traced paths depend on; guards against mixing data sets."""
         users = dataclasses.asdict(self.users)
         users.pop("speed_mps")
+        if self.users.area == "box":  # a later key: left out where it changes nothing, so that older data stay valid
+            users.pop("area")
+        walk = {} if self.walk is None else {"walk": dataclasses.asdict(self.walk)}
         parts = {
             "scene": self.scene,
             "sites": [dataclasses.asdict(site) for site in self.sites],
             "users": users,
             "carrier_hz": self.numerology.carrier_hz,
             "tracing": {k: v for k, v in dataclasses.asdict(self.tracing).items() if k != "positions"},
+            **walk,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -201,7 +253,7 @@ def load_scenario(name_or_path: str) -> Scenario:
     """
     path = _scenario_path(name_or_path)
     table, base = _read_table(path, ())
-    scenario = _build(Scenario, table, str(path))
+    scenario = build(Scenario, table, str(path))
     _check(scenario, str(path))
     if base is not None and not scenario.data:
         extended = load_scenario(str(base))
@@ -259,55 +311,17 @@ def scenario_table(scenario: Scenario) -> dict[str, Any]:
 
 def scenario_from_table(table: dict[str, Any], where: str) -> Scenario:
     """Rebuild a scenario from `scenario_table`'s result (`where` names the source in errors)."""
-    scenario = _build(Scenario, table, where)
+    scenario = build(Scenario, table, where)
     _check(scenario, where)
     return scenario
 
 
-def _build(cls: type[T], table: dict[str, Any], where: str) -> T:
-    """Build dataclass `cls` from a TOML table, checking names and types."""
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in fields:
-            raise UserError(f"Unknown key {key!r} in {where}{nearest_hint(key, fields)}.")
-    values: dict[str, Any] = {}
-    for key, spec in fields.items():
-        if key in table:
-            values[key] = _convert(hints[key], table[key], f"{where}: {key}")
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
-            raise UserError(f"The key {key!r} is missing in {where}.")
-    return cls(**values)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Convert a TOML value to the annotated type, or say which type is wanted."""
-    origin = typing.get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise UserError(f"{where} must be a table.")
-        return _build(typing.cast(type, hint), value, where)
-    if origin in (tuple, types.GenericAlias):
-        args = typing.get_args(hint)
-        if not isinstance(value, list | tuple):
-            raise UserError(f"{where} must be a list.")
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-        if len(value) != len(args):
-            raise UserError(f"{where} must have {len(args)} entries, it has {len(value)}.")
-        return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, value, strict=True)))
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise UserError(f"{where} must be finite.")
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, it is {value!r}.")
-
-
 def _check(scenario: Scenario, where: str) -> None:
     """Reject values that are well-typed and still impossible."""
-    n, users, tracing = scenario.numerology, scenario.users, scenario.tracing
+    n, users, tracing, budget = scenario.numerology, scenario.users, scenario.tracing, scenario.link_budget
+    arrays, walk = (scenario.array, scenario.user_array), scenario.walk or Walk((0.0, 0.0))
+    x, y = np.array([site.position[:2] for site in scenario.sites] or [(0, 0)]).T
+    flat = np.linalg.matrix_rank(np.stack([x - x[0], y - y[0]])) < 2
     rules = [
         (len(scenario.sites) >= 1, "sites: at least one site is needed"),
         (len({s.position for s in scenario.sites}) == len(scenario.sites), "sites: two sites share one position"),
@@ -315,16 +329,27 @@ def _check(scenario: Scenario, where: str) -> None:
         (n.tones >= 1 and n.slots >= 1 and n.tone_stride >= 1, "numerology: tones, slots and tone_stride must be >= 1"),
         (n.tones * n.tone_stride <= n.subcarriers, "numerology: tones * tone_stride exceeds subcarriers"),
         (n.subcarriers * n.subcarrier_spacing_hz <= n.bandwidth_hz, "numerology: subcarriers do not fit the bandwidth"),
-        (scenario.array.rows >= 1 and scenario.array.columns >= 1, "array: rows and columns must be >= 1"),
+        (n.taps >= 0 and (n.taps > 0) == (n.ifft != 0), "numerology: taps and ifft must both be given, or neither"),
+        (n.taps == 0 or n.tone_stride == 1, "numerology.taps: neighbouring tones are needed, tone_stride = 1"),
+        (n.taps == 0 or n.ifft >= max(n.tones, n.taps), "numerology.ifft must not be below tones or taps"),
+        (min(a.rows for a in arrays) >= 1, "array and user_array: rows must be >= 1"),
+        (min(a.columns for a in arrays) >= 1, "array and user_array: columns must be >= 1"),
+        (all(a.polarizations in (1, 2) for a in arrays), "array and user_array: polarizations must be 1 or 2"),
+        (min(a.spacing_wavelengths for a in arrays) > 0, "array and user_array: spacing_wavelengths must be positive"),
         (all(a <= b for a, b in zip(users.low, users.high, strict=True)), "users: low must not exceed high"),
         (users.outdoor in ("sky", "any"), "users.outdoor must be 'sky' or 'any'"),
+        (users.area in ("box", "hull"), "users.area must be 'box' or 'hull'"),
+        (users.area != "hull" or not flat, "users.area: a hull needs three sites that do not stand in one line"),
         (0 <= users.min_links <= len(scenario.sites), "users.min_links must lie between 0 and the number of sites"),
         (users.speed_mps >= 0, "users.speed_mps must not be negative"),
+        (1 <= walk.snapshots <= MOST_SNAPSHOTS, f"walk.snapshots must lie between 1 and {MOST_SNAPSHOTS}"),
+        (walk.interval_s > 0, "walk.interval_s must be positive"),
+        (0 <= walk.speed_mps[0] <= walk.speed_mps[1], "walk.speed_mps must be two speeds, the lower one first"),
         (tracing.positions >= 1 and tracing.depth >= 0, "tracing: positions >= 1 and depth >= 0 are needed"),
         (tracing.samples_per_source >= 1, "tracing.samples_per_source must be >= 1"),
-        (scenario.array.spacing_wavelengths > 0, "array.spacing_wavelengths must be positive"),
         (n.slot_spacing_s > 0, "numerology.slot_spacing_s must be positive"),
-        (scenario.link_budget.temperature_k > 0, "link_budget.temperature_k must be positive"),
+        (budget.temperature_k > 0, "link_budget.temperature_k must be positive"),
+        (budget.noise in ("thermal", "none", "snr"), "link_budget.noise must be 'thermal', 'none' or 'snr'"),
         (min(scenario.clock.ue_bias_ns, scenario.clock.bs_sigma_ns) >= 0, "clock: deviations must not be negative"),
         (min(scenario.splits.test, scenario.splits.validation) >= 1, "splits: test and validation must be >= 1"),
         (scenario.splits.block_m > 0 and scenario.splits.guard_m >= 0, "splits: block_m must be > 0, guard_m >= 0"),

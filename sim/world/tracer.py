@@ -25,6 +25,7 @@ from sim.errors import UserError
 from sim.world.paths import PathSet, concatenate, load_paths
 from sim.world.scenario import Scenario
 from sim.world.store import GroundPlan
+from sim.world.walks import area_test, draw_walks
 
 _USERS_PER_CALL = 100
 _CANDIDATE_SLOTS = 10_000_000
@@ -41,6 +42,11 @@ class TraceProgress:
     resumed: bool
 
 
+def shard_users(scenario: Scenario) -> int:
+    """Positions in one shard: whole walks."""
+    return _SHARD_USERS if scenario.walk is None else _SHARD_USERS - _SHARD_USERS % scenario.walk.snapshots
+
+
 def trace_scenario(
     scenario: Scenario, folder: Path, on_progress: Callable[[TraceProgress], None] = lambda _: None
 ) -> PathSet:
@@ -54,7 +60,8 @@ def trace_scenario(
     digest = scenario.tracing_digest()
     tracer: _Tracer | None = None
     parts: list[PathSet] = []
-    for shard in range(math.ceil(total / _SHARD_USERS)):
+    size = shard_users(scenario)
+    for shard in range(math.ceil(total / size)):
         path = folder / f"shard-{shard:04d}.npz"
         resumed = path.is_file()
         if resumed:
@@ -66,7 +73,7 @@ def trace_scenario(
             part = replace(tracer.shard(shard), digest=digest)
             part.save(path)
         parts.append(part)
-        on_progress(TraceProgress(min((shard + 1) * _SHARD_USERS, total), total, resumed))
+        on_progress(TraceProgress(min((shard + 1) * size, total), total, resumed))
     return concatenate(parts).select(np.arange(total))
 
 
@@ -103,44 +110,83 @@ class _Tracer:
         for index in range(_USERS_PER_CALL):
             self._scene.add(self._rt.Receiver(name=f"user-{index}", position=[0.0, 0.0, 1.5]))
         self._solver = self._rt.PathSolver()
+        self._inside = area_test(scenario)
 
     def shard(self, shard: int) -> PathSet:
-        """Trace users of shard number `shard` until `_SHARD_USERS` valid ones are found."""
+        """Trace users of shard number `shard` until `_SHARD_USERS` valid ones are found, in whole walks."""
+        walk = self._scenario.walk
+        snapshots = 1 if walk is None else walk.snapshots
+        wanted = shard_users(self._scenario)
         parts: list[PathSet] = []
         found = 0
-        for candidates in self._candidates(shard):
-            part = self._trace(candidates)
-            reached = (part.paths_per_link() > 0).sum(1)
-            part = part.select(np.flatnonzero(reached >= self._scenario.users.min_links))
+        for candidates, velocity in self._candidates(shard):
+            calls = np.split(candidates, len(candidates) // _USERS_PER_CALL)
+            part = replace(concatenate([self._trace(call) for call in calls]), velocity=velocity.astype(np.float32))
+            reached = (part.paths_per_link() > 0).sum(1) >= self._scenario.users.min_links
+            whole = reached.reshape(-1, snapshots).all(1).repeat(snapshots)
+            part = part.select(np.flatnonzero(whole))
             parts.append(part)
             found += len(part)
-            if found >= _SHARD_USERS:
-                return concatenate(parts).select(np.arange(_SHARD_USERS))
+            if found >= wanted:
+                part = concatenate(parts).select(np.arange(wanted))
+                first = shard * wanted // snapshots
+                user = first + np.arange(wanted, dtype=np.int32) // snapshots
+                return part if walk is None else replace(part, user=user)
         raise UserError(
             f"Scenario {self._scenario.name!r}: hardly any position satisfies the outdoor rule; "
             "check users.low/high, users.outdoor and users.min_links."
         )
 
-    def _candidates(self, shard: int) -> Iterator[npt.NDArray[np.float64]]:
-        """Draw batches of positions that satisfy the outdoor rule; keyed by shard, not by history."""
-        users = self._scenario.users
+    def _candidates(self, shard: int) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+        """Draw batches of positions (n·100, 3) that satisfy the outdoor rule, and velocities (n·100 or 0, 3).
+
+        Keyed by shard, not by history. Batches hold whole walks.
+        """
+        users, walk = self._scenario.users, self._scenario.walk
         draw = generator(self._scenario.tracing.seed, "users", shard)
-        pool = np.zeros((0, 3))
+        size = _USERS_PER_CALL
+        if walk is not None:
+            size = math.lcm(_USERS_PER_CALL, walk.snapshots)
+        pool, velocity = np.zeros((0, 3)), np.zeros((0, 3))
         for _ in range(_MAX_DRAWS_PER_SHARD):
             batch = draw.uniform(users.low, users.high, (4 * _USERS_PER_CALL, 3))
-            if users.outdoor == "sky":
-                batch = batch[self._sees_sky(batch)]
+            batch = batch[self._admits(batch)]
+            if walk is not None:
+                walks = draw_walks(walk, batch, self._admits, self._clear, draw)
+                batch = walks.position.reshape(-1, 3)
+                velocity = np.concatenate([velocity, walks.velocity.reshape(-1, 3)])
             pool = np.concatenate([pool, batch])
-            while len(pool) >= _USERS_PER_CALL:
-                yield pool[:_USERS_PER_CALL]
-                pool = pool[_USERS_PER_CALL:]
+            while len(pool) >= size:
+                yield pool[:size], velocity[:size]
+                pool, velocity = pool[size:], velocity[size:]
+
+    def _admits(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Whether users may be at these points (N, 3): area and outdoor rule."""
+        admitted = self._inside(position)
+        if self._scenario.users.outdoor == "sky":
+            admitted &= self._sees_sky(position)
+        return admitted
+
+    def _clear(self, start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Whether the straight lines between the points (N, 3) meet no surface."""
+        import mitsuba as mi
+
+        if not len(start):
+            return np.zeros(0, bool)
+        step = end - start
+        length = np.maximum(np.linalg.norm(step, axis=1), 1e-6)
+        direction = mi.Vector3f(_point(mi, step / length[:, None]))
+        reach: Any = mi.Float(length.astype(np.float32))  # the stubs name another Float
+        ray = mi.Ray3f(mi.Ray3f(_point(mi, start), direction), reach)
+        return ~np.array(self._scene.mi_scene.ray_test(ray))
 
     def _sees_sky(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Whether a vertical ray from each position meets no surface."""
         import mitsuba as mi
 
-        origin = mi.Point3f(*(mi.Float(position[:, axis].astype(np.float32)) for axis in range(3)))
-        ray = mi.Ray3f(origin, mi.Vector3f(0.0, 0.0, 1.0))
+        if not len(position):
+            return np.zeros(0, bool)
+        ray = mi.Ray3f(_point(mi, position), mi.Vector3f(0.0, 0.0, 1.0))
         return ~np.array(self._scene.mi_scene.ray_test(ray))
 
     def _trace(self, position: npt.NDArray[np.float64]) -> PathSet:
@@ -163,6 +209,11 @@ class _Tracer:
             seed=tracing.seed,
         )
         return _to_path_set(position, np.array([s.position for s in self._scenario.sites]), paths)
+
+
+def _point(mi: Any, position: npt.NDArray[np.float64]) -> Any:
+    """Points (N, 3) as Mitsuba takes them, in single precision."""
+    return mi.Point3f(*(mi.Float(position[:, axis].astype(np.float32)) for axis in range(3)))
 
 
 def _to_path_set(position: npt.NDArray[np.float64], site: npt.NDArray[np.float64], paths: Any) -> PathSet:

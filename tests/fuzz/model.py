@@ -7,7 +7,7 @@ is looked at after every event. Where several rules forbid a frame, any of them 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cloud.collector import CollectorRules
+from cloud.collector import MISSES, CollectorRules
 from fronthaul.messages import Frame, Registration, ReportKey
 
 REASONS = {
@@ -68,6 +68,7 @@ class Model:
         self.open: dict[Place, Open] = {}
         self.opened = 0
         self.rounds: dict[int, int] = {}
+        self.history: dict[int, list[tuple[set[int], set[int]]]] = {}  # by round: who was sent it, who answered
         self.closed = {key.snapshot for key in self.delivered}
         self.ready: list[Closed] = []
         self.failed: list[int] = []
@@ -184,12 +185,20 @@ class Model:
 
     def ask(self, snapshot: int, stations: Iterable[int], now_ns: int) -> int:
         round_ = self.rounds[snapshot] = self.rounds.get(snapshot, 0) + 1
-        self.open[snapshot, round_] = Open(self.limit_ns(snapshot, now_ns), set(stations))
+        asked = {bs for bs in stations if not self.fell_silent(bs, snapshot)}
+        self.history.setdefault(snapshot, []).append((set(stations), set()))
+        self.open[snapshot, round_] = Open(self.limit_ns(snapshot, now_ns), asked)
         self.opened += 1
         self.close_complete()
         return round_
 
+    def fell_silent(self, bs: int, snapshot: int) -> bool:
+        """Whether a BS has answered none of the last three rounds that it was sent."""
+        answered = [bs in heard for sent, heard in self.history.get(snapshot, ()) if bs in sent]
+        return len(answered) >= MISSES and not any(answered[-MISSES:])
+
     def conclude(self, snapshot: int) -> None:
+        self.history.pop(snapshot, None)
         if snapshot in self.rounds:
             self.open.pop((snapshot, self.rounds.pop(snapshot)), None)
 
@@ -232,10 +241,13 @@ class Model:
         snapshot, round_ = place
         waiting = self.open.pop(place).waiting
         self.closed.add(snapshot)
+        if round_:
+            self.history[snapshot][-1][1].update(waiting)
         if len(waiting) >= self.rules.minimum_bs:
             keys = tuple(key for _, (key, _) in sorted(waiting.items()))
             t_last_ns, last_bs = max((t_ns, bs) for bs, (_, t_ns) in waiting.items())
             self.ready.append(Closed(snapshot, round_, keys, t_last_ns, last_bs))
         elif round_:
             self.rounds.pop(snapshot, None)
+            self.history.pop(snapshot, None)
             self.failed.append(snapshot)

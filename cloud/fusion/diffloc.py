@@ -1,0 +1,28 @@
+"""DiffLoc at the cloud: base stations' scores fused, and sampled from. DiffLoc Sec. III, Alg. 2.
+
+Where the networks run decides what comes over the links (`fronthaul.scoreformat`): `diffloc_rounds` asks base stations
+for every step, `diffloc_central` runs their networks here, `diffloc_oneshot` multiplies posteriors.
+"""
+
+from __future__ import annotations
+
+from cloud.fusion.diffloc_central import CentralFusion
+from cloud.fusion.diffloc_oneshot import OneShotFusion
+from cloud.fusion.diffloc_rounds import RoundsFusion
+from cloud.fusion.scheme import CloudSetup, Fusion, RoundFusion
+from fronthaul.scoreformat import score_format
+
+
+def build(setup: CloudSetup) -> Fusion | RoundFusion:
+    """Build the half that the options ask for.
+
+    Raises:
+        ValueError: an option is impossible.
+        KeyError: the weights hold no posterior covariances.
+    """
+    score = score_format(setup.config, setup.options, setup.bits)
+    if score.where == "edge":
+        return RoundsFusion(setup, score)
+    if score.where == "central":
+        return CentralFusion(setup, score)
+    return OneShotFusion(setup, score)

@@ -1,0 +1,83 @@
+"""DiffLoc with networks at the cloud: base stations send embeddings of their channels, one report a fix.
+
+The sampler is the one of `diffloc_rounds`; states and answers are not rounded, for they cross no link. K E B bits a fix
+for embeddings of E numbers, headers apart, whatever the steps. A base station whose embedding, or whatever its network
+says, is not finite is left out, and the sampling done again without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from cloud.fusion.diffloc_parts import Answer, Chosen, DiffLocParts, Floats, is_exact, is_finite
+from cloud.fusion.scheme import CloudSetup, Fix
+from fronthaul.messages import Payload, Report
+from fronthaul.noiselevels import Level
+from fronthaul.scoreformat import Mixture, ScoreFormat
+
+
+class Network(Protocol):
+    """The part of a base station that stands here, made by `CloudSetup.networks`."""
+
+    def read(self, payload: Payload) -> Any:
+        """Return the embedding of a report; None where it holds no finite one."""
+
+    def answer(self, embedding: Any, x: Floats, level: Level) -> Answer:
+        """Return what the network says of states x (P, D)."""
+
+    def own_mixture(self, embedding: Any) -> Mixture:
+        """Return the mixture of the base station's own posterior."""
+
+
+class CentralFusion(Chosen):
+    """Runs every base station's network."""
+
+    def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
+        """Build the networks."""
+        super().__init__(score)
+        self._score = score
+        self._parts = DiffLocParts(setup, score)
+        self._networks: dict[int, Network] = {bs: make() for bs, make in setup.networks.items()}
+
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        """Sample a position for each group."""
+        return [self._fuse_one(sorted(group, key=lambda report: report.key.bs)) for group in groups]
+
+    def _fuse_one(self, group: Sequence[Report]) -> Fix:
+        read = {report.key.bs: self._networks[report.key.bs].read(report.payload) for report in group}
+        excluded = {bs: "its embedding is not finite" for bs, embedding in read.items() if embedding is None}
+        embeddings = {bs: embedding for bs, embedding in read.items() if embedding is not None}
+        if is_exact(self._score):
+            return self._multiplied(embeddings, excluded)
+        while embeddings:
+            found = self._sampled(group[0].key.snapshot, embeddings)
+            if not isinstance(found, set):
+                return self._parts.fix(*found, excluded)
+            excluded |= dict.fromkeys(found, "what its network says is not finite")
+            embeddings = {bs: embedding for bs, embedding in embeddings.items() if bs not in found}
+        return self._parts.none(excluded)
+
+    def _sampled(self, snapshot: int, embeddings: Mapping[int, Any]) -> tuple[Floats, Floats] | set[int]:
+        """Return positions and covariances; or the base stations whose networks ran away."""
+        sampler = self._parts.sampler(snapshot)
+        covariances = [self._parts.posteriors[bs] for bs in embeddings]
+        while not sampler.done and np.isfinite(sampler.x).all():
+            said = {bs: self._networks[bs].answer(e, sampler.x, sampler.level) for bs, e in embeddings.items()}
+            lost = {bs for bs, answer in said.items() if not is_finite(answer)}
+            if lost:
+                return lost
+            sampler.advance(self._parts.answers(sampler, list(said.values()), covariances))
+        return sampler.position, sampler.covariance
+
+    def _multiplied(self, embeddings: Mapping[int, Any], excluded: dict[int, str]) -> Fix:
+        mixtures = {bs: self._networks[bs].own_mixture(embedding) for bs, embedding in embeddings.items()}
+        kept = [mixture for mixture in mixtures.values() if np.isfinite(mixture.mean).all()]
+        lost = [bs for bs, mixture in mixtures.items() if not np.isfinite(mixture.mean).all()]
+        excluded = excluded | dict.fromkeys(lost, "what its network says is not finite")
+        if not kept:
+            return self._parts.none(excluded)
+        mean, covariance = self._parts.multiplied(kept)
+        return self._parts.fix(mean[None], covariance[None], excluded)

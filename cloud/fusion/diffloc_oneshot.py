@@ -1,0 +1,39 @@
+"""DiffLoc in one message: each base station sends a mixture of three Gaussians for its own posterior.
+
+The cloud multiplies them exactly (`cloud.fusion.scores.mixture`): the posterior of all is their product under a flat
+prior. 3 K (1 + D + D (D + 1) / 2) B bits a fix for K base stations, headers apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cloud.fusion.diffloc_parts import Chosen, DiffLocParts
+from cloud.fusion.scheme import CloudSetup, Fix
+from fronthaul.bitstream import unpack
+from fronthaul.messages import Report
+from fronthaul.scoreformat import ScoreFormat
+
+
+class OneShotFusion(Chosen):
+    """Multiplies posteriors."""
+
+    def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
+        """Read what the weights say of metres."""
+        super().__init__(score)
+        self._score = score
+        self._parts = DiffLocParts(setup, score)
+
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        """Multiply the mixtures of each group; the fix is mean and covariance of the product."""
+        return [self._fuse_one(sorted(group, key=lambda report: report.key.bs)) for group in groups]
+
+    def _fuse_one(self, group: Sequence[Report]) -> Fix:
+        score = self._score
+        read = {r.key.bs: score.mixture(unpack(r.payload, score.bits, score.mixture_size)) for r in group}
+        excluded = {bs: "its posterior is not finite" for bs, mixture in read.items() if mixture is None}
+        mixtures = [mixture for mixture in read.values() if mixture is not None]
+        if not mixtures:
+            return self._parts.none(excluded)
+        mean, covariance = self._parts.multiplied(mixtures)
+        return self._parts.fix(mean[None], covariance[None], excluded)

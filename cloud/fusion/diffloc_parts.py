@@ -1,0 +1,122 @@
+"""What all ways of DiffLoc at the cloud share: prior, draws, constants of base stations, and metres.
+
+Inside, coordinates are normalised: p = (position − centre) / scale. A fix of two dimensions has the height of all users
+and no variance in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.fusion.scheme import CloudSetup, Fix
+from cloud.fusion.scores.answers import Answers, eps_of
+from cloud.fusion.scores.mixture import Mixture, product
+from cloud.fusion.scores.prior import BoxPrior
+from cloud.fusion.scores.rule import build_rule
+from cloud.fusion.scores.sampler import Sampler
+from fronthaul.draws import generator
+from fronthaul.scoreformat import EXACT, ScoreFormat
+from fronthaul.scoreformat import Mixture as SentMixture
+
+Floats = npt.NDArray[np.float64]
+Answer = tuple[Floats, Floats | None]
+"""What a network says (P, D) of states, and s ∂ε̂/∂x (P, D, D) where the rule wants it; not finite where unusable."""
+
+
+class DiffLocParts:
+    """Makes samplers, answers and fixes for a rule.
+
+    Attributes:
+        score: what the run is about.
+        posteriors: constant posterior covariance (D, D) of each base station.
+    """
+
+    def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
+        """Read the weights' configuration.
+
+        Raises:
+            ValueError: weights of fewer base stations than there are.
+            KeyError: something is missing in them.
+        """
+        config = setup.config
+        self.score = score
+        self._prior = BoxPrior(score.low, score.high)
+        self._seed = setup.seed
+        self._centre = np.asarray(config["centre"], np.float64)
+        self._scale = float(config["scale"])
+        self._height = float(config["height_m"]) if score.dimensions == 2 else 0.0
+        self._factor = float(config.get("calibration", {}).get(score.fusion, 1.0)) * self._scale**2
+        table = setup.tensors["posterior"].double().numpy()
+        if setup.stations and max(setup.stations) >= len(table):
+            raise ValueError(f"the weights are of {len(table)} base stations, there are {max(setup.stations) + 1}")
+        self.posteriors: Mapping[int, Floats] = {bs: np.asarray(table[bs], np.float64) for bs in setup.stations}
+
+    def sampler(self, snapshot: int) -> Sampler:
+        """Return a sampler at its start; its draws are keyed by snapshot and round."""
+        score = self.score
+
+        def draw(round_: int) -> Floats:
+            drawn = generator(self._seed, "diffusion", snapshot, round_)
+            return drawn.standard_normal((score.particles, score.dimensions))
+
+        return Sampler(score.kind, score.levels, build_rule(score.fusion, self._prior), draw)
+
+    def answers(self, sampler: Sampler, said: Sequence[Answer], covariances: Sequence[Floats]) -> Answers:
+        """Return what base stations say of the sampler's states, in terms of ε̂; of one or more."""
+        level, particles = sampler.level, self.score.particles
+        raw = np.stack([raw for raw, _ in said])
+        slopes = [slope for _, slope in said if slope is not None]
+        spread = np.stack(covariances)[:, None]
+        return Answers(
+            eps=eps_of(sampler.kind, raw, sampler.x, level),
+            covariance=np.repeat(spread, particles, 1),
+            jacobian=np.stack(slopes) / level.noise if slopes else None,
+        )
+
+    def multiplied(self, mixtures: Sequence[SentMixture]) -> tuple[Floats, Floats]:
+        """Return mean (D,) and covariance (D, D) of the product of one or more posteriors, under a flat prior."""
+        factors = [Mixture(mixture.weight, mixture.mean, mixture.covariance) for mixture in mixtures]
+        mean, covariance = product(factors).moments()
+        return mean, covariance
+
+    def fix(
+        self,
+        position: Floats,
+        covariance: Floats,
+        excluded: Mapping[int, str],
+        excluded_from: Mapping[int, int] | None = None,
+    ) -> Fix:
+        """Return the fix of the mean of positions (P, D) and of covariances (P, D, D), normalised."""
+        size = self.score.dimensions
+        place = np.full(3, self._height)
+        place[:size] = self._centre + self._scale * position.mean(0)
+        spread = np.zeros((3, 3))
+        spread[:size, :size] = self._factor * covariance.mean(0)
+        x, y, z = place.tolist()
+        return Fix((x, y, z), spread, dict(excluded), dict(excluded_from or {}))
+
+    def none(self, excluded: Mapping[int, str]) -> Fix:
+        """Return what stands for no fix: nobody said anything of use."""
+        return Fix((math.nan, math.nan, math.nan), None, dict(excluded))
+
+
+class Chosen:
+    """What the emulator records of a rule: its name, and the options as they came out."""
+
+    def __init__(self, score: ScoreFormat) -> None:
+        self.rule = score.fusion
+        self.chosen = score.chosen
+
+
+def is_finite(answer: Answer) -> bool:
+    """Whether an answer holds numbers throughout."""
+    return all(bool(np.isfinite(part).all()) for part in answer if part is not None)
+
+
+def is_exact(score: ScoreFormat) -> bool:
+    """Whether posteriors are multiplied, and nothing is sampled here."""
+    return score.fusion == EXACT

@@ -1,0 +1,108 @@
+"""DiffLoc with networks at the base stations: the cloud broadcasts noised states, base stations answer.
+
+    round 0   reports: a header, or the spread of each base station's own posterior
+    round r   state: x_r on level r, P·D numbers of B bits; answers: P·D numbers, for `jac` P·D(D + 1)/2 more
+
+The cloud keeps its own x_r, which is not rounded; base stations answer of what they received, x̃. For diffusion ε̂(x̃)
+is taken for that of x, for consistency f(x) = f(x̃) + c_skip (x − x̃), and ε̂ = (x − f) / s. A base station that is
+silent is left out of the step and asked again in the next. One that says that its numbers are not finite is left out
+from there on; what it said before has gone into the state and stays used. For K base stations and R steps it takes
+
+    K R P (2 D + D (D + 1) / 2 with `jac`) B   bits a fix, headers apart, and K D (D + 1) / 2 B more with `local`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cloud.fusion.diffloc_parts import Chosen, DiffLocParts, Floats, is_finite
+from cloud.fusion.scheme import CloudSetup, Fix
+from fronthaul.bitstream import pack, unpack
+from fronthaul.messages import Payload, Report
+from fronthaul.scoreformat import ScoreFormat
+
+
+class RoundsFusion(Chosen):
+    """Opens an exchange a snapshot; holds what is the same for all."""
+
+    def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
+        """Read what base stations are like."""
+        super().__init__(score)
+        self._parts = DiffLocParts(setup, score)
+
+    def open(self, snapshot: int) -> ScoreExchange:
+        """Begin at noise."""
+        return ScoreExchange(self._parts, snapshot)
+
+
+class ScoreExchange:
+    """The rounds of one snapshot."""
+
+    def __init__(self, parts: DiffLocParts, snapshot: int) -> None:
+        """Draw the first state."""
+        self._parts = parts
+        self._score = parts.score
+        self._sampler = parts.sampler(snapshot)
+        self._round = 0
+        self._stepped = False
+        self._sent = self._sampler.x  # as it was received
+        self._covariances: dict[int, Floats] = dict(parts.posteriors)
+        self._excluded: dict[int, str] = {}
+        self._from: dict[int, int] = {}
+
+    def advance(self, reports: Sequence[Report]) -> Payload | Fix:
+        """Take a step by a round's answers; those of round 0 hold spreads, or nothing."""
+        if self._round == 0:
+            self._take_spreads(reports)
+        elif not self._step(reports):
+            return self.conclude() or self._parts.none(self._excluded)
+        if self._sampler.done or not np.isfinite(self._sampler.x).all():
+            return self._fix()
+        self._round += 1
+        index = self._score.state_index(self._sampler.x, self._sampler.level)
+        self._sent = self._score.state(index, self._sampler.level)
+        return pack(index, self._score.bits)
+
+    def conclude(self) -> Fix | None:
+        """Return the clean position that the last step saw; before the first there is none."""
+        return self._fix() if self._stepped else None
+
+    def _take_spreads(self, reports: Sequence[Report]) -> None:
+        if not self._score.local:
+            return
+        for report in reports:
+            spread = self._score.spread(unpack(report.payload, self._score.bits, self._score.pairs))
+            if np.isfinite(spread).all():
+                self._covariances[report.key.bs] = spread
+            else:
+                self._exclude(report.key.bs, 0, "the spread of its posterior is not finite")
+
+    def _step(self, reports: Sequence[Report]) -> bool:
+        """Step by the answers that can be used; False where there is none."""
+        said, covariances = [], []
+        step = self._sampler.x - self._sent
+        for report in reports:
+            bs = report.key.bs
+            if bs in self._excluded:
+                continue
+            raw, slope = self._score.answer(unpack(report.payload, self._score.bits, self._score.answer_size))
+            if is_finite((raw, slope)):
+                said.append((self._score.moved(raw, step, self._sampler.level), slope))
+                covariances.append(self._covariances[bs])
+            else:
+                self._exclude(bs, self._round, f"its answer of round {self._round} is not finite")
+        if not said:
+            return False
+        self._sampler.advance(self._parts.answers(self._sampler, said, covariances))
+        self._stepped = True
+        return True
+
+    def _exclude(self, bs: int, round_: int, reason: str) -> None:
+        """Leave a base station out from now on; of one that never said anything of use, nothing was used."""
+        self._excluded[bs] = reason
+        self._from[bs] = round_ if round_ > 1 else 0
+
+    def _fix(self) -> Fix:
+        return self._parts.fix(self._sampler.position, self._sampler.covariance, self._excluded, self._from)

@@ -1,0 +1,36 @@
+"""Precision-weighted mean of clean positions: the reading of "sum of predictions" for DiffLoc-CT [R].
+
+A consistency model says a clean position p̂_k, and a sum of positions has no meaning (DiffLoc Sec. IV-D). Weighted by
+what each base station knows it has:
+
+    p̂ = (Σ_k Σ_k⁻¹)⁻¹ Σ_k Σ_k⁻¹ p̂_k,   p̂_k = (x − s ε̂_k) / a
+
+The weights sum to I, so the same mean of the ε̂_k is the ε̂ of p̂.
+"""
+
+from __future__ import annotations
+
+from cloud.fusion.scores.answers import Answers, FloatArray
+from cloud.fusion.scores.precisions import apply, inverse, solve, station_precisions
+from cloud.fusion.scores.prior import Prior
+from fronthaul.noiselevels import Level
+
+
+class PrecisionRule:
+    """See the module."""
+
+    name = "precision"
+    needs_jacobian = False
+    holds = True
+
+    def __init__(self, prior: Prior) -> None:
+        self.prior = prior
+
+    def eps(self, x: FloatArray, level: Level, answers: Answers) -> FloatArray:
+        """ε̂ = (Σ_k Σ_k⁻¹)⁻¹ Σ_k Σ_k⁻¹ ε̂_k (N, D)."""
+        precision = station_precisions(answers, self.prior)
+        return solve(precision.sum(axis=0), apply(precision, answers.eps).sum(axis=0))
+
+    def covariance(self, level: Level, answers: Answers) -> FloatArray:
+        """(Σ_k Σ_k⁻¹)⁻¹ (N, D, D)."""
+        return inverse(station_precisions(answers, self.prior).sum(axis=0))

@@ -1,0 +1,110 @@
+"""Sampler whose scores come from elsewhere: it says at which states and level, is told, and steps.
+
+    ┌ x, level ──> base stations ──> Answers ──> rule ──> ε̂ ──> p̂ = (x − s ε̂) / a ┐
+    └── x' = a' p̂ + s' ε̂        diffusion: DDIM, η = 0, DiffLoc Eq. 13 <────────────┤
+        x' = p̂ + s' z           consistency: fresh noise, DiffLoc Algorithm 4 <─────┘
+
+States, and what moves between them: round r = 1 … R is pending, with `x` to be asked at `level` = ladder[r − 1];
+`advance` takes its answers and makes round r + 1 pending, or, of the last, the sampler `done` with `position` = p̂.
+Clean estimates p̂ are held to where the prior allows a user, as image samplers clip to the range of pixels, for all
+rules that say so (`Rule.holds`): where s ≫ a a small error of ε̂ is a large one of p̂, and a sampler that has once left
+the networks' range does not find back. The paper's sum is left as the paper has it.
+
+Every sample begins at noise: N(0, I) for diffusion, N(0, σ_max² I) for consistency. Nothing takes the true position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cloud.fusion.scores.answers import Answers, FloatArray, Kind
+from cloud.fusion.scores.rule import Rule
+from fronthaul.noiselevels import Level
+
+
+class Sampler:
+    """N positions sampled at once.
+
+    Attributes:
+        x: states (N, D) that the pending round asks of.
+        round: number of the pending round, from 1; R once done.
+        done: whether the last round was taken.
+        position: p̂ (N, D) of the last step; the prior's mean before the first.
+        covariance: (N, D, D) that the rule claims; the prior's before the first. Of rules that take it from Jacobians
+            it is that of the level whose ρ is nearest to the prior's deviation: with less noise a Jacobian tells of the
+            posterior's one mode around x, with more it drowns. Of others the last level's.
+    """
+
+    def __init__(self, kind: Kind, ladder: Sequence[Level], rule: Rule, draw: Callable[[int], FloatArray]) -> None:
+        """Begin at noise.
+
+        Args:
+            kind: what the networks were trained as.
+            ladder: R levels, from most noise to least.
+            rule: makes one ε̂ of several.
+            draw: round → standard normal (N, D); for the first round, and with consistency for each.
+
+        Raises:
+            ValueError: an unknown kind, no levels, or draws that are not (N, D).
+        """
+        if kind not in ("diffusion", "consistency"):
+            raise ValueError(f"networks say 'diffusion' or 'consistency', not {kind!r}")
+        if not ladder:
+            raise ValueError("a sampler needs at least one level")
+        self.kind, self.ladder, self.rule = kind, tuple(ladder), rule
+        self._draw = draw
+        self.round = 1
+        self.done = False
+        noise = np.asarray(draw(1), np.float64)
+        count, size = noise.shape if noise.ndim == 2 else (0, 0)
+        if not count or size != len(rule.prior.mean):
+            raise ValueError(f"draws must be (N, {len(rule.prior.mean)}) with N ≥ 1, not {noise.shape}")
+        self.x = noise if kind == "diffusion" else noise * self.level.noise
+        self.position: FloatArray = np.tile(rule.prior.mean, (count, 1))
+        self.covariance: FloatArray = np.tile(rule.prior.covariance, (count, 1, 1))
+        self._claims = self._nearest_to_prior() if rule.needs_jacobian else len(self.ladder)
+
+    @property
+    def level(self) -> Level:
+        """Level of the pending round; the last one once done."""
+        return self.ladder[self.round - 1]
+
+    def advance(self, answers: Answers) -> None:
+        """Take the answers on `x` at `level` of the base stations that can be used, and step.
+
+        Raises:
+            ValueError: the sampler is done; nobody answered; answers on other states, or that are not finite (leave
+                such base stations out by `Answers.select`).
+        """
+        if self.done:
+            raise ValueError("the sampler is done")
+        if not answers.stations:
+            raise ValueError("no base station answered: there is nothing to step by")
+        if answers.eps.shape[1:] != self.x.shape:
+            raise ValueError(f"answers are on states {answers.eps.shape[1:]}, asked was {self.x.shape}")
+        if not answers.finite().all():
+            raise ValueError("an answer is not finite; leave out that base station")
+        level = self.level
+        eps = self.rule.eps(self.x, level, answers)
+        self.position = (self.x - level.noise * eps) / level.signal
+        if self.rule.holds:
+            self.position = self.rule.prior.held(self.position)
+            eps = (self.x - level.signal * self.position) / level.noise
+        if self.round <= self._claims:
+            self.covariance = self.rule.covariance(level, answers)
+        if self.round == len(self.ladder):
+            self.done = True
+            return
+        self.round += 1
+        after = self.level
+        if self.kind == "diffusion":  # DiffLoc Eq. 13
+            self.x = after.signal * self.position + after.noise * eps
+        else:
+            self.x = self.position + after.noise * np.asarray(self._draw(self.round), np.float64)
+
+    def _nearest_to_prior(self) -> int:
+        """Return the round whose ρ is nearest to the prior's deviation, mean over axes, as a ratio."""
+        deviation = float(np.sqrt(np.diag(self.rule.prior.covariance)).mean())
+        return 1 + int(np.argmin([abs(np.log(level.ratio / deviation)) for level in self.ladder]))

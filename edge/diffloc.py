@@ -1,0 +1,136 @@
+"""DiffLoc at the base station: what its score network says of the cloud's states, in B bits a number.
+
+    --where edge       a header, or the own posterior's spread; then answers on states, one a round      DiffLoc Alg. 2
+    --where central    the embedding of the channel; the rest of the network stands at the cloud
+    --where one-shot   a Gaussian mixture of samples of the own posterior
+
+Numbers and their sizes are `fronthaul.scoreformat`'s.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from edge.scheme import EdgeScheme, EdgeSetup, Encoded
+from edge.score_station import EMBEDDING_ONLY, EmbeddingCode, ScoreStation, StationAtCloud
+from fronthaul.bitstream import unpack
+from fronthaul.messages import Codec, Payload
+from fronthaul.scoreformat import OPTIONS, ScoreFormat, score_format
+
+
+class DiffLocBuilder:
+    """Makes the scheme, and says what may be chosen about it."""
+
+    options = OPTIONS
+    scenario = "paris-7"
+
+    def __call__(self, setup: EdgeSetup) -> EdgeScheme:
+        """Build the half that the options ask for.
+
+        Raises:
+            ValueError: an option is impossible.
+        """
+        score = score_format(setup.config, setup.options, setup.bits)
+        station = ScoreStation(score, setup.config, setup.tensors, setup.bs, setup.device)
+        if score.where == "edge":
+            return RoundsEdge(score, station)
+        if score.where == "central":
+            return CentralEdge(score, station, EmbeddingCode(setup.tensors, score.bits))
+        return OneShotEdge(score, station)
+
+    def at_cloud(self, setup: EdgeSetup) -> Callable[[], Any] | None:
+        """Return a maker of what stands at the cloud: without the part that embeds, which is most of it."""
+        if score_format(setup.config, setup.options, setup.bits).where != "central":
+            return None
+        kept = {name: value for name, value in setup.tensors.items() if name not in EMBEDDING_ONLY}
+        return functools.partial(station_at_cloud, replace(setup, tensors=kept))
+
+
+build = DiffLocBuilder()
+
+
+def station_at_cloud(setup: EdgeSetup) -> StationAtCloud:
+    """Build the part of a base station that stands at the cloud."""
+    score = score_format(setup.config, setup.options, setup.bits)
+    return StationAtCloud(score, setup.config, setup.tensors, setup.bs, setup.device)
+
+
+class RoundsEdge:
+    """Answers states with what its network says of them; the channel's embedding stays here."""
+
+    name = "diffloc"
+    side_bytes = 0
+
+    def __init__(self, score: ScoreFormat, station: ScoreStation) -> None:
+        self.bits = score.bits
+        self.coefficients = score.pairs if score.local else 0
+        self.answer_codec = Codec(score.bits, score.answer_size, 0)
+        self._score = score
+        self._station = station
+
+    def encode(self, channel: Tensor) -> Encoded:
+        """Embed Ĥ (B, slot, pair, tone or tap), and keep it; sent is the own spread where it was asked for."""
+        embedding = self._station.embed(channel)
+        index = np.empty((len(channel), 0), np.uint32)
+        if self._score.local:
+            drawn = self._station.samples(embedding, self._score.local)
+            index = np.stack([self._score.spread_index(self._station.own_spread(samples)) for samples in drawn])
+        return Encoded(index, len(channel) * [b""], list(embedding))
+
+    def answer(
+        self, context: Tensor, snapshot: int, round_: int, state: Payload
+    ) -> tuple[npt.NDArray[np.uint32], bytes]:
+        """Answer the state of a round as it was received, for the embedding `context` (E,).
+
+        Raises:
+            ValueError: a round that the sampler does not have.
+        """
+        levels = self._score.levels
+        if not 1 <= round_ <= len(levels):
+            raise ValueError(f"the sampler has {len(levels)} steps, there is no round {round_}")
+        level = levels[round_ - 1]
+        x = self._score.state(unpack(state, self.bits, self._score.state_size), level)
+        return self._score.answer_index(*self._station.answer(context, x, level)), b""
+
+
+class CentralEdge:
+    """Sends embeddings."""
+
+    name = "diffloc"
+    side_bytes = 0
+
+    def __init__(self, score: ScoreFormat, station: ScoreStation, code: EmbeddingCode) -> None:
+        self.bits = score.bits
+        self.coefficients = station.network.shape.embedding
+        self._station = station
+        self._code = code
+
+    def encode(self, channel: Tensor) -> Encoded:
+        """Embed Ĥ (B, slot, pair, tone or tap)."""
+        return Encoded(self._code.index(self._station.embed(channel)), len(channel) * [b""])
+
+
+class OneShotEdge:
+    """Sends its own posterior, once."""
+
+    name = "diffloc"
+    side_bytes = 0
+
+    def __init__(self, score: ScoreFormat, station: ScoreStation) -> None:
+        self.bits = score.bits
+        self.coefficients = score.mixture_size
+        self._score = score
+        self._station = station
+
+    def encode(self, channel: Tensor) -> Encoded:
+        """Sample the own posterior of each of Ĥ (B, slot, pair, tone or tap), and send what mixture fits."""
+        drawn = self._station.samples(self._station.embed(channel), self._score.particles)
+        index = [self._score.mixture_index(self._station.own_mixture(samples)) for samples in drawn]
+        return Encoded(np.stack(index), len(channel) * [b""])

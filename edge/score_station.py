@@ -1,0 +1,206 @@
+"""A base station's score network at work: embeddings of channels, answers on states, samples of its own posterior.
+
+The same object stands at the base station or, where only embeddings are sent, at the cloud. Positions are normalised
+(`fronthaul.noiselevels`); no call takes that of a user: states are noise, or what a sampler made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edge.fingerprint import delay_taps, fingerprint
+from edge.mixture_fit import fit_mixture
+from edge.score_network import Denoiser, build_network
+from fronthaul.bitstream import unpack
+from fronthaul.codebook import OptionalCodebook
+from fronthaul.draws import generator
+from fronthaul.messages import Payload
+from fronthaul.noiselevels import Level
+from fronthaul.scoreformat import COMPONENTS, EMBEDDING_RANGE, Mixture, ScoreFormat
+
+STEP = 0.05
+"""Of the differences that slopes are taken from, in units of the noise s: scores bend on that scale and no finer."""
+EMBEDDING_ONLY = ("network.embed_channel.weight", "network.mean", "network.deviation")
+"""Tensors that embeddings are made with, most of a network; who is sent embeddings needs none of them."""
+
+Floats = npt.NDArray[np.float64]
+
+
+class ScoreStation:
+    """One base station's network."""
+
+    def __init__(
+        self,
+        score: ScoreFormat,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        bs: int,
+        device: str = "cpu",
+    ) -> None:
+        """Build the network; without the tensors `EMBEDDING_ONLY` it cannot embed.
+
+        Args:
+            score: what the run is about.
+            config: the weights file's configuration.
+            tensors: this base station's share of its tensors.
+            bs: keys the draws of samples.
+            device: on which to compute.
+        """
+        self._score = score
+        self._embeds = EMBEDDING_ONLY[0] in tensors
+        if not self._embeds:
+            config = {**config, "network": {**config["network"], "features": 1}}
+            width = tensors["network.embed_position.bias"].shape[-1]
+            blank = torch.zeros(1, 1, width), torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+            tensors = {**tensors, **dict(zip(EMBEDDING_ONLY, blank, strict=True))}
+        self._device = torch.device(device)
+        self.network = build_network(config, [tensors]).to(self._device)
+        self._denoiser = Denoiser(self.network, config["sampler"])
+        self._posterior = tensors["posterior"].double().cpu().numpy()
+        self._inflation = float(config.get("one_shot_inflation", 1.0 if score.kind == "consistency" else 0.0))
+        self._taps, self._ifft = int(config["taps"]), config.get("ifft")
+        self._bs = bs
+
+    @torch.inference_mode()
+    def embed(self, channel: Tensor) -> Tensor:
+        """Return embeddings (B, E) of channels Ĥ (B, slot, pair, tone), or of delay taps already (B, slot, pair, tap).
+
+        Raises:
+            RuntimeError: channels of another size than the network was trained on.
+        """
+        assert self._embeds, "this network has no part that embeds"
+        if channel.shape[-1] > self._taps:
+            if self._ifft is None:
+                raise RuntimeError(f"the weights take {self._taps} taps and do not say of which IFFT (key ifft)")
+            channel = delay_taps(channel, int(self._ifft), self._taps)
+        features = fingerprint(channel.to(self._device))
+        expected = self.network.shape.features
+        if features.shape[-1] != expected:
+            raise RuntimeError(f"the network takes fingerprints of {expected} numbers, not of {features.shape[-1]}")
+        return self.network.embed(features[None])[0].cpu()
+
+    @torch.inference_mode()
+    def raw(self, embedding: Tensor, x: Floats, level: Level) -> Floats:
+        """Return what the network says (N, D) of states x (N, D): ε̂, or the clean position.
+
+        Args:
+            embedding: (E,), or (N, E) where each state has its own.
+            x: noised positions.
+            level: their noise.
+        """
+        states = torch.from_numpy(x.astype(np.float32)).to(self._device)[None]
+        rows = embedding.to(self._device).expand(len(x), -1)[None]
+        said: Floats = self._denoiser.raw(rows, states, level)[0].cpu().numpy().astype(np.float64)
+        return said
+
+    def slope(self, embedding: Tensor, x: Floats, level: Level) -> Floats:
+        """Return s ∂ε̂/∂x (N, D, D) at states x (N, D), by central differences: symmetric, eigenvalues in 0 … 1.
+
+        They lie there for any posterior that is log-concave: I − s ∂ε̂/∂x is a²/s² times the covariance that is left.
+        """
+        size, step = x.shape[1], STEP * level.noise
+        moved = x[:, None, None] + step * np.stack([np.eye(size), -np.eye(size)], 1)  # (N, D, 2, D)
+        said = self.raw(embedding, moved.reshape(-1, size), level).reshape(moved.shape)
+        difference = np.swapaxes((said[:, :, 0] - said[:, :, 1]) / (2 * step), 1, 2)  # row: component of what is said
+        slope = level.noise * difference
+        if self._score.kind == "consistency":
+            slope = np.eye(size) - level.signal * difference
+        if not np.isfinite(slope).all():
+            return np.full_like(slope, np.nan)
+        value, vector = np.linalg.eigh((slope + np.swapaxes(slope, 1, 2)) / 2)
+        return np.asarray((vector * np.clip(value, 0.0, 1.0)[:, None]) @ np.swapaxes(vector, 1, 2), np.float64)
+
+    def answer(self, embedding: Tensor, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
+        """Return what the network says (P, D) of states x (P, D), and slopes (P, D, D) where the rule wants them."""
+        slope = self.slope(embedding, x, level) if self._score.has_slopes else None
+        return self.raw(embedding, x, level), slope
+
+    def samples(self, embedding: Tensor, count: int) -> Floats:
+        """Draw from the own posteriors: (B, count, D) of embeddings (B, E), by the same ladder as the cloud's.
+
+        The draws are keyed by the base station alone and the same for each snapshot (common random numbers): what
+        differs between snapshots is what the channel says.
+        """
+        levels, kind = self._score.levels, self._score.kind
+        batch, size = len(embedding), self._score.dimensions
+        draws = generator(0, "local", self._bs)
+
+        def noise() -> Floats:
+            return np.tile(draws.standard_normal((count, size)), (batch, 1))
+
+        rows = embedding.repeat_interleave(count, 0)
+        x = noise() * (levels[0].noise if kind == "consistency" else 1.0)
+        for level, after in zip(levels, (*levels[1:], None), strict=True):
+            said = self.raw(rows, x, level)
+            clean = said if kind == "consistency" else (x - level.noise * said) / level.signal
+            if after is not None:
+                fresh = noise() if kind == "consistency" else said
+                x = after.signal * clean + after.noise * fresh
+        return clean.reshape(batch, count, size)
+
+    def own_mixture(self, samples: Floats) -> Mixture:
+        """Return three Gaussians for samples (P, D), widened by the share of the constant posterior covariance."""
+        if not np.isfinite(samples).all():
+            none = np.full((COMPONENTS, samples.shape[1]), np.nan)
+            return Mixture(none[:, 0], none, np.full((*none.shape, samples.shape[1]), np.nan))
+        found = fit_mixture(samples, COMPONENTS)
+        return Mixture(found.weight, found.mean, found.covariance + self._inflation * self._posterior)
+
+    def own_spread(self, samples: Floats) -> Floats:
+        """Return the covariance (D, D) of samples (P, D), widened likewise."""
+        return np.asarray(np.cov(samples.T) + self._inflation * self._posterior, np.float64)
+
+
+class EmbeddingCode:
+    """Embeddings in B bits a number: (e − centre) / scale, uniform on ±4, with an index for what is not finite."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], bits: int) -> None:
+        self._centre = tensors["embedding.centre"].float().numpy()
+        self._scale = tensors["embedding.scale"].float().numpy()
+        self._bits = bits
+        self._book = OptionalCodebook(-EMBEDDING_RANGE, EMBEDDING_RANGE, bits)
+
+    def index(self, embedding: Tensor) -> npt.NDArray[np.uint32]:
+        """Indices (B, E) of embeddings (B, E)."""
+        return self._book.index((embedding.float().numpy() - self._centre) / self._scale)
+
+    def read(self, payload: Payload) -> Tensor | None:
+        """Return the embedding (E,) of a report; None where one of its numbers is missing.
+
+        Raises:
+            RemoteError: a payload of another size.
+        """
+        number = self._book.reconstruct(unpack(payload, self._bits, len(self._centre)))
+        if not np.isfinite(number).all():
+            return None
+        return torch.from_numpy(number * self._scale + self._centre)
+
+
+class StationAtCloud:
+    """The part of a base station that stands at the cloud: it takes reports, and answers like the base station."""
+
+    def __init__(
+        self, score: ScoreFormat, config: Mapping[str, Any], tensors: Mapping[str, Tensor], bs: int, device: str = "cpu"
+    ) -> None:
+        """See `ScoreStation`."""
+        self._score = score
+        self._station = ScoreStation(score, config, tensors, bs, device)
+        self._code = EmbeddingCode(tensors, score.bits)
+
+    def read(self, payload: Payload) -> Tensor | None:
+        """Return what `answer` and `own_mixture` want of a report; None where it holds no finite embedding."""
+        return self._code.read(payload)
+
+    def answer(self, embedding: Tensor, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
+        """Answer states x (P, D): what the network says (P, D), slopes (P, D, D) or None."""
+        return self._station.answer(embedding, x, level)
+
+    def own_mixture(self, embedding: Tensor) -> Mixture:
+        """Return the mixture of the base station's own posterior; NaN where its samples are not finite."""
+        return self._station.own_mixture(self._station.samples(embedding[None], self._score.particles)[0])

@@ -1,0 +1,1 @@
+"""DiffLoc: data, trainings and evaluations."""

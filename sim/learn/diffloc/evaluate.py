@@ -1,0 +1,266 @@
+"""Positions from trained networks on held-out samples: one base station, several fused, and what they claim to know.
+
+The same rules and sampler as in the emulator's cloud (`cloud.fusion.scores`), on all samples of a split at once. No
+function here that makes an estimate takes a position; those that compare with the truth are named so.
+
+Shapes: K base stations, N samples, P particles, D dimensions; everything normalised unless it says [m].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import chi2
+from torch import Tensor
+
+from cloud.fusion.scores.answers import Answers, Kind, eps_of
+from cloud.fusion.scores.mixture import Mixture, product
+from cloud.fusion.scores.prior import BoxPrior
+from cloud.fusion.scores.rule import build_rule
+from cloud.fusion.scores.sampler import Sampler
+from edge.mixture_fit import fit_mixture
+from edge.score_network import Denoiser, ScoreNetwork
+from fronthaul.draws import generator
+from fronthaul.noiselevels import Level, ladder
+from sim.learn.diffloc.features import SCALE_M
+
+FloatArray = npt.NDArray[np.float64]
+SHARE = 0.9
+"""Of the region whose coverage is measured, and which the calibration factor makes right on validation samples."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """K trained networks at work on N samples.
+
+    Attributes:
+        denoiser: of the K networks.
+        sampler: ``sampler`` table, see `fronthaul.noiselevels.ladder`.
+        embedding: (K, N, E).
+        posterior: Σ_k (K, D, D), see `posteriors`.
+        prior: box around the training positions.
+        seed: of all draws.
+    """
+
+    denoiser: Denoiser
+    sampler: dict[str, Any]
+    embedding: Tensor
+    posterior: FloatArray
+    prior: BoxPrior
+    seed: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """What the networks say."""
+        return "diffusion" if self.sampler["kind"] == "diffusion" else "consistency"
+
+    def levels(self, steps: int) -> tuple[Level, ...]:
+        """The ladder of `steps`."""
+        return ladder(self.sampler, steps)
+
+    def of(self, stations: Sequence[int]) -> Networks:
+        """The networks of some base stations."""
+        chosen = list(stations)
+        network = _some(self.denoiser.network, chosen)
+        return replace(
+            self,
+            denoiser=Denoiser(network, self.sampler),
+            embedding=self.embedding[chosen],
+            posterior=self.posterior[chosen],
+        )
+
+    @torch.no_grad()
+    def raw(self, x: FloatArray, level: Level) -> FloatArray:
+        """What the networks say (K, P·N, D) of states (P·N, D), samples varying fastest."""
+        stations, rows, _ = self.embedding.shape
+        parts = []
+        for state in torch.from_numpy(x).float().split(rows):  # a particle after the other: no embedding is repeated
+            parts.append(self.denoiser.raw(self.embedding, state.expand(stations, -1, -1), level))
+        out: FloatArray = torch.cat(parts, 1).double().numpy()
+        return out
+
+    def draws(self, samples: Sequence[int], particles: int, stream: str = "diffusion") -> Callable[[int], FloatArray]:
+        """Standard normal (P·N, D) for each round, keyed by (seed, sample, round)."""
+        size = len(self.prior.mean)
+
+        def draw(round_: int) -> FloatArray:
+            each = [generator(self.seed, stream, int(n), round_).standard_normal((particles, size)) for n in samples]
+            return np.stack(each, 1).reshape(-1, size)
+
+        return draw
+
+
+def _some(network: ScoreNetwork, stations: list[int]) -> ScoreNetwork:
+    """The networks of some base stations."""
+    total = len(network.embed_channel.weight)
+    if stations == list(range(total)):
+        return network
+    part = ScoreNetwork(network.shape, len(stations))
+    state = {}
+    for name, value in network.state_dict().items():
+        if value.ndim == 0:
+            state[name] = value
+        elif value.ndim == 1:  # batch norm: K widths in a row
+            state[name] = value.view(total, -1)[stations].flatten()
+        else:
+            state[name] = value[stations]
+    part.load_state_dict(state)
+    return part.eval()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Positions (N, D) and the covariances (N, D, D) that are claimed for them, before calibration."""
+
+    position: FloatArray
+    covariance: FloatArray
+
+
+def sample(
+    networks: Networks,
+    rule: str,
+    steps: int,
+    *,
+    stations: Sequence[int] | None = None,
+    particles: int = 1,
+    local: FloatArray | None = None,
+    jacobian_step: float = 1e-2,
+) -> Estimate:
+    """Sample positions with fused scores; several particles are averaged.
+
+    Args:
+        networks: of all base stations.
+        rule: name of a fusion rule of scores.
+        steps: of the ladder.
+        stations: which base stations; all by default.
+        particles: P.
+        local: covariances Σ_k (K, N, D, D) of each sample, instead of the constant ones.
+        jacobian_step: finite difference of rules that need Jacobians.
+    """
+    chosen = list(range(len(networks.posterior))) if stations is None else list(stations)
+    networks = networks.of(chosen)
+    count = networks.embedding.shape[1]
+    built = build_rule(rule, networks.prior)
+    sampler = Sampler(networks.kind, networks.levels(steps), built, networks.draws(range(count), particles))
+    each = np.repeat(networks.posterior[:, None], count, 1) if local is None else local[chosen]
+    covariance = np.tile(each, (1, particles, 1, 1))
+    while not sampler.done:
+        sampler.advance(_answers(networks, sampler, covariance, jacobian_step if built.needs_jacobian else 0.0))
+    shape = (particles, count, -1)
+    return Estimate(
+        sampler.position.reshape(shape).mean(0),
+        sampler.covariance.reshape(particles, count, *networks.prior.covariance.shape).mean(0),
+    )
+
+
+def _answers(networks: Networks, sampler: Sampler, covariance: FloatArray, difference: float) -> Answers:
+    x, level = sampler.x, sampler.level
+
+    def eps(state: FloatArray) -> FloatArray:
+        return eps_of(networks.kind, networks.raw(state, level), state, level)
+
+    here = eps(x)
+    jacobian = None
+    if difference:
+        step = difference * max(level.noise, 0.1)
+        columns = [(eps(x + step * axis) - here) / step for axis in np.eye(x.shape[-1])]
+        jacobian = np.stack(columns, -1)
+    return Answers(here, covariance, jacobian)
+
+
+def local_samples(networks: Networks, steps: int, particles: int) -> FloatArray:
+    """Positions (K, P, N, D) that each base station samples on its own; particles are the same for all samples."""
+    found = []
+    count = networks.embedding.shape[1]
+    for k in range(len(networks.posterior)):
+        one = networks.of([k])
+        draw = one.draws(range(count), particles, f"local-{k}")
+        built = build_rule("sum", networks.prior)  # of one base station every rule is itself
+        sampler = Sampler(networks.kind, networks.levels(steps), built, draw)
+        covariance = np.broadcast_to(one.posterior, (1, particles * count, *networks.posterior[k].shape))
+        while not sampler.done:
+            sampler.advance(_answers(one, sampler, covariance, 0.0))
+        found.append(sampler.position.reshape(particles, count, -1))
+    return np.stack(found)
+
+
+def local_covariances(samples: FloatArray, floor: float = 0.02) -> FloatArray:
+    """Σ_k (K, N, D, D) from local samples (K, P, N, D), each axis widened by `floor` [normalised]."""
+    centred = samples - samples.mean(1, keepdims=True)
+    spread: FloatArray = np.einsum("kpni,kpnj->knij", centred, centred) / (samples.shape[1] - 1)
+    return spread + floor**2 * np.eye(samples.shape[-1])
+
+
+def fuse_mixtures(samples: FloatArray, widen: FloatArray, components: int = 3) -> Estimate:
+    """Exact product of one Gaussian mixture for each base station, fitted to its samples (K, P, N, D).
+
+    `widen` (K, D, D) is added to each component's covariance. A flat prior: nothing is divided out.
+    """
+    stations, _, count, size = samples.shape
+    position, covariance = np.empty((count, size)), np.empty((count, size, size))
+    for n in range(count):
+        mixtures = []
+        for k in range(stations):
+            fitted = fit_mixture(samples[k, :, n], components)
+            mixtures.append(Mixture(fitted.weight, fitted.mean, fitted.covariance + widen[k]))
+        position[n], covariance[n] = product(mixtures).moments()
+    return Estimate(position, covariance)
+
+
+def fuse_gaussians(position: FloatArray, covariance: FloatArray) -> Estimate:
+    """Precision-weighted mean of K estimates (K, N, D) with constant covariances (K, D, D)."""
+    precision = np.linalg.inv(covariance)
+    total = precision.sum(0)
+    claimed = np.linalg.inv(total)
+    mean = np.einsum("ij,kjl,knl->ni", claimed, precision, position)
+    return Estimate(mean, np.broadcast_to(claimed, (position.shape[1], *claimed.shape)))
+
+
+# -- against the truth
+
+
+def posteriors(estimates: FloatArray, truth: FloatArray) -> FloatArray:
+    """Second moments (K, D, D) of the errors of K estimates (K, N, D) on validation samples: Σ_k of base station k."""
+    error = estimates - truth
+    moments: FloatArray = np.einsum("kni,knj->kij", error, error) / error.shape[1]
+    return moments
+
+
+def errors_m(position: FloatArray, truth: FloatArray) -> FloatArray:
+    """Euclidean errors (…, N) [m] of normalised estimates."""
+    found: FloatArray = np.linalg.norm(position - truth, axis=-1) * SCALE_M
+    return found
+
+
+def normalised_squares(estimate: Estimate, truth: FloatArray) -> FloatArray:
+    """eᵀ C⁻¹ e (N,) of each sample; χ² with D degrees of freedom where the claim is right."""
+    error = estimate.position - truth
+    solved = np.linalg.solve(estimate.covariance, error[..., None])[..., 0]
+    squares: FloatArray = (error * solved).sum(-1)
+    return squares
+
+
+def calibration(estimate: Estimate, truth: FloatArray) -> float:
+    """Factor on the covariance that makes the 90 % region cover 90 % of these (validation) samples."""
+    size = truth.shape[-1]
+    return float(np.quantile(normalised_squares(estimate, truth), SHARE) / chi2.ppf(SHARE, size))
+
+
+def coverage(estimate: Estimate, truth: FloatArray, factor: float = 1.0) -> float:
+    """Share of samples within their 90 % region, covariances multiplied by `factor`."""
+    size = truth.shape[-1]
+    return float((normalised_squares(estimate, truth) <= factor * chi2.ppf(SHARE, size)).mean())
+
+
+def nearest_neighbours(query: FloatArray, table: FloatArray, position: FloatArray, neighbours: int) -> FloatArray:
+    """Weighted k-nearest-neighbour estimates (N, D): inverse squared distance of fingerprints."""
+    distance, index = torch.cdist(torch.from_numpy(query), torch.from_numpy(table)).topk(neighbours, largest=False)
+    weight = 1 / distance.clamp_min(1e-9) ** 2
+    weight = weight / weight.sum(1, keepdim=True)
+    found: FloatArray = (weight[..., None] * torch.from_numpy(position)[index]).sum(1).numpy()
+    return found

@@ -1,0 +1,237 @@
+"""Fingerprints of a path set, compressed without loss of what can be learnt from them.
+
+A first layer W h learns nothing about directions of h in which no training fingerprint differs from the mean: N
+training samples span at most N − 1 of the 38 400 dimensions. Networks are therefore trained on the principal components
+of the standardised training fingerprints, z = Pᵀ (h − mean) / deviation, and P is multiplied into the first layer
+afterwards: what runs at a base station is the paper's network on the whole fingerprint. Keeping d components of N − 1
+regularises; d is chosen on validation samples.
+
+Shapes: K base stations, N samples, F values of a fingerprint, d components.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edge.fingerprint import beam_levels, fingerprint
+from fronthaul.draws import generator
+from sim.errors import UserError
+from sim.learn.splits import Split, SplitName, split_positions
+from sim.world.channel import Motion, Synthesizer, pad_paths, receiver_noise
+from sim.world.paths import PathSet
+from sim.world.scenario import Scenario
+
+Input = Literal["taps", "beams"]
+"""``taps``: magnitudes and phases of delay taps, the paper's fingerprint (DiffLoc Eq. 4); ``beams``: log-levels of
+beams and delays, which keep what antennas tell together and drop absolute phases."""
+INPUTS: tuple[str, ...] = get_args(Input)
+
+SCALE_M = 100.0
+"""Metres of a normalised unit: positions of the hull then deviate by about 0.5 on each axis."""
+_FIT_SAMPLES = 3000
+_CHUNK = 250
+_FLOOR = 0.03
+"""Features that vary less than this share of their kind's root mean square are scaled up no further."""
+
+
+@dataclass(frozen=True)
+class FeatureSetting:
+    """What features depend on beside the scenario and the paths.
+
+    Attributes:
+        split: how test samples are held out.
+        stations: which base stations, in this order.
+        input: which fingerprint.
+        components: d.
+        snr_db: noise of the channel estimates, one copy of all samples for each entry; None is without noise.
+        seed: of the noise.
+    """
+
+    split: SplitName = "random"
+    stations: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
+    input: Input = "taps"
+    components: int = 100
+    snr_db: tuple[float | None, ...] = (None,)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Features:
+    """Compressed fingerprints and where they were measured.
+
+    Attributes:
+        z: (K, C·N, d) float32, unit mean square over all components; C copies of the samples, one a noise level.
+        position: (C·N, D) float32, normalised: (p − centre) / SCALE_M.
+        centre: (D,) [m], mean of the training positions.
+        height_m: of all users where they are of one height.
+        split: indices into the C·N samples.
+        sample: (C·N,) which position of the path set it is.
+        mean: (K, F) float32 of the training fingerprints.
+        deviation: (K, F) float32.
+        basis: (K, F, d) float32: z = ((h − mean) / deviation) @ basis.
+    """
+
+    z: Tensor
+    position: Tensor
+    centre: npt.NDArray[np.float64]
+    height_m: float
+    split: Split
+    sample: npt.NDArray[np.int64]
+    mean: Tensor
+    deviation: Tensor
+    basis: Tensor
+
+    def project(self, k: int, raw: Tensor) -> Tensor:
+        """Return z (N, d) of fingerprints (N, F) at the k-th base station."""
+        return (((raw - self.mean[k]) / self.deviation[k]).clamp(-10, 10)) @ self.basis[k]
+
+
+def raw_features(
+    scenario: Scenario, paths: PathSet, station: int, setting: FeatureSetting, snr_db: float | None
+) -> Iterator[Tensor]:
+    """Yield fingerprints (chunk, F) of all positions at one base station, in order.
+
+    Noise draws are keyed by base station, noise level and sample.
+    """
+    budget = replace(scenario.link_budget, noise="none" if snr_db is None else "snr", snr_db=snr_db or 0.0)
+    noisy = replace(scenario, link_budget=budget)
+    synthesizer = Synthesizer(scenario, [station])
+    padded = pad_paths(
+        paths.select(np.arange(len(paths)), [station]), scenario.numerology.carrier_hz, matrices=scenario.polarized
+    )
+    still = torch.zeros(1)
+    for index in torch.arange(len(paths)).split(_CHUNK):
+        part = padded[index]
+        velocity = part.velocity if part.velocity is not None else torch.zeros(len(index), 3)
+        motion = Motion(velocity, still.expand(len(index), 1), still.expand(len(index), 1, scenario.numerology.slots))
+        taps = synthesizer.response(part, motion)[:, 0]  # (n, slot, pair, tap)
+        if snr_db is not None:
+            white = torch.stack([_white(setting.seed, station, snr_db, int(n), taps.shape[1:]) for n in index])
+            taps = taps + receiver_noise(noisy, taps, white)
+        yield fingerprint(taps) if setting.input == "taps" else beam_levels(taps, *_grid(scenario))
+
+
+def _grid(scenario: Scenario) -> tuple[int, int, int, int]:
+    array, user = scenario.array, scenario.user_array
+    return array.polarizations, array.columns, array.rows, user.antennas
+
+
+def _white(seed: int, station: int, snr_db: float, sample: int, shape: torch.Size) -> Tensor:
+    draw = generator(seed, "fingerprint-noise", station, round(100 * snr_db), sample)
+    return torch.from_numpy(draw.standard_normal((*shape, 2), dtype=np.float32))
+
+
+def make_features(
+    scenario: Scenario,
+    paths: PathSet,
+    setting: FeatureSetting,
+    *,
+    split: Split | None = None,
+    cache: Path | None = None,
+) -> Features:
+    """Compute features, or read them from the folder `cache` where they are already there.
+
+    Args:
+        scenario: arrays and numerology.
+        paths: N positions.
+        setting: see there.
+        split: indices of positions; by default those of `setting.split`.
+        cache: folder; None computes always.
+    """
+    parts = split if split is not None else split_positions(scenario, paths.position, setting.split, paths.user)
+    dimensions = 2 if np.ptp(paths.position[:, 2]) < 1e-6 else 3
+    centre = paths.position[parts.train, :dimensions].mean(0)
+    position = torch.from_numpy((paths.position[:, :dimensions] - centre) / SCALE_M).float()
+    copies = len(setting.snr_db)
+    file = None if cache is None else cache / f"{_digest(scenario, paths, setting, parts)}.npz"
+    if file is not None and file.is_file():
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            tables = {name: torch.from_numpy(archive[name]) for name in ("z", "mean", "deviation", "basis")}
+    else:
+        stacked = [_compress(scenario, paths, k, setting, parts.train) for k in setting.stations]
+        names = ("z", "mean", "deviation", "basis")
+        tables = {name: torch.stack([one[i] for one in stacked]) for i, name in enumerate(names)}
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _write(file, {name: value.numpy() for name, value in tables.items()})
+    count = len(paths)
+    shift = np.arange(copies)[:, None] * count
+    return Features(
+        position=position.repeat(copies, 1),
+        centre=centre,
+        height_m=float(paths.position[:, 2].mean()),
+        split=Split(*((shift + index).ravel() for index in (parts.train, parts.validation, parts.test))),
+        sample=np.tile(np.arange(count), copies),
+        **tables,
+    )
+
+
+def _compress(
+    scenario: Scenario, paths: PathSet, station: int, setting: FeatureSetting, train: npt.NDArray[np.int64]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return z (C·N, d), mean (F,), deviation (F,) and basis (F, d) of one base station."""
+    fitted = train
+    if len(train) > _FIT_SAMPLES:
+        fitted = np.sort(generator(setting.seed, "fit").permutation(train)[:_FIT_SAMPLES])
+    shares = [fitted[i :: len(setting.snr_db)] for i in range(len(setting.snr_db))]  # all noise levels take part
+    raw = torch.cat(
+        [
+            chunk
+            for level, share in zip(setting.snr_db, shares, strict=True)
+            for chunk in raw_features(scenario, paths.select(share), station, setting, level)
+        ]
+    )
+    mean, deviation = raw.mean(0), raw.std(0)
+    for kind in deviation.split(len(deviation) // 2 if setting.input == "taps" else len(deviation)):
+        kind += _FLOOR * kind.square().mean().sqrt() + 1e-30
+    standard = ((raw - mean) / deviation).clamp(-10, 10)
+    values, vectors = torch.linalg.eigh((standard @ standard.T).double())
+    kept = min(setting.components, len(fitted) - 1)
+    basis = standard.T @ (vectors[:, -kept:].flip(1) / values[-kept:].flip(0).clamp_min(1e-9).sqrt()).float()
+    basis = basis / (standard @ basis).square().mean().sqrt()
+    z = torch.cat(
+        [
+            ((chunk - mean) / deviation).clamp(-10, 10) @ basis
+            for snr_db in setting.snr_db
+            for chunk in raw_features(scenario, paths, station, setting, snr_db)
+        ]
+    )
+    return z, mean, deviation, basis
+
+
+def _write(file: Path, tables: dict[str, Any]) -> None:
+    temporary = file.with_suffix(f".{os.getpid()}.part")  # several jobs may make the same
+    with temporary.open("wb") as stream:
+        np.savez(stream, **tables)
+    temporary.replace(file)
+
+
+def _digest(scenario: Scenario, paths: PathSet, setting: FeatureSetting, split: Split) -> str:
+    parts = (setting, scenario.array, scenario.user_array, scenario.numerology)
+    total = hashlib.sha256(json.dumps([asdict(part) for part in parts]).encode())
+    for part in (split.train, paths.position, paths.delay):
+        total.update(np.ascontiguousarray(part).tobytes())
+    return total.hexdigest()[:16]
+
+
+def require_input(name: str) -> Input:
+    """Check the name of a fingerprint.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    for known in get_args(Input):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise UserError(f"There is no fingerprint {name!r}: {' or '.join(INPUTS)}.")

@@ -1,0 +1,258 @@
+"""All trainings behind the tables of docs/diffloc.md: ``python -m sim.learn.diffloc.jobs [--only TEXT …]``.
+
+A job's network is kept in ``data/paris-7/diffloc/NAME.safetensors``, on compressed fingerprints; finished jobs are
+skipped and a stopped one resumes, so that the command can be given again at any time. Several may run side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from edge.score_network import Body, NetworkShape, ScoreNetwork
+from fronthaul.noiselevels import BETA
+from sim.learn.diffloc.cnn import fit_cnn, make_images
+from sim.learn.diffloc.features import Features, FeatureSetting, make_features
+from sim.learn.diffloc.fit import FitProgress, Schedule, fit
+from sim.learn.diffloc.objectives import Consistency, Diffusion, Grid, Objective, Regression, grid_over
+from sim.learn.splits import Split, split_positions
+from sim.world.paths import PathSet, load_paths
+from sim.world.scenario import Scenario, load_scenario
+from sim.world.store import DATA_FOLDER
+
+FITS = DATA_FOLDER / "paris-7" / "diffloc"
+FEATURES = DATA_FOLDER / "paris-7" / "features"
+ALL = (0, 1, 2, 3, 4, 5, 6)
+THREE = (0, 3, 6)
+"""Base stations of studies that would take too long with all seven on two cores."""
+SNRS_DB = (50.0, 40.0, 30.0, 20.0, 10.0)
+SPACINGS_M = (8.0, 16.0, 30.0)
+STEPS = (2, 5, 10, 20, 50, 100)
+DENSE = "paris-7-dense"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of K stacked networks.
+
+    Attributes:
+        name: of its file.
+        data: folder of the path set under ``data/``.
+        model: regression, unet, ct, mlp, grid, joint-unet, joint-mlp or cnn.
+        setting: of its features.
+        soft: with dynamic soft labels.
+        timesteps: T of a diffusion.
+        spacing_m: of a grid [m].
+        schedule: lengths and rates.
+    """
+
+    name: str
+    data: str
+    model: str
+    setting: FeatureSetting = FeatureSetting()  # noqa: RUF009 - frozen
+    soft: bool = False
+    timesteps: int = 200
+    spacing_m: float = 0.0
+    schedule: Schedule = Schedule()  # noqa: RUF009 - frozen
+
+    @property
+    def body(self) -> Body:
+        """Which of the two networks."""
+        return "mlp" if self.model in ("mlp", "grid", "joint-mlp") else "unet"
+
+
+def jobs() -> list[Job]:
+    """Every training, those that the most depends on first."""
+    quick = Schedule(epochs=50, patience=15)
+    found = []
+    for data, split in (("paris-7", "random"), ("paris-7", "user"), ("paris-7-fast", "random")):
+        setting = FeatureSetting(split=split)  # type: ignore[arg-type]
+        prefix = f"{data}-{split}"
+        found += [
+            Job(f"{prefix}-regression", data, "regression", setting, schedule=quick),
+            Job(f"{prefix}-ct", data, "ct", setting),
+            Job(f"{prefix}-unet", data, "unet", setting),
+            *(Job(f"{prefix}-grid{s:g}", data, "grid", setting, spacing_m=s, schedule=quick) for s in SPACINGS_M),
+            Job(f"{prefix}-joint-unet", data, "joint-unet", setting, schedule=quick),
+            Job(f"{prefix}-joint-mlp", data, "joint-mlp", setting, schedule=quick),
+        ]
+        if split == "random":
+            found.append(Job(f"{prefix}-cnn", data, "cnn", setting, schedule=Schedule(epochs=25, patience=8)))
+    usual = FeatureSetting()
+    few = replace(usual, stations=THREE)
+    found += [
+        Job("paris-7-random-mlp-soft", "paris-7", "mlp", usual, soft=True),
+        Job("paris-7-random-mlp", "paris-7", "mlp", usual),
+        Job("paris-7-random-unet-soft", "paris-7", "unet", usual, soft=True),
+        Job("paris-7-random-ct-soft", "paris-7", "ct", few, soft=True),
+        Job("paris-7-beams-ct", "paris-7", "ct", replace(usual, input="beams")),
+        Job("paris-7-beams-regression", "paris-7", "regression", replace(usual, input="beams"), schedule=quick),
+        Job("paris-7-block-ct", "paris-7", "ct", replace(usual, split="block")),
+        Job("paris-7-block-regression", "paris-7", "regression", replace(usual, split="block"), schedule=quick),
+    ]
+    found += [Job(f"paris-7-unet-t{steps}", "paris-7", "unet", few, timesteps=steps) for steps in STEPS]
+    noisy = Schedule(epochs=40, patience=15)
+    for snr_db in SNRS_DB:
+        setting = replace(few, snr_db=(snr_db,))
+        found.append(Job(f"paris-7-unet-snr{snr_db:g}", "paris-7", "unet", setting, schedule=noisy))
+    mixed = replace(few, snr_db=(None, *SNRS_DB))
+    found.append(Job("paris-7-unet-snrmixed", "paris-7", "unet", mixed, schedule=Schedule(epochs=20, patience=6)))
+    for seed in (1, 2):
+        for model in ("regression", "ct", "unet"):
+            schedule = replace(quick if model == "regression" else Schedule(), seed=seed)
+            found.append(Job(f"paris-7-random-{model}-seed{seed}", "paris-7", model, few, schedule=schedule))
+    dense = replace(few, components=200)
+    for model, epochs in (("regression", 12), ("ct", 16), ("unet", 16)):
+        found.append(Job(f"dense-{model}", DENSE, model, dense, schedule=Schedule(epochs=epochs, patience=epochs)))
+    return found
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished job: its network on compressed features, or what it says of every sample."""
+
+    job: Job
+    network: ScoreNetwork | None
+    estimates: torch.Tensor | None
+    grid: Grid | None
+    record: dict[str, Any]
+
+
+def load_data(data: str) -> tuple[Scenario, PathSet]:
+    """Scenario and paths of a folder under ``data/``."""
+    scenario = load_scenario("paris-7" if data == DENSE else data)
+    return scenario, load_paths(DATA_FOLDER / data / "paths.npz")
+
+
+def job_split(scenario: Scenario, paths: PathSet, job: Job) -> Split | None:
+    """The split of a job; with more positions validation and test stay those of ``paris-7``."""
+    if job.data != DENSE:
+        return None
+    base = scenario.tracing.positions
+    few = split_positions(scenario, paths.position[:base], "random", paths.user[:base])
+    return Split(np.concatenate([few.train, np.arange(base, len(paths))]), few.validation, few.test)
+
+
+def job_features(job: Job) -> Features:
+    """Features of a job, from the cache where they are there."""
+    scenario, paths = load_data(job.data)
+    return make_features(scenario, paths, job.setting, split=job_split(scenario, paths, job), cache=FEATURES)
+
+
+def joined(features: Features) -> Features:
+    """Features of all base stations side by side, for one network."""
+    stations, samples, width = features.z.shape
+    z = features.z.permute(1, 0, 2).reshape(1, samples, stations * width)
+    return replace(features, z=z)
+
+
+def run(job: Job, folder: Path = FITS) -> None:
+    """Train a job unless its file is there."""
+    path = folder / f"{job.name}.safetensors"
+    if path.is_file():
+        return
+    begin = time.monotonic()
+    features = job_features(job)
+    record: dict[str, Any] = {"job": asdict(job)}
+    tensors: dict[str, torch.Tensor] = {}
+    if job.model == "cnn":
+        scenario, paths = load_data(job.data)
+        images = make_images(scenario, paths, job.setting, features.split.train)
+        estimates, loss = fit_cnn(images, features, job.schedule)
+        tensors["estimates"] = torch.from_numpy(estimates)
+        losses = [loss]
+    else:
+        if job.model.startswith("joint"):
+            features = joined(features)
+        objective, outputs = objective_of(job, features)
+        shape = NetworkShape(job.body, features.z.shape[-1], features.position.shape[1], outputs=outputs)
+        network, losses = fit(
+            features,
+            shape,
+            objective,
+            job.schedule,
+            checkpoint=folder / "checkpoints" / f"{job.name}.pt",
+            on_epoch=lambda progress: _print(job.name, progress),
+        )
+        record["shape"] = asdict(shape)
+        if isinstance(objective, Grid):
+            record["grid"] = asdict(objective)
+        # What the networks do not use is not kept: they are given z, not fingerprints.
+        tensors |= {n: v.contiguous() for n, v in network.state_dict().items() if n not in ("mean", "deviation")}
+    record |= {"validation_loss": losses, "minutes": (time.monotonic() - begin) / 60}
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    save_file(tensors, temporary, metadata={"record": json.dumps(record)})
+    temporary.replace(path)
+    print(job.name, f"{record['minutes']:.1f} min", [round(loss, 4) for loss in losses], flush=True)
+
+
+def objective_of(job: Job, features: Features) -> tuple[Objective, int]:
+    """The objective of a job and the length of its network's output, 0 for a position's."""
+    if job.model == "ct":
+        return Consistency(soft=job.soft), 0
+    if job.model in ("unet", "mlp"):
+        return Diffusion(job.timesteps, BETA, job.soft), 0
+    if job.model == "grid":
+        grid = grid_over(features.position[torch.from_numpy(features.split.train)], job.spacing_m)
+        return grid, grid.cells
+    return Regression(), 0
+
+
+def load_fit(job: Job, folder: Path = FITS) -> Fit | None:
+    """Read what a job left; None if it has not been run."""
+    path = folder / f"{job.name}.safetensors"
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        record = json.loads(file.metadata()["record"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    if "estimates" in tensors:
+        return Fit(job, None, tensors["estimates"], None, record)
+    stations = 1 if job.model.startswith("joint") else len(job.setting.stations)
+    network = ScoreNetwork(NetworkShape(**record["shape"]), stations)
+    blank = {name: value for name, value in network.state_dict().items() if name in ("mean", "deviation")}
+    network.load_state_dict(tensors | blank)
+    stored = record.get("grid")
+    grid = None if stored is None else Grid(tuple(stored["low"]), stored["spacing"], tuple(stored["counts"]))
+    return Fit(job, network.eval(), None, grid, record)
+
+
+def chosen(found: Sequence[Job], only: Sequence[str]) -> Iterator[Job]:
+    """Jobs whose names hold one of the given texts; all without any."""
+    for job in found:
+        if not only or any(text in job.name for text in only):
+            yield job
+
+
+def _print(name: str, progress: FitProgress) -> None:
+    if progress.epoch % 10 == 0:
+        print(name, json.dumps(asdict(progress)), file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run jobs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[], help="jobs whose names hold one of these texts [all]")
+    parser.add_argument("--backwards", action="store_true", help="begin with the last, beside a process that does not")
+    parser.add_argument("--threads", type=int, default=1)
+    wanted = parser.parse_args()
+    torch.set_num_threads(wanted.threads)
+    found = list(chosen(jobs(), wanted.only))
+    for job in reversed(found) if wanted.backwards else found:
+        run(job)
+
+
+if __name__ == "__main__":
+    main()

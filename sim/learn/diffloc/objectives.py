@@ -1,0 +1,171 @@
+"""What the networks of DiffLoc and its baselines are trained to do. DiffLoc Sec. III-A, IV, V-B.
+
+An objective gives one loss for each of K stacked networks: embeddings e (K, B, E), clean positions p (B, D) normalised,
+noise from `draw`. Several noisy versions of each sample share one embedding, which is the costly part of a pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edge.score_network import ScoreNetwork, consistency_output
+from fronthaul.noiselevels import BETA, TIMESTEPS, alpha_bars
+from sim.learn.diffloc.features import SCALE_M
+
+SOFT_M = 0.2
+SOFT_POWER = 0.8
+"""Dynamic soft labels: σ_s(t) = 20 cm · (t/T)^0.8. DiffLoc Sec. IV-B, Table II."""
+
+
+class Objective(Protocol):
+    """One loss for each network."""
+
+    def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
+        """Return (K,) losses, means over the batch."""
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Direct regression on the same body: x and t are zero. Its minimiser is E[p | h]."""
+
+    def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
+        """Mean squared error of the positions."""
+        return (regress(network, embedding) - position).square().sum(-1).mean(1)
+
+
+def regress(network: ScoreNetwork, embedding: Tensor) -> Tensor:
+    """Output (K, B, outputs) of a network that is given the channel alone."""
+    stations, batch, _ = embedding.shape
+    nothing = embedding.new_zeros(stations, batch, network.shape.dimensions)
+    out: Tensor = network(embedding, nothing, nothing[..., :1])
+    return out
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Denoising score matching: predict the injected noise. DiffLoc Eq. 12; with soft labels Sec. IV-B.
+
+    Attributes:
+        timesteps: T.
+        beta: β_1 and β_T.
+        soft: whether the clean position is blurred by the dynamic soft label; the target stays ε.
+        versions: noisy versions of each sample in a step.
+    """
+
+    timesteps: int = TIMESTEPS
+    beta: tuple[float, float] = BETA
+    soft: bool = False
+    versions: int = 2
+
+    def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
+        """Mean squared error of ε̂, timesteps stratified over the batch."""
+        stations, batch, _ = embedding.shape
+        rows = batch * self.versions
+        shift = torch.rand((), generator=draw)
+        time = 1 + (((torch.randperm(rows, generator=draw) + shift) / rows) * self.timesteps).long()  # 1 … T
+        bar = torch.from_numpy(alpha_bars(self.timesteps, self.beta)).float()[time - 1][:, None]
+        clean = position.repeat(self.versions, 1)
+        if self.soft:
+            blur = SOFT_M / SCALE_M * (time / self.timesteps) ** SOFT_POWER
+            clean = clean + blur[:, None] * torch.randn(clean.shape, generator=draw)
+        noise = torch.randn(clean.shape, generator=draw)
+        x = bar.sqrt() * clean + (1 - bar).sqrt() * noise  # DiffLoc Eq. 9
+        at = (time / self.timesteps)[:, None].expand(stations, rows, 1)
+        estimate = network(embedding.repeat(1, self.versions, 1), x.expand(stations, -1, -1), at)
+        losses: Tensor = (estimate - noise).square().sum(-1).mean(1)  # DiffLoc Eq. 12
+        return losses
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """‖f₁ − f₂‖² + ‖f₁ − p‖² + ‖f₂ − p‖² at two noise levels of the same position. DiffLoc Eq. 20-22.
+
+    Attributes:
+        sigma: σ_min and σ_max, normalised; those of Song et al. 2023, App. C [R].
+        soft: whether both views are made from a blurred position, as in Sec. IV-B; the targets stay p.
+        versions: pairs of each sample in a step.
+    """
+
+    sigma: tuple[float, float] = (0.002, 80.0)
+    soft: bool = False
+    versions: int = 1
+
+    def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
+        """Mean over the batch of the three terms; levels are drawn uniformly in log σ."""
+        stations, batch, _ = embedding.shape
+        rows = batch * self.versions
+        low, high = self.sigma
+        clean = position.repeat(self.versions, 1)
+        time = torch.rand(2, rows, 1, generator=draw)
+        sigma = low * (high / low) ** time  # inverse of DiffLoc Eq. 20
+        seen = clean
+        if self.soft:
+            seen = clean + SOFT_M / SCALE_M * time**SOFT_POWER * torch.randn(2, *clean.shape, generator=draw)
+        x = (seen + sigma * torch.randn(2, *clean.shape, generator=draw)).flatten(0, 1)  # DiffLoc Eq. 21
+        sigma, time = sigma.flatten(0, 1), time.flatten(0, 1)
+        both = consistency_output(
+            network,
+            embedding.repeat(1, 2 * self.versions, 1),
+            x.expand(stations, -1, -1),
+            sigma.expand(stations, -1, -1),
+            time.expand(stations, -1, -1),
+            low,
+        )
+        first, second = both.chunk(2, 1)
+        terms = (first - second).square() + (first - clean).square() + (second - clean).square()
+        return terms.sum(-1).mean(1)  # DiffLoc Eq. 22
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Classification over grid points with soft labels: probability fusion's network. DiffLoc Sec. V-B3, its [14].
+
+    A position is a weighted sum of the four grid points around it, with bilinear weights.
+
+    Attributes:
+        low: first grid point (D,), normalised.
+        spacing: between grid points, normalised.
+        counts: grid points on each axis.
+    """
+
+    low: tuple[float, ...]
+    spacing: float
+    counts: tuple[int, ...]
+
+    @property
+    def cells(self) -> int:
+        """Number of grid points."""
+        return int(torch.tensor(self.counts).prod())
+
+    def points(self) -> Tensor:
+        """Coordinates (cells, D) of the grid points."""
+        axes = [a + self.spacing * torch.arange(n) for a, n in zip(self.low, self.counts, strict=True)]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(self.cells, -1).float()
+
+    def labels(self, position: Tensor) -> Tensor:
+        """Soft labels (B, cells) whose mean over the grid points is the position."""
+        label = torch.ones(len(position), 1)
+        for axis, count in enumerate(self.counts):
+            place = ((position[:, axis] - self.low[axis]) / self.spacing).clamp(0, count - 1)
+            weight = (1 - (place[:, None] - torch.arange(count)).abs()).clamp_min(0)
+            label = (label[:, :, None] * weight[:, None, :]).flatten(1)
+        return label
+
+    def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
+        """Cross entropy against the soft labels."""
+        chance = functional.log_softmax(regress(network, embedding), -1)
+        return -(self.labels(position) * chance).sum(-1).mean(1)
+
+
+def grid_over(position: Tensor, spacing_m: float) -> Grid:
+    """Return the grid of `spacing_m` [m] that covers normalised positions (N, D)."""
+    spacing = spacing_m / SCALE_M
+    low, high = position.min(0).values, position.max(0).values
+    counts = [max(2, int(torch.ceil(span / spacing)) + 1) for span in high - low]
+    slack = [(n - 1) * spacing - float(span) for n, span in zip(counts, high - low, strict=True)]
+    return Grid(tuple(float(a) - s / 2 for a, s in zip(low, slack, strict=True)), spacing, tuple(counts))

@@ -1,0 +1,117 @@
+"""Rows of a table: each measured from trained jobs, kept with what it was measured from, and measured again if not.
+
+A table's JSON file holds a record for each row: what stands in the paper, what was measured (``result``), and under
+``key`` the options, the digests of data and of networks it was measured with. A table that was stopped resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sim.learn.diffloc.bench import Bench
+
+Result = dict[str, Any]
+Record = dict[str, Any]
+OnRow = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        label: its first cell, unique in a table.
+        measure: measures it: takes the bench, the names of the jobs, and `options`.
+        jobs: whose networks it needs.
+        options: of the measurement.
+        features: jobs of which it needs the features alone.
+        section: heading that it stands under.
+        paper: the paper's figures, see `paper.figures`.
+    """
+
+    label: str
+    measure: Callable[..., Result]
+    jobs: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    section: str = ""
+    paper: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self) -> str:
+        """What the result depends on beside data and networks."""
+        return json.dumps([self.measure.__name__, self.jobs or self.features, self.options], default=list)
+
+    def run(self, bench: Bench) -> Result:
+        """Measure."""
+        return self.measure(bench, self.jobs or self.features, **self.options)
+
+
+def measure_rows(
+    bench: Bench,
+    rows: Sequence[Row],
+    store: Path,
+    *,
+    train: bool = True,
+    commit: str | None = None,
+    on_row: OnRow = lambda *_: None,
+) -> list[Record]:
+    """Measure the rows that are not in `store` as they would be now, and write it after each.
+
+    Args:
+        bench: jobs.
+        rows: of the table.
+        store: JSON file.
+        train: run jobs that have not been; without, their rows have no result, or the one that is stored.
+        commit: of the code, recorded.
+        on_row: called with label, rows done, rows in all.
+
+    Raises:
+        UserError: path data are missing.
+    """
+    bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
+    stored = {record["label"]: record for record in json.loads(store.read_text())} if store.is_file() else {}
+    records = [_blank(row) | _known(stored.get(row.label), row) for row in rows]
+    for number, (row, record) in enumerate(zip(rows, records, strict=True)):
+        for name in row.jobs:
+            if train and not bench.is_trained(name):
+                on_row(f"training {name}", number, len(rows))
+                bench.train(name)
+        on_row(row.label, number, len(rows))
+        identity = {name: bench.identity(name, fitted=True) for name in row.jobs}
+        identity |= {name: bench.identity(name, fitted=False) for name in row.features}
+        if None in identity.values() or (record["result"] is not None and record["key"]["digests"] == identity):
+            continue
+        begin = time.monotonic()
+        record["result"] = row.run(bench)
+        record["key"] = {"settings": row.settings(), "digests": identity}
+        record |= {"commit": commit, "date": datetime.now(UTC).date().isoformat()}
+        record["minutes"] = round((time.monotonic() - begin) / 60, 2)
+        write_text(store, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    write_text(store, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    on_row("done", len(rows), len(rows))
+    found: list[Record] = json.loads(store.read_text())
+    return found
+
+
+def _blank(row: Row) -> Record:
+    return {"label": row.label, "section": row.section, "paper": dict(row.paper), "key": None, "result": None}
+
+
+def _known(record: Record | None, row: Row) -> Record:
+    """What is stored of a row that was measured with the same options."""
+    if record is None or record["key"] is None or record["key"]["settings"] != row.settings():
+        return {}
+    return {name: record.get(name) for name in ("key", "result", "commit", "date", "minutes")}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text)
+    temporary.replace(path)

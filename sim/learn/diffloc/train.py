@@ -1,0 +1,86 @@
+"""``train diffloc``: a network for each base station of a scenario, and the weights file that the emulator runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.score_network import NetworkShape
+from sim.errors import UserError
+from sim.learn.diffloc.evaluate import errors_m, sample
+from sim.learn.diffloc.export import export_weights
+from sim.learn.diffloc.features import SCALE_M, FeatureSetting, make_features
+from sim.learn.diffloc.fit import FitProgress, Schedule, fit
+from sim.learn.diffloc.jobs import Fit, Job, objective_of
+from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, measured
+from sim.world.paths import load_paths
+from sim.world.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class DiffLocTraining:
+    """What is trained: `model` ct, unet or mlp; `split`; `soft` labels; then the schedule (`fit.Schedule`)."""
+
+    model: str = "ct"
+    split: str = "random"
+    soft: bool = False
+    epochs: int = 60
+    batch: int = 32
+    rate: float = 1e-3
+    seed: int = 0
+
+
+def train_diffloc(
+    scenario: Scenario,
+    data: Path | None,
+    training: DiffLocTraining,
+    output: Path,
+    on_progress: Callable[[int, int, str], None] = lambda *_: None,
+) -> tuple[list[Path], str]:
+    """Train and write the weights; returns their files and a sentence on validation errors.
+
+    Raises:
+        UserError: data that are missing or of another scenario, or a scenario that is not DiffLoc's.
+    """
+    if not scenario.numerology.taps:
+        raise UserError(f"DiffLoc learns from delay taps (numerology.taps), and scenario {scenario.name!r} has none.")
+    paths = load_paths(data or Path("data") / scenario.data_name / "paths.npz")
+    if paths.digest != scenario.tracing_digest():
+        raise UserError(f"The path data were traced for another scenario than {scenario.name!r}: trace it again.")
+    if training.split == "user" and not len(paths.user):
+        raise UserError("--split user holds out whole walks, and these path data have none.")
+    setting = FeatureSetting(
+        split=training.split,  # type: ignore[arg-type]  # checked by the caller
+        stations=tuple(range(len(scenario.sites))),
+    )
+    schedule = Schedule(epochs=training.epochs, batch=training.batch, rate=training.rate, seed=training.seed)
+    job = Job(output.stem, scenario.name, training.model, setting, soft=training.soft, schedule=schedule)
+    features = make_features(scenario, paths, setting)
+    objective, outputs = objective_of(job, features)
+
+    def advance(progress: FitProgress) -> None:
+        on_progress(progress.epoch, progress.epochs, f"loss {progress.training:.3g}, {progress.validation:.3g}")
+
+    network, losses = fit(
+        features,
+        NetworkShape(job.body, features.z.shape[-1], features.position.shape[1], outputs=outputs),
+        objective,
+        schedule,
+        checkpoint=output.with_suffix(".pt"),
+        on_epoch=advance,
+    )
+    trained = measured(Fit(job, network, None, None, {"validation_loss": losses}), features)
+    files = export_weights(trained, scenario, output)
+    truth = trained.truth("validation")
+    steps = CT_STEPS if job.model == "ct" else DDIM_STEPS
+    fused = errors_m(sample(trained.networks("validation"), "gauss", steps).position, truth)
+    alone = np.sqrt(np.trace(trained.posterior, axis1=1, axis2=2)) * SCALE_M
+    each = ", ".join(f"{error:.1f}" for error in alone)
+    report = (
+        f"validation, {steps} steps: mean error of all base stations fused by gauss {fused.mean():.2f} m; "
+        f"root mean square of each alone {each} m"
+    )
+    return files, report

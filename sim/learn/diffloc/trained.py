@@ -1,0 +1,117 @@
+"""A finished job at work: its networks on the samples of each part of the split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloud.fusion.scores.prior import BoxPrior
+from edge.score_network import Denoiser
+from fronthaul.noiselevels import BETA
+from sim.learn.diffloc.evaluate import FloatArray, Networks, posteriors, sample
+from sim.learn.diffloc.features import Features
+from sim.learn.diffloc.jobs import Fit, Job, job_features, load_fit
+from sim.learn.diffloc.objectives import Consistency, regress
+
+CT_STEPS = 2
+DDIM_STEPS = 20
+"""Of the estimates from which Σ_k is taken on validation samples."""
+
+
+def sampler_table(job: Job) -> dict[str, Any]:
+    """Return the ``sampler`` table of a job's networks."""
+    if job.model == "ct":
+        return {"kind": "consistency", "sigma": list(Consistency().sigma)}
+    return {"kind": "diffusion", "timesteps": job.timesteps, "beta": list(BETA)}
+
+
+def box_around(position: FloatArray) -> BoxPrior:
+    """Return the box around training positions (N, D), normalised."""
+    return BoxPrior(position.min(0), position.max(0))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A job's networks with everything that is known from training and validation samples.
+
+    Attributes:
+        fit: the job and its network.
+        features: of all samples.
+        posterior: Σ_k (K, D, D), from the errors on validation samples.
+    """
+
+    fit: Fit
+    features: Features
+    posterior: FloatArray
+
+    def truth(self, part: str) -> FloatArray:
+        """True positions (N, D) of "train", "validation" or "test" samples."""
+        found: FloatArray = self.features.position[self.index(part)].double().numpy()
+        return found
+
+    def index(self, part: str) -> Tensor:
+        """Indices of the samples of a part."""
+        return torch.from_numpy(getattr(self.features.split, part))
+
+    def networks(self, part: str, *, shuffled: bool = False, z: Tensor | None = None) -> Networks:
+        """Return the networks on the samples of a part.
+
+        Args:
+            part: "train", "validation" or "test".
+            shuffled: control: each sample has the channels of the next one in a random order.
+            z: other compressed fingerprints (K, N, d) of that part, for instance noisier ones.
+        """
+        inputs = self.features.z[:, self.index(part)] if z is None else z
+        if shuffled:
+            order = torch.randperm(inputs.shape[1], generator=torch.Generator().manual_seed(0))
+            inputs = inputs[:, order[torch.argsort(order).add(1).remainder(len(order))]]
+        return _networks(self.fit, self.features, inputs, self.posterior)
+
+    def regressed(self, part: str) -> FloatArray:
+        """Positions (K, N, D) of networks that regress directly."""
+        assert self.fit.network is not None
+        with torch.no_grad():
+            embedding = self.fit.network.embed_channel(self.features.z[:, self.index(part)])
+            found: FloatArray = regress(self.fit.network, embedding).double().numpy()
+        return found
+
+
+def _networks(fit: Fit, features: Features, z: Tensor, posterior: FloatArray) -> Networks:
+    assert fit.network is not None
+    table = sampler_table(fit.job)
+    with torch.no_grad():
+        embedding = fit.network.embed_channel(z)
+    train = features.position[torch.from_numpy(features.split.train)].double().numpy()
+    return Networks(Denoiser(fit.network, table), table, embedding, posterior, box_around(train))
+
+
+def load_trained(job: Job) -> Trained | None:
+    """Read a job's networks and measure Σ_k on validation samples; None if the job has not been run.
+
+    Diffusion and consistency models are sampled by each base station alone, regressions are evaluated.
+    """
+    fit = load_fit(job)
+    if fit is None or fit.network is None:
+        return None
+    return measured(fit, job_features(job))
+
+
+def measured(fit: Fit, features: Features) -> Trained:
+    """Measure Σ_k of networks on validation samples."""
+    job = fit.job
+    size = features.position.shape[1]
+    blank = np.repeat(np.eye(size)[None], len(features.z), 0)
+    trained = Trained(fit, features, blank)
+    truth = trained.truth("validation")
+    if job.model == "regression":
+        return replace(trained, posterior=posteriors(trained.regressed("validation"), truth))
+    if job.model not in ("ct", "unet", "mlp"):
+        return trained
+    networks = trained.networks("validation")
+    steps = CT_STEPS if job.model == "ct" else min(DDIM_STEPS, job.timesteps)
+    alone = [sample(networks, "sum", steps, stations=[k]).position for k in range(len(blank))]
+    return replace(trained, posterior=posteriors(np.stack(alone), truth))

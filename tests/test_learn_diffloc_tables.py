@@ -1,0 +1,269 @@
+"""`reproduce diffloc-…` on a made-up world of straight paths, with trainings of a few steps."""
+
+import ast
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import straight_world
+import torch
+
+from sim.errors import UserError
+from sim.learn.diffloc import (
+    baselines,
+    bench,
+    figurerows,
+    figures,
+    fusionrows,
+    jobs,
+    leaky_table,
+    markdown,
+    methodrows,
+    rows,
+    tables,
+)
+from sim.learn.diffloc.evaluate import errors_m
+from sim.learn.diffloc.fit import Schedule
+from sim.learn.diffloc.measures import sampled
+from sim.learn.diffloc.statistics import by_distance, statistics
+from sim.world.scenario import Scenario, load_scenario
+
+ROOT = Path(__file__).resolve().parent.parent
+POSITIONS, MORE = 160, 200
+ALL, FEW = (0, 1, 2), (0, 2)
+STUDIED = "paris-7-random-ct"
+"""Trained long enough to have learnt something."""
+
+
+def scenario() -> Scenario:
+    """paris-7 with three sites and 8 taps of few tones."""
+    paris = load_scenario("paris-7")
+    band = {"subcarriers": 64, "tones": 64, "bandwidth_hz": 64 * 480e3, "subcarrier_spacing_hz": 480e3}
+    numerology = dataclasses.replace(paris.numerology, ifft=64, taps=24, **band)
+    splits = dataclasses.replace(paris.splits, test=32, validation=32)
+    tracing = dataclasses.replace(paris.tracing, positions=POSITIONS)
+    return dataclasses.replace(paris, sites=paris.sites[:3], numerology=numerology, splits=splits, tracing=tracing)
+
+
+def tiny_jobs() -> list[jobs.Job]:
+    """The trainings, with few base stations and next to no steps."""
+    made = []
+    for job in jobs.jobs():
+        stations = ALL if len(job.setting.stations) == len(jobs.ALL) else FEW
+        setting = dataclasses.replace(job.setting, stations=stations, components=24)
+        epochs = 60 if job.name == STUDIED else 1
+        schedule = Schedule(epochs=epochs, patience=epochs, batch=48, seed=job.schedule.seed)
+        made.append(dataclasses.replace(job, setting=setting, schedule=schedule))
+    return made
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("tables")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tiny = scenario()
+        patch.setattr(jobs, "load_scenario", lambda _: tiny)
+        patch.setattr(methodrows, "PAPER_STEPS", 4)
+        patch.setattr(methodrows, "AVERAGED", {"steps": 3, "particles": 2, "rules": ("sum", "gauss")})
+        for name, value in (("STEPS", 3), ("PARTICLES", 2), ("LOCAL", {"local_steps": 3, "local_particles": 8})):
+            patch.setattr(fusionrows, name, value)
+        for name, value in (("LADDER", (2, 5)), ("SHORT", 3), ("DDIM_STEPS", 3), ("SUBSETS", 2)):
+            patch.setattr(figurerows, name, value)
+        patch.setattr(leaky_table, "STEPS", 3)
+        position = straight_world.positions(tiny, MORE)
+        wall = ((0.6, 0.8, 0.0), 150.0)
+        paths = straight_world.walking(straight_world.trace(tiny, position, [wall]), 4)
+        for data, count in (("paris-7", POSITIONS), ("paris-7-fast", POSITIONS), (jobs.DENSE, MORE)):
+            paths.select(np.arange(count)).save(Path("data") / data / "paths.npz")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield folder
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def desk(world: Path) -> bench.Bench:
+    return bench.Bench(tiny_jobs())
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """All numbers in a JSON value."""
+    if isinstance(value, dict):
+        for one in value.values():
+            yield from numbers(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from numbers(one)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield float(value)
+
+
+def texts(value: float) -> set[str]:
+    """How a page may write a number."""
+    forms = {markdown.metres(value), markdown.printed(value), leaky_table.fine(value), f"{value:.2f}", f"{value:g}"}
+    return forms | {f"{100 * value:.1f}"}
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_a_table_is_measured_written_and_resumed(
+    desk: bench.Bench, world: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tables.reproduce(name, world / "out", bench=desk, commit="abc")
+    records = json.loads((world / "out" / f"{name}.json").read_text())
+    text = page.read_text()
+    assert text.startswith(f"<!-- made by `python cli.py reproduce {name}`; do not edit -->\n")
+    assert all(record["result"] is not None and record["commit"] == "abc" for record in records)
+    assert "not trained" not in text.lower()
+    assert (world / "out" / f"{name}.png").is_file() == (tables.TABLES[name].draw is not None)
+    known = set().union(*(texts(value) for value in numbers(records)))
+    for line in text.splitlines():
+        if not line.startswith(("|", "-")):
+            continue
+        for record in sorted(records, key=lambda one: -len(one["label"])):
+            line = line.replace(record["label"], "")
+        for word in re.findall(r"(?<![\w.])\d+\.\d+(?:e[+-]\d+)?", line):
+            assert word in known, f"{word} of {line!r} is in no record"
+
+    def not_again(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(rows.Row, "run", not_again)
+    monkeypatch.setattr(bench.Bench, "train", not_again)
+    assert tables.reproduce(name, world / "out", bench=bench.Bench(tiny_jobs())).read_text() == text
+
+
+def test_rows_of_other_networks_or_options_alone_are_measured_again(desk: bench.Bench, world: Path) -> None:
+    done = []
+
+    def measure(_: bench.Bench, names: tuple[str, ...], *, value: int) -> dict[str, Any]:
+        done.append(names[0])
+        return {"value": value}
+
+    first, second = "paris-7-random-regression", "paris-7-random-cnn"
+    for name in (first, second):
+        desk.train(name)
+    store = world / "again.json"
+
+    def made(value: int) -> list[rows.Row]:
+        return [rows.Row(name, measure, (name,), {"value": value}) for name in (first, second)]
+
+    rows.measure_rows(desk, made(1), store)
+    rows.measure_rows(desk, made(1), store)
+    assert done == [first, second]
+    file = jobs.FITS / f"{second}.safetensors"
+    kept = file.read_bytes()
+    file.write_bytes(kept + b" ")
+    rows.measure_rows(desk, made(1), store)
+    assert done == [first, second, second]
+    file.unlink()  # what is stored stays, where nothing is there to doubt it
+    found = rows.measure_rows(desk, made(1), store, train=False)
+    assert [one["result"] for one in found] == [{"value": 1}, {"value": 1}]
+    found = rows.measure_rows(desk, made(2), store, train=False)
+    assert [one["result"] for one in found] == [{"value": 2}, None]
+    file.write_bytes(kept)
+
+
+def test_without_training_rows_say_so(world: Path, tmp_path: Path) -> None:
+    bare = bench.Bench(tiny_jobs(), tmp_path / "none")
+    for name in tables.TABLES:
+        text = tables.reproduce(name, tmp_path / "out", bench=bare, train=False).read_text()
+        assert "not trained" in text.lower()
+    assert not (tmp_path / "none").exists()
+
+
+def test_missing_data_names_the_commands_that_make_them(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="trace paris-7`") as caught:
+        tables.reproduce("diffloc-table4", tmp_path, bench=bench.Bench(tiny_jobs()))
+    assert "`python cli.py trace paris-7 --positions 20000 --output data/paris-7-dense`" in str(caught.value)
+
+
+def test_shuffled_channels_tell_no_more_than_the_prior(desk: bench.Bench) -> None:
+    desk.train(STUDIED)
+    asked = {"steps": 2, "rules": ("gauss",), "alone": False}
+    own = sampled(desk, [STUDIED], **asked)["fused"]["gauss"]["mean"]
+    shuffled = sampled(desk, [STUDIED], shuffled=True, **asked)["fused"]["gauss"]["mean"]
+    mean = baselines.prior_mean(desk, [STUDIED])["fused"]["joint"]["mean"]
+    drawn = baselines.prior_draw(desk, [STUDIED])["fused"]["joint"]["mean"]
+    assert own < 0.7 * mean < mean < drawn
+    assert mean * 0.9 < shuffled < drawn * 1.3
+
+
+def test_the_leak_at_the_least_noise_is_its_own_noise_whatever_the_network(desk: bench.Bench) -> None:
+    desk.train(STUDIED)
+    for sigma in (0.002, 4e-5):
+        found = leaky_table.consistency_leak(desk, [STUDIED], sigma=sigma)
+        for one in found["alone"]:
+            assert one["mean"] == pytest.approx(1.2533 * sigma * 100, rel=0.35)  # of 32 samples
+        assert found["fused"]["mean"]["mean"] == pytest.approx(found["expected_fused_m"], rel=0.35)
+        assert found["honest"]["fused"]["mean"] > 10 * found["fused"]["mean"]["mean"]
+
+
+def test_the_leaky_oracle_is_imported_by_its_table_alone() -> None:
+    name = "sim.learn.diffloc.leaky_oracle"
+    importers, table_importers = set(), set()
+    for path in [*ROOT.glob("*.py"), *(p for f in ("sim", "cloud", "edge", "fronthaul", "benchmarks", "tests")
+                                       for p in (ROOT / f).rglob("*.py"))]:  # fmt: skip
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                found = {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                found = {alias.name for alias in node.names}
+            else:
+                continue
+            if name in found:
+                importers.add(path.relative_to(ROOT).as_posix())
+            if "sim.learn.diffloc.leaky_table" in found:
+                table_importers.add(path.relative_to(ROOT).as_posix())
+    assert importers == {"sim/learn/diffloc/leaky_table.py"}
+    assert table_importers == {"sim/learn/diffloc/tables.py", "tests/test_learn_diffloc_tables.py"}
+    tree = ast.parse((ROOT / "sim/learn/diffloc/leaky_oracle.py").read_text())
+    functions = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert functions and all(function.lstrip("_").startswith("leaky_") for function in functions)
+
+
+def test_statistics_of_errors() -> None:
+    errors = np.arange(1.0, 101.0)
+    found = statistics(errors)
+    assert (found["mean"], found["median"], found["samples"]) == (50.5, 50.5, 100)
+    assert found["p90"] == pytest.approx(np.percentile(errors, 90))
+    low, high = found["ci95_of_mean"]
+    assert low == pytest.approx(50.5 - 1.96 * 2.9, abs=0.7) and high == pytest.approx(50.5 + 1.96 * 2.9, abs=0.7)
+    bins = by_distance(np.array([0.1, 0.6, 0.7, 90.0]), np.array([1.0, 2.0, 4.0, 8.0]))
+    assert bins == [
+        {"from_m": 0.0, "samples": 1, "mean": 1.0},
+        {"from_m": 0.5, "samples": 2, "mean": 3.0},
+        {"from_m": 40.0, "samples": 1, "mean": 8.0},
+    ]
+
+
+def test_the_grid_is_chosen_on_validation_samples(desk: bench.Bench) -> None:
+    names = tuple(f"paris-7-random-grid{spacing:g}" for spacing in jobs.SPACINGS_M)
+    for name in names:
+        desk.train(name)
+    found = baselines.grid_fusion(desk, names)
+    best = min(found["validation"], key=lambda one: one["mean"])
+    assert found["spacing_m"] == best["spacing_m"]
+
+
+def test_neighbours_find_a_training_sample_again(desk: bench.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = desk.features(STUDIED)
+    seen = dataclasses.replace(features.split, test=features.split.train[:5])
+    monkeypatch.setattr(desk, "features", lambda _: dataclasses.replace(features, split=seen))
+    assert baselines.neighbours(desk, [STUDIED])["fused"]["joint"]["mean"] < 0.1
+    assert errors_m(np.zeros((1, 2)), np.array([[0.3, 0.4]])) == pytest.approx(50.0)
+
+
+def test_a_figure_draws_what_runs_away_at_the_edge(tmp_path: Path) -> None:
+    fused = {"sum": {"mean": 1e10, "ci95_of_mean": [9e9, 1.1e10]}}
+    record = {"label": "CT, 5 steps", "section": "CT", "paper": {}, "result": {"fused": fused}}
+    figures.fig8_draw(tmp_path / "fig8.png", [record])
+    assert (tmp_path / "fig8.png").stat().st_size > 1000

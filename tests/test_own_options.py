@@ -1,0 +1,120 @@
+"""Options, a scenario and a part at the cloud, of a scheme that is nobody's here."""
+
+import dataclasses
+import functools
+import json
+import pickle
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+import cli
+from cloud.fusion.scheme import CloudSetup, Fix
+from edge.scheme import EdgeSetup, Encoded
+from fronthaul.messages import Report
+from sim.errors import UserError
+from sim.run.emulator import emulate
+from sim.run.options import default_scenario
+from sim.run.replay import replay
+from sim.run.settings import EmulateSettings
+
+
+class OwnEdge:
+    name, coefficients, side_bytes, weights = "own", 1, 0, "rss"
+
+    def __init__(self, setup: EdgeSetup) -> None:
+        self.bits = 4
+        if int(setup.options.get("level", 0)) > 15:
+            raise ValueError("levels are 0 to 15.")
+        self.level = int(setup.options.get("level", 3))
+
+    def encode(self, channel: Tensor) -> Encoded:
+        return Encoded(np.full((len(channel), 1), self.level, np.uint32), len(channel) * [b""])
+
+
+class OwnBuilder:
+    options: ClassVar = {"level": int, "mood": str}
+    weights = "rss"
+    scenario = "paris-6-bias"
+
+    def __call__(self, setup: EdgeSetup) -> OwnEdge:
+        return OwnEdge(setup)
+
+    def at_cloud(self, setup: EdgeSetup) -> Callable[[], str] | None:
+        return None if setup.bs == 2 else functools.partial(part, setup.bs, str(setup.options["mood"]))
+
+
+def part(bs: int, mood: str) -> str:
+    return f"{bs} is {mood}"
+
+
+class OwnFusion:
+    rule = "best"
+
+    def __init__(self, setup: CloudSetup) -> None:
+        assert setup.options["mood"] == "good"
+        assert {bs: make() for bs, make in setup.networks.items()} == {0: "0 is good", 1: "1 is good"}
+
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        return [Fix((1.0, 2.0, 3.0), excluded={1: "it is number 1"}) for _ in groups]
+
+
+own_edge, own_fusion = OwnBuilder(), OwnFusion
+
+
+@pytest.fixture
+def own(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> EmulateSettings:
+    def points(group: str) -> list[EntryPoint]:
+        name = {"cofix.edge": "own_edge", "cofix.fusion": "own_fusion"}[group]
+        return [EntryPoint("own", f"{__name__}:{name}", group)]
+
+    for module in ("edge.scheme", "cloud.fusion.scheme"):
+        monkeypatch.setattr(f"{module}.entry_points", points)
+    return dataclasses.replace(
+        settings, scheme="own", options=(("level", "7"), ("mood", "good")), capture=False, controls=False
+    )
+
+
+def test_options_and_parts_arrive_at_both_ends(own: EmulateSettings) -> None:
+    result = emulate(own)
+    assert (result.summary["fusion"], result.summary["options"]) == ("best", {"level": 7, "mood": "good"})
+    assert result.summary["excluded"] == {"1": own.snapshots}
+    assert result.summary["reports"] == {"used": 40, "unused": 20, "late": 0, "lost": 0}
+    assert replay(result.folder).identical == own.snapshots
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"level": "16"}, r"^Scheme 'own' cannot run so: levels are 0 to 15\.$"),
+        ({"level": "-1"}, "option 'level' of scheme 'own' must be a whole number, it is '-1'"),
+        ({"steps": 3}, "^Scheme 'own' has no option 'steps'; it takes level, mood.$"),
+    ],
+)
+def test_what_it_does_not_take_is_one_sentence(own: EmulateSettings, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        emulate(dataclasses.replace(own, options=(("mood", "good"), *options.items())))
+
+
+def test_its_scenario_is_the_default(own: EmulateSettings) -> None:
+    assert default_scenario("own") == "paris-6-bias"
+    with pytest.raises(UserError, match="There is no scheme 'other'; installed are own"):
+        default_scenario("other")
+
+
+def test_the_command_line_takes_any_option(own: EmulateSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"emulate --scheme own --scenario {own.scenario} --weights {own.weights} --snapshots 3 --driver process"
+    line = [*words.split(), "--no-controls", "--output", str(own.output)]
+    assert cli.main([*line, "--option", "mood=good", "--option", "level = 9", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["options"] == {"mood": "good", "level": 9}
+    assert cli.main([*line, "--option", "mood"]) == 2
+    assert "--option must be KEY=VALUE" in capsys.readouterr().err
+
+
+def test_makers_of_parts_can_be_shipped() -> None:
+    made = own_edge.at_cloud(EdgeSetup(1, 4, {}, {}, options={"mood": "good"}))
+    assert made is not None and pickle.loads(pickle.dumps(made))() == "1 is good"
