@@ -29,6 +29,7 @@ class Part(StrEnum):
     TRANSPORT = "transport"
     FRONTHAUL = "fronthaul"
     FUSION = "fusion"
+    DIFFLOC = "diffloc"
     WHOLE = "whole"
 
 

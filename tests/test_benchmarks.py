@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from benchmarks.diffloc import NO_GPU, require_same
 from benchmarks.timing import QUICK, Case, measure, row
 from benchmarks.whole import require_same_fixes
 from sim.errors import UserError
@@ -63,6 +66,27 @@ def test_the_fronthaul_is_held_against_pyzmq_and_ray(tmp_path: Path) -> None:
         assert ours["unit"] == bare["unit"] == ray["unit"] == unit
         assert ours["reference"] == bare["case"] and ray["reference"] == ours["case"]
         assert ours["median"] > 0 and bare["ratio"] is None
+
+
+def test_diffloc_is_timed_in_turn_and_stacked_and_says_where_there_is_no_gpu(tmp_path: Path) -> None:
+    printed, written = quick(tmp_path, "diffloc")
+    rows = {each["case"]: each for each in written["parts"]["diffloc"]}
+    for batch in (1, 32):
+        for what in ("embed, one BS", "answer of a step, one BS", "cloud, both steps", "one network, two passes",
+                     "fix, in turn, 2 threads", "fix, stacked"):  # fmt: skip
+            row_ = rows[f"{what}, batch {batch}"]
+            assert row_["unit"] == "µs" and row_["reference"] == f"fix, in turn, batch {batch}"
+    assert rows["fix, in turn, batch 32"]["reference"] == "fix, in turn, batch 1"
+    assert (NO_GPU in printed) != any("GPU" in name for name in rows)
+    assert any("GPU" in name for name in rows) == torch.cuda.is_available()
+
+
+def test_fixes_in_turn_and_stacked_must_agree() -> None:
+    one = np.zeros((2, 2))
+    require_same(one, one + 9e-5)
+    for other in (one + 2e-4, one + np.nan):
+        with pytest.raises(UserError, match="in turn and stacked disagree"):
+            require_same(one, other)
 
 
 def test_fixes_of_both_drivers_must_agree(tmp_path: Path) -> None:

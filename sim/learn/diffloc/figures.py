@@ -78,7 +78,8 @@ def fig8_draw(path: Path, records: Sequence[Record]) -> None:
     """Error against steps."""
     figure, axes = _axes()
     _curves(axes, records, _steps)
-    axes.plot(list(paper.STEPS), list(paper.STEPS.values()), linestyle="-", label="paper: DiffLoc-UNet", **MARK)
+    known = "paper: DiffLoc-UNet, where its text says"
+    axes.plot(list(paper.STEPS), list(paper.STEPS.values()), linestyle="-", label=known, **MARK)
     axes.set_xscale("log")
     ticks = sorted({_steps(record) for record in records})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
@@ -93,21 +94,26 @@ def _steps(record: Record) -> float:
 
 
 def fig9_draw(path: Path, records: Sequence[Record]) -> None:
-    """Each base station, and fused: bars."""
+    """Each base station, and fused: a dot for each row, a cross of its colour for what the paper has."""
     figure, axes = _axes()
     stations = sorted({k for record in records for k in (record["result"] or {}).get("stations", ())})
     groups = [f"BS {k}" for k in stations] + list(STYLES)
-    width = 0.8 / max(len(records), 1)
     for number, record in enumerate(records):
-        found = record["result"]
+        found, known = record["result"], record["paper"]
         if found is None:
             continue
+        colour = COLOURS[number % len(COLOURS)]
         own = dict(zip((f"BS {k}" for k in found["stations"]), found["alone"], strict=True)) | found["fused"]
-        at = [groups.index(group) - 0.4 + (number + 0.5) * width for group in own]
+        shift = 0.7 * ((number + 0.5) / len(records) - 0.5)
         heights = [min(one["mean"], MOST_M) for one in own.values()]
-        axes.bar(at, heights, width, color=COLOURS[number % len(COLOURS)], label=record["label"])
-    axes.set_xticks(range(len(groups)), groups)
-    axes.set_ylabel(f"mean 2-D error [m];\nabove {MOST_M:g} m cut")
+        at = [groups.index(group) + shift for group in own]
+        axes.plot(at, heights, "o", color=colour, markersize=6, label=record["label"])
+        if known:
+            printed_m = dict(zip(groups[: len(stations)], known["alone"], strict=False)) | known["fused"]
+            at = [groups.index(group) + shift for group in printed_m]
+            axes.plot(at, list(printed_m.values()), "x", color=colour, markersize=6, label=f"paper: {record['label']}")
+    axes.set_xticks(range(len(groups)), [HEADS.get(group, group) for group in groups])
+    axes.set_ylabel(f"mean 2-D error [m];\nabove {MOST_M:g} m drawn at the edge")
     _save(figure, axes, path)
 
 
@@ -196,7 +202,7 @@ def _save(figure: Figure, axes: Axes, path: Path) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8, handlelength=3.5)
     temporary = path.with_name(f".{path.name}.part")
     figure.savefig(temporary, dpi=160, format="png")
     temporary.replace(path)

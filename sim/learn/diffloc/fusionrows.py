@@ -120,7 +120,8 @@ def fusion_page(name: str, records: Sequence[Record]) -> str:
         "2-D errors in metres on test samples of the random split, all seven base stations fused. *Claimed*: mean over "
         "samples of the root of the covariance's trace, to be held against the root mean square error. *Coverage*: "
         f"share of the samples within the {100 * SHARE:.0f} % region that the covariance draws; *after*: covariances "
-        "times a factor from validation samples. fnpe is the sum under a box prior, but for its covariance.",
+        "times a factor from validation samples. Under a box prior fnpe is the sum but for its covariance, and for the "
+        "positions held within the box as those of the other corrected rules are.",
         "",
     ]
     rows = []

@@ -16,6 +16,9 @@ from typing import Any
 
 from sim.learn.diffloc.bench import Bench
 
+REVISION = 2
+"""Of what measurements do; to be raised with a change to fusion rules, samplers or measurements that moves figures."""
+
 Result = dict[str, Any]
 Record = dict[str, Any]
 OnRow = Callable[[str, int, int], None]
@@ -45,7 +48,8 @@ class Row:
 
     def settings(self) -> str:
         """What the result depends on beside data and networks."""
-        return json.dumps([self.measure.__name__, self.jobs or self.features, self.options], default=list)
+        parts = REVISION, self.measure.__name__, self.jobs or self.features, self.options
+        return json.dumps(parts)
 
     def run(self, bench: Bench) -> Result:
         """Measure."""
