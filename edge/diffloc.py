@@ -97,7 +97,8 @@ class RoundsEdge:
             raise ValueError(f"the sampler has {len(levels)} steps, there is no round {round_}")
         level = levels[round_ - 1]
         x = self._score.state(unpack(state, self.bits, self._score.state_size), level)
-        return self._score.answer_index(*self._station.answer(context, x, level)), b""
+        raw, slope = self._station.answer(context, x, level)
+        return self._score.answer_index(raw, x, level, slope), b""
 
 
 class CentralEdge:

@@ -3,7 +3,8 @@
 Notation of `fronthaul.noiselevels`: states x = a p + s ε at a level, coordinates normalised; D dimensions, P particles.
 
     state     x / √(a² + s²) on ±4, which is where x is, whatever the level                            P D
-    answer    ε̂ on ± `answer_range` (diffusion), or the clean position f on the box, widened by 25 %   P D
+    answer    ε̂ on ± `answer_range` (diffusion), or f − c_skip x where a consistency model              P D
+              f = c_skip x + c_out F may be: p in the box, widened by 25 %, and noise to ±4 σ
     slope     s ∂ε̂/∂x, symmetric with eigenvalues in 0 … 1: 1 on the diagonal, ½ beside it              P D (D + 1) / 2
     spread    a covariance: log of deviations, and correlations                                        D (D + 1) / 2
     mixture   three of: weight, mean on the widened box, spread                               3 (1 + D + D (D + 1) / 2)
@@ -144,18 +145,23 @@ class ScoreFormat:
         found = self._state_book.reconstruct(index).astype(np.float64) * _size(level)
         return found.reshape(self.particles, self.dimensions)
 
-    def answer_index(self, raw: Floats, slope: Floats | None = None) -> UInt32:
-        """Indices of what a network says of states (P, D), and of slopes (P, D, D) where the rule wants them."""
-        numbers = [_unit(raw, *self._answer_ends).ravel()]
+    def answer_index(self, raw: Floats, x: Floats, level: Level, slope: Floats | None = None) -> UInt32:
+        """Indices of what a network says of states x (P, D), and of slopes (P, D, D) where the rule wants them."""
+        numbers = [_unit(raw - self._skip(level) * x, *self._answer_ends(level)).ravel()]
         if slope is not None:
             rows, columns = np.triu_indices(self.dimensions)
             numbers.append(np.where(rows == columns, slope[:, rows, columns], slope[:, rows, columns] + 0.5).ravel())
         return self._index(np.concatenate(numbers))
 
-    def answer(self, index: UInt32) -> tuple[Floats, Floats | None]:
-        """What a network says (P, D), and slopes (P, D, D) or None; NaN where there is no number."""
+    def answer(self, index: UInt32, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
+        """What a network says (P, D) of states x, and slopes (P, D, D) or None; NaN where there is no number.
+
+        The states may be others than those that were received: what a consistency model says follows its input by
+        c_skip, and of ε̂ nothing is known, so it is taken as it is.
+        """
         number = self._number(index)
-        raw = _spread_out(number[: self.state_size].reshape(self.particles, -1), *self._answer_ends)
+        sent = _spread_out(number[: self.state_size].reshape(self.particles, -1), *self._answer_ends(level))
+        raw = sent + self._skip(level) * x
         if not self.has_slopes:
             return raw, None
         rows, columns = np.triu_indices(self.dimensions)
@@ -163,18 +169,6 @@ class ScoreFormat:
         slope = np.empty((self.particles, self.dimensions, self.dimensions))
         slope[:, rows, columns] = slope[:, columns, rows] = half
         return raw, slope
-
-    def moved(self, raw: Floats, step: Floats, level: Level) -> Floats:
-        """Return what a network said (P, D) of states that were `step` (P, D) short of what is asked.
-
-        A consistency model is c_skip x + c_out F with c_skip = σ_d² / ((σ − σ_min)² + σ_d²): the first term follows x
-        exactly. Without it, what rounding does to the last state, where c_skip is 1, would count once for every base
-        station. Of ε̂ nothing is known: it is taken as it is.
-        """
-        if self.kind == "diffusion":
-            return raw
-        skip = SIGMA_DATA**2 / ((level.noise - self.sigma_min) ** 2 + SIGMA_DATA**2)
-        return raw + skip * step
 
     # -- posteriors
 
@@ -222,9 +216,20 @@ class ScoreFormat:
         whole = (vector * np.maximum(value, 1 - _MOST_CORRELATION)) @ vector.T
         return np.asarray(whole * np.outer(deviation, deviation), np.float64)
 
-    @property
-    def _answer_ends(self) -> tuple[Floats, Floats]:
-        return self._wide if self.kind == "consistency" else (-self.answer_range, self.answer_range)
+    def _skip(self, level: Level) -> float:
+        """c_skip of a consistency model, 1 at σ_min; 0 for diffusion, whose answers are sent as they are."""
+        if self.kind == "diffusion":
+            return 0.0
+        return SIGMA_DATA**2 / ((level.noise - self.sigma_min) ** 2 + SIGMA_DATA**2)
+
+    def _answer_ends(self, level: Level) -> tuple[Floats, Floats]:
+        """What the numbers of an answer may be: ε̂, or f − c_skip x = (1 − c_skip) p − c_skip σ z."""
+        if self.kind == "diffusion":
+            return -self.answer_range, self.answer_range
+        skip = self._skip(level)
+        low, high = self._wide
+        reach = STATE_RANGE * skip * level.noise
+        return (1 - skip) * low - reach, (1 - skip) * high + reach
 
     @property
     def _state_book(self) -> UniformCodebook:

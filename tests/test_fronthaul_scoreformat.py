@@ -12,7 +12,7 @@ from cloud.fusion.scores import rule
 from cloud.fusion.scores.prior import BoxPrior
 from fronthaul import scoreformat
 from fronthaul.noiselevels import Level
-from fronthaul.scoreformat import COMPONENTS, DEVIATION, Mixture, ScoreFormat, score_format
+from fronthaul.scoreformat import COMPONENTS, DEVIATION, SIGMA_DATA, Mixture, ScoreFormat, score_format
 
 CONFIG: dict[str, Any] = {
     "sampler": {"kind": "diffusion", "timesteps": 200, "beta": [5e-4, 0.1]},
@@ -49,13 +49,21 @@ def test_answers_come_back_within_half_a_cell(
 ) -> None:
     score = score_format(config, {"particles": 3, "fusion": fusion}, bits)
     draw, size = np.random.default_rng(seed), score.dimensions
-    half = 1.25 * (score.high - score.low) / 2 if score.kind == "consistency" else np.full(size, 4.0)
-    raw = draw.uniform(-half, half, (3, size))
+    level = score.levels[0]
+    x = draw.normal(size=(3, size)) * level.noise
+    skip, half = 0.0, np.full(size, 4.0)
+    if score.kind == "consistency":
+        skip = SIGMA_DATA**2 / ((level.noise - score.sigma_min) ** 2 + SIGMA_DATA**2)
+        half = (1 - skip) * 1.25 * (score.high - score.low) / 2 + 4 * skip * level.noise
+        middle = (1 - skip) * (score.high + score.low) / 2
+    else:
+        middle = np.zeros(size)
+    raw = skip * x + middle + draw.uniform(-half, half, (3, size))
     turned = np.linalg.qr(draw.normal(size=(3, size, size)))[0]
     slope = np.einsum("nij,nj,nkj->nik", turned, draw.uniform(0, 1, (3, size)), turned) if fusion == "jac" else None
-    index = score.answer_index(raw, slope)
+    index = score.answer_index(raw, x, level, slope)
     assert index.shape == (score.answer_size,) == (3 * (size + (size * (size + 1) // 2 if fusion == "jac" else 0)),)
-    back, sloped = score.answer(index)
+    back, sloped = score.answer(index, x, level)
     assert (np.abs(back - raw) <= 2 * half * cell(score)).all()
     if slope is None:
         assert sloped is None
@@ -67,7 +75,8 @@ def test_answers_come_back_within_half_a_cell(
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_is_said_to_be_none(value: float) -> None:
     score = score_format(CONFIG, {"particles": 2}, 4)
-    raw, _ = score.answer(score.answer_index(np.array([[0.1, value], [0.2, 0.3]])))
+    x, level = np.zeros((2, 2)), score.levels[0]
+    raw, _ = score.answer(score.answer_index(np.array([[0.1, value], [0.2, 0.3]]), x, level), x, level)
     np.testing.assert_array_equal(np.isfinite(raw), [[True, False], [True, True]])
     assert not np.isfinite(score.spread(score.spread_index(np.array([[value, 0], [0, 1]])))).any()
     none = Mixture(np.full(3, value), np.full((3, 2), value), np.full((3, 2, 2), value))

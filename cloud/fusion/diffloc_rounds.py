@@ -4,9 +4,11 @@
     round r   state: x_r on level r, P·D numbers of B bits; answers: P·D numbers, for `jac` P·D(D + 1)/2 more
 
 The cloud keeps its own x_r, which is not rounded; base stations answer of what they received, x̃. For diffusion ε̂(x̃)
-is taken for that of x, for consistency f(x) = f(x̃) + c_skip (x − x̃), and ε̂ = (x − f) / s. A base station that is
-silent is left out of the step and asked again in the next. One that says that its numbers are not finite is left out
-from there on; what it said before has gone into the state and stays used. For K base stations and R steps it takes
+is taken for that of x. A consistency model f = c_skip x + c_out F sends f(x̃) − c_skip x̃ and is taken to say that much
+more than c_skip x, so that rounding of the last state, where c_skip is 1, costs nothing; ε̂ = (x − f) / s. A base
+station that is silent is left out of the step and asked again in the next. One that says that its numbers are not
+finite is left out from there on; what it said before has gone into the state and stays used. For K base stations and R
+steps it takes
 
     K R P (2 D + D (D + 1) / 2 with `jac`) B   bits a fix, headers apart, and K D (D + 1) / 2 B more with `local`.
 """
@@ -47,7 +49,6 @@ class ScoreExchange:
         self._sampler = parts.sampler(snapshot)
         self._round = 0
         self._stepped = False
-        self._sent = self._sampler.x  # as it was received
         self._covariances: dict[int, Floats] = dict(parts.posteriors)
         self._excluded: dict[int, str] = {}
         self._from: dict[int, int] = {}
@@ -62,7 +63,6 @@ class ScoreExchange:
             return self._fix()
         self._round += 1
         index = self._score.state_index(self._sampler.x, self._sampler.level)
-        self._sent = self._score.state(index, self._sampler.level)
         return pack(index, self._score.bits)
 
     def conclude(self) -> Fix | None:
@@ -82,14 +82,14 @@ class ScoreExchange:
     def _step(self, reports: Sequence[Report]) -> bool:
         """Step by the answers that can be used; False where there is none."""
         said, covariances = [], []
-        step = self._sampler.x - self._sent
         for report in reports:
             bs = report.key.bs
             if bs in self._excluded:
                 continue
-            raw, slope = self._score.answer(unpack(report.payload, self._score.bits, self._score.answer_size))
+            index = unpack(report.payload, self._score.bits, self._score.answer_size)
+            raw, slope = self._score.answer(index, self._sampler.x, self._sampler.level)
             if is_finite((raw, slope)):
-                said.append((self._score.moved(raw, step, self._sampler.level), slope))
+                said.append((raw, slope))
                 covariances.append(self._covariances[bs])
             else:
                 self._exclude(bs, self._round, f"its answer of round {self._round} is not finite")

@@ -13,7 +13,9 @@ LEGEND = """\
 (a): networks at the base stations, a state and its answers for each step, rule `gauss`. (b): embeddings are sent once,
 networks run at the cloud, two steps, rule `gauss`. (c): each base station sends a mixture for its own posterior, rule
 `exact`. CT: consistency network; UNet: diffusion network, DDIM. ECC: the scheme `ecc` on the same users and sites, on
-its own paper's arrays and band (scenario `paris-7-ecc`)."""
+its own paper's arrays and band (scenario `paris-7-ecc`). Its training has every position moved by up to 0.75 m each
+time that it comes up, with paths to match; DiffLoc's has each position as it was traced: they do not learn from equal
+data."""
 
 TIMING = """\
 `--interval {interval_ms:g} --deadline {deadline_ms:g} --batch 1`, `--delay` as it stands, no `--rate`, in process: on
@@ -52,7 +54,7 @@ def _bits(points: Sequence[Record], study: Record) -> list[str]:
     for one in points:
         found = one["result"]
         if found is None:
-            rows.append([one["line"], _payload(one), *["–"] * 7, NOT_TRAINED, *["–"] * 4])
+            rows.append([one["line"], _payload(one), *["–"] * 7, _missing(one), *["–"] * 4])
             continue
         size, error, covered = found["per_snapshot"], found["error_2d_m"], found["coverage_90"]
         rows.append(
@@ -92,11 +94,11 @@ def payload_bits(point: Record) -> float:
 def _by_delay(points: Sequence[Record], what: str, cell: Callable[[Record], str]) -> list[str]:
     delays = list(dict.fromkeys(one["delay_ms"] for one in points))
     lines = dict.fromkeys(one["line"] for one in points)
-    at = {(one["line"], one["delay_ms"]): one["result"] for one in points}
+    at = {(one["line"], one["delay_ms"]): one for one in points}
     rows = []
     for line in lines:
-        results = [at[line, delay] for delay in delays]
-        rows.append([line, *(NOT_TRAINED if found is None else cell(found) for found in results)])
+        there = [at[line, delay] for delay in delays]
+        rows.append([line, *(cell(one["result"]) if one["result"] else _missing(one) for one in there)])
     return table([f"{what}, by delay each way", *(f"{delay} ms" for delay in delays)], rows)
 
 
@@ -115,6 +117,10 @@ def _fixes(found: Record) -> str:
 
 def _latency(found: Record) -> str:
     return f"{found['latency_ms']['p50']:g}" if found["latency_ms"] else "–"
+
+
+def _missing(point: Record) -> str:
+    return NOT_TRAINED if point["key"] is None else "not run"
 
 
 def _payload(point: Record) -> str:

@@ -21,7 +21,7 @@ from sim.learn.diffloc.statistics import statistics
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, Trained
 
 UNET, CT = "paris-7-random-unet", "paris-7-random-ct"
-SUBSETS = 10
+SUBSETS = 6
 """Of base stations, of each size, for the diffusion; the consistency model is measured on all."""
 LADDER = (*STEPS, 200)
 SHORT = 50

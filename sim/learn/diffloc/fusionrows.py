@@ -44,7 +44,8 @@ def fusion_rows(_: Bench) -> list[Row]:
     for particles in (1, PARTICLES):
         name = f"DiffLoc-UNet, {STEPS} steps, {particles} particle{'s' * (particles > 1)}"
         options = {"steps": STEPS, "particles": particles}
-        rows += [Row(f"{name}: {rule}", by_rule, (UNET,), {"rule": rule} | options, section=name) for rule in RULES]
+        rules = RULES if particles == 1 else ("sum", "gauss")
+        rows += [Row(f"{name}: {rule}", by_rule, (UNET,), {"rule": rule} | options, section=name) for rule in rules]
         local = {"rule": "gauss"} | options | LOCAL
         rows.append(Row(f"{name}: gauss, covariances of local samples", by_rule, (UNET,), local, section=name))
     exact = {"shares": SHARES} | LOCAL
