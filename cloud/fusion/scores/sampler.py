@@ -24,6 +24,10 @@ from cloud.fusion.scores.rule import Rule
 from fronthaul.noiselevels import Level
 
 
+class NotFiniteError(ValueError):
+    """A base station's answer holds a number that is none."""
+
+
 class Sampler:
     """N positions sampled at once.
 
@@ -85,7 +89,7 @@ class Sampler:
         if answers.eps.shape[1:] != self.x.shape:
             raise ValueError(f"answers are on states {answers.eps.shape[1:]}, asked was {self.x.shape}")
         if not answers.finite().all():
-            raise ValueError("an answer is not finite; leave out that base station")
+            raise NotFiniteError("an answer is not finite; leave out that base station")
         level = self.level
         eps = self.rule.eps(self.x, level, answers)
         self.position = (self.x - level.noise * eps) / level.signal

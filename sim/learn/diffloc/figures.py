@@ -112,7 +112,7 @@ def fig9_draw(path: Path, records: Sequence[Record]) -> None:
             printed_m = dict(zip(groups[: len(stations)], known["alone"], strict=False)) | known["fused"]
             at = [groups.index(group) + shift for group in printed_m]
             axes.plot(at, list(printed_m.values()), "x", color=colour, markersize=6, label=f"paper: {record['label']}")
-    axes.set_xticks(range(len(groups)), [HEADS.get(group, group) for group in groups])
+    axes.set_xticks(range(len(groups)), [HEADS.get(group, group).replace(" (", "\n(") for group in groups])
     axes.set_ylabel(f"mean 2-D error [m];\nabove {MOST_M:g} m drawn at the edge")
     _save(figure, axes, path)
 
@@ -135,7 +135,11 @@ def _snr_db(record: Record) -> float:
 
 def fig8_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
-    return _fused(name, records, "Fused errors against steps. Paper: DiffLoc-UNet retrained for each number of steps.")
+    told = (
+        "Fused errors against steps. Paper: DiffLoc-UNet retrained for each number of steps. Where a figure is missing "
+        "the sum ran beyond what a number can hold."
+    )
+    return _fused(name, records, told)
 
 
 def fig9_page(name: str, records: Sequence[Record]) -> str:

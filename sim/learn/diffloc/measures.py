@@ -6,11 +6,13 @@ Every measurement takes a bench and names of jobs, and returns what `rows` keeps
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cloud.fusion.scores.sampler import NotFiniteError
 from sim.learn.diffloc.bench import Bench
 from sim.learn.diffloc.evaluate import FloatArray, Networks, errors_m, fuse_gaussians, sample
 from sim.learn.diffloc.statistics import by_distance, each_statistics, spread, statistics, training_distance_m
@@ -51,7 +53,10 @@ def sampled(
     result: Result = {"stations": [k + 1 for k in chosen]}
     if alone:
         result["alone"] = each_statistics(errors_m(sampled_alone(networks, steps, particles), truth))
-    errors = {rule: errors_m(sample(networks, rule, steps, particles=particles).position, truth) for rule in rules}
+    errors = {}
+    for rule in rules:
+        with contextlib.suppress(NotFiniteError):  # a sum that ran beyond all numbers has no error: it is left out
+            errors[rule] = errors_m(sample(networks, rule, steps, particles=particles).position, truth)
     result["fused"] = {rule: statistics(error) for rule, error in errors.items()}
     if distances:
         apart = training_distance_m(trained.truth("train"), truth)
