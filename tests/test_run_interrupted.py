@@ -21,6 +21,8 @@ def command(folder: Path, *options: str, before: str = "") -> list[str]:
     arguments = ["emulate", "--scenario", str(folder / "tiny.toml"), "--weights", str(folder / "tiny.safetensors")]
     arguments += ["--bs", "3", "--no-controls", "--output", str(folder / "runs"), *options]
     code = (
+        # Under a shell's background job SIGINT comes ignored, and would stay so.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import sys; from pathlib import Path; import sim.world.store as store\n"
         f"store.ASSET_FOLDER = Path({str(folder / 'assets')!r})\n{before}\n"
         f"import cli; sys.exit(cli.main({arguments!r}))"
