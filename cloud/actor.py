@@ -70,7 +70,7 @@ class CloudActor:
         return transport.address.replace("//0.0.0.0:", f"//{own}:")
 
     def serve(self, idle_timeout_s: float) -> None:
-        """Run until all base stations have left, or nothing has arrived for `idle_timeout_s` [s]."""
+        """Run until all base stations have left, or those who have not say nothing for `idle_timeout_s` [s]."""
         # Per thread in OpenMP, so it is set where fusion runs.
         torch.set_num_threads(self._threads)
         node = self._running()

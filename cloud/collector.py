@@ -3,17 +3,17 @@
 A *gathering* is what the cloud collects of one snapshot in one round. Rules, in the order in which a frame meets them:
 
 1. A frame is *rejected* whose BS is not the owner of its connection, is not expected in this run, has not registered,
-   or sends in another epoch than it registered last; before the start; with a snapshot that the run does not have or a
-   round that nobody asked for; with a payload or side information of another size than registered; or where an
-   earlier epoch of that BS has reported on the snapshot already. Nothing changes.
+   or sends in another epoch than it registered last; before the start; with a snapshot that the run does not have or
+   that is not this BS's to measure, or a round that nobody asked for; with a payload or side information of another
+   size than registered; or where an earlier epoch of that BS has reported on the snapshot already. Nothing changes.
 2. A frame is a *duplicate* if its reports were delivered before; one that mixes old and new ones is rejected.
 3. Any other frame is *delivered*. A report in it is *late* if it comes at its gathering's deadline or afterwards, or
    when the gathering is closed; else it waits with the others.
-4. The gathering of round 0 opens with its first report and waits for every BS that is present and has more to send.
-   Those of later rounds open when the cloud asks, and wait for the BSs asked, but for those that missed the last three
-   rounds of the snapshot: else one dead BS would hold up each of two hundred rounds. What it says in time counts all
-   the same, and has it waited for again. A BS is present until it is known to be gone, has been silent for too long,
-   or said goodbye.
+4. The gathering of round 0 opens with its first report and waits for every BS that measures this snapshot
+   (`CollectorRules.roster`), is present and has more to send. Those of later rounds open when the cloud asks, and wait
+   for the BSs asked, but for those that missed the last three rounds of the snapshot: else one dead BS would hold up
+   each of two hundred rounds. What it says in time counts all the same, and has it waited for again. A BS is present
+   until it is known to be gone, has been silent for too long, or said goodbye.
 5. A gathering *closes* as soon as all that it waits for have reported, or at its deadline. With at least `minimum_bs`
    reports it is handed out once, in order of BS. With fewer it comes to nothing: in round 0 the snapshot does, in a
    later round the rounds end with what those before it gave.
@@ -49,7 +49,8 @@ _Waiting = tuple[Frame, int, int]  # a report: the frame that carries it, its pl
 @dataclass(slots=True)
 class _Gathering:
     deadline_ns: int | None
-    asked: frozenset[int] | None  # None in round 0, which waits for whoever has more to send
+    asked: frozenset[int] | None  # None in round 0, which waits for whoever has more to send ...
+    drawn: frozenset[int] | None = None  # ... of these; None for all
     waiting: dict[int, _Waiting] = field(default_factory=dict)
     sent: tuple[int, ...] = ()  # all that may answer, waited for or not
 
@@ -75,6 +76,7 @@ class Collector:
     def __init__(self, rules: CollectorRules, history: History = History()) -> None:  # noqa: B008 - frozen
         """Start waiting for all of `rules.stations`; `history` is what an earlier life knew."""
         self._rules = rules
+        self._roster = rules.roster
         self._t0_ns: int | None = None
         self._delivered: dict[int, dict[int, set[_Key]]] = {}  # by BS and epoch
         for key in history.delivered:
@@ -147,7 +149,7 @@ class Collector:
         """Let a BS in, or return the reason not to. A newer epoch takes the place of an older one."""
         bs, epoch = registration.bs, registration.epoch
         if bs not in self._rules.stations:
-            return f"BS {bs} is not part of this run"
+            return f"BS {bs} is not part of this run, which has {len(self._rules.stations)} base stations"
         known = self._stations.get(bs)
         if known is not None and epoch < known.epoch:
             return f"BS {bs} has registered in epoch {known.epoch} already, {epoch} is over"
@@ -224,7 +226,7 @@ class Collector:
                 return _REPORTED
         delivered.update(parts)
         late = 0
-        enough = len(self._expected)
+        enough = 0 if self._roster else len(self._expected)
         for part, key in enumerate(parts):
             gathering = self._open.get(key)
             if gathering is None:
@@ -269,7 +271,9 @@ class Collector:
         snapshot, round_ = key
         if round_ or snapshot in self._closed or (self._rules.interval_ns and now_ns >= self._deadline_ns(snapshot)):
             return None
-        return self._opened(key, self._limit_ns(snapshot, now_ns), None)
+        gathering = self._opened(key, self._limit_ns(snapshot, now_ns), None)
+        gathering.drawn = None if self._roster is None else self._roster.of(snapshot)
+        return gathering
 
     def _opened(self, key: _Key, deadline_ns: int | None, asked: frozenset[int] | None) -> _Gathering:
         gathering = self._open[key] = _Gathering(deadline_ns, asked)
@@ -295,6 +299,7 @@ class Collector:
             or payload_bits != station.payload_bits
             or side_bytes != station.side_bytes
             or self._t0_ns is None
+            or self._roster is not None
         ):
             return False
         snapshots = self._rules.snapshots
@@ -318,6 +323,8 @@ class Collector:
             snapshot, round_ = key
             if snapshot >= self._rules.snapshots:
                 return f"the run has {self._rules.snapshots} snapshots"
+            if bs not in self._rules.drawn(snapshot):
+                return f"snapshot {snapshot} is not BS {bs}'s to measure"
             codec = station.registration.answer if round_ else station.registration.report
             if codec is None:
                 return "the run has one round"
@@ -360,6 +367,8 @@ class Collector:
 
     def _close_if_complete(self, key: _Key, gathering: _Gathering) -> None:
         expected = self._expected if gathering.asked is None else gathering.asked & self._present
+        if gathering.drawn is not None:
+            expected &= gathering.drawn
         if gathering.waiting.keys() >= expected:
             self._close(key)
 

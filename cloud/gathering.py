@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fronthaul.fates import FrameFate
 from fronthaul.messages import Frame, Registration, Report, ReportKey
+from fronthaul.roster import Roster
 
 Carried = tuple[Frame, int]
 """A report as the frame that carries it and its place there."""
@@ -24,6 +25,7 @@ class CollectorRules:
         round_ns: how long the cloud waits for the other reports of round 0 once the first is there, and for answers to
             a state [ns]; 0 for as long as the deadline allows.
         minimum_bs: a fix needs so many reports.
+        roster: draws the BSs that measure a snapshot; None where all do.
     """
 
     stations: frozenset[int]
@@ -32,6 +34,11 @@ class CollectorRules:
     deadline_ns: int
     round_ns: int = 0
     minimum_bs: int = 1
+    roster: Roster | None = None
+
+    def drawn(self, snapshot: int) -> frozenset[int]:
+        """Return the BSs that measure a snapshot."""
+        return self.stations if self.roster is None else self.roster.of(snapshot)
 
 
 class Verdict(NamedTuple):

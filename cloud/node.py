@@ -24,6 +24,7 @@ from typing import Literal
 
 import torch
 
+from cloud.admission import Admission
 from cloud.center import FusionCenter
 from cloud.collector import Collector, Gathered
 from cloud.downlink import Downlink
@@ -32,7 +33,7 @@ from cloud.history import FIXES, life_name, read_past
 from cloud.parts import CloudOutcome, CloudParts
 from cloud.rounds import Rounds
 from fronthaul.clock import Clock
-from fronthaul.errors import RemoteError, TransportError
+from fronthaul.errors import RegistrationError, RemoteError, TransportError
 from fronthaul.fates import FrameFate
 from fronthaul.messages import (
     MAX_TEXT_BYTES,
@@ -63,11 +64,6 @@ earlier life, and say it again until they are answered."""
 Request = tuple[Literal["start", "gone"], int]
 
 
-def _clipped(reason: str) -> str:
-    """Return as much of a reason, which may quote what a peer sent, as an `Abort` can hold."""
-    return reason.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
-
-
 class CloudNode:
     """Transport, collector, fusion centre, streams and clock, wired together."""
 
@@ -95,6 +91,9 @@ class CloudNode:
         self._fix_log = FixLog(folder / f"{life_name(life)}{FIXES}")
         self._collector = Collector(parts.rules, past.history)
         self._center = FusionCenter(parts.build(parts.setup))
+        self._admission = Admission(
+            parts, self._collector, has_rounds=self._center.has_rounds, registered=past.history.registrations
+        )
         self._sender = Sender(self._recorder, clock, transport.send, self._on_gone)
         self._downlink = Downlink(
             self._sender, clock, parts.down, seed=parts.seed, curve=parts.curve, next_seq=past.next_seq
@@ -198,13 +197,19 @@ class CloudNode:
         return bool(arrivals)
 
     def run(self, idle_timeout_s: float) -> None:
-        """Poll until finished, or until nothing has arrived for `idle_timeout_s` [s] after the start."""
+        """Poll until finished, or until those still missing have said nothing for `idle_timeout_s` [s]."""
         last_ns = self._clock.now_ns()
         while not self.finished:
-            if self.poll(0.1) or self._t0_ns is None:
-                last_ns = self._clock.now_ns()
-            elif self._clock.now_ns() - last_ns > idle_timeout_s * 1e9:
-                break
+            self.poll(0.1)
+            now_ns = self._clock.now_ns()
+            if self._t0_ns is None:
+                last_ns = now_ns
+            elif now_ns - last_ns > idle_timeout_s * 1e9:
+                # Whoever has said goodbye may well go on pinging, which is no reason to wait for others; answering is.
+                lively = self.registered if self._rounds.snapshots else self._collector.missing
+                last_ns = max([last_ns, *(self._heard_ns.get(bs, 0) for bs in lively)])
+                if now_ns - last_ns > idle_timeout_s * 1e9:
+                    break
         self.finish()
         until_ns = self._clock.now_ns() + round(LINGER_S * 1e9)
         while self._lingers and self._clock.now_ns() < until_ns:
@@ -277,6 +282,8 @@ class CloudNode:
         try:
             message = decode(data)
         except RemoteError as error:
+            if isinstance(error, RegistrationError) and owner is not None:  # who would wait for an answer in vain
+                answers.append((owner, self._refused(owner, error.detail, now_ns)))
             return Arrival(owner, data, now_ns, FrameFate.CORRUPT, error.reason)
         if owner is not None:
             self._heard_ns[owner] = now_ns
@@ -293,9 +300,9 @@ class CloudNode:
     def _answer(self, message: Control, owner: int, now_ns: int) -> Control | None:
         match message:
             case Registration():
-                refusal = self._refusal(message, owner)
+                refusal = self._admission.refusal(message, owner)
                 if refusal:
-                    return Abort(_clipped(refusal))
+                    return self._refused(owner, refusal, now_ns)
                 self._downlink.open(owner, message.epoch)
                 return Welcome(message.bs, message.epoch)
             case Goodbye() if message.bs == owner:
@@ -307,11 +314,11 @@ class CloudNode:
                 self._collector.leave(owner, now_ns)
         return None
 
-    def _refusal(self, registration: Registration, owner: int) -> str | None:
-        if registration.bs != owner:
-            return f"BS {registration.bs} does not own this connection"
-        refusal = self._parts.refusal(registration, has_rounds=self._center.has_rounds)
-        return refusal or self._collector.register(registration)
+    def _refused(self, owner: int, reason: str, now_ns: int) -> Abort:
+        """Write down that a base station is turned away, and return what it is told: as much as an `Abort` can hold."""
+        told = reason.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")  # it may quote what a peer sent
+        self._recorder.event(now_ns, "registration", told, owner)
+        return Abort(told)
 
     def _on_gone(self, bs: int | None, error: TransportError) -> None:
         """Wait no more for a base station that the transport did not find; if it comes back, it asks again."""

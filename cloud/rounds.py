@@ -3,7 +3,8 @@
     round 0 closed -> advance -> state -> broadcast -> answers -> round closed -> advance -> ... -> fix
 
 The rounds of a snapshot end with the fix, with the last round that can be numbered, at the snapshot's deadline, where
-a round comes to nothing, and at the end of the run; short of the fix, with the best that there is.
+a round comes to nothing, and at the end of the run; short of the fix, with the best that there is. States go to those
+who measured the snapshot, as far as they are present.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Rounds:
         return self._clock.now_ns() >= self.t0_ns + snapshot * rules.interval_ns + rules.deadline_ns
 
     def _broadcast(self, snapshot: int, state: Payload) -> None:
-        stations = sorted(self._collector.present)
+        stations = sorted(self._collector.present & self._rules.drawn(snapshot))
         now_ns = self._clock.now_ns()
         round_ = self._collector.ask(snapshot, stations, now_ns)
         self._downlink.broadcast(stations, snapshot, round_, state, now_ns)

@@ -15,8 +15,9 @@ from pathlib import Path
 import ray
 import torch
 
-from edge.node import EdgeNode, SiteParts
-from edge.pacing import run_schedule
+from edge.node import EdgeNode
+from edge.pacing import End, run_schedule
+from edge.parts import SiteParts
 from edge.schedule import Schedule
 from fronthaul.clock import WallClock
 from fronthaul.connect import edge_transport
@@ -85,7 +86,7 @@ class EdgeActor:
                 transport = edge_transport(
                     addresses[bs], bs, keys=keys.get(bs), queue_messages=queue_messages, delayed=site.up is not None
                 )
-            self._nodes.append(site.node(transport, path, WallClock()))
+            self._nodes.append(EdgeNode(site, transport, path, WallClock()))
         for node in self._nodes:
             node.rehearse()
             node.register()
@@ -93,7 +94,7 @@ class EdgeActor:
             node.await_welcome(timeout_s)
         return [node.station.bs for node in self._nodes]
 
-    def run(self, schedule: Schedule, first_snapshot: int, end_s: float) -> list[int]:
+    def run(self, schedule: Schedule, first_snapshot: int, end_s: float) -> End:
         """Run the schedule from `first_snapshot` on, paced by this process's own clock; see `run_schedule`.
 
         Raises:

@@ -15,20 +15,19 @@ import contextlib
 import queue
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from edge.base_station import BaseStation, StageTimes, StationParts
+from edge.base_station import BaseStation, StageTimes
+from edge.parts import SiteParts
 from edge.stages import StageLog, StageRow
 from fronthaul.clock import Clock
 from fronthaul.errors import FronthaulError, RemoteError, TransportError
 from fronthaul.fates import FrameFate
 from fronthaul.journal import Departure
-from fronthaul.link import LinkConfig, LinkModel
+from fronthaul.link import LinkModel
 from fronthaul.messages import (
     Abort,
     Control,
@@ -48,54 +47,12 @@ from fronthaul.sending import Sender
 from fronthaul.transport import EdgeTransport
 from fronthaul.wire import decode, encode
 
-Vector = tuple[float, float, float]
-
 REPEAT_S = 2.0
 """A registration or goodbye without an answer is said again after so long [s]: the cloud may have been started anew."""
 
 
-class Radio(Protocol):
-    """A site's air interface."""
-
-    def observe(self, snapshot: int) -> Tensor:
-        """Return received pilots (slot, antenna, tone) complex64 [sqrt(W)] of a snapshot."""
-
-
 class Refused(FronthaulError):
     """The cloud turned this base station away, in its own words."""
-
-
-@dataclass(frozen=True)
-class SiteParts:
-    """Everything that stands at one site; crosses to the actor that runs it. Holds no position of any user.
-
-    Attributes:
-        station: what the base station is made of.
-        radio: what its antennas receive.
-        position: of the array's centre [m].
-        orientation: yaw, pitch, roll [rad].
-        up: model of the link from here to the cloud; None is a perfect link.
-        seed: of its draws.
-        curve: whether the link is encrypted.
-        bundle: reports that share a frame.
-        ping_ns: between two signs of life [ns]; 0 gives none.
-        capture: whether the link's frames are captured (pcapng).
-    """
-
-    station: StationParts
-    radio: Radio
-    position: Vector
-    orientation: Vector
-    up: LinkConfig | None = None
-    seed: int = 0
-    curve: bool = False
-    bundle: int = 1
-    ping_ns: int = 0
-    capture: bool = True
-
-    def node(self, transport: EdgeTransport, folder: Path, clock: Clock) -> EdgeNode:
-        """Assemble the base station and wire it to its link; its streams go to `folder`."""
-        return EdgeNode(self, transport, folder, clock)
 
 
 def edge_name(bs: int, epoch: int) -> str:
@@ -133,7 +90,7 @@ class EdgeNode:
         if site.up is not None:
             self._model = LinkModel(site.up, seed=site.seed, bs=bs, direction=Direction.UP, epoch=epoch)
         self._outbox = Outbox(self._model, curve=site.curve, bundle=site.bundle)
-        self._prepared: Tensor | None = None
+        self._prepared: tuple[list[int], Tensor] | None = None  # snapshots, and what is received in each
         self._welcome: Control | None = None
         self._ended = False
         self._answered: set[ReportKey] = set()
@@ -207,10 +164,12 @@ class EdgeNode:
             stages.close()
 
     def prepare(self, snapshots: Sequence[int]) -> None:
-        """Make what the antennas receive in the next batch."""
-        self._prepared = torch.stack([self._site.radio.observe(snapshot) for snapshot in snapshots])
+        """Make what the antennas receive in the next batch, as far as it is this base station's to measure."""
+        mine = [snapshot for snapshot in snapshots if self._site.measures(snapshot)]
+        received = [self._site.radio.observe(snapshot) for snapshot in mine]
+        self._prepared = mine, torch.stack(received) if mine else torch.empty(0)
 
-    def transmit(self, snapshots: Sequence[int], due_ns: int) -> None:
+    def transmit(self, due_ns: int) -> None:
         """Wait for `due_ns` [ns], then turn the prepared batch into frames: journal first, then send.
 
         Raises:
@@ -220,8 +179,10 @@ class EdgeNode:
         assert self._prepared is not None, "prepare comes first"
         self.wait(due_ns)
         t_start_ns = self._clock.now_ns()
-        reports = self.station.reports(snapshots, self._prepared)
-        self._prepared = None
+        (snapshots, received), self._prepared = self._prepared, None
+        if not snapshots:
+            return
+        reports = self.station.reports(snapshots, received)
         self._send_reports(reports)
         self._note_stages(reports, t_start_ns, self.station.stage_ns)
 
@@ -244,6 +205,12 @@ class EdgeNode:
         while self._take(0.0):
             found = True
         return found
+
+    def is_cut_off(self, seconds: float) -> bool:
+        """Whether the link to the cloud is down by its model, and stays so for `seconds` [s] or longer."""
+        now_ns = self._clock.now_ns()
+        end_ns = None if self._model is None else self._model.outage_end_ns(now_ns)
+        return end_ns is not None and end_ns - now_ns >= seconds * 1e9
 
     def leave(self) -> None:
         """Say goodbye: everything of round 0 is sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from edge.node import REPEAT_S, EdgeNode
 from edge.schedule import Schedule
@@ -12,6 +13,20 @@ PAUSE_NS = 500_000
 """Between two looks at the links of base stations that share a process [ns]; one alone waits on its socket."""
 PATIENCE_S = 30.0
 """How long a full queue may hold up a base station in closed loop [s]."""
+LAST_WORD_S = 10.0
+"""A base station whose link is down at the end for so long or longer waits for nothing [s]: it could not be heard."""
+
+
+class End(NamedTuple):
+    """How a schedule ended for base stations that share a process.
+
+    Attributes:
+        unanswered: those to which the cloud did not say goodbye, though they waited for it.
+        cut_off: those whose link was down, so that they did not wait.
+    """
+
+    unanswered: list[int]
+    cut_off: list[int]
 
 
 def run_batch(nodes: Sequence[EdgeNode], snapshots: range, schedule: Schedule) -> None:
@@ -19,16 +34,16 @@ def run_batch(nodes: Sequence[EdgeNode], snapshots: range, schedule: Schedule) -
     for node in nodes:
         node.prepare(snapshots)
     for node in nodes:
-        node.transmit(snapshots, schedule.time_zero_ns(snapshots[-1]))
+        node.transmit(schedule.time_zero_ns(snapshots[-1]))
 
 
 def run_schedule(
     nodes: Sequence[EdgeNode], schedule: Schedule, clock: Clock, *, first_snapshot: int, end_s: float
-) -> list[int]:
+) -> End:
     """Run a schedule from `first_snapshot` on, say goodbye, and answer the cloud until it has finished.
 
     Returns:
-        The base stations to which the cloud did not say goodbye, though they waited `end_s` [s] for it.
+        Who waited `end_s` [s] for the cloud's goodbye in vain, and who did not wait for it.
 
     Raises:
         FronthaulError: the cloud has turned a base station away, or the disk is full.
@@ -41,21 +56,24 @@ def run_schedule(
         due_ns = schedule.time_zero_ns(snapshots[-1])
         wait_together(nodes, due_ns, clock)
         for node in nodes:
-            node.transmit(snapshots, due_ns)
+            node.transmit(due_ns)
     for node in nodes:
         node.leave()
+    waiting = [node for node in nodes if not node.is_cut_off(LAST_WORD_S)]
     end_ns = clock.now_ns() + round(end_s * 1e9)
     again_ns = clock.now_ns() + round(REPEAT_S * 1e9)
-    while len(nodes) > 1 and not all(node.ended for node in nodes) and clock.now_ns() < end_ns:
+    while len(nodes) > 1 and not all(node.ended for node in waiting) and clock.now_ns() < end_ns:
         if any([node.pump() for node in nodes]):
             end_ns = clock.now_ns() + round(end_s * 1e9)
         if clock.now_ns() >= again_ns:
             again_ns += round(REPEAT_S * 1e9)
-            for node in nodes:
+            for node in waiting:
                 if not node.ended:
                     node.leave()
         clock.sleep_until(clock.now_ns() + PAUSE_NS)
-    return [node.station.bs for node in nodes if not (node.ended or node.await_end(end_s if len(nodes) == 1 else 0.0))]
+    alone_s = end_s if len(nodes) == 1 else 0.0
+    unanswered = [node.station.bs for node in waiting if not (node.ended or node.await_end(alone_s))]
+    return End(unanswered, [node.station.bs for node in nodes if node not in waiting])
 
 
 def wait_together(nodes: Sequence[EdgeNode], until_ns: int, clock: Clock) -> None:

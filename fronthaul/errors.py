@@ -37,6 +37,10 @@ class RemoteError(FronthaulError):
         return f"{self.detail} [{self.reason}]"
 
 
+class RegistrationError(RemoteError):
+    """A base station registers with a value that none can have: a message for the ledger, and one to answer."""
+
+
 class TransportError(FronthaulError):
     """The link could not take the bytes: no such peer, or its queue was full.
 

@@ -125,7 +125,7 @@ class LinkModel:
             lost |= draws[_BURST_LOSS] < (config.burst.loss_bad if bad else config.burst.loss_good)
         duplicate = draws[_DUPLICATE] < config.duplicate
 
-        if self._outage_end_ns(now_ns) is not None:
+        if self.outage_end_ns(now_ns) is not None:
             return Passage(now_ns, "outage", (), duplicate)
         line_bytes = modelled_ethernet_bytes(stream_bytes, preamble_fcs_gap=True)
         if config.queue_bytes is not None and self._line.waiting_bytes(now_ns) + line_bytes > config.queue_bytes:
@@ -164,7 +164,7 @@ class LinkModel:
         """
         if stream_bytes < 1:
             raise LocalError(f"no message has {stream_bytes} B on the stream")
-        outage_end_ns = self._outage_end_ns(now_ns)
+        outage_end_ns = self.outage_end_ns(now_ns)
         ready_ns = now_ns if outage_end_ns is None else outage_end_ns
         _, t_line_ns = self._line.put(modelled_ethernet_bytes(stream_bytes, preamble_fcs_gap=True), ready_ns)
         # A reordered frame before it left the line before it, and without delay.
@@ -193,7 +193,7 @@ class LinkModel:
         self._burst_seq = seq
         return self._burst_bad
 
-    def _outage_end_ns(self, now_ns: int) -> int | None:
+    def outage_end_ns(self, now_ns: int) -> int | None:
         """Return when the outage at `now_ns` ends [ns]; None without one. The start is in it, the end is not."""
         since_ns = now_ns - self.t0_ns
         for start_ns, end_ns in self._outages_ns:

@@ -23,6 +23,9 @@ MAX_TEXT_BYTES = 256
 """A scheme's name or the reason of an abort in UTF-8 [B]: one sentence."""
 MAX_COEFFICIENT_BITS = 32
 """Bits of a coefficient: one float32 is the finest that anybody sends."""
+MAX_POSITION_M = 100_000.0
+"""How far from the origin a base station may stand, on each axis [m]: coordinates are local, so what is farther is
+geocentric, in millimetres or made up."""
 
 
 class Direction(StrEnum):
@@ -71,7 +74,7 @@ class Registration:
         scheme: the scheme's name, 1..256 B of UTF-8.
         report: codec of round 0.
         answer: codec of later rounds; None where the scheme has one round only.
-        position: of the array's centre, x, y, z [m].
+        position: of the array's centre, x, y, z in local coordinates, each within ±100 km of their origin [m].
         orientation: of the array, yaw, pitch, roll [rad].
 
     Raises:
@@ -96,8 +99,18 @@ class Registration:
         _require_codec("report", self.report)
         if self.answer is not None:
             _require_codec("answer", self.answer)
-        _require_vector("position", self.position)
-        _require_vector("orientation", self.orientation)
+        _require_vector(f"position of BS {self.bs}", self.position)
+        _require_vector(f"orientation of BS {self.bs}", self.orientation)
+        if max(map(abs, self.position)) > MAX_POSITION_M:
+            raise LocalError(
+                f"position of BS {self.bs} must lie within ±{MAX_POSITION_M / 1e3:g} km of the origin of the local "
+                f"coordinates, which are metres, not at {place_text(self.position)}"
+            )
+
+
+def place_text(position: tuple[float, float, float]) -> str:
+    """Return a position [m] as it is shown to people."""
+    return f"({', '.join(f'{coordinate:g}' for coordinate in position)}) m"
 
 
 @dataclass(frozen=True, slots=True)

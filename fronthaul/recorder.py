@@ -156,8 +156,8 @@ class Recorder:
 
         Args:
             t_ns: when [ns].
-            kind: "clock" says which one it reads, "fusion" that reports came to no fix, "excluded" that those of a BS
-                could not be used for one.
+            kind: "clock" says which one it reads, "registration" that a BS was turned away, "fusion" that reports came
+                to no fix, "excluded" that those of a BS could not be used for one.
             detail: for people.
             bs: whom it is about, where it is one BS.
 

@@ -45,7 +45,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from fronthaul.errors import LocalError, RemoteError
+from fronthaul.errors import LocalError, RegistrationError, RemoteError
 from fronthaul.frames import check_distinct, decoded_frame
 from fronthaul.messages import (
     MAX_BUNDLE,
@@ -124,6 +124,7 @@ def decode(data: bytes) -> Message:
 
     Raises:
         RemoteError: `data` is no message; `reason` says why.
+        RegistrationError: it would be a registration, but for a value that none can have.
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise RemoteError("length", f"a message is at most {MAX_MESSAGE_BYTES} B, not {len(data)} B")
@@ -298,7 +299,8 @@ def _decode_control(body: bytes) -> Control:
             fields["report"], fields["answer"] = _codec(fields["report"]), _codec(fields["answer"])
         message = control(**fields)
     except LocalError as error:  # the same rule, but the peer broke it
-        raise RemoteError("field", str(error)) from error
+        broken = RegistrationError if control is Registration else RemoteError
+        raise broken("field", str(error)) from error
     # Repeated keys, another order and wasteful encodings of a number all end here.
     if _encode_control(message) != body:
         raise RemoteError("field", f"this is not how a {kind} is written")

@@ -187,7 +187,7 @@ def _scenario(path: Path) -> Finding:
         scenario = load_scenario(str(path))
     except UserError as error:
         return Finding(f"scenario {path.stem}", "broken", str(error), "Restore the file from the repository.")
-    return Finding(f"scenario {path.stem}", "ok", f"{len(scenario.sites)} sites in {scenario.scene!r}")
+    return Finding(f"scenario {path.stem}", "ok", f"{scenario.station_count} sites in {scenario.scene!r}")
 
 
 def _asset(path: Path, expected: str | None) -> Finding:

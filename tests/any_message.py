@@ -1,10 +1,17 @@
 """Strategies that draw any message that can be."""
 
+import dataclasses
+import zlib
+from typing import Any
+
+import msgpack
 from hypothesis import strategies as st
 
 from fronthaul.messages import (
+    MAX_POSITION_M,
     Abort,
     Codec,
+    Control,
     Frame,
     Goodbye,
     Payload,
@@ -15,9 +22,20 @@ from fronthaul.messages import (
     ReportKey,
     Welcome,
 )
+from fronthaul.wire import encode
+
+
+def written(message: Control, change: dict[str, Any]) -> bytes:
+    """Return the bytes of a message with other values, as a peer that checks nothing would write them."""
+    fields = {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
+    plain = {k: dataclasses.astuple(v) if isinstance(v, Codec) else v for k, v in (fields | change).items()}
+    body = encode(message)[:1] + msgpack.packb({"kind": type(message).__name__.lower(), **plain})
+    return body + zlib.crc32(body).to_bytes(4, "big")
+
 
 unsigned = {width: st.integers(0, (1 << width) - 1) for width in (8, 16, 32, 64)}
 angle = st.floats(allow_nan=False, allow_infinity=False)
+coordinate = st.floats(-MAX_POSITION_M, MAX_POSITION_M)
 texts = st.text(max_size=64).filter(lambda text: all(not 0xD800 <= ord(c) <= 0xDFFF for c in text))
 
 
@@ -45,7 +63,7 @@ controls = st.one_of(
         scheme=texts.filter(bool),
         report=codecs,
         answer=st.none() | codecs,
-        position=st.tuples(angle, angle, angle),
+        position=st.tuples(coordinate, coordinate, coordinate),
         orientation=st.tuples(angle, angle, angle),
     ),
     st.builds(Welcome, unsigned[16], unsigned[16]),

@@ -74,6 +74,12 @@ def trace(world: Scenario, position: Array, walls: Sequence[Wall] = ()) -> PathS
     )
 
 
+def assert_same(one: PathSet, other: PathSet) -> None:
+    """Fail unless two path sets hold the same."""
+    for field in dataclasses.fields(PathSet):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), err_msg=field.name)
+
+
 def polarized(paths: PathSet, seed: int = 6) -> PathSet:
     """The same paths with random matrices between polarisations, of the same order of magnitude."""
     draw = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import cli
+from sim.world import deployment
 from sim.world import scenario as world
 from sim.world.paths import load_paths
 from sim.world.scenario import load_scenario
@@ -16,6 +17,8 @@ SECTIONS = {
     "Top level": world.Scenario,
     "`sites`": world.Site,
     "`[users]`": world.Users,
+    "`[layouts]`": deployment.Layouts,
+    "`[factory]`": deployment.Factory,
     "`[numerology]`": world.Numerology,
     "`[array]`": world.Array,
     "`[tracing]`": world.Tracing,
@@ -36,8 +39,8 @@ def street(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shown(default: object) -> str:
-    if default is dataclasses.MISSING:
-        return "–"
+    if default is dataclasses.MISSING or default is None:
+        return "–" if default is dataclasses.MISSING else "none"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
@@ -51,11 +54,19 @@ def test_tables_state_every_key_and_its_default(title: str) -> None:
             stated |= {key: cells[3].strip("`").strip('"') for key in re.findall(r"`(\w+)`", cells[1])}
     fields = {f.name: f for f in dataclasses.fields(SECTIONS[title])}
     if title == "Top level":  # tables of their own; the name comes from the file
-        fields = {name: fields[name] for name in ("name", "scene", "sites", "data")}
+        fields = {name: fields[name] for name in ("name", "scene", "sites", "phases", "data")}
         assert stated.pop("name") == "the file's name without `.toml"
         assert stated.pop("extends") == ""
         del fields["name"]
     assert stated == {name: shown(field.default) for name, field in fields.items()}
+
+
+@pytest.mark.parametrize("name", ["paris-street-12", "paris-block-64"])
+def test_the_page_states_the_number_of_layouts(name: str) -> None:
+    layouts = load_scenario(name).layouts
+    assert layouts is not None
+    count = layouts.training + layouts.validation + layouts.test
+    assert f"| `{name}` | {layouts.sites} on roofs, drawn anew in each of {count} layouts |" in DOCS.read_text()
 
 
 def test_the_example_is_a_scenario(street: Path) -> None:

@@ -1,115 +1,21 @@
 """A base station on its link: memory links, a simulated clock, and the cloud in the hands of a test or at work."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from tiny_nodes import ANSWER, MS, REPORT, SeveralRounds, cloud_parts, fill, office, site, waiting_node
+from linked_node import NAME, Linked, frames, linked, state
+from tiny_nodes import ANSWER, MS, REPORT, cloud_parts, fill, office, place, site, waiting_node
 
-from edge.node import REPEAT_S, EdgeNode, Refused
+from edge.node import REPEAT_S, Refused
 from edge.stages import read_stages
-from fronthaul.bitstream import unpack
-from fronthaul.clock import SimulatedClock
 from fronthaul.errors import LocalError, QueueFull, TransportError
-from fronthaul.fates import FrameFate
-from fronthaul.journal import TRANSPORT_FULL, Departure, SendJournal, read_journal, sent_rows
-from fronthaul.ledger import close_ledger
+from fronthaul.journal import TRANSPORT_FULL, read_journal, sent_rows
 from fronthaul.linkconfig import LinkConfig
-from fronthaul.memory import MemoryNetwork
-from fronthaul.messages import (
-    Abort,
-    Direction,
-    Frame,
-    Goodbye,
-    Message,
-    Payload,
-    Ping,
-    Pong,
-    Registration,
-    Report,
-    ReportKey,
-    Welcome,
-)
+from fronthaul.messages import Abort, Goodbye, Ping, Pong, Registration, ReportKey, Welcome
 from fronthaul.received import read_received
-from fronthaul.transport import CloudTransport, EdgeTransport
+from fronthaul.roster import Roster
 from fronthaul.wire import decode, encode, is_control
-
-NAME = "bs-005-epoch-2"
-
-
-class Stubborn:
-    """A base station's end of a memory link, which does not take everything."""
-
-    def __init__(self, inner: EdgeTransport) -> None:
-        self.inner = inner
-        self.on_send: list[TransportError] = []
-        self.on_receive: list[TransportError] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def send(self, data: bytes, t_release_ns: int = 0) -> None:
-        if self.on_send:
-            raise self.on_send.pop(0)
-        self.inner.send(data, t_release_ns)
-
-    def receive(self, timeout_s: float) -> bytes | None:
-        if self.on_receive:
-            raise self.on_receive.pop(0)
-        return self.inner.receive(timeout_s)
-
-
-class Linked:
-    """BS 5 in epoch 2, and the other end of its link."""
-
-    def __init__(self, folder: Path, build: Any = None, **changes: Any) -> None:
-        self.folder = folder
-        self.clock = SimulatedClock(50)
-        self.network = MemoryNetwork(self.clock)
-        self.transport = Stubborn(self.network.edge(5))
-        self.cloud: CloudTransport = self.network.cloud()
-        parts = site(5, 2, **changes)
-        if build is not None:
-            parts = replace(parts, station=replace(parts.station, build=build))
-        self.node: EdgeNode = parts.node(self.transport, folder, self.clock)
-
-    def heard(self) -> list[Message]:
-        messages = []
-        while (received := self.cloud.receive(0.0)) is not None:
-            messages.append(decode(received.data))
-        return messages
-
-    def say(self, *messages: Message | bytes) -> None:
-        for message in messages:
-            self.cloud.send(5, message if isinstance(message, bytes) else encode(message))
-
-    def sent(self) -> list[dict[str, Any]]:
-        return sent_rows(read_journal(self.folder / f"{NAME}-sent.arrow"))
-
-    def received(self) -> list[dict[str, Any]]:
-        return read_received(self.folder / f"{NAME}-received.arrow").to_pylist()
-
-
-@contextmanager
-def linked(folder: Path, **changes: Any) -> Iterator[Linked]:
-    made = Linked(folder, **changes)
-    try:
-        yield made
-    finally:
-        made.node.close()
-
-
-def frames(messages: list[Message]) -> list[Frame]:
-    return [message for message in messages if isinstance(message, Frame)]
-
-
-def state(snapshot: int, round_: int, *, bs: int = 5, epoch: int = 2, value: int = 9, seq: int = 0) -> Frame:
-    return Frame(seq, (Report(ReportKey(bs, epoch, snapshot, round_), Payload(bytes([value]), 8)),))
-
 
 # Registration
 
@@ -125,7 +31,7 @@ def test_it_registers_with_its_codecs_and_place(tmp_path: Path, rounds: bool) ->
                 scheme="several" if rounds else "one",
                 report=REPORT,
                 answer=ANSWER if rounds else None,
-                position=(1.0, 2.0, 3.0),
+                position=place(5),
                 orientation=(0.1, 0.2, 0.0),
             )
         ]
@@ -161,7 +67,7 @@ def test_it_journals_then_sends_at_the_time_that_is_due(tmp_path: Path) -> None:
     with linked(tmp_path) as made:
         made.node.start(1000)
         made.node.prepare([3, 4])
-        made.node.transmit([3, 4], 1100)
+        made.node.transmit(1100)
         made.node.leave()
         *reports, goodbye = made.heard()
         assert [(f.seq, f.reports[0].key) for f in frames(reports)] == [
@@ -177,12 +83,27 @@ def test_it_journals_then_sends_at_the_time_that_is_due(tmp_path: Path) -> None:
     assert (tmp_path / f"{NAME}.pcapng").stat().st_size > 0
 
 
+def test_it_measures_and_sends_in_its_own_snapshots_alone(tmp_path: Path) -> None:
+    roster = Roster(3, 8, 3)
+    mine = [snapshot for snapshot in range(8) if 5 in roster.of(snapshot)]
+    assert 0 < len(mine) < 6
+    with linked(tmp_path, roster=roster, bundle=8) as made:
+        made.node.prepare(range(8))
+        made.node.transmit(60)
+        (sent,) = frames(made.heard())
+        assert [(report.key.snapshot, report.payload.data[0]) for report in sent.reports] == [(n, n) for n in mine]
+        made.node.prepare([next(snapshot for snapshot in range(8) if snapshot not in mine)])
+        made.node.transmit(90)
+        assert made.heard() == [] and made.clock.now_ns() == 90  # silent, and yet in step
+    assert [row.snapshot for row in read_stages(tmp_path / f"{NAME}-stages.arrow")] == mine
+
+
 def test_it_writes_down_before_it_sends(tmp_path: Path) -> None:
     with linked(tmp_path) as made:
         made.node.prepare([0])
         made.transport.on_send = [TransportError("the cloud refuses our key")]
         with pytest.raises(TransportError, match="refuses"):
-            made.node.transmit([0], 0)
+            made.node.transmit(0)
         assert made.heard() == []
     assert len(made.sent()) == 1
 
@@ -190,14 +111,14 @@ def test_it_writes_down_before_it_sends(tmp_path: Path) -> None:
 def test_reports_share_frames(tmp_path: Path) -> None:
     with linked(tmp_path, bundle=2) as made:
         made.node.prepare([0, 1, 2])
-        made.node.transmit([0, 1, 2], 0)
+        made.node.transmit(0)
         assert [len(frame.reports) for frame in frames(made.heard())] == [2, 1]
 
 
 def test_copies_and_losses_of_the_link_model_are_journaled(tmp_path: Path) -> None:
     with linked(tmp_path, up=LinkConfig(duplicate=1.0, corrupt=1.0)) as made:
         made.node.prepare([0])
-        made.node.transmit([0], 0)
+        made.node.transmit(0)
         received = [made.cloud.receive(0.0), made.cloud.receive(0.0)]
         assert made.cloud.receive(0.0) is None
     rows = made.sent()
@@ -214,7 +135,7 @@ def test_a_full_queue_drops_in_open_loop_and_paces_in_closed_loop(tmp_path: Path
             made.node.start(0, patience_s=patience_s)
             made.node.prepare([0])
             made.transport.on_send = [QueueFull("full")] * 3
-            made.node.transmit([0], 0)
+            made.node.transmit(0)
             assert len(frames(made.heard())) == (patience_s > 0)
             assert made.clock.now_ns() == 50 + (3 * MS if patience_s else 0)
         assert [row["drop_reason"] for row in made.sent()] == reasons
@@ -224,13 +145,13 @@ def test_a_full_queue_drops_in_open_loop_and_paces_in_closed_loop(tmp_path: Path
 def test_what_was_lost_after_being_held_back_is_amended_and_nothing_else(tmp_path: Path, where: str) -> None:
     with linked(tmp_path) as made:
         made.node.prepare([0])
-        made.node.transmit([0], 0)
+        made.node.transmit(0)
         (first,) = made.heard()
         lost, corrupt = QueueFull("of an earlier one"), QueueFull("of one with flipped bits")
         lost.undelivered, corrupt.undelivered = encode(first), encode(first)[:-1] + b"?"
         made.node.prepare([1])
         setattr(made.transport, where, [lost, corrupt])
-        made.node.transmit([1], 0)
+        made.node.transmit(0)
         made.node.pump()
         made.node.pump()
         assert len(frames(made.heard())) == 1
@@ -250,11 +171,11 @@ def test_a_link_that_is_no_more_ends_the_base_station(tmp_path: Path, undelivere
 def test_a_full_disk_stops_it_before_it_sends_and_leaves_what_was_written(tmp_path: Path) -> None:
     with linked(tmp_path) as made:
         made.node.prepare([0])
-        made.node.transmit([0], 0)
+        made.node.transmit(0)
         fill(made.node._recorder._journal._rows)
         made.node.prepare([1])
         with pytest.raises(LocalError, match="the disk is full"):
-            made.node.transmit([1], 0)
+            made.node.transmit(0)
         with pytest.raises(LocalError, match="the disk is full"):
             made.node.close()
         assert len(frames(made.heard())) == 1
@@ -282,108 +203,12 @@ def test_streams_of_a_start_are_never_written_over(tmp_path: Path) -> None:
 # What the cloud says
 
 
-def test_states_are_judged_written_down_and_answered_once(tmp_path: Path) -> None:
-    with linked(tmp_path, rounds=True) as made:
-        made.node.prepare([0, 1])
-        made.node.transmit([0, 1], 0)
-        made.heard()
-        good = encode(state(1, 1))
-        made.say(good, good, good[:-1] + b"?", state(1, 1, bs=4), state(1, 2, epoch=1), state(7, 1))
-        made.clock.sleep_until(80)
-        assert made.node.pump()
-        (answer,) = frames(made.heard())
-        assert answer == Frame(2, (Report(ReportKey(5, 2, 1, 1), Payload(bytes([9, 1]), 16)),))
-    delivered, rejected = FrameFate.DELIVERED, FrameFate.REJECTED
-    assert [(row["frame_fate"], row["reason"]) for row in made.received()] == [
-        (delivered, None),
-        (FrameFate.DUPLICATE, None),
-        (FrameFate.CORRUPT, "checksum"),
-        (rejected, "it is for BS 4 in epoch 2"),
-        (rejected, "it is for BS 5 in epoch 1"),
-        (delivered, None),  # was never measured, so there is nothing to answer
-    ]
-    stages = read_stages(tmp_path / f"{NAME}-stages.arrow")
-    assert [(row.snapshot, row.round) for row in stages] == [(0, 0), (1, 0), (1, 1)]
-    assert stages[-1].t_start_ns == 50  # when the state was there, and not when it was looked at
-
-
-class Picky(SeveralRounds):
-    """Knows states of 8 bits alone, and no answer to what is above 100."""
-
-    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Any, bytes]:
-        (value,) = unpack(state, 8, 1)
-        if value > 100:
-            raise ValueError(f"{value} is no state of mine")
-        return super().answer(context, snapshot, round_, state)
-
-
-def test_states_that_the_scheme_cannot_answer_are_rejected_and_it_goes_on(tmp_path: Path) -> None:
-    with linked(tmp_path, rounds=True, build=lambda _: Picky()) as made:
-        made.node.prepare([0, 1])
-        made.node.transmit([0, 1], 0)
-        made.heard()
-        odd = Frame(7, (Report(ReportKey(5, 2, 0, 1), Payload(bytes(2), 16)),))
-        mixed = Frame(8, tuple(Report(ReportKey(5, 2, n, 1), Payload(bytes([99 + 2 * n]), 8)) for n in range(2)))
-        made.say(odd, state(0, 1, value=200), mixed, state(0, 1, value=7), state(0, 1, value=200))
-        made.node.pump()
-        assert [frame.reports[0].payload.data for frame in frames(made.heard())] == [bytes([7, 0])]
-    rejected = FrameFate.REJECTED
-    assert [(row["frame_fate"], row["reason"]) for row in made.received()] == [
-        (rejected, "the scheme cannot answer: 1 indices of 8 bits take 8 bits, the payload has 16 [length]"),
-        (rejected, "the scheme cannot answer: 200 is no state of mine"),
-        (rejected, "the scheme cannot answer: 101 is no state of mine"),  # and nothing of the frame is answered
-        (FrameFate.DELIVERED, None),
-        (FrameFate.DUPLICATE, None),
-    ]
-    stages = read_stages(tmp_path / f"{NAME}-stages.arrow")
-    assert [(row.snapshot, row.round) for row in stages] == [(0, 0), (1, 0), (0, 1)]
-
-
-def test_a_state_that_is_rejected_is_so_in_the_ledger(tmp_path: Path) -> None:
-    cloud = SendJournal(tmp_path / "cloud-0-sent.arrow", direction=Direction.DOWN)
-    with linked(tmp_path, rounds=True, build=lambda _: Picky()) as made:
-        made.node.prepare([0])
-        made.node.transmit([0], 0)
-        for seq, value in enumerate((200, 7)):
-            departure = Departure(encode(state(0, 1, value=value, seq=seq)), 60, 60)
-            cloud.append(5, [departure])
-            made.say(departure.message)
-        made.node.pump()
-    cloud.close()
-    ledger = close_ledger(
-        read_journal(tmp_path / "cloud-0-sent.arrow"), read_received(tmp_path / f"{NAME}-received.arrow"), ()
-    )
-    rows = [(row["seq"], row["frame_fate"], row["report_fate"]) for row in ledger.to_pylist()]
-    assert rows == [(0, "rejected", None), (1, "delivered", None)]
-
-
-def test_an_answer_of_the_wrong_size_is_its_own_fault_and_ends_it(tmp_path: Path) -> None:
-    class Careless(SeveralRounds):
-        def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Any, bytes]:
-            return np.array([1, 2], np.uint32), b""
-
-    with linked(tmp_path, rounds=True, build=lambda _: Careless()) as made:
-        made.node.prepare([0])
-        made.node.transmit([0], 0)
-        made.say(state(0, 1))
-        with pytest.raises(LocalError, match="declares answers"):
-            made.node.pump()
-
-
-def test_a_scheme_of_one_round_answers_nothing(tmp_path: Path) -> None:
-    with linked(tmp_path) as made:
-        made.say(state(0, 1))
-        made.node.pump()
-        assert made.heard() == []
-    assert [row["reason"] for row in made.received()] == ["the scheme has one round"]
-
-
 def test_an_abort_in_the_middle_ends_the_run_here(tmp_path: Path) -> None:
     with linked(tmp_path) as made:
         made.node.prepare([0])
         made.say(Abort("too late"))
         with pytest.raises(Refused, match="too late"):
-            made.node.transmit([0], 0)
+            made.node.transmit(0)
         assert made.heard() == []
     assert len(made.received()) == 1
 
@@ -429,7 +254,7 @@ def test_a_goodbye_is_said_again_until_it_is_answered_and_pings_go_on(tmp_path: 
 def test_it_waits_on_as_long_as_the_cloud_asks(tmp_path: Path) -> None:
     with linked(tmp_path, rounds=True) as made:
         made.node.prepare([0])
-        made.node.transmit([0], 0)
+        made.node.transmit(0)
 
         class Asking:
             """A cloud that asks every 0.6 s, three times, by another clock than anybody's."""

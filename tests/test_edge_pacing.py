@@ -10,9 +10,10 @@ from tiny_nodes import MS, LivelyClock, cloud_parts, office, site, waiting_node
 
 from cloud.fixlog import read_fixes
 from edge.node import REPEAT_S
-from edge.pacing import PATIENCE_S, run_schedule, wait_together
+from edge.pacing import LAST_WORD_S, PATIENCE_S, run_schedule, wait_together
 from edge.schedule import Schedule
 from fronthaul.journal import read_journal, sent_rows
+from fronthaul.linkconfig import LinkConfig
 from fronthaul.messages import Frame, Goodbye
 from fronthaul.wire import decode
 
@@ -43,7 +44,7 @@ def test_in_closed_loop_nothing_is_past() -> None:
 def run(
     folder: Path, count: int, schedule: Schedule, *, rounds: bool = False, end_s: float = 10.0, **changes: Any
 ) -> Any:
-    """Run a schedule against a cloud at work; return (BSs unanswered, journaled messages by BS, fixes)."""
+    """Run a schedule against a cloud at work; return (its end, journaled messages by BS, fixes)."""
     parts = cloud_parts(count, rounds=rounds, snapshots=schedule.snapshots, interval_ms=schedule.interval_ns // MS)
     with office(folder, parts, peers=0, t0_ns=None) as cloud:
         clock = LivelyClock(cloud)
@@ -63,18 +64,18 @@ def run(
                     cloud.node.finish()
 
             cloud.settle = settle  # type: ignore[method-assign]
-        unanswered = run_schedule(nodes, schedule, clock, first_snapshot=0, end_s=end_s)
+        end = run_schedule(nodes, schedule, clock, first_snapshot=0, end_s=end_s)
         for node in nodes:
             node.close()
     sent = [sent_rows(read_journal(folder / f"bs-{bs:03d}-epoch-0-sent.arrow")) for bs in range(count)]
-    return unanswered, sent, read_fixes(folder / "cloud-0-fixes.arrow")
+    return end, sent, read_fixes(folder / "cloud-0-fixes.arrow")
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("rounds", [False, True])
 def test_a_schedule_is_run_to_its_end(tmp_path: Path, count: int, rounds: bool) -> None:
-    unanswered, sent, fixes = run(tmp_path, count, Schedule(T0, 20 * MS, 6, batch=2), rounds=rounds)
-    assert unanswered == []
+    end, sent, fixes = run(tmp_path, count, Schedule(T0, 20 * MS, 6, batch=2), rounds=rounds)
+    assert end == ([], [])
     for rows in sent:
         times = {
             message.reports[0].key.snapshot: row["t_sent_ns"]
@@ -98,13 +99,47 @@ def test_without_the_clouds_goodbye_it_stops_after_a_while_and_says_so(tmp_path:
             node.await_welcome(1.0)
         cloud.node.ask(("start", T0))
         schedule = Schedule(T0, 0, 0)
-        assert run_schedule(nodes, schedule, clock, first_snapshot=0, end_s=5.0) == list(range(count))
+        assert run_schedule(nodes, schedule, clock, first_snapshot=0, end_s=5.0) == (list(range(count)), [])
         for node in nodes:
             node.close()
     for bs in range(count):
         rows = sent_rows(read_journal(tmp_path / f"bs-{bs:03d}-epoch-0-sent.arrow"))
         goodbyes = [row["t_sent_ns"] for row in rows if isinstance(decode(row["message"]), Goodbye)]
         assert [round((t - goodbyes[0]) / 1e9, 2) for t in goodbyes] == [0.0, REPEAT_S, 2 * REPEAT_S]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_whose_link_is_down_at_the_end_waits_for_no_answer(tmp_path: Path, count: int) -> None:
+    with office(tmp_path, cloud_parts(count), peers=0, t0_ns=None) as cloud:
+        clock = LivelyClock(cloud)
+        down = LinkConfig(outages=((0.05, 0.05 + 2 * LAST_WORD_S),))
+        nodes = [waiting_node(cloud, site(bs, up=None if bs else down), clock) for bs in range(count)]
+        for node in nodes:
+            node.register()
+            node.await_welcome(1.0)
+        cloud.node.ask(("start", T0))
+        cloud.settle()
+        assert run_schedule(nodes, Schedule(T0, 20 * MS, 6), clock, first_snapshot=0, end_s=60.0) == ([], [0])
+        assert clock.now_ns() < T0 + 10_000 * MS and cloud.node._collector.missing == {0}
+        cloud.node.ask(("gone", 0))  # as the driver does
+        cloud.settle()
+        assert cloud.node.finished
+        for node in nodes:
+            node.close()
+    used = [len(fix.used) for fix in read_fixes(tmp_path / "cloud-0-fixes.arrow")]
+    assert used == [count, count, count, *([count - 1] * 3 if count > 1 else [])]
+
+
+def test_a_link_that_comes_back_soon_is_waited_for(tmp_path: Path) -> None:
+    with office(tmp_path, cloud_parts(1), peers=0, t0_ns=None) as cloud:
+        clock = LivelyClock(cloud)
+        node = waiting_node(cloud, site(0, up=LinkConfig(outages=((0.05, 3.0),))), clock)
+        node.register()
+        node.await_welcome(1.0)
+        cloud.node.ask(("start", T0))
+        assert run_schedule([node], Schedule(T0, 20 * MS, 6), clock, first_snapshot=0, end_s=60.0) == ([], [])
+        assert cloud.node.finished and clock.now_ns() >= T0 + 3000 * MS
+        node.close()
 
 
 def test_waiting_together_ends_in_time_and_answers_meanwhile(tmp_path: Path) -> None:
@@ -136,6 +171,9 @@ def test_only_in_closed_loop_a_full_queue_holds_up(tmp_path: Path) -> None:
 
             def leave(self) -> None:
                 pass
+
+            def is_cut_off(self, seconds: float) -> bool:
+                return False
 
         with office(folder, cloud_parts(1), peers=0) as cloud:
             run_schedule([Watched()], Schedule(T0, interval_ns, 0), cloud.clock, first_snapshot=0, end_s=0.0)  # type: ignore[list-item]

@@ -6,12 +6,13 @@ import pickle
 from typing import Any
 
 import pytest
-from any_message import frames
+from any_message import frames, written
 from hypothesis import given
 
-from fronthaul.errors import LocalError
+from fronthaul.errors import LocalError, RegistrationError, RemoteError
 from fronthaul.messages import (
     MAX_BUNDLE,
+    MAX_POSITION_M,
     Abort,
     Codec,
     Frame,
@@ -23,6 +24,7 @@ from fronthaul.messages import (
     Report,
     ReportKey,
     Welcome,
+    place_text,
 )
 from fronthaul.wire import decode, encode
 
@@ -133,6 +135,61 @@ def test_a_bundle_is_of_one_start_of_one_base_station() -> None:
 def test_what_does_not_fit_a_registration_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(LocalError):
         dataclasses.replace(REGISTRATION, **change)
+
+
+@pytest.mark.parametrize(
+    ("border", "beyond"),
+    [
+        ((MAX_POSITION_M, 0.0, 0.0), (-4.2e6, 1.0, 1.0)),
+        ((0.0, -MAX_POSITION_M, 0.0), (1.0, 100_001.0, 1.0)),
+        ((0.0, 0.0, MAX_POSITION_M), (1.0, 1.0, 1e300)),
+    ],
+)
+def test_a_base_station_stands_within_100_km_of_the_origin(
+    border: tuple[float, float, float], beyond: tuple[float, float, float]
+) -> None:
+    assert dataclasses.replace(REGISTRATION, position=border).position == border
+    with pytest.raises(LocalError) as caught:
+        dataclasses.replace(REGISTRATION, bs=7, position=beyond)
+    assert str(caught.value) == (
+        "position of BS 7 must lie within ±100 km of the origin of the local coordinates, which are metres, "
+        f"not at {place_text(beyond)}"
+    )
+    assert place_text((1.0, -4.2e6, 0.25)) == "(1, -4.2e+06, 0.25) m"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_place_that_is_not_finite_is_refused_by_the_name_of_its_base_station(number: float) -> None:
+    with pytest.raises(LocalError, match=r"^position of BS 3 must hold three finite floats, not \(1\.0, "):
+        dataclasses.replace(REGISTRATION, bs=3, position=(1.0, number, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"position": (0.0, float("nan"), 0.0)}, RegistrationError),
+        ({"position": (0.0, 2e5, 0.0)}, RegistrationError),
+        ({"scheme": ""}, RegistrationError),
+        ({"bs": -1}, RegistrationError),
+        ({}, None),
+    ],
+)
+def test_a_registration_that_cannot_be_is_told_from_other_bytes(
+    change: dict[str, Any], kind: type[RemoteError] | None
+) -> None:
+    data = written(REGISTRATION, change)
+    if kind is None:
+        assert decode(data) == REGISTRATION
+        return
+    with pytest.raises(kind) as caught:
+        decode(data)
+    assert caught.value.reason == "field" and type(pickle.loads(pickle.dumps(caught.value))) is kind
+
+
+def test_another_message_that_cannot_be_is_no_registration() -> None:
+    with pytest.raises(RemoteError) as caught:
+        decode(written(Welcome(0, 0), {"bs": -1}))
+    assert type(caught.value) is RemoteError
 
 
 def test_messages_are_frozen() -> None:

@@ -14,6 +14,7 @@ import straight_world
 import torch
 
 from sim.errors import UserError
+from sim.learn import rows
 from sim.learn.diffloc import (
     baselines,
     bench,
@@ -24,13 +25,13 @@ from sim.learn.diffloc import (
     leaky_table,
     markdown,
     methodrows,
-    rows,
     tables,
 )
 from sim.learn.diffloc.evaluate import errors_m
 from sim.learn.diffloc.fit import Schedule
 from sim.learn.diffloc.measures import sampled
 from sim.learn.diffloc.statistics import by_distance, statistics
+from sim.learn.markdown import metres
 from sim.world.scenario import Scenario, load_scenario
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,7 +107,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 def texts(value: float) -> set[str]:
     """How a page may write a number."""
-    forms = {markdown.metres(value), markdown.printed(value), leaky_table.fine(value), f"{value:.2f}", f"{value:g}"}
+    forms = {metres(value), markdown.printed(value), leaky_table.fine(value), f"{value:.2f}", f"{value:g}"}
     return forms | {f"{100 * value:.1f}"}
 
 
@@ -120,7 +121,7 @@ def test_a_table_is_measured_written_and_resumed(
     assert text.startswith(f"<!-- made by `python cli.py reproduce {name}`; do not edit -->\n")
     assert all(record["result"] is not None and record["commit"] == "abc" for record in records)
     assert "not trained" not in text.lower()
-    assert (world / "out" / f"{name}.png").is_file() == (tables.TABLES[name].draw is not None)
+    assert (world / "out" / f"{name}.png").is_file() == (tables.TABLES[name][1].draw is not None)
     known = set().union(*(texts(value) for value in numbers(records)))
     for line in text.splitlines():
         if not line.startswith(("|", "-")):

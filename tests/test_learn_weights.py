@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import tiny_scores
 import torch
+from safetensors.torch import load_file
 
 from sim.errors import UserError
 from sim.learn import weights as weights_module
@@ -77,3 +78,29 @@ def test_what_both_ends_must_agree_on_stays_in_single_precision(tmp_path: Path) 
         assert value.dtype == (torch.float32 if kept else torch.float16) or not value.is_floating_point(), name
         assert not kept or torch.equal(value, made.tensors[name])
     assert torch.equal(found.cloud()["posterior"], made.tensors["edge.0.posterior"][None])
+
+
+def test_what_base_stations_share_is_kept_once_and_given_to_each(tmp_path: Path) -> None:
+    names = ("edge.all.embedding.down.0.weight", "edge.all.embedding.rescale.weight", "cloud.network.embedding.0.bias")
+    networks = {name: torch.full((7,), 1 / 3 + n) for n, name in enumerate(names)}
+    own = {"edge.1.embedding.rescale.weight": torch.zeros(7), "edge.all.step.4": torch.full((2,), 1 / 3)}
+    path = tmp_path / "a.safetensors"
+    save_weights(path, Weights({}, networks | own | {"cloud.centre": torch.full((3,), 0.1)}))
+    found = load_weights(path)
+    assert {found.tensors[name].dtype for name in names} == {torch.float16}
+    assert found.tensors["edge.all.step.4"].dtype == found.tensors["cloud.centre"].dtype == torch.float32
+    assert found.cloud().keys() == {"network.embedding.0.bias", "centre"}
+    for bs in (0, 1, 255):
+        share = found.edge(bs)
+        assert share.keys() == {"embedding.down.0.weight", "embedding.rescale.weight", "step.4"}
+        assert share["embedding.down.0.weight"] is found.tensors["edge.all.embedding.down.0.weight"]  # no copy
+        assert bool(share["embedding.rescale.weight"].any()) == (bs != 1)
+
+
+def test_what_base_stations_share_has_one_shard(tmp_path: Path) -> None:
+    shared = {"edge.all.embedding.a": torch.full((1000,), 9.0)}
+    whole = Weights({}, some().tensors | shared)
+    paths = save_weights(tmp_path / "a.safetensors", whole, limit_bytes=1)
+    held = [set(load_file(path)) for path in paths]
+    assert held[1] == {"edge.all.embedding.a"} and sum(len(names) for names in held) == len(whole.tensors)
+    assert load_weights(paths[0]).edge(3).keys() == {"embedding.a", "network.a"}

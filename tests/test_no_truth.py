@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 import straight_world
 import tiny_scores
+import tiny_vinloc
 import tiny_world
 import torch
 
@@ -21,22 +22,28 @@ from cloud.fusion.diffloc_oneshot import OneShotFusion
 from cloud.fusion.diffloc_parts import DiffLocParts
 from cloud.fusion.diffloc_rounds import RoundsFusion, ScoreExchange
 from cloud.fusion.ecc import EccFusion
+from cloud.fusion.loc_token import LocTokenNetwork
 from cloud.fusion.rss import RssFusion
 from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, RoundFusion
 from cloud.fusion.scores.sampler import Sampler
+from cloud.fusion.vinloc import VinLocFusion
 from cloud.node import CloudNode
 from cloud.parts import CloudParts
 from edge.base_station import BaseStation, StationParts
+from edge.cir_embedding import CirEmbedding
 from edge.diffloc import CentralEdge, OneShotEdge, RoundsEdge
 from edge.ecc import EccEdge, ForwardingEdge
 from edge.estimation import LmmseEstimator
-from edge.node import EdgeNode, SiteParts
+from edge.node import EdgeNode
+from edge.parts import SiteParts
 from edge.preprocessing import preprocess
 from edge.rss import RssEdge
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded, RoundScheme
 from edge.score_network import Denoiser
 from edge.score_station import ScoreStation, StationAtCloud
+from edge.vinloc import VinLocEdge
 from fronthaul.messages import Frame, Payload, Report, ReportKey
+from fronthaul.roster import Roster
 from sim.run.compose import Plan, compose
 from sim.run.settings import EmulateSettings
 from sim.world.channel import PaddedPaths, Radio, pad_paths
@@ -51,7 +58,7 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     RssEdge.encode: {"channel"},
     BaseStation.reports: {"snapshots", "received"},
     EdgeNode.prepare: {"snapshots"},
-    EdgeNode.transmit: {"snapshots", "due_ns"},
+    EdgeNode.transmit: {"due_ns"},
     Fusion.fuse: {"groups"},
     EccFusion.fuse: {"groups"},
     RssFusion.fuse: {"groups"},
@@ -84,6 +91,10 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     DiffLocParts.sampler: {"snapshot"},
     DiffLocParts.answers: {"sampler", "said", "covariances"},
     Sampler.advance: {"answers"},
+    VinLocEdge.encode: {"channel"},
+    CirEmbedding.forward: {"cir"},
+    VinLocFusion.fuse: {"groups"},
+    LocTokenNetwork.forward: {"values", "site", "present"},  # site: where base stations stand
 }
 
 SUSPICIOUS = ("position", "truth", "user", "label")
@@ -99,7 +110,7 @@ def test_a_call_of_the_inference_path_takes_channels_and_reports_only(call: Call
     "made",
     [BaseStation, EdgeNode, FusionCenter, CloudNode, Collector, Radio, LmmseEstimator, ScoreStation, StationAtCloud,
      RoundsEdge, CentralEdge, OneShotEdge, RoundsFusion, ScoreExchange, CentralFusion, OneShotFusion, DiffLocParts,
-     Sampler, Denoiser],
+     Sampler, Denoiser, VinLocEdge, VinLocFusion, CirEmbedding],
 )  # fmt: skip
 def test_constructors_take_no_position(made: type) -> None:
     assert not [name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)]
@@ -117,7 +128,7 @@ def fields_of(kind: type) -> list[str]:
 
 def test_what_is_handed_on_has_no_field_for_a_position() -> None:
     kinds: tuple[type, ...] = (PaddedPaths, Encoded, Report, ReportKey, Payload, Frame, EdgeSetup, StationParts)
-    kinds += (SiteParts, CloudSetup, CloudParts, CollectorRules, Gathered)
+    kinds += (SiteParts, CloudSetup, CloudParts, CollectorRules, Gathered, Roster)
     named = {
         f"{kind.__name__}.{name}" for kind in kinds for name in fields_of(kind) if any(w in name for w in SUSPICIOUS)
     }
@@ -207,6 +218,16 @@ def test_nor_does_anything_of_diffloc(where: str) -> None:
     assert bool(plan.cloud.setup.networks) == (where == "central")
     parts = (*plan.sites, *(site.radio for site in plan.sites), plan.cloud, plan.cloud.build(plan.cloud.setup))
     for part in (*parts, plan.sites[0].station.assemble()):
+        assert not holds(part, plan.truth)
+
+
+@pytest.mark.parametrize("bits", [4, None])
+def test_nor_does_anything_of_vinloc(bits: int | None) -> None:
+    world = tiny_vinloc.scenario()
+    settings = EmulateSettings(scenario="tiny-vinloc", scheme="vinloc", bs=3, bits=bits, snapshots=8)
+    plan = compose(settings, world, tiny_world.paths(world), tiny_vinloc.weights())
+    parts = (*plan.sites, *(site.radio for site in plan.sites), plan.cloud, plan.cloud.build(plan.cloud.setup))
+    for part in (*parts, plan.sites[0].station.assemble(), plan.cloud.rehearsal):
         assert not holds(part, plan.truth)
 
 

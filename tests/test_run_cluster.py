@@ -15,10 +15,12 @@ import run_tables
 
 from edge.scheme import EdgeScheme, EdgeSetup
 from fronthaul.linkfile import link_plan
+from fronthaul.roster import Roster
 from sim.errors import UserError
 from sim.run import compose
+from sim.run.audit import audit
 from sim.run.emulator import RunResult, emulate
-from sim.run.inspection import recover
+from sim.run.inspection import check_books, recover
 from sim.run.replay import replay
 from sim.run.settings import EmulateSettings
 
@@ -92,6 +94,21 @@ def test_ray_on_this_host_gives_what_the_process_gives(
     assert found["reports"]["lost"] > 3
     for link in found["links"]:
         assert False not in (link["within"] | {"delay": None}).values()  # a busy machine adds to the delay
+
+
+def test_random_subsets_are_drawn_alike_at_both_ends(settings: EmulateSettings) -> None:
+    """Each node draws for itself; batches and bundles hold snapshots in which some are silent."""
+    chosen = dataclasses.replace(
+        settings, bs=2, random_subset=True, batch=3, bundle=2, bs_per_actor=2, curve=True, snapshots=20
+    )
+    on_ray = emulate(chosen)
+    in_process = emulate(dataclasses.replace(chosen, driver="process", curve=None))
+    free = set(SAME) - {"zmtp_bytes"}  # a frame is longer where it is encrypted
+    assert run_tables.rows(on_ray.folder, free) == run_tables.rows(in_process.folder, free)
+    roster = Roster(chosen.seed, 3, 2)
+    for found in (on_ray, in_process):
+        assert fixes(found.folder)["used_bs"].to_pylist() == [sorted(roster.of(n)) for n in range(chosen.snapshots)]
+        assert audit(found.folder).ok and check_books(found.folder).ok and replay(found.folder).ok
 
 
 def test_two_nodes_give_what_the_process_gives(settings: EmulateSettings, cluster: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloud.node import CloudNode
+from edge.node import EdgeNode
 from edge.pacing import run_schedule
 from fronthaul.clock import WallClock
 from fronthaul.sockets import DealerTransport, RouterTransport
@@ -64,8 +65,8 @@ def test_one_way_latency_carries_offset_and_uncertainty(monkeypatch: pytest.Monk
     serving = threading.Thread(target=cloud.run, args=(20.0,))
     serving.start()
     other = OtherHost(AHEAD_NS)
-    here = plan.sites[0].node(DealerTransport(cloud_socket.address, 0), folder.links, WallClock())
-    there = plan.sites[1].node(Stamped(cloud_socket.address, 1), folder.links, other)
+    here = EdgeNode(plan.sites[0], DealerTransport(cloud_socket.address, 0), folder.links, WallClock())
+    there = EdgeNode(plan.sites[1], Stamped(cloud_socket.address, 1), folder.links, other)
     nodes = (here, there)
     for node in nodes:
         node.register()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cloud.node import CloudNode
+from edge.node import EdgeNode
 from edge.pacing import run_schedule
 from fronthaul.clock import WallClock
 from fronthaul.conservation import conservation
@@ -58,7 +59,9 @@ def test_intruders_change_nothing_and_are_seen(monkeypatch: pytest.MonkeyPatch, 
     socket = RouterTransport(keys=ring.cloud)
     cloud = CloudNode(plan.cloud, socket, folder.links, WallClock())
     nodes = [
-        plan.sites[bs].node(DealerTransport(socket.address, bs, keys=ring.edges[bs]), folder.links, WallClock())
+        EdgeNode(
+            plan.sites[bs], DealerTransport(socket.address, bs, keys=ring.edges[bs]), folder.links, WallClock()
+        )
         for bs in (0, 1)  # BS 2's place is empty: an intruder who spoke for it would be fused
     ]
     serving = threading.Thread(target=cloud.run, args=(5.0,))

@@ -1,19 +1,14 @@
-"""Channel synthesis, moved users, radios, path sets and splits, on hand-made paths."""
+"""Channel synthesis, moved users and radios, on hand-made paths."""
 
 import dataclasses
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import straight_world
 import torch
 from straight_world import Array, Wall
 
-from sim.errors import UserError
-from sim.learn.splits import Split, SplitName, split_positions, write_test_set
 from sim.world.channel import (
     Motion,
     PaddedPaths,
@@ -24,9 +19,8 @@ from sim.world.channel import (
     pad_paths,
     pilot_sequence,
 )
-from sim.world.paths import PathSet, concatenate, load_paths, mirror_matrix, unit_vector
-from sim.world.scenario import SPEED_OF_LIGHT, ClockErrors, Scenario, load_scenario
-from sim.world.store import load_training_positions
+from sim.world.paths import PathSet, mirror_matrix, unit_vector
+from sim.world.scenario import SPEED_OF_LIGHT, ClockErrors, Scenario
 
 WORLD = straight_world.scenario()
 CARRIER = WORLD.numerology.carrier_hz
@@ -293,192 +287,3 @@ def test_motion_drawn_for_training_follows_the_same_model() -> None:
     assert float(clock_ns.mean(1).std()) == pytest.approx(math.hypot(50, 5 / math.sqrt(3)), rel=0.05)
     assert float((clock_ns[:, 0] - clock_ns[:, 1]).std()) == pytest.approx(5 * math.sqrt(2), rel=0.05)
     assert motion.slot_phase.shape == (4000, 3, 4) and float(motion.slot_phase.max()) <= 2 * math.pi + 1e-6
-
-
-# Path sets
-
-
-def ragged(users: int = 5, seed: int = 0) -> PathSet:
-    """A path set whose links hold 0 … 3 paths."""
-    draw = np.random.default_rng(seed)
-    counts = draw.integers(0, 4, users * 2)
-    total = int(counts.sum())
-    return PathSet(
-        position=draw.standard_normal((users, 3)),
-        offset=np.concatenate([[0], np.cumsum(counts)]),
-        matrix=draw.standard_normal((total, 2, 2)).astype(np.complex64),
-        delay=draw.uniform(1e-7, 1e-6, total).astype(np.float32),
-        site_angle=draw.standard_normal((total, 2)).astype(np.float32),
-        user_angle=draw.standard_normal((total, 2)).astype(np.float32),
-        bounces=draw.integers(0, 5, total).astype(np.uint8),
-        mirror=draw.standard_normal((total, 4)).astype(np.float32),
-        digest="abc",
-    )
-
-
-ARRAYS = [field.name for field in dataclasses.fields(PathSet) if field.name != "digest"]
-
-
-def assert_same(one: PathSet, other: PathSet) -> None:
-    for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-    assert one.digest == other.digest
-
-
-def test_selection_takes_each_links_own_paths() -> None:
-    paths = ragged()
-    users, sites = np.array([3, 0, 3]), [1]
-    chosen = paths.select(users, sites)
-    assert len(chosen) == 3 and chosen.sites == 1
-    np.testing.assert_array_equal(chosen.position, paths.position[users])
-    for i, n in enumerate(users):
-        own, rows = slice(*chosen.offset[i : i + 2]), slice(*paths.offset[n * 2 + 1 : n * 2 + 3])
-        for name in ("matrix", "delay", "mirror", "bounces"):
-            np.testing.assert_array_equal(getattr(chosen, name)[own], getattr(paths, name)[rows])
-
-
-@pytest.mark.parametrize("paths", [ragged(6), straight_world.walking(ragged(6), 3)], ids=["alone", "walks"])
-def test_selecting_and_concatenating_are_inverse(paths: PathSet) -> None:
-    parts = [paths.select(np.arange(a, b)) for a, b in ((0, 2), (2, 2), (2, 6))]
-    assert_same(concatenate([part for part in parts if len(part)]), paths)
-
-
-def test_paths_of_different_scenarios_are_not_joined() -> None:
-    with pytest.raises(UserError):
-        concatenate([ragged(), dataclasses.replace(ragged(), digest="other")])
-
-
-@pytest.mark.parametrize("with_mirror", [True, False])
-@pytest.mark.parametrize("with_walks", [True, False])
-def test_saving_and_loading(tmp_path: Path, with_mirror: bool, with_walks: bool) -> None:
-    paths, file = ragged(), tmp_path / "deeper" / "paths.npz"
-    if with_walks:
-        paths = straight_world.walking(paths, 2)
-    if not with_mirror:  # paths of another tracer may come without
-        paths = dataclasses.replace(paths, mirror=np.zeros((0, 4), np.float32))
-    paths.save(file)
-    back = load_paths(file)
-    assert_same(back, paths)
-    assert [p.name for p in file.parent.iterdir()] == ["paths.npz"]
-    assert_same(back.select(np.array([1])).select(np.array([0])), back.select(np.array([1])))
-
-
-def test_a_damaged_file_is_the_users_to_restore(tmp_path: Path) -> None:
-    file = tmp_path / "paths.npz"
-    with pytest.raises(UserError, match="missing"):
-        load_paths(file)
-    ragged().save(file)
-    whole = file.read_bytes()
-    for length in (0, 3, len(whole) // 2, len(whole) - 1):
-        file.write_bytes(whole[:length])
-        with pytest.raises(UserError):
-            load_paths(file)
-
-
-def test_walks_that_are_not_there_leave_no_trace_in_a_file(tmp_path: Path) -> None:
-    """Files without walks are those of before there were any, and the other way round."""
-    ragged().save(tmp_path / "paths.npz")
-    with np.load(tmp_path / "paths.npz") as archive:
-        assert not {"user", "velocity"} & set(archive.files)
-    back = load_paths(tmp_path / "paths.npz")
-    assert back.user.shape == (0,) and back.velocity.shape == (0, 3)
-
-
-def test_tables_that_do_not_fit_are_refused() -> None:
-    paths = straight_world.walking(ragged(), 2)
-    cut: list[dict[str, Any]] = [
-        {name: getattr(paths, name)[:-1]} for name in ("offset", "delay", "matrix", "user", "velocity")
-    ]
-    for broken in cut:
-        with pytest.raises(UserError):
-            dataclasses.replace(paths, **broken)
-
-
-# Splits
-
-
-def scattered(count: int = 4000) -> Array:
-    return straight_world.positions(WORLD, count, seed=8)
-
-
-@pytest.mark.parametrize("name", ["random", "block"])
-def test_splits_are_disjoint_and_repeatable(name: str) -> None:
-    split = split_positions(WORLD, scattered(), name)  # type: ignore[arg-type]
-    again = split_positions(WORLD, scattered(), name)  # type: ignore[arg-type]
-    parts = [split.train, split.validation, split.test]
-    joined = np.concatenate(parts)
-    assert len(np.unique(joined)) == len(joined) and all(len(part) for part in parts)
-    for one, other in zip(parts, (again.train, again.validation, again.test), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_small_data_sets_keep_half_for_training() -> None:
-    split = split_positions(WORLD, scattered(400), "random")
-    assert (len(split.train), len(split.validation), len(split.test)) == (200, 100, 100)
-
-
-def test_blocks_keep_their_distance_from_training_positions() -> None:
-    position = scattered()
-    split = split_positions(WORLD, position, "block")
-    held = np.concatenate([split.validation, split.test])
-    # A guard band in the maximum norm: the blocks are squares.
-    gap = np.abs(position[held, None, :2] - position[None, split.train, :2]).max(2).min(1)
-    assert gap.min() >= WORLD.splits.guard_m
-    random = split_positions(WORLD, position, "random")
-    nearest = np.linalg.norm(position[random.test, None] - position[None, random.train], axis=2).min(1)
-    farther = np.linalg.norm(position[split.test, None] - position[None, split.train], axis=2).min(1)
-    assert np.median(farther) > 1.5 * np.median(nearest)
-
-
-def user_split(positions: int, snapshots: int = 10) -> tuple[Split, npt.NDArray[np.int32]]:
-    world = load_scenario("paris-7")
-    user = (np.arange(positions) // snapshots).astype(np.int32)
-    return split_positions(world, np.zeros((positions, 3)), "user", user), user
-
-
-@pytest.mark.parametrize(("positions", "sizes"), [(2000, (120, 40, 40)), (20_000, (1920, 40, 40)), (100, (6, 2, 2))])
-def test_a_user_split_holds_out_whole_walks(positions: int, sizes: tuple[int, int, int]) -> None:
-    split, user = user_split(positions)
-    parts = [np.unique(user[part]) for part in (split.train, split.validation, split.test)]
-    assert tuple(map(len, parts)) == sizes
-    assert len(np.unique(np.concatenate(parts))) == sum(sizes)
-    joined = np.sort(np.concatenate([split.train, split.validation, split.test]))
-    np.testing.assert_array_equal(joined, np.arange(positions))
-    again, _ = user_split(positions)
-    np.testing.assert_array_equal(again.test, split.test)
-
-
-def test_a_random_split_of_paris_7_is_three_to_one_to_one() -> None:
-    split = split_positions(load_scenario("paris-7"), np.zeros((2000, 3)), "random")
-    assert (len(split.train), len(split.validation), len(split.test)) == (1200, 400, 400)
-
-
-def test_a_user_split_needs_walks() -> None:
-    with pytest.raises(UserError, match=r"\[walk\]"):
-        split_positions(WORLD, scattered(100), "user")
-    with pytest.raises(UserError, match="more walks than 2"):
-        user_split(20)
-
-
-@pytest.mark.parametrize("name", ["random", "user"])
-def test_written_test_sets_are_the_splits(tmp_path: Path, name: SplitName) -> None:
-    world = straight_world.scenario()
-    paths = straight_world.walking(straight_world.trace(world, straight_world.positions(world, 60)), 3)
-    write_test_set(world, paths, tmp_path, name)
-    suffix = "" if name == "random" else "-user"
-    split = split_positions(world, paths.position, name, paths.user)
-    held = load_paths(tmp_path / f"test{suffix}.npz")
-    assert_same(held, paths.select(split.test))
-    known = load_training_positions(world, tmp_path / f"test{suffix}.npz")
-    assert known is not None
-    np.testing.assert_allclose(known, paths.position[split.train], rtol=1e-6)
-
-
-def test_validation_and_test_do_not_share_a_block() -> None:
-    position = scattered()
-    split = split_positions(WORLD, position, "block")
-    cells = [
-        {tuple(cell) for cell in np.floor((position[part, :2] + 80) / WORLD.splits.block_m).astype(int)}
-        for part in (split.validation, split.test)
-    ]
-    assert not cells[0] & cells[1]

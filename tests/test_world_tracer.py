@@ -14,7 +14,7 @@ from sim.errors import UserError
 from sim.world.channel import Motion, Synthesizer, move_users, pad_paths, tone_offsets
 from sim.world.paths import PathSet, load_paths, mirror_matrix, unit_vector
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Scenario, Walk, load_scenario
-from sim.world.tracer import _Tracer, shard_users, trace_scenario
+from sim.world.tracer import Tracer, shard_users, trace_scenario
 
 CANYON = """
 name = "canyon"
@@ -44,8 +44,8 @@ def canyon(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def tracer(canyon: Scenario) -> _Tracer:
-    return _Tracer(canyon)
+def tracer(canyon: Scenario) -> Tracer:
+    return Tracer(canyon)
 
 
 def still(scenario: Scenario, users: int) -> Motion:
@@ -57,7 +57,7 @@ def users(count: int) -> np.ndarray:
     return np.random.default_rng(3).uniform([-25, -8, 1.5], [25, 8, 8], (count, 3))
 
 
-def test_synthesis_equals_sionnas_frequency_response(canyon: Scenario, tracer: _Tracer) -> None:
+def test_synthesis_equals_sionnas_frequency_response(canyon: Scenario, tracer: Tracer) -> None:
     rt = tracer._rt
     scene = tracer._scene
     n = canyon.numerology
@@ -80,7 +80,7 @@ def test_synthesis_equals_sionnas_frequency_response(canyon: Scenario, tracer: _
     assert error < 2e-3
 
 
-def test_dual_polarised_synthesis_equals_sionnas_frequency_response(canyon: Scenario, tracer: _Tracer) -> None:
+def test_dual_polarised_synthesis_equals_sionnas_frequency_response(canyon: Scenario, tracer: Tracer) -> None:
     """32 ports at the sites, 4 at users who head anywhere: all 128 pairs of each link."""
     rt, scene, n = tracer._rt, tracer._scene, canyon.numerology
     dual = replace(
@@ -117,7 +117,7 @@ def test_dual_polarised_synthesis_equals_sionnas_frequency_response(canyon: Scen
     assert np.linalg.norm(made - expected) / np.linalg.norm(expected) < 3e-3
 
 
-Walked = tuple[Scenario, PathSet, _Tracer]
+Walked = tuple[Scenario, PathSet, Tracer]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def walked(canyon: Scenario) -> Walked:
     """A small shard of walks through the canyon, whose snapshots do not divide it."""
     walk = Walk((4.0, 8.0), snapshots=5, interval_s=0.5)
     world = replace(canyon, walk=walk, users=replace(canyon.users, min_links=2))
-    tracer = _Tracer(world)
+    tracer = Tracer(world)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sim.world.tracer._SHARD_USERS", 102)
         assert shard_users(world) == 100
@@ -149,7 +149,7 @@ def test_no_step_crosses_a_wall(walked: Walked) -> None:
     _, paths, tracer = walked
     position = paths.position.reshape(-1, 5, 3)
     start, end = (part.reshape(-1, 3) for part in (position[:, :-1], position[:, 1:]))
-    assert tracer._clear(start, end).all() and tracer._sees_sky(paths.position).all()
+    assert tracer._clear(start, end).all() and tracer.sees_sky(paths.position).all()
     # The test does see walls: houses stand on both sides of the street.
     assert not tracer._clear(start, start + np.array([0, 40.0, 0])).all()
     assert tracer._clear(start, start).all() and tracer._clear(start[:0], end[:0]).shape == (0,)
@@ -168,7 +168,7 @@ def test_shards_of_walks_do_not_depend_on_one_another(
         np.testing.assert_array_equal(getattr(both, name)[100:], getattr(second, name)[:50])
 
 
-def test_paths_are_consistent_with_geometry(canyon: Scenario, tracer: _Tracer) -> None:
+def test_paths_are_consistent_with_geometry(canyon: Scenario, tracer: Tracer) -> None:
     paths = tracer._trace(users(100))
     counts = paths.paths_per_link().ravel()
     link = np.repeat(np.arange(len(counts)), counts)
@@ -183,7 +183,7 @@ def test_paths_are_consistent_with_geometry(canyon: Scenario, tracer: _Tracer) -
     assert np.allclose(np.linalg.norm(user - site, axis=1)[direct], paths.delay[direct] * SPEED_OF_LIGHT, atol=1e-3)
 
 
-def test_moved_users_equal_a_new_trace(canyon: Scenario, tracer: _Tracer) -> None:
+def test_moved_users_equal_a_new_trace(canyon: Scenario, tracer: Tracer) -> None:
     """Image-source extrapolation over 30 cm against tracing the moved position."""
     start, step = users(100), np.array([0.2, -0.15, 0.15])
     here, there = tracer._trace(start), tracer._trace(start + step)
@@ -214,7 +214,7 @@ def test_tracing_resumes_and_refuses_foreign_shards(canyon: Scenario, tmp_path: 
         trace_scenario(other, tmp_path / "a")
 
 
-def test_saved_paths_survive_and_damage_is_named(canyon: Scenario, tracer: _Tracer, tmp_path: Path) -> None:
+def test_saved_paths_survive_and_damage_is_named(canyon: Scenario, tracer: Tracer, tmp_path: Path) -> None:
     paths = tracer._trace(users(100))
     paths.save(tmp_path / "p.npz")
     loaded = load_paths(tmp_path / "p.npz")
@@ -229,4 +229,4 @@ def test_saved_paths_survive_and_damage_is_named(canyon: Scenario, tracer: _Trac
 
 def test_unknown_scene_is_named(canyon: Scenario) -> None:
     with pytest.raises(UserError, match="no scene 'atlantis'"):
-        _Tracer(replace(canyon, scene="atlantis"))
+        Tracer(replace(canyon, scene="atlantis"))

@@ -17,7 +17,8 @@ from cloud.fusion.scheme import CloudSetup, Fix
 from cloud.node import CloudNode
 from cloud.parts import CloudParts
 from edge.base_station import StationParts
-from edge.node import EdgeNode, SiteParts
+from edge.node import EdgeNode
+from edge.parts import SiteParts
 from edge.scheme import EdgeSetup, Encoded
 from fronthaul.clock import Clock, SimulatedClock
 from fronthaul.memory import MemoryNetwork
@@ -106,6 +107,11 @@ def build_several(setup: object) -> Any:
     return SeveralRounds() if isinstance(setup, EdgeSetup) else FakeRoundFusion()
 
 
+def place(bs: int) -> tuple[float, float, float]:
+    """Where a base station stands [m]."""
+    return 1.0 + bs, 2.0, 3.0
+
+
 def site(bs: int, epoch: int = 0, *, rounds: bool = False, **changes: Any) -> SiteParts:
     station = StationParts(
         bs=bs,
@@ -117,7 +123,7 @@ def site(bs: int, epoch: int = 0, *, rounds: bool = False, **changes: Any) -> Si
         power_w=1.0,
         pilots=torch.ones(TONES, dtype=torch.complex64),
     )
-    return SiteParts(station, FakeRadio(), (1.0, 2.0, 3.0), (0.1, 0.2, 0.0), **changes)
+    return SiteParts(station, FakeRadio(), place(bs), (0.1, 0.2, 0.0), **changes)
 
 
 def cloud_parts(
@@ -139,7 +145,7 @@ def cloud_parts(
         round_ns=round_ms * MS,
         minimum_bs=minimum,
     )
-    setup = CloudSetup(dict.fromkeys(range(stations), (0.0, 0.0, 0.0)), None, {}, {})
+    setup = CloudSetup({bs: place(bs) for bs in range(stations)}, None, {}, {})
     if rounds:
         return CloudParts("several", build_several, setup, rules, **changes)
     return CloudParts("one", build_one, setup, rules, **changes)
@@ -147,8 +153,8 @@ def cloud_parts(
 
 def registration(bs: int, epoch: int = 0, *, rounds: bool = False, scheme: str | None = None) -> Registration:
     name = scheme or ("several" if rounds else "one")
-    here = (0.0, 0.0, 0.0)
-    return Registration(bs, epoch, name, REPORT, ANSWER if rounds else None, position=here, orientation=here)
+    answer = ANSWER if rounds else None
+    return Registration(bs, epoch, name, REPORT, answer, position=place(bs), orientation=(0.0, 0.0, 0.0))
 
 
 def frame(bs: int, snapshot: int, *, seq: int = 0, epoch: int = 0, round: int = 0) -> Frame:
@@ -225,7 +231,7 @@ def world(folder: Path, parts: CloudParts, sites: Sequence[SiteParts]) -> Iterat
     clock = SimulatedClock()
     network = MemoryNetwork(clock)
     cloud = CloudNode(parts, network.cloud(), folder, clock)
-    edges = [one.node(network.edge(one.station.bs), folder, clock) for one in sites]
+    edges = [EdgeNode(one, network.edge(one.station.bs), folder, clock) for one in sites]
     made = World(edges, cloud, network, clock)
     for edge in edges:
         edge.register()
@@ -275,7 +281,7 @@ class LivelyClock:
 
 def waiting_node(office: Office, parts: SiteParts, clock: Clock | None = None) -> EdgeNode:
     inner = office.network.edge(parts.station.bs)
-    return parts.node(WaitingEdge(inner, office), office.folder, clock or office.clock)
+    return EdgeNode(parts, WaitingEdge(inner, office), office.folder, clock or office.clock)
 
 
 class FullDisk:

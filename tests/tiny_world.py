@@ -1,4 +1,4 @@
-"""A world small enough to emulate in a second: three sites, few tones, straight paths, untrained weights."""
+"""A world small enough to emulate in a second: three sites or more, few tones, straight paths, untrained weights."""
 
 import dataclasses
 import json
@@ -18,12 +18,17 @@ from sim.world.scenario import SPEED_OF_LIGHT, Scenario, load_scenario, scenario
 USERS = 16
 
 
-def scenario() -> Scenario:
-    """paris-6 with three sites, 4 slots and 8 tones."""
+def scenario(sites: int = 3) -> Scenario:
+    """paris-6 with three sites, 4 slots and 8 tones; more sites stand on a spiral of their own."""
     paris = load_scenario("paris-6")
     numerology = dataclasses.replace(paris.numerology, tones=8, tone_stride=36, slots=4)
     users = dataclasses.replace(paris.users, min_links=1)
-    return dataclasses.replace(paris, name="tiny", sites=paris.sites[:3], numerology=numerology, users=users)
+    base = dataclasses.replace(paris, name="tiny", sites=paris.sites[:3], numerology=numerology, users=users)
+    if sites == 3:
+        return base
+    angle, radius = 2.4 * np.arange(sites), 40.0 + np.arange(sites)
+    spiral = np.column_stack([radius * np.cos(angle), radius * np.sin(angle), np.full(sites, 25.0)])
+    return base.at_layout(spiral)
 
 
 def paths(world: Scenario) -> PathSet:
@@ -68,22 +73,31 @@ def weights(world: Scenario) -> Weights:
     return Weights(config, packed.tensors | {"cloud.path_loss": path_loss})
 
 
-def write(folder: Path) -> EmulateSettings:
+def rss_weights(world: Scenario) -> Weights:
+    """A path-loss model for rss, on least-squares estimates: small, however many sites there are."""
+    config = {"gain_db": [-120.0, -20.0], "low": world.users.low, "high": world.users.high, "estimator": "ls"}
+    path_loss = torch.tensor([[-43.0, 2.0, 3.0]]).expand(world.station_count, 3)
+    return Weights(config, {"cloud.path_loss": path_loss})
+
+
+def write(folder: Path, sites: int = 3) -> EmulateSettings:
     """Write scenario, assets and weights into `folder`; return settings for a short run in process there.
+
+    More than three sites have weights for rss alone.
 
     `sim.world.store.ASSET_FOLDER` must point to ``folder / "assets"``.
     """
-    world = scenario()
+    world = scenario(sites)
     (folder / "tiny.toml").write_text(toml_text(scenario_table(world)))
     traced = paths(world)
     traced.save(folder / "assets" / "tiny" / "test.npz")
     training = traced.position[::2].astype(np.float32) + 1.0
     np.savez(folder / "assets" / "tiny" / "train-positions.npz", position=training)
-    made = weights(world)
+    made = weights(world) if sites == 3 else rss_weights(world)
     save_weights(folder / "tiny.safetensors", Weights(json.loads(json.dumps(made.config)), made.tensors))
     return EmulateSettings(
         scenario=str(folder / "tiny.toml"),
-        bs=3,
+        bs=sites,
         snapshots=20,
         driver="process",
         weights=folder / "tiny.safetensors",

@@ -71,11 +71,11 @@ class RoundFusion(Protocol):
 class CloudSetup:
     """What a fusion rule is built from.
 
-    `stations`: base station → array position [m], as registered; `bits` per coefficient, None for lossless;
-    `config` and `tensors`: the weights file's configuration and the cloud's share of its tensors; `forward` how the
-    channel itself is encoded when `bits` is None: a name that `fronthaul.iq.iq_codec` knows; `options` of the scheme
-    that the user gave; `networks`: base station → maker of the part of it that stands at the cloud, where its builder
-    has any there.
+    `stations`: base station → array position [m], as registered, for the cloud lets no other in; `bits` per
+    coefficient, None for lossless; `config` and `tensors`: the weights file's configuration and the cloud's share of
+    its tensors; `forward` how the channel itself is encoded when `bits` is None: a name that `fronthaul.iq.iq_codec`
+    knows; `options` of the scheme that the user gave; `networks`: base station → maker of the part of it that stands
+    at the cloud, where its builder has any there.
     """
 
     stations: Mapping[int, tuple[float, float, float]]

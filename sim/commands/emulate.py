@@ -17,6 +17,8 @@ def emulate(
     scenario: options.Scenario = None,
     scheme: options.Scheme = "ecc",
     bs: options.Stations = None,
+    random_subset: options.RandomSubset = False,
+    layout: options.Layout = None,
     bits: options.Bits = "4",
     forward: options.Forward = "complex64",
     snapshots: options.Snapshots = 1000,
@@ -87,14 +89,16 @@ def emulate(
     )
     chosen = options.scheme_options(steps, fusion, where, option)
     scenario = options.scenario_of(scenario, scheme)
-    bs = options.stations_of(bs, scenario)
-    require_stations(plan, bs)
+    bs = options.stations_of(bs, scenario, random_subset=random_subset)
+    require_stations(plan, options.stations_of(None, scenario) if random_subset else bs)
     from sim.run.settings import EmulateSettings
 
     settings = EmulateSettings(
         scenario=scenario,
         scheme=scheme,
         bs=bs,
+        random_subset=random_subset,
+        layout=layout,
         bits=resolution,
         forward=forwarded,
         snapshots=snapshots,

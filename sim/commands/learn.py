@@ -30,53 +30,49 @@ def trace(
     """Ray-trace a scenario into a path data set; stopped at any time, it resumes."""
     from dataclasses import replace as changed
 
+    from sim.commands.tracing import draw_factory_data, trace_layout_data, trace_scene_data
     from sim.errors import UserError
-    from sim.learn.splits import write_test_set
-    from sim.terminal import ProgressBar
     from sim.world.scenario import load_scenario
-    from sim.world.tracer import TraceProgress, trace_ground_plan, trace_scenario
 
     wanted = load_scenario(scenario)
     if positions is not None:
         if positions < 1:
             raise UserError(f"--positions must be at least 1, it is {positions}.")
+        if wanted.layouts is not None:
+            raise UserError("--positions is not for a scenario with layouts: its [layouts] table says how many users.")
         wanted = changed(wanted, tracing=changed(wanted.tracing, positions=positions))
     folder = output or Path("data") / wanted.data_name
-    shards = folder / "shards"
-    told = f"Stopped; finished shards are in {shards}, and the same command goes on from there."
-    with stoppable(lambda: told):
-        with ProgressBar() as bar:
-
-            def advance(progress: TraceProgress) -> None:
-                bar.update(f"tracing {wanted.name}", progress.done, progress.total, restart=progress.resumed)
-
-            paths = trace_scenario(wanted, shards, advance)
-        path = folder / "paths.npz"
-        paths.save(path)
-        write_test_set(wanted, paths, folder)
-        trace_ground_plan(wanted).save(folder / "ground-plan.npz")
-        with contextlib.suppress(UserError):  # an area of fewer than three blocks has no block split
-            write_test_set(wanted, paths, folder, "block")
-        with contextlib.suppress(UserError):  # positions that are no walks have no user split
-            write_test_set(wanted, paths, folder, "user")
-    print(f"{len(paths)} positions, {len(paths.delay)} paths to {paths.sites} sites: {path}")
-    print(f"test positions of the random split, for `emulate`: {folder / 'test.npz'}")
+    if wanted.layouts is not None:
+        trace_layout_data(wanted, folder)
+    elif wanted.factory is not None:
+        draw_factory_data(wanted, folder)
+    else:
+        trace_scene_data(wanted, folder)
 
 
 def train(
     scheme: Annotated[
         str,
         typer.Argument(
-            help="ecc, diffloc, or rss (a fit: of the options, only data and split matter).", show_default=False
+            help="ecc, diffloc, vinloc, or rss (a fit: of the options, only data and split matter).",
+            show_default=False,
         ),
     ],
     scenario: Annotated[
         str | None,
         typer.Option(
-            help="Name of a shipped scenario, or path of a TOML file; default: the scheme's own.",
+            help="Name of a shipped scenario, or path of a TOML file; default: the scheme's own, or the --job's.",
             show_default=False, rich_help_panel=WHAT,
         ),
     ] = None,
+    job: Annotated[
+        str,
+        typer.Option(
+            help="vinloc: which training, such as any, more, fixed, blind, initial, sync, street, block, resnet-fixed; "
+            "beside it, scenario, timing, seed and output matter.",
+            rich_help_panel=WHAT,
+        ),
+    ] = "any",
     data: Annotated[
         Path | None,
         typer.Option(help="Path data set; default: data/SCENARIO/paths.npz.", show_default=False, rich_help_panel=WHAT),
@@ -114,20 +110,21 @@ def train(
     epochs: Annotated[
         float | None,
         typer.Option(
-            help="Passes over the training positions; default: 6, for diffloc at most 60.",
+            help="Passes over the training positions; default: 6, for diffloc at most 60, for vinloc the job's.",
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
     batch: Annotated[
         int | None,
         typer.Option(
-            help="Snapshots in a step; default: 128, for diffloc 32.", show_default=False, rich_help_panel=TIMING
+            help="Snapshots in a step; default: 128, for diffloc 32, for vinloc the job's.",
+            show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Peak learning rate, per step; default: 0.002, for diffloc 0.001.",
+            help="Peak learning rate, per step; default: 0.002, for diffloc 0.001, for vinloc the job's.",
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
@@ -150,9 +147,16 @@ def train(
     """Train a scheme's weights on a path data set, on the GPU if there is one; stopped at any time, it resumes."""
     from sim.errors import UserError, nearest_hint
 
-    trainable = ["ecc", "rss", "diffloc"]
+    trainable = ["ecc", "rss", "diffloc", "vinloc"]
     if scheme not in trainable:
         raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
+    if any(value is not None and value <= 0 for value in (epochs, batch, rate)):
+        raise UserError("--epochs and --rate must be above 0, --batch at least 1.")
+    if scheme == "vinloc":
+        from sim.commands.vinloc import train_vinloc
+
+        train_vinloc(job, scenario, epochs=epochs, batch=batch, rate=rate, seed=seed, output=output)
+        return
     resolution = parse_bits(bits)
     is_diffloc = scheme == "diffloc"
     require_choice("phase", phase, ("none", "slot", "tone"))
@@ -161,8 +165,6 @@ def train(
     epochs = epochs if epochs is not None else 60 if is_diffloc else 6
     batch = batch if batch is not None else 32 if is_diffloc else 128
     rate = rate if rate is not None else 1e-3 if is_diffloc else 2e-3
-    if not (epochs > 0 and batch >= 1 and rate > 0):
-        raise UserError("--epochs and --rate must be above 0, --batch at least 1.")
     from sim.world.scenario import load_scenario
 
     wanted = load_scenario(scenario or ("paris-7" if is_diffloc else "paris-6"))
@@ -243,13 +245,14 @@ def reproduce(
     table: Annotated[
         str,
         typer.Argument(
-            help="ecc-table2, or diffloc- with table4, table5, table6, fusion, leaky, fig7, fig8, fig9, fig11 or bits.",
+            help="ecc-table2; diffloc- with table4, table5, table6, fusion, leaky, fig7, fig8, fig9, fig11 or bits; "
+            "vinloc- with table2, table4, bits, trps, lost, sync or phase.",
             show_default=False,
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder of the table and its figures.")] = Path("docs/tables"),
     train: Annotated[
-        bool, typer.Option(help="Run DiffLoc's trainings that are missing (hours); without, rows say so.")
+        bool, typer.Option(help="Run trainings of DiffLoc and VIn-Loc that are missing (hours); without, rows say so.")
     ] = True,
 ) -> None:
     """Measure a published table, the paper's figures beside; stopped at any time, it resumes."""

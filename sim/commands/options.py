@@ -28,6 +28,19 @@ Stations = Annotated[
     int | None,
     _option("Base stations: the scenario's first so many sites", WHAT, default="all sites of the scenario"),
 ]
+RandomSubset = Annotated[
+    bool,
+    _option(
+        "All sites have base stations, and a random --bs of them, drawn anew, measure each snapshot",
+        WHAT,
+        "--random-subset",
+        default="off",
+    ),
+]
+Layout = Annotated[
+    int | None,
+    _option("Which held-out layout of the sites, for scenarios that have several", WHAT, metavar="N", default="0"),
+]
 Bits = Annotated[
     str,
     _option("Quantiser resolution in bit per coefficient, or how the channel itself is forwarded.", WHAT, metavar=BITS),
@@ -211,17 +224,20 @@ def scenario_of(scenario: str | None, scheme: str) -> str:
     return default_scenario(scheme)
 
 
-def stations_of(bs: int | None, scenario: str) -> int:
+def stations_of(bs: int | None, scenario: str, *, random_subset: bool = False) -> int:
     """Return a number of base stations, all of the scenario where none is given.
 
     Raises:
-        UserError: an unknown scenario.
+        UserError: an unknown scenario, or a random subset of no size.
     """
     if bs is not None:
         return bs
+    from sim.errors import UserError
     from sim.world.scenario import load_scenario
 
-    return len(load_scenario(scenario).sites)
+    if random_subset:
+        raise UserError("--random-subset needs --bs: how many base stations measure each snapshot.")
+    return load_scenario(scenario).station_count
 
 
 def link_file_plan(path: Path | None) -> LinkPlan:

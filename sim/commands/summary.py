@@ -60,7 +60,7 @@ def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> 
     encrypted = ", links encrypted (CURVE)" if summary.get("encrypted") else ""
     console.print(
         f"\n[bold]{escape(str(summary['scenario']))} · {escape(str(summary['scheme']))} · {bits}[/bold]   "
-        f"{summary['bs']} BS, {summary['snapshots']} snapshots, seed {summary['seed']}{encrypted}"
+        f"{stations(summary)}, {summary['snapshots']} snapshots, seed {summary['seed']}{encrypted}"
     )
     answers = summary.get("payload_bits_per_answer")
     console.print(
@@ -83,6 +83,15 @@ def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> 
     for note in summary.get("notes") or ():
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
     console.print(f"run folder: [bold]{escape(str(folder))}[/bold]", soft_wrap=True)
+
+
+def stations(summary: Mapping[str, Any]) -> str:
+    """Return how many base stations took part, and in which layout."""
+    told = f"{summary['bs']} BS"
+    if summary.get("random_subset"):
+        told = f"random subset of {summary['bs']} of {summary['bs_present']} BS in each snapshot"
+    layout = summary.get("layout")
+    return told if layout is None else f"{told}, layout {layout}"
 
 
 def payload_name(summary: Mapping[str, Any]) -> str:
@@ -110,7 +119,7 @@ def kernel_line(counted: Mapping[str, Any]) -> str:
 
 
 def happenings(summary: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each: receive window, frames of nobody, refused connections, restarts, BSs that are out."""
+    """Return a sentence for each: receive window, frames of nobody, who was refused, restarts, BSs that are out."""
     lines = []
     arrivals: Mapping[str, int] = summary.get("arrivals") or {}
     if sum(arrivals.values()):
@@ -120,6 +129,8 @@ def happenings(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"{number(summary['strays'])} frames arrived that no sender wrote down")
     if summary.get("refused_connections"):
         lines.append(f"[yellow]{number(summary['refused_connections'])} connections were refused[/yellow]")
+    if summary.get("refused_registrations"):
+        lines.append(f"[yellow]{number(summary['refused_registrations'])} registrations were refused[/yellow]")
     if summary.get("undetermined"):
         lines.append(f"[yellow]{number(summary['undetermined'])} snapshots came to no finite position[/yellow]")
     for bs, times in (summary.get("excluded") or {}).items():

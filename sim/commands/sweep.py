@@ -44,6 +44,8 @@ def sweep(
             metavar="1,2,4,6", rich_help_panel=WHAT, show_default=False,
         ),
     ] = None,
+    random_subset: options.RandomSubset = False,
+    layout: options.Layout = None,
     seed: Annotated[str, _list("seeds of all random draws.", WHAT, "1,2,3")] = "1",
     interval: Annotated[str, _list("time between snapshots in ms.", TIMING, "10,30")] = "30",
     deadline: Annotated[str, _list("the cloud waits so many ms from a snapshot's time zero.", TIMING, "5,10")] = "1000",
@@ -92,7 +94,7 @@ def sweep(
     given = locals()
     chosen = options.scheme_options(steps, fusion, where, option)
     world = options.scenario_of(scenario, scheme)
-    bs = bs or str(options.stations_of(None, world))
+    bs = bs or str(options.stations_of(None, world, random_subset=random_subset))
     axes = {"bits": bits, "bs": bs, "seed": seed, "interval": interval, "deadline": deadline, "minimum_bs": minimum_bs}
     axes |= {name: given[name] for name in LINK_OPTIONS if given[name] is not None}
     from sim.run.settings import EmulateSettings
@@ -106,6 +108,8 @@ def sweep(
             scenario=world,
             scheme=scheme,
             bs=whole("bs", named["bs"]),
+            random_subset=random_subset,
+            layout=layout,
             bits=resolution,
             forward=forward,
             snapshots=snapshots,

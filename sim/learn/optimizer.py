@@ -26,7 +26,12 @@ _LARGEST_SIDE = 4096  # an input layer over all raw channels: orthogonalising it
 class MatrixOptimizer:
     """Both optimizers at rates in a fixed ratio."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, half: bool = False) -> None:
+        """Take the parameters of `model`; with `half`, matrices are orthogonalised in bfloat16 as in torch.optim.Muon.
+
+        That pays for large matrices: on CPUs with bfloat16 products it takes less than half of the time.
+        """
+        self._half = half
         shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
         rest: list[nn.Parameter] = []
         for parameter in model.parameters():
@@ -44,7 +49,8 @@ class MatrixOptimizer:
         for stack, momentum in zip(self._stacks, self._momenta, strict=True):
             gradient = torch.stack([torch.zeros_like(p) if p.grad is None else p.grad for p in stack])
             momentum.lerp_(gradient, 1 - _MOMENTUM)
-            update = orthogonalised(gradient.lerp(momentum, _MOMENTUM))
+            direction = gradient.lerp(momentum, _MOMENTUM)
+            update = orthogonalised(direction.bfloat16() if self._half else direction).float()
             rows, columns = stack[0].shape
             own = rate * _RATIO * max(1.0, rows / columns) ** 0.5
             for parameter, change in zip(stack, update, strict=True):

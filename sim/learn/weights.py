@@ -1,7 +1,8 @@
 """Weights files: safetensors with the configuration as metadata, network weights in half precision.
 
-Tensor names: ``edge.<k>.…`` belongs to base station k (encoder, covariance, quantiser steps), ``cloud.…`` to the cloud.
-Covariances and steps stay in single precision, since both ends must agree on them bit for bit.
+Tensor names: ``edge.<k>.…`` belongs to base station k (encoder, covariance, quantiser steps), ``edge.all.…`` to every
+base station that has none of that name of its own, ``cloud.…`` to the cloud. Covariances and steps stay in single
+precision, since both ends must agree on them bit for bit.
 
 Weights above a limit are written in shards, whole base stations each: ``NAME-00001-of-00003.safetensors`` and so on.
 Every shard holds the configuration; any of their names, or ``NAME.safetensors``, names all of them.
@@ -28,6 +29,11 @@ _FORMAT = "cofix-weights-1"
 LIMIT_BYTES = 38_000_000
 """Of a shard: well below what code hosts take as one file [B]."""
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+_EXACT = re.compile(
+    r"(?:^|\.)(?:covariance|step|gain_[^.]+|centre|extent|path_loss|scale|posterior|network\.mean|network\.deviation)"
+    r"(?:\.|$)"
+)
+"""Names of tensors that stay as they are, by whole words between dots."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,11 @@ class Weights:
     digest: str = ""
 
     def edge(self, bs: int) -> dict[str, Tensor]:
-        """Base station `bs`'s share, its prefix stripped; of a path-loss table, its own row."""
-        share = self._share(f"edge.{bs}.")
+        """Base station `bs`'s share, its prefix stripped; of a path-loss table, its own row.
+
+        What all base stations share is in it as one tensor for all, unless `bs` has its own of that name.
+        """
+        share = self._share("edge.all.") | self._share(f"edge.{bs}.")
         table = self.tensors.get("cloud.path_loss")
         if table is not None and bs < len(table):
             share.setdefault("path_loss", table[bs].clone())
@@ -71,12 +80,8 @@ def save_weights(path: Path, weights: Weights, limit_bytes: int = LIMIT_BYTES) -
     Returns:
         The files. Those of an earlier save under the same name are gone.
     """
-    exact = (
-        *("covariance", "step", "gain_", "centre", "extent", "path_loss", "scale."),
-        *("posterior", "network.mean", "network.deviation", "embedding."),
-    )
     tensors = {
-        name: value.contiguous() if any(word in name for word in exact) else _halved(value)
+        name: value.contiguous() if _EXACT.search(name) else _halved(value)
         for name, value in weights.tensors.items()
     }
     parts = _shards(tensors, limit_bytes)
@@ -149,11 +154,10 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _shards(tensors: dict[str, Tensor], limit_bytes: int) -> list[dict[str, Tensor]]:
-    """Part tensors by base station, the cloud's first, each part as large as the limit allows."""
+    """Part tensors by owner, cloud first, then what base stations share; each part as large as the limit allows."""
     groups: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        bs = int(name.split(".")[1]) if name.startswith("edge.") else -1
-        groups.setdefault(bs, {})[name] = value
+        groups.setdefault(_owner(name), {})[name] = value
     parts: list[dict[str, Tensor]] = []
     size = 0
     for _, group in sorted(groups.items()):
@@ -164,6 +168,12 @@ def _shards(tensors: dict[str, Tensor], limit_bytes: int) -> list[dict[str, Tens
         parts[-1] |= group
         size += own
     return parts or [{}]
+
+
+def _owner(name: str) -> int:
+    """Return the base station that a tensor belongs to; -2 for the cloud, -1 for all base stations."""
+    owner = name.split(".")[1] if name.startswith("edge.") else ""
+    return int(owner) if owner.isdecimal() else -1 if owner == "all" else -2
 
 
 def _shard_path(path: Path, number: int, count: int) -> Path:

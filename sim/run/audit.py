@@ -263,9 +263,9 @@ def _captures(run: RunTables) -> Finding:
 
 
 def _expected(run: RunTables, bs: int) -> Iterator[Expected]:
-    for rows in run.frames:
+    for rows in run.frames_of.get(bs, []):
         row, frame = rows[0], _frame(rows)
-        if row["bs"] == bs and isinstance(frame, Frame):
+        if isinstance(frame, Frame):
             times = (row["t_sent_ns"], row["t_received_ns"])
             fate = (row["frame_fate"], row["reason"])
             yield Expected(Direction(row["direction"]), row["epoch"], frame.seq, encode(frame), *times, *fate)

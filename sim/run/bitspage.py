@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sim.learn.diffloc.markdown import NOT_TRAINED, header, metres, table, with_interval
+from sim.learn.markdown import NOT_TRAINED, header, metres, table, with_interval
 
 Record = dict[str, Any]
 

@@ -30,6 +30,7 @@ from sim.run.emulator import emulate
 from sim.run.record import OnProgress
 from sim.run.runfolder import write_json, write_text
 from sim.run.settings import EmulateSettings
+from sim.world.scenario import load_scenario
 
 if TYPE_CHECKING:
     from sim.run.cluster import Run
@@ -142,7 +143,8 @@ def run_chaos(settings: EmulateSettings, seconds: float, on_progress: OnProgress
     settings = replace(
         settings, snapshots=max(1, round(seconds / (settings.interval_ms / 1e3))), restarts=1000, controls=False
     )
-    injector = Injector(schedule(settings.seed, seconds, settings.bs))
+    stations = settings.stations(load_scenario(settings.scenario))
+    injector = Injector(schedule(settings.seed, seconds, len(stations)))
     try:
         result = emulate(settings, on_progress, injector.tick)
     finally:

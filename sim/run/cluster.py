@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from sim.run.ray_session import ray_session, require_room, sentence  # isort: skip  # before Ray: it sets its environment
@@ -42,7 +42,7 @@ from sim.run.compose import Plan
 from sim.run.launch import START_S, Launcher, Process
 from sim.run.netns import Namespaces
 from sim.run.record import OnProgress, Progress, Restart, RunRecord
-from sim.run.runfolder import RunFolder
+from sim.run.runfolder import RunFolder, write_bytes
 
 LEAD_S = 0.5
 """From the call that starts a run to its t0 [s], so that the call has reached every actor by then."""
@@ -76,7 +76,7 @@ def run_on_ray(
     stations = [site.station.bs for site in plan.sites]
     spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
     with ray_session(plan) as local, spaces or contextlib.nullcontext():
-        require_room(plan.settings)
+        require_room(plan.settings, len(stations))
         run = Run(plan, folder, on_progress, on_tick, Launcher(plan, folder, local, spaces), spaces)
         try:
             return run.run()
@@ -117,6 +117,7 @@ class Run:
         self.t0_ns = 0
         self.restarts: list[Restart] = []
         self._zombies: list[Process] = []
+        self._cut_off: set[int] = set()  # base stations whose link was down at the end, as they were asked for
         self._goodbyes_said = False
 
     def run(self) -> RunRecord:
@@ -256,16 +257,16 @@ class Run:
         self._ask(("start", self.t0_ns))
         for edge in self.edges:
             if edge.ended:  # what the dead life was told of it, if anything, is in none of its streams
-                self._gone(edge)
+                self._gone(edge.stations)
         cloud.running = cloud.actor.serve.remote(self._idle_s)
         self._back(cloud)
         return False
 
     def _edge_done(self, edge: Process, call: Any) -> None:
         try:
-            unanswered = ray.get(call)
+            end = ray.get(call)
         except RayActorError as error:
-            self._gone(edge)
+            self._gone(edge.stations)
             if edge.number >= self._settings.restarts:
                 self._failures.append(sentence(error, edge.name))
                 edge.connecting = edge.running = None
@@ -274,14 +275,16 @@ class Run:
             fresh.restart = edge.restart or time.time_ns()
             return
         except RayError as error:
-            self._gone(edge)
+            self._gone(edge.stations)
             self._failures.append(sentence(error, edge.name))
             edge.connecting = edge.running = None
             return
         if edge.connecting is None:
             edge.running = None
-            if unanswered and not self._failures:
-                missed = ", ".join(map(str, unanswered))
+            self._cut_off.update(end.cut_off)
+            self._gone(end.cut_off)
+            if end.unanswered and not self._failures:
+                missed = ", ".join(map(str, end.unanswered))
                 self._failures.append(f"BS {missed} heard no goodbye of the cloud.")
             return
         self._launcher.stands(edge)  # it is registered again
@@ -289,10 +292,10 @@ class Run:
         edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), first, self._end_s)
         self._back(edge)
 
-    def _gone(self, edge: Process) -> None:
+    def _gone(self, stations: list[int]) -> None:
         """Tell the cloud, without waiting: one that is frozen or dead must not hold up everything else."""
         assert self.cloud is not None
-        for bs in edge.stations:
+        for bs in stations:
             self.cloud.actor.ask.remote(("gone", bs))
 
     def _back(self, process: Process) -> None:
@@ -365,14 +368,14 @@ class Run:
             return CloudOutcome()
         self._write(streams)
         assert isinstance(outcome, CloudOutcome)
-        if outcome.missing and not self._failures:
-            missing = ", ".join(map(str, sorted(outcome.missing)))
+        if outcome.missing - self._cut_off and not self._failures:
+            missing = ", ".join(map(str, sorted(outcome.missing - self._cut_off)))
             self._failures.append(f"BS {missing} fell silent before the end of the run.")
-        return outcome
+        return replace(outcome, missing=outcome.missing | self._cut_off)
 
     def _write(self, streams: dict[str, bytes]) -> None:
         for name, data in streams.items():
-            _write_bytes(self._folder.links / name, data)
+            write_bytes(self._folder.links / name, data)
 
     def _ask(self, request: tuple[str, int]) -> None:
         assert self.cloud is not None
@@ -390,9 +393,3 @@ class Run:
         except RayError:
             return None
         return int(done), int(fixes)
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)

@@ -23,7 +23,7 @@ from cloud.collector import CollectorRules
 from cloud.fusion.scheme import CloudSetup, Fusion, RoundFusion, load_fusion
 from cloud.parts import CloudParts
 from edge.base_station import BaseStation, StationParts
-from edge.node import SiteParts
+from edge.parts import SiteParts
 from edge.schedule import Schedule
 from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme, weights_scheme
 from fronthaul.draws import generator
@@ -35,8 +35,9 @@ from sim.run.options import scheme_options
 from sim.run.settings import EmulateSettings
 from sim.world.channel import PaddedPaths, Radio, pad_paths, scenario_pilots
 from sim.world.paths import PathSet
+from sim.world.phases import phased
 from sim.world.scenario import ClockErrors, Scenario, Site, load_scenario
-from sim.world.store import load_test_paths, load_training_positions
+from sim.world.store import load_test_layout, load_test_paths, load_training_positions
 
 SILENT_PINGS = 3
 """A base station that misses so many signs of life is not waited for."""
@@ -80,6 +81,11 @@ class Plan:
     fusion: str
     options: Mapping[str, str | int] = field(default_factory=dict)
 
+    @property
+    def stations(self) -> range:
+        """Numbers of the base stations."""
+        return self.settings.stations(self.scenario)
+
     def schedule(self, t0_ns: int) -> Schedule:
         """Return the schedule of a run whose snapshot 0 is due at `t0_ns` [ns]."""
         settings = self.settings
@@ -94,18 +100,32 @@ def load_plan(settings: EmulateSettings) -> Plan:
     """
     scenario = load_scenario(settings.scenario)
     settings.require_fits(scenario)
+    if scenario.layouts is not None:
+        settings = replace(settings, layout=settings.layout or 0)
     for load in (load_edge_scheme, load_fusion):  # before weights are looked for: of an unknown scheme there are none
         _known(load, settings.scheme)
     scheme_options(settings)
     path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
+    scenario, paths = load_test_set(scenario, settings)
     return compose(
         settings,
         scenario,
-        load_test_paths(scenario, settings.test),
+        paths,
         load_weights(path),
         weights_path=path,
         training=load_training_positions(scenario, settings.test),
     )
+
+
+def load_test_set(scenario: Scenario, settings: EmulateSettings) -> tuple[Scenario, PathSet]:
+    """Read the test positions: their paths, and the scenario with the sites that these lead to.
+
+    Raises:
+        UserError: a file is missing, damaged, or of another version of the scenario.
+    """
+    if scenario.layouts is None:
+        return scenario, load_test_paths(scenario, settings.test)
+    return load_test_layout(scenario, settings.layout or 0)
 
 
 def compose(
@@ -123,7 +143,8 @@ def compose(
         UserError: paths of too few sites, an unknown scheme, options that it does not take, or weights that do not
             fit it.
     """
-    if len(paths) == 0 or paths.sites < settings.bs:
+    stations = settings.stations(scenario)
+    if len(paths) == 0 or paths.sites < len(stations):
         raise UserError(f"The test paths hold {len(paths)} users and {paths.sites} sites; trace them again.")
     users = np.arange(min(len(paths), settings.snapshots))
     heard = users
@@ -131,14 +152,9 @@ def compose(
         order = generator(settings.seed, "shuffle").permutation(users)
         heard = np.empty_like(users)
         heard[order] = np.roll(order, 1)  # one cycle: nobody keeps their own channel
-    padded = pad_paths(
-        paths.select(heard, range(settings.bs)), scenario.numerology.carrier_hz, matrices=scenario.polarized
-    )
+    padded = padded_paths(scenario, paths.select(heard, stations))
     build = _known(load_edge_scheme, settings.scheme)
-    sites = [
-        _site_parts(settings, scenario, weights, build, padded, bs, site)
-        for bs, site in enumerate(scenario.sites[: settings.bs])
-    ]
+    sites = [_site_parts(settings, scenario, weights, build, padded, bs, scenario.sites[bs]) for bs in stations]
     try:  # the whole way of one report, here rather than in an actor, where an error would be far away
         cloud = cloud_parts(settings, scenario, weights)
         station, fusion = _halves(sites[0], cloud, says_options=hasattr(build, "options"))
@@ -169,6 +185,13 @@ def compose(
         fusion=str(getattr(fusion, "rule", settings.scheme)),
         options=dict(getattr(fusion, "chosen", cloud.setup.options)),
     )
+
+
+def padded_paths(scenario: Scenario, paths: PathSet) -> PaddedPaths:
+    """Return the paths to the scenario's first sites as radios take them, their phases drawn where it says so."""
+    padded = pad_paths(paths, scenario.numerology.carrier_hz, matrices=scenario.polarized)
+    padded = phased(scenario, padded, range(paths.sites))
+    return padded
 
 
 def _halves(site: SiteParts, cloud: CloudParts, *, says_options: bool) -> tuple[BaseStation, Fusion | RoundFusion]:
@@ -222,7 +245,7 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
     Raises:
         UserError: an unknown scheme, or options that it does not take.
     """
-    stations = {bs: site.position for bs, site in enumerate(scenario.sites[: settings.bs])}
+    stations = {bs: scenario.sites[bs].position for bs in settings.stations(scenario)}
     return CloudParts(
         scheme=settings.scheme,
         build=_known(load_fusion, settings.scheme),
@@ -243,6 +266,7 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
             deadline_ns=settings.deadline_ns,
             round_ns=settings.round_ns,
             minimum_bs=settings.minimum_bs,
+            roster=settings.roster(scenario),
         ),
         batch=settings.batch,
         down=_down_links(settings, stations),
@@ -308,6 +332,7 @@ def _site_parts(
         bundle=settings.bundle,
         ping_ns=settings.ping_ns,
         capture=settings.capture,
+        roster=settings.roster(scenario),
     )
 
 

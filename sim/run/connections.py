@@ -3,7 +3,8 @@
 Predicted is the stream: handshakes, control messages, heartbeats and frames, ZMTP and CURVE included. On a link with
 one connection that nothing cut, prediction and kernel agree to the byte, in both directions and at both ends. Where a
 fault cut a connection, nobody can know how much of what was written down crossed it: the prediction is an interval,
-from what arrived to what was sent.
+from what arrived to what was sent. A control message that a link model held back until after the connection was closed
+was never sent, and is in no prediction.
 
 Files: ``links/connections.parquet`` one row a link; ``links/sockets.parquet`` one row a TCP connection, as each end's
 kernel counted it; ``links/events.parquet`` connections made, lost and refused.
@@ -118,12 +119,12 @@ def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals],
         links: totals of the frames.
         curve: whether the links are encrypted.
     """
-    sent = control_traffic(streams.journal)
     data = {(link.bs, link.direction): link.stream_bytes for link in links}
     table = []
     for bs in sorted({bs for bs, _ in data}):
         pairs = _joined(sockets, bs)
         mine = streams.of(bs)
+        sent = control_traffic(_released(mine.journal, pairs))
         came = bool(pairs) or len(mine.received) > 0
         handshake = handshake_bytes(b"" if curve else identity(bs), curve=curve)
         count = max(len(pairs), int(came))
@@ -197,6 +198,22 @@ def _joined(sockets: Sockets, bs: int) -> list[_Pair]:
     cloud = {(row["remote"], row["local"]): row for row in sockets.cloud.to_pylist()}
     mine = edge.keys() | {ends for ends, row in cloud.items() if row["bs"] == bs}
     return [(edge.get(ends), cloud.get(ends)) for ends in sorted(mine)]
+
+
+def _released(journal: pa.Table, pairs: list[_Pair]) -> pa.Table:
+    """Return the rows of a link's journal that were released before its last connection was closed at their end."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [journal.slice(0, 0)]
+    for end, direction in enumerate(Direction):
+        rows = journal.filter(pc.equal(journal["direction"], direction.value))
+        closed = [pair[end] for pair in pairs]
+        if closed and all(closed):  # else an end took the time with it, and what crossed is not known anyway
+            last_ns = max(row["t_closed_ns"] for row in closed if row)
+            rows = rows.filter(pc.less_equal(rows["t_release_ns"], last_ns))
+        parts.append(rows)
+    return pa.concat_tables(parts)
 
 
 def _sum(pairs: list[_Pair], end: int, name: str) -> int | None:

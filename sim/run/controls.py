@@ -1,12 +1,13 @@
 """Controls beside a run's errors, on the same users: prior, weighted nearest neighbours, position error bound.
 
 They use what the scheme may not: unquantised channels of all the run's sites at one place. Noise, motion and clocks
-are the run's own draws, so the comparison is snapshot by snapshot.
+are the run's own draws, so the comparison is snapshot by snapshot. Where each snapshot has a part of the base stations,
+the bound has the same ones.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from torch import Tensor
 
 from edge.estimation import Estimator, LeastSquaresEstimator, LmmseEstimator
 from fronthaul.draws import generator
+from fronthaul.roster import Roster
 from sim.learn.fingerprints import FingerprintTable
 from sim.learn.weights import Weights
+from sim.run.compose import padded_paths
 from sim.world.bound import position_error_bound
-from sim.world.channel import Radio, pad_paths, pilot_sequence
+from sim.world.channel import Radio, scenario_pilots
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
@@ -55,6 +58,7 @@ def compute_controls(
     seed: int,
     training: npt.NDArray[np.float64] | None,
     fingerprints: Path | None,
+    roster: Roster | None = None,
 ) -> Controls:
     """Evaluate the controls on the users of `paths`, snapshot n being that of user n.
 
@@ -66,21 +70,35 @@ def compute_controls(
         drawn = training[generator(seed, "prior").integers(0, len(training), len(paths))]
         prior_draw = np.linalg.norm(paths.position - drawn, axis=1)
     wknn = None
-    if fingerprints is not None and fingerprints.is_file() and sites == len(scenario.sites):
+    everybody = sites == len(scenario.sites) and roster is None
+    if fingerprints is not None and fingerprints.is_file() and everybody:
         table = FingerprintTable.load(fingerprints)
         array = scenario.array
         channel = estimated_channels(scenario, paths, weights, sites=sites, seed=seed)
         wknn = np.linalg.norm(table.locate(channel, array.rows, array.columns) - paths.position, axis=1)
     bound = None
     if len(paths.mirror) == len(paths.delay):
-        bound = position_error_bound(scenario, paths, sites)
+        bound = position_error_bound(scenario, paths if roster is None else heard_paths(paths, roster), sites)
     return Controls(prior, prior_draw, wknn, bound)
+
+
+def heard_paths(paths: PathSet, roster: Roster) -> PathSet:
+    """Return the paths of each user n to the sites that measure snapshot n."""
+    counts = paths.paths_per_link()
+    heard = np.zeros(counts.shape, bool)
+    for snapshot, row in enumerate(heard):
+        row[sorted(roster.of(snapshot))] = True
+    kept = np.repeat(heard.ravel(), counts.ravel())
+    offset = np.concatenate([[0], np.cumsum((counts * heard).ravel())])
+    names = ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
+    columns = {name: column[kept] for name in names if len(column := getattr(paths, name))}
+    return replace(paths, offset=offset, **columns)
 
 
 def estimated_channels(scenario: Scenario, paths: PathSet, weights: Weights, *, sites: int, seed: int) -> Tensor:
     """LMMSE estimates (N, K, slot, antenna, tone) of the snapshots that a run with `seed` sees."""
-    padded = pad_paths(paths.select(np.arange(len(paths)), range(sites)), scenario.numerology.carrier_hz)
-    pilots = pilot_sequence(scenario.numerology.tones)
+    padded = padded_paths(scenario, paths.select(np.arange(len(paths)), range(sites)))
+    pilots = scenario_pilots(scenario)
     columns = []
     for k in range(sites):
         radio = Radio(scenario, padded.site(k), k, seed)

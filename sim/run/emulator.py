@@ -124,7 +124,8 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, 
         error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {payload}")
         truth = np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
         estimate = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)
-        position_map(folder.map, plan.scenario, settings.bs, truth, estimate, load_ground_plan(plan.scenario))
+        ground = load_ground_plan(plan.scenario)
+        position_map(folder.map, plan.scenario, len(plan.stations), truth, estimate, ground)
     statistics: dict[str, Any] = {}
     for name, errors in controls.items().items():
         finite = np.isfinite(errors)
@@ -141,10 +142,11 @@ def evaluate_controls(plan: Plan) -> Controls:
         plan.scenario,
         plan.paths,
         plan.weights,
-        sites=plan.settings.bs,
+        sites=len(plan.stations),
         seed=plan.settings.seed,
         training=plan.training,
         fingerprints=fingerprints if own else None,
+        roster=plan.settings.roster(plan.scenario),
     )
 
 

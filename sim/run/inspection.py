@@ -261,10 +261,10 @@ def recover(folder: Path) -> Recovered:
         UserError: no run's folder, or a run that was not cut.
     """
     run = RunFolder(folder)
-    settings = read_configuration(run).settings
+    configuration = read_configuration(run)
     if not run.streams(SENT):
         raise UserError(f"{folder} holds no journals: the run was not cut, or no frame was sent.")
-    books = close(run, range(settings.bs), settings.encrypted)
+    books = close(run, configuration.stations, configuration.settings.encrypted)
     fixes = [(fix.snapshot, fix.used) for fix in books.fixes]
     return Recovered(books, conservation(books.ledger, fixes))
 

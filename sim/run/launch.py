@@ -85,7 +85,7 @@ class Launcher:
         self._folder = folder
         self._local = local
         self._spaces = spaces
-        self._keys = _keys(plan.settings)
+        self._keys = _keys(plan.settings, len(plan.stations))
         self.node: str = ray.get_runtime_context().get_node_id()
         self.address = ""
 
@@ -185,8 +185,8 @@ class Launcher:
         return f"tcp://{self._spaces.cloud_address(bs)}:{self.address.rsplit(':', 1)[1]}"
 
 
-def _keys(settings: EmulateSettings) -> KeyRing | None:
-    """Return the keys of an encrypted run, from their folder or new ones.
+def _keys(settings: EmulateSettings, stations: int) -> KeyRing | None:
+    """Return the keys of an encrypted run of so many base stations, from their folder or new ones.
 
     Raises:
         UserError: a key is missing or damaged.
@@ -194,10 +194,10 @@ def _keys(settings: EmulateSettings) -> KeyRing | None:
     if not settings.encrypted:
         return None
     if settings.keys is None:
-        return ephemeral(settings.bs)
+        return ephemeral(stations)
     try:
         return KeyRing(
-            load_cloud_keys(settings.keys), {bs: load_edge_keys(settings.keys, bs) for bs in range(settings.bs)}
+            load_cloud_keys(settings.keys), {bs: load_edge_keys(settings.keys, bs) for bs in range(stations)}
         )
     except LocalError as error:
-        raise UserError(f"{error}: `cofix keys {settings.keys} --bs {settings.bs}` makes keys.") from error
+        raise UserError(f"{error}: `cofix keys {settings.keys} --bs {stations}` makes keys.") from error

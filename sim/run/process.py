@@ -89,7 +89,7 @@ def assemble(plan: Plan, folder: RunFolder, clock: SimulatedClock) -> World:
     _allow_open_files(STREAMS_OF_A_LINK * len(plan.sites) + 200)
     network = MemoryNetwork(clock)
     cloud = CloudNode(plan.cloud, network.cloud(), folder.links, clock)
-    edges = [site.node(network.edge(site.station.bs), folder.links, clock) for site in plan.sites]
+    edges = [EdgeNode(site, network.edge(site.station.bs), folder.links, clock) for site in plan.sites]
     return World(edges, cloud, network, clock)
 
 

@@ -82,12 +82,12 @@ def _require_reachable(address: str) -> None:
         raise UserError(f"What answers at --ray-address {address} is not a Ray cluster.")
 
 
-def require_room(settings: EmulateSettings) -> None:
-    """Refuse actors that can never be placed."""
-    group = min(settings.bs_per_actor, settings.bs)
+def require_room(settings: EmulateSettings, stations: int) -> None:
+    """Refuse actors of so many base stations that can never be placed."""
+    group = min(settings.bs_per_actor, stations)
     wanted = {
-        "CPU": (settings.cpus_per_bs * settings.bs + settings.cloud_cpus, settings.cpus_per_bs * group),
-        "GPU": (settings.gpus_per_bs * settings.bs, settings.gpus_per_bs * group),
+        "CPU": (settings.cpus_per_bs * stations + settings.cloud_cpus, settings.cpus_per_bs * group),
+        "GPU": (settings.gpus_per_bs * stations, settings.gpus_per_bs * group),
     }
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     for kind, (all_actors, one_actor) in wanted.items():
@@ -96,7 +96,7 @@ def require_room(settings: EmulateSettings) -> None:
         option = f"--{kind.lower()}s-per-bs"
         if all_actors > there + 1e-6:
             raise UserError(
-                f"{settings.bs} base stations and the cloud reserve {all_actors:g} {kind}s, Ray has {there:g}: "
+                f"{stations} base stations and the cloud reserve {all_actors:g} {kind}s, Ray has {there:g}: "
                 f"lower {option} or --bs."
             )
         if one_actor > largest + 1e-6:

@@ -131,6 +131,9 @@ def summarise(
         "fusion": plan.fusion,
         "options": dict(plan.options),
         "bs": settings.bs,
+        "bs_present": len(plan.stations),
+        "random_subset": settings.random_subset,
+        "layout": settings.layout,
         "bits": settings.bits,
         "forward": settings.forward if settings.bits is None else None,
         "snapshots": settings.snapshots,
@@ -171,6 +174,7 @@ def summarise(
         "arrivals": _arrivals(plan, record, books),
         "clock_offsets": _clock_offsets(books),
         "refused_connections": books.sockets.events["kind"].to_pylist().count("refused"),
+        "refused_registrations": books.sockets.events["kind"].to_pylist().count("registration"),
         "undetermined": books.sockets.events["kind"].to_pylist().count("fusion"),
         "excluded": _excluded(books),
         "restarts": [dataclasses.asdict(restart) for restart in record.restarts],
@@ -238,9 +242,7 @@ def _kernel_bytes(connections: Sequence[Connection]) -> dict[str, Any] | None:
 
 def _excluded(books: Books) -> dict[str, int]:
     """Count the snapshots for which the rule could not use a base station, by base station."""
-    events = books.sockets.events
-    found = [bs for kind, bs in zip(*(events[name].to_pylist() for name in ("kind", "bs")), strict=True)
-             if kind == "excluded"]  # fmt: skip
+    found = [row["bs"] for row in books.sockets.events.to_pylist() if row["kind"] == "excluded"]
     return {str(bs): found.count(bs) for bs in sorted(set(found))}
 
 

@@ -149,6 +149,11 @@ class RunConfiguration:
     codec: Codec
     answer_codec: Codec | None = None
 
+    @property
+    def stations(self) -> range:
+        """Numbers of the base stations."""
+        return self.settings.stations(self.scenario)
+
 
 def write_configuration(folder: RunFolder, plan: Plan) -> None:
     """Write `run.toml`: everything that the run's results depend on."""
@@ -207,8 +212,13 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then rename."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, then rename."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(data)
     temporary.replace(path)
 
 

@@ -47,7 +47,7 @@ class RunTables:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.configuration: RunConfiguration = read_configuration(folder)
-        self.stations = range(self.configuration.settings.bs)
+        self.stations = self.configuration.stations
         self.was_cut = bool(folder.streams(SENT))
         self.ledgers = {bs: _cast(table, bs) for bs, table in read_link_ledgers(folder.path).items()}
 
@@ -66,6 +66,14 @@ class RunTables:
             if row["t_sent_ns"] is not None:
                 found.setdefault((row["bs"], row["epoch"], row["direction"], row["seq"]), []).append(row)
         return list(found.values())
+
+    @cached_property
+    def frames_of(self) -> dict[int, list[list[Row]]]:
+        """The same by base station."""
+        found: dict[int, list[list[Row]]] = {}
+        for rows in self.frames:
+            found.setdefault(rows[0]["bs"], []).append(rows)
+        return found
 
     @cached_property
     def fixes(self) -> pa.Table | None:

@@ -14,6 +14,7 @@ from fronthaul.errors import LocalError
 from fronthaul.iq import iq_codec
 from fronthaul.linkfile import LinkPlan
 from fronthaul.messages import MAX_BUNDLE
+from fronthaul.roster import Roster
 from fronthaul.security import is_loopback
 from sim.errors import UserError, nearest_hint
 from sim.world.scenario import Scenario
@@ -33,7 +34,10 @@ class EmulateSettings:
     Attributes:
         scenario: name of a shipped scenario, or path of a TOML file.
         scheme: entry point name of edge scheme and fusion.
-        bs: the scenario's first so many sites take part.
+        bs: the scenario's first so many sites take part, or so many at random in each snapshot.
+        random_subset: base stations stand at all sites, and `bs` of them, drawn anew, measure each snapshot.
+        layout: which of the held-out layouts of a scenario that has several; None takes the first, and is all that a
+            scenario without layouts allows.
         bits: quantiser resolution B, 1..8 [bit a coefficient]; None forwards the channel itself.
         forward: how the channel is forwarded where `bits` is None: complex64 (lossless), iq16, or bfp1 to
             bfp16 (`fronthaul.iq`).
@@ -79,6 +83,8 @@ class EmulateSettings:
     scenario: str = "paris-6"
     scheme: str = "ecc"
     bs: int = 6
+    random_subset: bool = False
+    layout: int | None = None
     bits: int | None = 4
     forward: str = "complex64"
     snapshots: int = 1000
@@ -122,6 +128,8 @@ class EmulateSettings:
         if self.bits is not None:
             _require_int("bits", self.bits, 1, 8, "the codebook has 1 to 8 bits a coefficient (or lossless)")
         _require_int("bs", self.bs, 1, 1 << 16, "at least one base station is needed")
+        if self.layout is not None:
+            _require_int("layout", self.layout, 0, 1 << 16, "layouts are numbered from 0")
         _require_int("snapshots", self.snapshots, 1, MAX_SNAPSHOTS, "give how many snapshots to position")
         _require_int("seed", self.seed, 0, 2**63 - 1, "give a whole number that is not negative")
         _require_int("minimum-bs", self.minimum_bs, 1, self.bs, "a fix takes 1 to --bs base stations")
@@ -206,11 +214,24 @@ class EmulateSettings:
         """Check what depends on the scenario.
 
         Raises:
-            UserError: more base stations than the scenario has sites.
+            UserError: more base stations than the scenario has sites, a layout where it has none, or a file of test
+                positions where it has several.
         """
-        sites = len(scenario.sites)
+        layouts, sites = scenario.layouts, scenario.station_count
+        if layouts is None and self.layout is not None:
+            raise UserError(f"--layout is for scenarios of several layouts; {scenario.name!r} has one, leave it out.")
+        if layouts is not None and self.test is not None:
+            raise UserError(f"--test has no meaning in scenario {scenario.name!r}, whose test set --layout chooses.")
         if self.bs > sites:
             raise UserError(f"--bs {self.bs} is more than the {sites} sites of scenario {scenario.name!r}.")
+
+    def stations(self, scenario: Scenario) -> range:
+        """Return the base stations of the run: the first `bs` sites, or all where each snapshot draws its own."""
+        return range(scenario.station_count if self.random_subset else self.bs)
+
+    def roster(self, scenario: Scenario) -> Roster | None:
+        """Return what draws the base stations of each snapshot; None where all measure all of them."""
+        return Roster(self.seed, scenario.station_count, self.bs) if self.random_subset else None
 
     @property
     def interval_ns(self) -> int:

@@ -31,6 +31,7 @@ from edge.scheme import weights_scheme
 from fronthaul.linkfile import LinkPlan, link_table
 from sim.errors import UserError
 from sim.learn.weights import find_weights, load_weights
+from sim.run.compose import load_test_set
 from sim.run.emulator import emulate
 from sim.run.links import read_table
 from sim.run.options import scheme_options
@@ -39,7 +40,6 @@ from sim.run.runfolder import write_json, write_text
 from sim.run.settings import EmulateSettings
 from sim.run.sweepfigure import draw
 from sim.world.scenario import Scenario, load_scenario, scenario_table
-from sim.world.store import load_test_paths
 
 Row = dict[str, Any]
 OnRow = Callable[[str, int, int, bool], None]
@@ -47,6 +47,8 @@ OnRow = Callable[[str, int, int, bool], None]
 
 _NO_OUTCOME = ("output", "driver", "capture", "controls")
 """Settings that change no figure of a row."""
+_LATER = ("options", "random_subset", "layout")
+"""Settings that older rows knew nothing of, and were without."""
 
 PER_REPORT = "payload [bit/report]"
 EXPLAINED = (
@@ -292,14 +294,16 @@ class Inputs:
         table: dict[str, Any] = {}
         for field in dataclasses.fields(settings):
             value = getattr(settings, field.name)
-            if field.name not in _NO_OUTCOME and (field.name != "options" or value):  # older rows knew none
+            if field.name not in _NO_OUTCOME and (field.name not in _LATER or value):
                 table[field.name] = link_table(value) if isinstance(value, LinkPlan) else value
         scenario = self.scenario(settings)
         path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
         table |= {
             "scenario": scenario_table(scenario),
             "weights": self._once(("weights", path), lambda: load_weights(path).digest),
-            "test": self._once((settings.scenario, settings.test), lambda: _digest(scenario, settings.test)),
+            "test": self._once(
+                (settings.scenario, settings.test, settings.layout), lambda: _digest(scenario, settings)
+            ),
         }
         return hashlib.sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -309,8 +313,8 @@ class Inputs:
         return self._digests[name]
 
 
-def _digest(scenario: Scenario, test: Path | None) -> str:
-    paths = load_test_paths(scenario, test)
+def _digest(scenario: Scenario, settings: EmulateSettings) -> str:
+    _, paths = load_test_set(scenario, settings)
     return hashlib.sha256(paths.position.tobytes() + paths.matrix.tobytes()).hexdigest()
 
 

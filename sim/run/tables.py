@@ -20,8 +20,9 @@ from pyarrow.parquet import read_table
 
 from sim.errors import UserError, nearest_hint
 from sim.learn.diffloc import tables as diffloc
+from sim.learn.vinloc import tables as vinloc
 from sim.learn.weights import find_weights, load_weights
-from sim.run import bits
+from sim.run import bits, lost
 from sim.run.compose import load_plan
 from sim.run.emulator import run_plan
 from sim.run.results import error_statistics
@@ -93,7 +94,7 @@ def ecc_rows() -> list[Row]:
 
 
 TABLES: dict[str, Callable[[], Sequence[Row]]] = {"ecc-table2": ecc_rows}
-NAMES = (*TABLES, *diffloc.TABLES, bits.NAME)
+NAMES = (*TABLES, *diffloc.TABLES, bits.NAME, *vinloc.TABLES, lost.NAME)
 
 
 def reproduce(
@@ -105,7 +106,7 @@ def reproduce(
         name: one of `NAMES`.
         output: folder.
         on_row: called with label, rows done, rows in all.
-        train: run DiffLoc's trainings that are missing; ECC's are `sim.learn.campaign`'s.
+        train: run trainings of DiffLoc and VIn-Loc that are missing; ECC's are `sim.learn.campaign`'s.
 
     Raises:
         UserError: there is no such table, data are missing, or a row's run fails.
@@ -116,6 +117,10 @@ def reproduce(
         return bits.reproduce(output, train=train, on_row=on_row)
     if name in diffloc.TABLES:
         return diffloc.reproduce(name, output, train=train, commit=commit(), on_row=on_row)
+    if name == lost.NAME:
+        return lost.reproduce(output, train=train, commit=commit(), on_row=on_row)
+    if name in vinloc.TABLES:
+        return vinloc.reproduce(name, output, train=train, commit=commit(), on_row=on_row)
     rows = TABLES[name]()
     output.mkdir(parents=True, exist_ok=True)
     store = output / f"{name}.json"

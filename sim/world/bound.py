@@ -40,7 +40,8 @@ def position_error_bound(
     """√tr J⁻¹ [m] of each position, (N,); infinite where the position cannot be determined.
 
     None where the model above is not the scenario's: users of several antennas, dual polarisation (a path has four
-    unknown gains there), taps instead of tones, or noise that is not the receiver's own.
+    unknown gains there), taps instead of tones, noise that is not the receiver's own, clock errors that are no
+    Gaussian, or an indoor factory, which has no map.
 
     Args:
         scenario: arrays, numerology, link budget and clocks.
@@ -68,7 +69,8 @@ def position_error_bound(
 def covered(scenario: Scenario) -> bool:
     """Whether `position_error_bound` holds for the scenario."""
     single = scenario.user_array.antennas == 1 and not scenario.polarized
-    return single and not scenario.numerology.taps and scenario.link_budget.noise == "thermal"
+    mapped = scenario.factory is None and not scenario.clock.bs_limit_sigmas
+    return single and mapped and not scenario.numerology.taps and scenario.link_budget.noise == "thermal"
 
 
 def _site_information(scenario: Scenario, paths: PathSet, rows: slice, site: int) -> npt.NDArray[np.float64]:

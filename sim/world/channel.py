@@ -17,7 +17,7 @@ One torch implementation serves the emulator (one snapshot at a time) and traini
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from fronthaul.draws import generator
+from sim.world.clocks import site_errors_ns
 from sim.world.paths import PathSet, mirror_matrix, unit_vector
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Numerology, Scenario, Site
 from sim.world.taps import dirichlet_taps, white_to_taps
@@ -147,6 +148,27 @@ def move_users(paths: PaddedPaths, step: Tensor, carrier_hz: float) -> PaddedPat
     )
 
 
+def redrawn_phases(paths: PaddedPaths, sites: Sequence[int], seed: int) -> PaddedPaths:
+    """Give each path a carrier phase of its own, uniform (`Scenario.phases` "drawn").
+
+    Keyed by (seed, site, rank of the path in its link), user by user: neither padding nor the number of users that
+    follow changes a draw, and each site draws by itself.
+
+    Args:
+        paths: N users, K sites, P paths a link, strongest first.
+        sites: their K numbers in the scenario.
+        seed: of the scenario's draws.
+    """
+    n, k, width = paths.coefficient.shape
+    phase = np.empty((n, k, width))
+    for column, site in enumerate(sites):
+        for rank in range(width):
+            phase[:, column, rank] = generator(seed, "phases", site, rank).uniform(0, 2 * math.pi, n)
+    turn = torch.from_numpy(np.exp(1j * phase).astype(np.complex64)).to(paths.coefficient.device)
+    matrix = None if paths.matrix is None else paths.matrix * turn[..., None, None]
+    return replace(paths, coefficient=paths.coefficient * turn, matrix=matrix)
+
+
 @dataclass(frozen=True)
 class Motion:
     """What else a snapshot's channel depends on, drawn per snapshot.
@@ -170,7 +192,7 @@ class Motion:
             velocity = scenario.users.speed_mps * torch.stack([heading.cos(), heading.sin(), 0 * heading], -1)
         clock = scenario.clock
         bias = torch.randn(users, 1, generator=draw) * clock.ue_bias_ns
-        own = torch.randn(users, sites, generator=draw) * clock.bs_sigma_ns
+        own = site_errors_ns(clock, torch.randn(users, sites, generator=draw))
         phase = torch.zeros(users, sites, slots)
         if clock.per_slot_phase:
             phase = torch.rand(users, sites, slots, generator=draw) * 2 * math.pi
@@ -317,7 +339,7 @@ class Radio:
         heading = float(shared.uniform(0, 2 * math.pi))
         bias_ns = float(shared.standard_normal()) * clock.ue_bias_ns
         own = generator(self._seed, "clock", self._site, snapshot)
-        own_ns = float(own.standard_normal()) * clock.bs_sigma_ns
+        own_ns = float(site_errors_ns(clock, torch.tensor(own.standard_normal(), dtype=torch.float64)))
         phase = own.uniform(0, 2 * math.pi, slots) if clock.per_slot_phase else np.zeros(slots)
         speed = self._scenario.users.speed_mps
         velocity = torch.tensor([[speed * math.cos(heading), speed * math.sin(heading), 0.0]])

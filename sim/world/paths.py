@@ -29,6 +29,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,7 @@ import numpy.typing as npt
 from sim.errors import UserError
 
 _FORMAT = 1
+_MANTISSA_BITS = 12
 _PER_PATH = ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
 _PER_POSITION = ("user", "velocity")
 
@@ -134,6 +136,26 @@ def concatenate(parts: Sequence[PathSet]) -> PathSet:
         for name in ("position", *_PER_PATH, *_PER_POSITION)
     }
     return PathSet(offset=offset, digest=parts[0].digest, **joined)
+
+
+def join_sites(parts: Sequence[PathSet]) -> PathSet:
+    """Join data sets of the same users and different sites, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = np.concatenate([part.paths_per_link() for part in parts], axis=1)
+    rows = np.concatenate([np.repeat(np.arange(len(part)), part.paths_per_link().sum(1)) for part in parts])
+    order = np.argsort(rows, kind="stable")  # by user; sites, and paths within, keep their order
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_PATH}
+    by_user = {name: array[order] if len(array) else array for name, array in joined.items()}
+    return replace(parts[0], offset=np.concatenate([[0], np.cumsum(counts)]), **by_user)
+
+
+def rounded(coefficient: npt.NDArray[np.complex64]) -> npt.NDArray[np.complex64]:
+    """Coefficients with `_MANTISSA_BITS` bits of their mantissas, 1e-4 of each: files compress to half the size."""
+    mantissa, exponent = np.frexp(np.ascontiguousarray(coefficient).view(np.float32))
+    short = np.ldexp(np.rint(np.ldexp(mantissa, _MANTISSA_BITS)), exponent - _MANTISSA_BITS)
+    made: npt.NDArray[np.complex64] = short.astype(np.float32).view(np.complex64)
+    return made
 
 
 def unit_vector(angle: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sim.errors import UserError, nearest_hint
+from sim.world.checks import require_possible
+from sim.world.deployment import Factory, Layouts, Strip
 from sim.world.tables import build
 
 SPEED_OF_LIGHT = 299_792_458.0  # [m/s]
 BOLTZMANN = 1.380649e-23  # [J/K]
-MOST_SNAPSHOTS = 1000  # of a walk: a shard of traced paths holds whole walks
 
 SCENARIO_FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 
@@ -97,6 +99,7 @@ class Users:
     """Where UEs are drawn: uniform in a box, outdoors, moving at `speed_mps` in a random horizontal direction.
 
     `area`: ``"box"``, or ``"hull"`` for the part of the box above or below the convex hull of the sites.
+    `strip`: keep the part of the area above or below that rectangle, which may lie askew: a street.
     `outdoor`: ``"sky"`` keeps points from which a vertical ray meets no surface; ``"any"`` keeps all.
     `min_links`: keep points that at least so many sites reach by a path.
     """
@@ -107,6 +110,7 @@ class Users:
     outdoor: str = "sky"
     min_links: int = 1
     area: str = "box"
+    strip: Strip | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +127,12 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """Ray tracing: `positions` UEs, reflections up to `depth`, `samples_per_source` rays from each site."""
+    """Ray tracing: `positions` UEs, reflections up to `depth`, `samples_per_source` rays from each site.
 
-    positions: int
+    With `Scenario.layouts` the number of UEs is theirs, and `positions` is 0.
+    """
+
+    positions: int = 0
     depth: int = 5
     samples_per_source: int = 10_000
     seed: int = 1
@@ -152,12 +159,14 @@ class ClockErrors:
 
     `ue_bias_ns`: standard deviation of the UE's clock bias, one draw a snapshot, common to all sites.
     `bs_sigma_ns`: standard deviation of each site's own error, one draw a snapshot and site.
+    `bs_limit_sigmas`: above 0, that Gaussian is truncated to ± so many `bs_sigma_ns` (TR 38.855: 2).
     `per_slot_phase`: a uniform carrier phase for each site and slot, common to antennas and tones.
     """
 
     ue_bias_ns: float = 0.0
     bs_sigma_ns: float = 0.0
     per_slot_phase: bool = False
+    bs_limit_sigmas: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,26 +186,42 @@ class Scenario:
     """One complete setting; see the classes of its fields for units.
 
     `data`: name of the scenario whose traced paths and shipped files this one uses; its own name by default.
+    `phases`: of paths, ``"traced"``, ``"drawn"`` or ``"initial"``, see `sim.world.phases`. With `layouts`, `sites`
+    are those of one layout (`at_layout`), or none.
     """
 
     name: str
     scene: str
-    sites: tuple[Site, ...]
     users: Users
     numerology: Numerology
     tracing: Tracing
+    sites: tuple[Site, ...] = ()
     array: Array = field(default_factory=Array)
     user_array: Array = field(default_factory=lambda: Array(rows=1, columns=1))
     link_budget: LinkBudget = field(default_factory=LinkBudget)
     clock: ClockErrors = field(default_factory=ClockErrors)
     splits: Splits = field(default_factory=Splits)
     walk: Walk | None = None
+    layouts: Layouts | None = None
+    factory: Factory | None = None
+    phases: str = "traced"
     data: str = ""
 
     @property
     def data_name(self) -> str:
         """Name under which traced paths and weights are kept."""
         return self.data or self.name
+
+    @property
+    def station_count(self) -> int:
+        """Number of sites that a user may be heard at: those listed, or of one layout."""
+        return self.layouts.sites if self.layouts is not None and not self.sites else len(self.sites)
+
+    def at_layout(self, position: npt.ArrayLike) -> Scenario:
+        """Return the scenario with the sites of one layout, at `position` (K, 3) [m]."""
+        places = np.asarray(position, np.float64).tolist()
+        sites = tuple(Site((x, y, z), name=f"trp-{k}") for k, (x, y, z) in enumerate(places))
+        return dataclasses.replace(self, sites=sites)
 
     @property
     def tone_power_w(self) -> float:
@@ -231,17 +256,25 @@ class Scenario:
         """Digest of everything that traced paths depend on; guards against mixing data sets."""
         users = dataclasses.asdict(self.users)
         users.pop("speed_mps")
-        if self.users.area == "box":  # a later key: left out where it changes nothing, so that older data stay valid
+        # Later keys are left out where they change nothing, so that older data stay valid.
+        if self.users.area == "box":
             users.pop("area")
-        walk = {} if self.walk is None else {"walk": dataclasses.asdict(self.walk)}
-        parts = {
+        if self.users.strip is None:
+            users.pop("strip")
+        parts: dict[str, Any] = {
             "scene": self.scene,
             "sites": [dataclasses.asdict(site) for site in self.sites],
             "users": users,
             "carrier_hz": self.numerology.carrier_hz,
             "tracing": {k: v for k, v in dataclasses.asdict(self.tracing).items() if k != "positions"},
-            **walk,
         }
+        for key, table in (("walk", self.walk), ("factory", self.factory), ("layouts", self.layouts)):
+            if table is not None:
+                parts[key] = dataclasses.asdict(table)
+        if self.layouts is not None:  # a layout is drawn from its own number, and holds its own sites
+            for key in ("training", "validation", "test"):
+                del parts["layouts"][key]
+            del parts["sites"]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -254,7 +287,7 @@ def load_scenario(name_or_path: str) -> Scenario:
     path = _scenario_path(name_or_path)
     table, base = _read_table(path, ())
     scenario = build(Scenario, table, str(path))
-    _check(scenario, str(path))
+    require_possible(scenario, str(path))
     if base is not None and not scenario.data:
         extended = load_scenario(str(base))
         if extended.tracing_digest() == scenario.tracing_digest():  # the same paths serve both
@@ -312,49 +345,5 @@ def scenario_table(scenario: Scenario) -> dict[str, Any]:
 def scenario_from_table(table: dict[str, Any], where: str) -> Scenario:
     """Rebuild a scenario from `scenario_table`'s result (`where` names the source in errors)."""
     scenario = build(Scenario, table, where)
-    _check(scenario, where)
+    require_possible(scenario, where)
     return scenario
-
-
-def _check(scenario: Scenario, where: str) -> None:
-    """Reject values that are well-typed and still impossible."""
-    n, users, tracing, budget = scenario.numerology, scenario.users, scenario.tracing, scenario.link_budget
-    arrays, walk = (scenario.array, scenario.user_array), scenario.walk or Walk((0.0, 0.0))
-    x, y = np.array([site.position[:2] for site in scenario.sites] or [(0, 0)]).T
-    flat = np.linalg.matrix_rank(np.stack([x - x[0], y - y[0]])) < 2
-    rules = [
-        (len(scenario.sites) >= 1, "sites: at least one site is needed"),
-        (len({s.position for s in scenario.sites}) == len(scenario.sites), "sites: two sites share one position"),
-        (n.carrier_hz > 0 and n.subcarrier_spacing_hz > 0, "numerology: frequencies must be positive"),
-        (n.tones >= 1 and n.slots >= 1 and n.tone_stride >= 1, "numerology: tones, slots and tone_stride must be >= 1"),
-        (n.tones * n.tone_stride <= n.subcarriers, "numerology: tones * tone_stride exceeds subcarriers"),
-        (n.subcarriers * n.subcarrier_spacing_hz <= n.bandwidth_hz, "numerology: subcarriers do not fit the bandwidth"),
-        (n.taps >= 0 and (n.taps > 0) == (n.ifft != 0), "numerology: taps and ifft must both be given, or neither"),
-        (n.taps == 0 or n.tone_stride == 1, "numerology.taps: neighbouring tones are needed, tone_stride = 1"),
-        (n.taps == 0 or n.ifft >= max(n.tones, n.taps), "numerology.ifft must not be below tones or taps"),
-        (min(a.rows for a in arrays) >= 1, "array and user_array: rows must be >= 1"),
-        (min(a.columns for a in arrays) >= 1, "array and user_array: columns must be >= 1"),
-        (all(a.polarizations in (1, 2) for a in arrays), "array and user_array: polarizations must be 1 or 2"),
-        (min(a.spacing_wavelengths for a in arrays) > 0, "array and user_array: spacing_wavelengths must be positive"),
-        (all(a <= b for a, b in zip(users.low, users.high, strict=True)), "users: low must not exceed high"),
-        (users.outdoor in ("sky", "any"), "users.outdoor must be 'sky' or 'any'"),
-        (users.area in ("box", "hull"), "users.area must be 'box' or 'hull'"),
-        (users.area != "hull" or not flat, "users.area: a hull needs three sites that do not stand in one line"),
-        (0 <= users.min_links <= len(scenario.sites), "users.min_links must lie between 0 and the number of sites"),
-        (users.speed_mps >= 0, "users.speed_mps must not be negative"),
-        (1 <= walk.snapshots <= MOST_SNAPSHOTS, f"walk.snapshots must lie between 1 and {MOST_SNAPSHOTS}"),
-        (walk.interval_s > 0, "walk.interval_s must be positive"),
-        (0 <= walk.speed_mps[0] <= walk.speed_mps[1], "walk.speed_mps must be two speeds, the lower one first"),
-        (tracing.positions >= 1 and tracing.depth >= 0, "tracing: positions >= 1 and depth >= 0 are needed"),
-        (tracing.samples_per_source >= 1, "tracing.samples_per_source must be >= 1"),
-        (n.slot_spacing_s > 0, "numerology.slot_spacing_s must be positive"),
-        (budget.temperature_k > 0, "link_budget.temperature_k must be positive"),
-        (budget.noise in ("thermal", "none", "snr"), "link_budget.noise must be 'thermal', 'none' or 'snr'"),
-        (min(scenario.clock.ue_bias_ns, scenario.clock.bs_sigma_ns) >= 0, "clock: deviations must not be negative"),
-        (min(scenario.splits.test, scenario.splits.validation) >= 1, "splits: test and validation must be >= 1"),
-        (scenario.splits.block_m > 0 and scenario.splits.guard_m >= 0, "splits: block_m must be > 0, guard_m >= 0"),
-        (0 < scenario.splits.block_fraction < 1, "splits.block_fraction must lie between 0 and 1"),
-    ]
-    for holds, sentence in rules:
-        if not holds:
-            raise UserError(f"{where}: {sentence}.")

@@ -5,16 +5,26 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from sim.errors import UserError
+from sim.world.deployment import Layouts
 from sim.world.paths import PathSet, load_paths
 from sim.world.scenario import Scenario
 
 ASSET_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 DATA_FOLDER = Path("data")
+
+SITES_FILE = "sites.npz"
+TEST_LAYOUTS_FILE = "test-layouts.npz"
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+Sites = npt.NDArray[np.float64]
+"""Positions of the sites of one layout (K, 3), or of many (…, K, 3) [m]."""
 
 
 def data_folder(scenario: Scenario) -> Path:
@@ -35,10 +45,17 @@ class GroundPlan:
 
     def save(self, path: Path) -> None:
         """Write an NPZ file (temporary name, then rename)."""
-        temporary = path.with_name(f".{path.name}.part")
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, covered=np.packbits(self.covered, axis=1), extent=self.extent)
-        temporary.replace(path)
+        save_arrays(path, covered=np.packbits(self.covered, axis=1), extent=np.array(self.extent))
+
+
+def save_arrays(path: Path, **named: npt.NDArray[Any]) -> None:
+    """Write an NPZ file (temporary name, then rename)."""
+    arrays: dict[str, Any] = named
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    temporary.replace(path)
 
 
 def load_ground_plan(scenario: Scenario) -> GroundPlan | None:
@@ -86,3 +103,81 @@ def load_training_positions(scenario: Scenario, test: Path | None = None) -> npt
             return np.asarray(archive["position"], np.float64)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"The training positions {path} are damaged ({error}); restore or trace them again.") from error
+
+
+def require_layouts(scenario: Scenario) -> Layouts:
+    """Return the scenario's layouts.
+
+    Raises:
+        UserError: it has none.
+    """
+    if scenario.layouts is None:
+        raise UserError(f"Scenario {scenario.name!r} has no layouts: its sites are listed.")
+    return scenario.layouts
+
+
+def layout_file(part: Part, number: int) -> str:
+    """Name of the file of one layout's paths, in the folder ``layouts``."""
+    return f"{part}-{number:04d}.npz"
+
+
+def load_test_layout(scenario: Scenario, number: int) -> tuple[Scenario, PathSet]:
+    """The scenario with the sites of test layout `number`, and the paths of that layout's users to them.
+
+    Raises:
+        UserError: there is no such layout, or its data are missing, damaged, or of another version of the scenario.
+    """
+    require_layouts(scenario)
+    path = data_folder(scenario) / TEST_LAYOUTS_FILE
+    paths = load_test_paths(scenario)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            sites, users = np.asarray(archive["site"], np.float64), int(archive["users"])
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"The test layouts {path} are missing or damaged ({error}); trace them again.") from error
+    if sites.ndim != 3 or sites.shape[1:] != (paths.sites, 3) or len(sites) * users != len(paths):
+        raise UserError(f"The test layouts {path} do not fit the test paths beside them; trace the scenario again.")
+    if not 0 <= number < len(sites):
+        raise UserError(
+            f"There is no test layout {number} of scenario {scenario.name!r}; there are 0 to {len(sites) - 1}."
+        )
+    return scenario.at_layout(sites[number]), paths.select(np.arange(number * users, (number + 1) * users))
+
+
+def load_layouts(folder: Path, part: Part, count: int | None = None) -> list[tuple[Sites, PathSet]]:
+    """Sites (K, 3) [m] of each layout of a part, for training (P, 3), and the paths of its users to them.
+
+    Args:
+        folder: ``data/NAME/layouts``.
+        part: "train", "validation" or "test".
+        count: how many, from the first on; all that were ever drawn by default.
+
+    Raises:
+        UserError: files are missing or damaged, or belong to different scenarios.
+    """
+    sites, digest = load_sites(folder / SITES_FILE, part)
+    found = []
+    for number, places in enumerate(sites[:count]):
+        paths = load_paths(folder / layout_file(part, number))
+        if paths.digest != digest or paths.sites != len(places):
+            raise UserError(f"{folder / layout_file(part, number)} is of another scenario than the files beside it.")
+        found.append((places, paths))
+    return found
+
+
+def load_sites(path: Path, part: Part) -> tuple[Sites, str]:
+    """Sites (L, K, 3) [m] of all layouts of a part, and the digest of what they were drawn for.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            sites, digest = np.asarray(archive[part], np.float64), str(archive["digest"])
+    except FileNotFoundError as error:
+        raise UserError(f"The layouts' sites {path} are missing; make them with `python cli.py trace`.") from error
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"The layouts' sites {path} are damaged ({error}); remove the file and trace again.") from error
+    if sites.ndim != 3 or sites.shape[2] != 3:
+        raise UserError(f"The layouts' sites {path} have the shape {sites.shape}; remove the file and trace again.")
+    return sites, digest

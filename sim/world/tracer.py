@@ -5,14 +5,14 @@ reused for many users. Only specular reflections and line of sight are traced, a
 
 A trap that decides the quality of the data: Sionna RT de-duplicates candidate paths in a table of 1e6 counters
 a source, shared by all targets of a call; with a few hundred targets it overflows into collisions, and paths vanish
-depending on which users happen to share the call. `_CANDIDATE_SLOTS` and `_USERS_PER_CALL` keep the loss below 0.2 %
+depending on which users happen to share the call. `CANDIDATE_SLOTS` and `_USERS_PER_CALL` keep the loss below 0.2 %
 (measured against 5e7 slots).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,15 @@ import numpy.typing as npt
 
 from fronthaul.draws import generator
 from sim.errors import UserError
-from sim.world.paths import PathSet, concatenate, load_paths
-from sim.world.scenario import Scenario
+from sim.world.paths import PathSet, concatenate, join_sites, load_paths
+from sim.world.scenario import Scenario, Site
+from sim.world.sionna_rt import import_sionna, load_scene
 from sim.world.store import GroundPlan
 from sim.world.walks import area_test, draw_walks
 
 _USERS_PER_CALL = 100
-_CANDIDATE_SLOTS = 10_000_000
+_SITES_PER_CALL = 16  # 4 GB; memory grows with the sources of a call, and nothing is shared between them
+_FEWEST_IN_CALL = 10  # a smaller call costs about as much
 _SHARD_USERS = 1000
 _MAX_DRAWS_PER_SHARD = 200  # calls; a region that yields no valid user in so many is declared empty
 
@@ -58,7 +60,7 @@ def trace_scenario(
     """
     total = scenario.tracing.positions
     digest = scenario.tracing_digest()
-    tracer: _Tracer | None = None
+    tracer: Tracer | None = None
     parts: list[PathSet] = []
     size = shard_users(scenario)
     for shard in range(math.ceil(total / size)):
@@ -69,7 +71,7 @@ def trace_scenario(
             if part.digest != digest:
                 raise UserError(f"{folder} holds paths of another scenario; name another folder or remove it.")
         else:
-            tracer = tracer or _Tracer(scenario)
+            tracer = tracer or Tracer(scenario)
             part = replace(tracer.shard(shard), digest=digest)
             part.save(path)
         parts.append(part)
@@ -79,36 +81,32 @@ def trace_scenario(
 
 def trace_ground_plan(scenario: Scenario, margin_m: float = 60.0, step_m: float = 1.0) -> GroundPlan:
     """Where in the scenario's surroundings something stands above the ground, on a grid; for maps."""
-    tracer = _Tracer(scenario)
+    tracer = Tracer(scenario)
     corners = [scenario.users.low[:2], scenario.users.high[:2]]
     points = np.array([site.position[:2] for site in scenario.sites] + corners)
+    if scenario.layouts is not None:
+        points = np.concatenate([points, scenario.layouts.region.corners()])
     low, high = points.min(0) - margin_m, points.max(0) + margin_m
     counts = [8 * math.ceil((b - a) / step_m / 8) for a, b in zip(low, high, strict=True)]  # whole bytes when packed
     x, y = (a + step_m * (np.arange(n) + 0.5) for a, n in zip(low, counts, strict=True))
     grid = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-    covered = ~tracer._sees_sky(np.column_stack([grid, np.full(len(grid), 0.5)]))
+    covered = ~tracer.sees_sky(np.column_stack([grid, np.full(len(grid), 0.5)]))
     west, south = map(float, low)
     extent = (west, west + counts[0] * step_m, south, south + counts[1] * step_m)
     return GroundPlan(covered.reshape(counts[0], counts[1]), extent)
 
 
-class _Tracer:
+class Tracer:
     """A loaded scene with its sites, and the users moved through it call by call."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        self._rt = _import_sionna()
-        self._scene = _load_scene(self._rt, scenario.scene)
+        self._rt = import_sionna()
+        self._scene = load_scene(self._rt, scenario.scene)
         self._scene.frequency = scenario.numerology.carrier_hz
         single = self._rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="VH")
         self._scene.tx_array = self._scene.rx_array = single
-        for index, site in enumerate(scenario.sites):
-            angles = [math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0]
-            self._scene.add(
-                self._rt.Transmitter(name=f"site-{index}", position=list(site.position), orientation=angles)
-            )
-        for index in range(_USERS_PER_CALL):
-            self._scene.add(self._rt.Receiver(name=f"user-{index}", position=[0.0, 0.0, 1.5]))
+        self._sources: Sequence[Site] = ()
         self._solver = self._rt.PathSolver()
         self._inside = area_test(scenario)
 
@@ -132,7 +130,42 @@ class _Tracer:
                 first = shard * wanted // snapshots
                 user = first + np.arange(wanted, dtype=np.int32) // snapshots
                 return part if walk is None else replace(part, user=user)
-        raise UserError(
+        raise self._hardly_any()
+
+    def users(self, wanted: int, draw: np.random.Generator) -> PathSet:
+        """Trace so many users that keep to the rules of `Scenario.users`, none of them on a walk.
+
+        Raises:
+            UserError: hardly any position keeps to them.
+        """
+        users = self._scenario.users
+        parts: list[PathSet] = []
+        pool = np.zeros((0, 3))
+        missing = wanted
+        for _ in range(_MAX_DRAWS_PER_SHARD):
+            batch = draw.uniform(users.low, users.high, (4 * _USERS_PER_CALL, 3))
+            pool = np.concatenate([pool, batch[self._admits(batch)]])
+            while missing > 0 and len(pool) >= (size := min(max(missing, _FEWEST_IN_CALL), _USERS_PER_CALL)):
+                part = self._trace(pool[:size])
+                pool = pool[size:]
+                reached = (part.paths_per_link() > 0).sum(1) >= users.min_links
+                parts.append(part.select(np.flatnonzero(reached)))
+                missing -= len(parts[-1])
+            if missing <= 0:
+                return concatenate(parts).select(np.arange(wanted))
+        raise self._hardly_any()
+
+    def surface_m(self, place: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Height (N,) [m] of the surface that a ray from above meets at places (N, 2 or 3) [m]; -inf where none."""
+        import mitsuba as mi
+
+        top = float(self._scene.mi_scene.bbox().max.z) + 1.0
+        start = np.column_stack([place[:, :2], np.full(len(place), top)])
+        ray = mi.Ray3f(_point(mi, start), mi.Vector3f(0.0, 0.0, -1.0))
+        return top - np.array(self._scene.mi_scene.ray_intersect_preliminary(ray).t).astype(np.float64)
+
+    def _hardly_any(self) -> UserError:
+        return UserError(
             f"Scenario {self._scenario.name!r}: hardly any position satisfies the outdoor rule; "
             "check users.low/high, users.outdoor and users.min_links."
         )
@@ -164,7 +197,7 @@ class _Tracer:
         """Whether users may be at these points (N, 3): area and outdoor rule."""
         admitted = self._inside(position)
         if self._scenario.users.outdoor == "sky":
-            admitted &= self._sees_sky(position)
+            admitted &= self.sees_sky(position)
         return admitted
 
     def _clear(self, start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -180,7 +213,7 @@ class _Tracer:
         ray = mi.Ray3f(mi.Ray3f(_point(mi, start), direction), reach)
         return ~np.array(self._scene.mi_scene.ray_test(ray))
 
-    def _sees_sky(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    def sees_sky(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Whether a vertical ray from each position meets no surface."""
         import mitsuba as mi
 
@@ -190,11 +223,16 @@ class _Tracer:
         return ~np.array(self._scene.mi_scene.ray_test(ray))
 
     def _trace(self, position: npt.NDArray[np.float64]) -> PathSet:
-        """Trace one call's users (N, 3)."""
+        """Trace one call's users (N, 3), to all sites."""
         # Sionna RT keeps scene coordinates in single precision: record what was traced.
         position = position.astype(np.float32).astype(np.float64)
-        for index, point in enumerate(position):
-            self._scene.receivers[f"user-{index}"].position = [float(x) for x in point]
+        sites = self._scenario.sites
+        groups = np.array_split(np.arange(len(sites)), math.ceil(len(sites) / _SITES_PER_CALL))
+        return join_sites([self._trace_from([sites[k] for k in group], position) for group in groups])
+
+    def _trace_from(self, sites: Sequence[Site], position: npt.NDArray[np.float64]) -> PathSet:
+        """Trace one call's users (N, 3) to the given sites."""
+        self._place(sites, position)
         tracing = self._scenario.tracing
         paths = self._solver(
             self._scene,
@@ -208,7 +246,25 @@ class _Tracer:
             diffraction=False,
             seed=tracing.seed,
         )
-        return _to_path_set(position, np.array([s.position for s in self._scenario.sites]), paths)
+        return _to_path_set(position, np.array([s.position for s in sites]), paths)
+
+    def _place(self, sites: Sequence[Site], position: npt.NDArray[np.float64]) -> None:
+        """Put the sites, and users at `position` (N, 3), into the scene."""
+        scene = self._scene
+        if self._sources != sites:
+            for index in range(len(self._sources)):
+                scene.remove(f"site-{index}")
+            for index, site in enumerate(sites):
+                angles = [math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0]
+                here = list(site.position)
+                scene.add(self._rt.Transmitter(name=f"site-{index}", position=here, orientation=angles))
+            self._sources = sites
+        for index in range(len(position), len(scene.receivers)):
+            scene.remove(f"user-{index}")
+        for index in range(len(scene.receivers), len(position)):
+            scene.add(self._rt.Receiver(name=f"user-{index}", position=[0.0, 0.0, 1.5]))
+        for index, point in enumerate(position):
+            scene.receivers[f"user-{index}"].position = [float(x) for x in point]
 
 
 def _point(mi: Any, position: npt.NDArray[np.float64]) -> Any:
@@ -279,42 +335,3 @@ def _unit(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     norm = np.linalg.norm(vector, axis=-1, keepdims=True)
     unit: npt.NDArray[np.float64] = vector.astype(np.float64) / np.maximum(norm, 1e-12)
     return unit
-
-
-def _import_sionna() -> Any:
-    """Import Sionna RT, or say what is missing."""
-    try:
-        import sionna.rt as rt
-        from sionna.rt.path_solvers import sb_candidate_generator
-    except ImportError as error:
-        if "sionna" in str(error):
-            raise UserError(
-                "Ray tracing needs Sionna RT, which is not installed: `pip install -e '.[trace]'`."
-            ) from error
-        raise UserError(_llvm_sentence(error)) from error
-    except Exception as error:  # Dr.Jit raises a bare RuntimeError when it finds no LLVM
-        raise UserError(_llvm_sentence(error)) from error
-    sb_candidate_generator.SBCandidateGenerator.MIN_SPEC_COUNT_SIZE = _CANDIDATE_SLOTS
-    return rt
-
-
-def _llvm_sentence(error: Exception) -> str:
-    detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return (
-        "Ray tracing on the CPU needs the LLVM shared library, which was not found: install it (Debian: `apt-get "
-        f"install libllvm19`) or point DRJIT_LIBLLVM_PATH at it ({detail})."
-    )
-
-
-def _load_scene(rt: Any, name: str) -> Any:
-    """Load a scene shipped with Sionna RT by name, or a Mitsuba XML file by path."""
-    shipped = getattr(rt.scene, name, None) if name.isidentifier() else None
-    if shipped is None and not Path(name).is_file():
-        known = sorted(n for n in dir(rt.scene) if not n.startswith("_") and isinstance(getattr(rt.scene, n), str))
-        raise UserError(f"There is no scene {name!r}: give a Mitsuba XML file or one of {', '.join(known)}.")
-    try:
-        return rt.load_scene(shipped or name)
-    except Exception as error:  # Dr.Jit and Mitsuba report a missing backend or a broken file as RuntimeError
-        if "llvm" in str(error).lower():
-            raise UserError(_llvm_sentence(error)) from error
-        raise UserError(f"The scene {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}.") from error

@@ -37,6 +37,7 @@ def area_test(scenario: Scenario) -> Callable[[Points], Mask]:
     """Return the test whether points (N, 3) [m] lie in the area of `scenario.users`."""
     # In single precision, as positions are kept: rounding must not move a point across a face.
     low, high = np.array(scenario.users.low, np.float32), np.array(scenario.users.high, np.float32)
+    strip = scenario.users.strip
     half_planes = np.zeros((0, 3))
     if scenario.users.area == "hull":
         from scipy.spatial import ConvexHull
@@ -47,7 +48,7 @@ def area_test(scenario: Scenario) -> Callable[[Points], Mask]:
         rounded = point.astype(np.float32)
         box: Mask = np.all((rounded >= low) & (rounded <= high), axis=1)
         hull: Mask = np.all(point[:, :2] @ half_planes[:, :2].T + half_planes[:, 2] <= 1e-9, axis=1)
-        return box & hull
+        return box & hull if strip is None else box & hull & strip.holds(rounded.astype(np.float64))
 
     return inside
 

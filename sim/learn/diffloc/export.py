@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge.score_network import NetworkShape, ScoreNetwork
+from edge.score_network import ScoreNetwork
 from fronthaul.scoreformat import RULES
 from sim.learn.diffloc.evaluate import calibration, sample
 from sim.learn.diffloc.features import SCALE_M
@@ -114,21 +114,5 @@ def _calibrations(trained: Trained) -> dict[str, float]:
     networks, truth = trained.networks("validation"), trained.truth("validation")
     steps = CT_STEPS if trained.fit.job.model == "ct" else DDIM_STEPS
     return {rule: round(calibration(sample(networks, rule, steps), truth), 4) for rule in RULES}
-
-
-def folded(trained: Trained) -> ScoreNetwork:
-    """The networks as they are exported, on whole fingerprints (K stacked)."""
-    features, network = trained.features, trained.fit.network
-    assert network is not None
-    whole = ScoreNetwork(
-        NetworkShape(**{**asdict(network.shape), "features": features.basis.shape[1]}), len(features.basis)
-    )
-    state = network.state_dict() | {
-        "embed_channel.weight": features.basis @ network.embed_channel.weight,
-        "mean": features.mean[:, None],
-        "deviation": features.deviation[:, None],
-    }
-    whole.load_state_dict(state)
-    return whole.eval()
 
 

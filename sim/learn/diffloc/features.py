@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,6 @@ from torch import Tensor
 
 from edge.fingerprint import beam_levels, fingerprint
 from fronthaul.draws import generator
-from sim.errors import UserError
 from sim.learn.splits import Split, SplitName, split_positions
 from sim.world.channel import Motion, Synthesizer, pad_paths, receiver_noise
 from sim.world.paths import PathSet
@@ -35,7 +34,6 @@ from sim.world.scenario import Scenario
 Input = Literal["taps", "beams"]
 """``taps``: magnitudes and phases of delay taps, the paper's fingerprint (DiffLoc Eq. 4); ``beams``: log-levels of
 beams and delays, which keep what antennas tell together and drop absolute phases."""
-INPUTS: tuple[str, ...] = get_args(Input)
 
 SCALE_M = 100.0
 """Metres of a normalised unit: positions of the hull then deviate by about 0.5 on each axis."""
@@ -223,15 +221,3 @@ def _digest(scenario: Scenario, paths: PathSet, setting: FeatureSetting, split: 
     for part in (split.train, paths.position, paths.delay):
         total.update(np.ascontiguousarray(part).tobytes())
     return total.hexdigest()[:16]
-
-
-def require_input(name: str) -> Input:
-    """Check the name of a fingerprint.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    for known in get_args(Input):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise UserError(f"There is no fingerprint {name!r}: {' or '.join(INPUTS)}.")

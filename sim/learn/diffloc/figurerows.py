@@ -16,9 +16,9 @@ from sim.learn.diffloc.evaluate import Networks, errors_m, sample
 from sim.learn.diffloc.jobs import SNRS_DB, STEPS
 from sim.learn.diffloc.measures import sampled
 from sim.learn.diffloc.noisy import noisy_inputs
-from sim.learn.diffloc.rows import Row
 from sim.learn.diffloc.statistics import statistics
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, Trained
+from sim.learn.rows import Row
 
 UNET, CT = "paris-7-random-unet", "paris-7-random-ct"
 SUBSETS = 6

@@ -7,27 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.learn.diffloc import paper
-from sim.learn.diffloc.markdown import (
-    HEADS,
-    NOT_TRAINED,
-    Record,
-    details,
-    header,
-    means,
-    metres,
-    not_trained,
-    printed,
-    provenance,
-    table,
-)
+from sim.learn.diffloc.markdown import HEADS, details, means, printed
+from sim.learn.drawing import COLOURS, INK, new_axes, save_figure
+from sim.learn.markdown import NOT_TRAINED, Record, header, metres, not_trained, provenance, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-COLOURS = ("#0b6e99", "#c8553d", "#3a7d44", "#8f5fa8", "#b8860b", "#5a6472")
 STYLES = {"sum": "--", "gauss": "-", "precision": ":"}
-GRID, INK = "#e4e4ea", "#1a1a2e"
 MOST_M = 1e3
 """Errors above are drawn at the upper edge: of samplers that run away."""
 MARK: dict[str, Any] = {"color": INK, "marker": "x", "linewidth": 1.2}
@@ -35,7 +22,7 @@ MARK: dict[str, Any] = {"color": INK, "marker": "x", "linewidth": 1.2}
 
 def fig7_draw(path: Path, records: Sequence[Record]) -> None:
     """Median, least and most error over subsets against their size."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for number, record in enumerate(records):
         if record["result"] is None:
             continue
@@ -52,7 +39,7 @@ def fig7_draw(path: Path, records: Sequence[Record]) -> None:
     axes.plot(at, low, linestyle="-", **MARK)
     axes.set_xlabel("base stations fused")
     axes.set_ylabel("mean 2-D error over test samples [m],\nmedian, least and most over subsets")
-    _save(figure, axes, path)
+    save_figure(figure, axes, path)
 
 
 def fig7_page(name: str, records: Sequence[Record]) -> str:
@@ -76,7 +63,7 @@ def fig7_page(name: str, records: Sequence[Record]) -> str:
 
 def fig8_draw(path: Path, records: Sequence[Record]) -> None:
     """Error against steps."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     _curves(axes, records, _steps)
     known = "paper: DiffLoc-UNet, where its text says"
     axes.plot(list(paper.STEPS), list(paper.STEPS.values()), linestyle="-", label=known, **MARK)
@@ -86,7 +73,7 @@ def fig8_draw(path: Path, records: Sequence[Record]) -> None:
     axes.minorticks_off()
     axes.set_xlabel("steps")
     axes.set_ylabel(f"mean 2-D error [m], 95 % interval;\nabove {MOST_M:g} m drawn at the edge")
-    _save(figure, axes, path)
+    save_figure(figure, axes, path)
 
 
 def _steps(record: Record) -> float:
@@ -95,7 +82,7 @@ def _steps(record: Record) -> float:
 
 def fig9_draw(path: Path, records: Sequence[Record]) -> None:
     """Each base station, and fused: a dot for each row, a cross of its colour for what the paper has."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     stations = sorted({k for record in records for k in (record["result"] or {}).get("stations", ())})
     groups = [f"BS {k}" for k in stations] + list(STYLES)
     for number, record in enumerate(records):
@@ -114,19 +101,19 @@ def fig9_draw(path: Path, records: Sequence[Record]) -> None:
             axes.plot(at, list(printed_m.values()), "x", color=colour, markersize=6, label=f"paper: {record['label']}")
     axes.set_xticks(range(len(groups)), [HEADS.get(group, group).replace(" (", "\n(") for group in groups])
     axes.set_ylabel(f"mean 2-D error [m];\nabove {MOST_M:g} m drawn at the edge")
-    _save(figure, axes, path)
+    save_figure(figure, axes, path)
 
 
 def fig11_draw(path: Path, records: Sequence[Record]) -> None:
     """Error against the signal-to-noise ratio of test samples."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     _curves(axes, records, _snr_db)
     at = sorted(paper.NOISE)
     axes.plot(at, [paper.NOISE[snr] for snr in at], linestyle="-", label="paper: trained with the same", **MARK)
     axes.plot(at, [paper.MIXED_M] * len(at), linestyle=":", label="paper: trained with all, about", **MARK)
     axes.set_xlabel("signal-to-noise ratio of channel estimates [dB]")
     axes.set_ylabel("mean 2-D error [m], 95 % interval")
-    _save(figure, axes, path)
+    save_figure(figure, axes, path)
 
 
 def _snr_db(record: Record) -> float:
@@ -172,13 +159,6 @@ def _end(lines: Sequence[str], records: Sequence[Record]) -> str:
     return "\n".join([*lines, *provenance(records)]).rstrip() + "\n"
 
 
-def _axes() -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure as New  # no pyplot: no global state, no display
-
-    figure = New(figsize=(7.6, 5.0), layout="constrained")
-    return figure, figure.subplots()
-
-
 def _curves(axes: Axes, records: Sequence[Record], where: Callable[[Record], float]) -> None:
     """Draw a curve for each section and rule, with 95 % intervals."""
     for number, section in enumerate(dict.fromkeys(record["section"] for record in records)):
@@ -197,16 +177,3 @@ def _curves(axes: Axes, records: Sequence[Record], where: Callable[[Record], flo
             axes.errorbar([x for x, _ in of_rule], mean, [low, high], color=COLOURS[number % len(COLOURS)],
                           linestyle=STYLES[rule], marker="o", markersize=4, capsize=3, linewidth=1.6,
                           label=f"{section}: {HEADS[rule]}")  # fmt: skip
-
-
-def _save(figure: Figure, axes: Axes, path: Path) -> None:
-    axes.set_yscale("log")
-    axes.grid(True, which="major", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8, handlelength=3.5)
-    temporary = path.with_name(f".{path.name}.part")
-    figure.savefig(temporary, dpi=160, format="png")
-    temporary.replace(path)

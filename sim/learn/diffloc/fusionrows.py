@@ -23,10 +23,10 @@ from sim.learn.diffloc.evaluate import (
     sample,
 )
 from sim.learn.diffloc.features import SCALE_M
-from sim.learn.diffloc.markdown import NOT_TRAINED, Record, header, metres, provenance, table, with_interval
-from sim.learn.diffloc.rows import Row
 from sim.learn.diffloc.statistics import statistics
 from sim.learn.diffloc.trained import CT_STEPS
+from sim.learn.markdown import NOT_TRAINED, Record, header, metres, provenance, table, with_interval
+from sim.learn.rows import Row
 
 STEPS = 50
 PARTICLES = 8

@@ -19,13 +19,13 @@ from sim.learn.diffloc.leaky_oracle import (
     leaky_start,
     leaky_sum,
 )
-from sim.learn.diffloc.markdown import NOT_TRAINED, Record, header, provenance, table
 from sim.learn.diffloc.measures import sampled_alone
 from sim.learn.diffloc.noisy import noisy_inputs
 from sim.learn.diffloc.objectives import Consistency
-from sim.learn.diffloc.rows import Row
 from sim.learn.diffloc.statistics import each_statistics, statistics
 from sim.learn.diffloc.trained import CT_STEPS, Trained
+from sim.learn.markdown import NOT_TRAINED, Record, header, provenance, table
+from sim.learn.rows import Row
 
 STEPS = 50
 """Of honest sampling by a diffusion, and of sampling from a noised truth."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-Record = dict[str, Any]
+from sim.learn.markdown import NOT_TRAINED, Record, metres, table, with_interval
 
-NOT_TRAINED = "not trained"
-_ASTRAY_M = 1e4
 HEADS = {
     "sum": "sum (the paper's)",
     "gauss": "gauss",
@@ -18,36 +16,9 @@ HEADS = {
 }
 
 
-def header(name: str) -> list[str]:
-    """First lines of a page."""
-    return [f"<!-- made by `python cli.py reproduce {name}`; do not edit -->", ""]
-
-
-def metres(value: float) -> str:
-    """A measured length [m]; those of samplers that run away are beyond a plain number's use."""
-    return f"{value:.2f}" if value < _ASTRAY_M else f"{value:.1e}"
-
-
 def printed(value: float) -> str:
     """A length [m] from the paper, which prints tenths of centimetres."""
     return f"{value:.3f}"
-
-
-def with_interval(found: Record) -> str:
-    """A mean with its 95 % interval."""
-    low, high = found["ci95_of_mean"]
-    return f"{metres(found['mean'])} ({metres(low)}–{metres(high)})"
-
-
-def line(cells: Iterable[str]) -> str:
-    """One line of a table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    """A table, with an empty line after it."""
-    rule = "|" + "---|" * len(head)
-    return [line(head), rule, *(line(cells) for cells in lines), ""]
 
 
 def means(records: Sequence[Record]) -> list[str]:
@@ -123,19 +94,3 @@ def over_seeds(records: Sequence[Record]) -> list[str]:
             each = ", ".join(metres(value) for value in found["each"])
             lines.append([record["label"], HEADS[rule], each, f"{metres(found['mean'])} ± {metres(found['spread'])}"])
     return table(["three base stations", "by", "seeds 0, 1, 2 [m]", "mean ± standard deviation [m]"], lines)
-
-
-def not_trained(records: Sequence[Record]) -> list[str]:
-    """A sentence on rows without a result."""
-    missing = [record["label"] for record in records if record["result"] is None]
-    return [f"Not trained: {', '.join(missing)}.", ""] if missing else []
-
-
-def provenance(records: Sequence[Record]) -> list[str]:
-    """When, and on which code, the rows were measured."""
-    dates = sorted({one["date"] for one in records if one.get("date")})
-    commits = sorted({one["commit"] for one in records if one.get("commit")})
-    if not dates:
-        return []
-    code = f", on {', '.join(commits)}" if commits else ""
-    return [f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))}{code}.", ""]

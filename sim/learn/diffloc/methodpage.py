@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sim.learn.diffloc.markdown import Record, details, distances, header, means, metres, over_seeds, provenance
+from sim.learn.diffloc.markdown import details, distances, means, over_seeds
 from sim.learn.diffloc.methodrows import BUYS, SEEDS
+from sim.learn.markdown import Record, header, metres, provenance
 
 
 def method_page(name: str, records: Sequence[Record]) -> str:

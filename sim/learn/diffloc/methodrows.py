@@ -16,8 +16,8 @@ from sim.learn.diffloc.baselines import (
 from sim.learn.diffloc.bench import Bench
 from sim.learn.diffloc.jobs import SPACINGS_M
 from sim.learn.diffloc.measures import over_seeds, regressed, sampled
-from sim.learn.diffloc.rows import Row
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS
+from sim.learn.rows import Row
 
 PAPER_STEPS = 200
 """Of DiffLoc-MLP and -UNet, with one particle. DiffLoc Table II."""

@@ -1,4 +1,4 @@
-"""Rows of a table: each measured from trained jobs, kept with what it was measured from, and measured again if not.
+"""Rows of a paper's table: each measured from trained jobs, kept with what it was measured from.
 
 A table's JSON file holds a record for each row: what stands in the paper, what was measured (``result``), and under
 ``key`` the options, the digests of data and of networks it was measured with. A table that was stopped resumes.
@@ -7,14 +7,13 @@ A table's JSON file holds a record for each row: what stands in the paper, what 
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from sim.learn.diffloc.bench import Bench
+from typing import Any, Protocol
 
 REVISION = 2
 """Of what measurements do; to be raised with a change to fusion rules, samplers or measurements that moves figures."""
@@ -22,6 +21,22 @@ REVISION = 2
 Result = dict[str, Any]
 Record = dict[str, Any]
 OnRow = Callable[[str, int, int], None]
+
+
+class Bench(Protocol):
+    """The trainings behind a table, at hand; names are those of jobs."""
+
+    def require_data(self, names: Iterable[str]) -> None:
+        """Check that the data of jobs are there, else raise `UserError`."""
+
+    def is_trained(self, name: str) -> bool:
+        """Whether the job has been run."""
+
+    def train(self, name: str) -> None:
+        """Run the job, if it has not been."""
+
+    def identity(self, name: str, *, fitted: bool) -> str | None:
+        """Digest of its data and, with `fitted`, of what was trained; None where that is not."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class Row:
         options: of the measurement.
         features: jobs of which it needs the features alone.
         section: heading that it stands under.
-        paper: the paper's figures, see `paper.figures`.
+        paper: the paper's figures.
     """
 
     label: str
@@ -94,7 +109,7 @@ def measure_rows(
         begin = time.monotonic()
         record["result"] = row.run(bench)
         record["key"] = {"settings": row.settings(), "digests": identity}
-        record |= {"commit": commit, "date": datetime.now(UTC).date().isoformat()}
+        record |= {"commit": commit, "date": datetime.now(UTC).date().isoformat(), "cores": os.cpu_count()}
         record["minutes"] = round((time.monotonic() - begin) / 60, 2)
         write_text(store, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
     write_text(store, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
@@ -111,7 +126,8 @@ def _known(record: Record | None, row: Row) -> Record:
     """What is stored of a row that was measured with the same options."""
     if record is None or record["key"] is None or record["key"]["settings"] != row.settings():
         return {}
-    return {name: record.get(name) for name in ("key", "result", "commit", "date", "minutes")}
+    kept = ("key", "result", "commit", "date", "cores", "minutes")
+    return {name: record[name] for name in kept if name in record}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,110 @@
+"""The cloud's network of VIn-Loc: values and places of any base stations to a position. VIn-Loc Sec. 3, Table 1.
+
+Notation: B snapshots, K base stations (0 … 256, in any order), D numbers in which the encoder works (512).
+
+A token is what a base station sent beside an embedding of where it stands; a learned token [LOC] is appended, which
+stands for the user. Encoder blocks let it gather from all others; absent base stations are masked as keys and never
+zero-filled. What [LOC] has become is turned into a position by an MLP. All coordinates are normalised.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fronthaul.errors import LocalError
+
+MOST_STATIONS = 256
+"""Base stations that one fix may use: attention costs their number squared."""
+
+
+class LocTokenNetwork(nn.Module):
+    """Values (B, K, 256) in (−1, 1) and sites (B, K, 3) to positions (B, 3); a token has 256 numbers of each."""
+
+    def __init__(
+        self,
+        values: int = 256,
+        token: int = 512,
+        width: int = 512,
+        blocks: int = 4,
+        heads: int = 4,
+        feedforward: int = 1024,
+        hidden: int = 256,
+        positions: bool = True,
+    ) -> None:
+        """Make the network.
+
+        Args:
+            values: numbers that a base station sends.
+            token: numbers of a token; what the values leave of it is the embedding of the site.
+            width: of the encoder, D; tokens are projected where it is another.
+            blocks: encoder blocks.
+            heads: of their attention.
+            feedforward: hidden width of a block.
+            hidden: hidden width of the output MLP.
+            positions: whether sites are embedded; without, tokens hold zeros there (Table 2, "No TRP positions").
+        """
+        super().__init__()
+        self._positions = positions
+        own = token - values
+        self.site = nn.Sequential(nn.Linear(3, own), nn.ReLU(), nn.Linear(own, own - 3))
+        self.entry = nn.Identity() if width == token else nn.Linear(token, width)
+        self.loc = nn.Parameter(torch.randn(width) * 0.02)
+        self.blocks = nn.ModuleList(EncoderBlock(width, heads, feedforward) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.output = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(),
+            nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, 3),
+        )  # fmt: skip
+
+    def forward(self, values: Tensor, site: Tensor, present: Tensor) -> Tensor:
+        """Fuse; `present` (B, K) bool is False where a base station sent nothing that could be used.
+
+        Raises:
+            LocalError: more base stations than the network takes.
+        """
+        if values.shape[1] > MOST_STATIONS:
+            raise LocalError(f"{values.shape[1]} base stations are more than the {MOST_STATIONS} that a fix may use")
+        tokens = self.entry(torch.cat([values, self._embedded(site)], -1))
+        # Whatever an absent base station's token holds is of no weight; but not-a-number times zero is not zero.
+        tokens = torch.where(present[..., None], tokens, 0.0)
+        loc = self.loc.to(tokens.dtype).expand(len(values), 1, -1)
+        keys = torch.cat([present, present.new_ones(len(values), 1)], 1)
+        tokens = torch.cat([tokens, loc], 1)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens, tokens, keys)
+        # Of the last block only [LOC] is read: nothing else is computed.
+        position: Tensor = self.output(self.norm(self.blocks[-1](tokens[:, -1:], tokens, keys))[:, 0])
+        return position
+
+    def _embedded(self, site: Tensor) -> Tensor:
+        """Embeddings (B, K, D − 256) of sites (B, K, 3): an MLP beside the coordinates themselves."""
+        embedded = torch.cat([self.site(site), site], -1)
+        return embedded if self._positions else torch.zeros_like(embedded)
+
+
+class EncoderBlock(nn.Module):
+    """Attention, then a two-layer MLP, each on normalised tokens and added to them (Vaswani et al., pre-norm)."""
+
+    def __init__(self, width: int, heads: int, feedforward: int) -> None:
+        super().__init__()
+        self._heads = heads
+        self.attention_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key, self.value, self.gather = (nn.Linear(width, width) for _ in range(4))
+        self.first, self.second = nn.Linear(width, feedforward), nn.Linear(feedforward, width)
+
+    def forward(self, tokens: Tensor, context: Tensor, keys: Tensor) -> Tensor:
+        """Update `tokens` (B, Q, D) from `context` (B, K, D), of which `keys` (B, K) bool may be looked at."""
+        seen = self.attention_norm(context)
+        asking = self.attention_norm(tokens)
+        query, key, value = (
+            made.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+            for made in (self.query(asking), self.key(seen), self.value(seen))
+        )
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys[:, None, None])
+        tokens = tokens + self.gather(found.transpose(1, 2).flatten(2))
+        grown: Tensor = tokens + self.second(functional.relu(self.first(self.norm(tokens))))
+        return grown

@@ -1,0 +1,105 @@
+"""VIn-Loc at the cloud: values of any base stations, and where those stand, to a position. VIn-Loc Sec. 3.
+
+Sites and fixes are normalised alike, p = (position − centre) / extent, with the constants of the weights. Base stations
+that do not hear the user are left out of the attention, as absent ones are, and excluded by name. Snapshots with
+different numbers of base stations share a batch: the shorter ones are padded, and the padding masked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cloud.fusion.loc_token import MOST_STATIONS, LocTokenNetwork
+from cloud.fusion.scheme import CloudSetup, Fix, Fusion
+from fronthaul.bitstream import unpack
+from fronthaul.codebook import MidriseCodebook
+from fronthaul.messages import Report
+
+VALUES = 256
+HEARD, UNHEARD = b"\1", b"\0"
+
+Values = npt.NDArray[np.float32]
+
+
+def build(setup: CloudSetup) -> Fusion:
+    """Build the fusion network for the payload of `setup.bits`.
+
+    Raises:
+        ValueError: more base stations than the network takes.
+    """
+    return VinLocFusion(setup)
+
+
+class VinLocFusion:
+    """Fuses the reports of any base stations, wherever they stand."""
+
+    def __init__(self, setup: CloudSetup) -> None:
+        if len(setup.stations) > MOST_STATIONS:
+            raise ValueError(f"it takes at most {MOST_STATIONS} base stations, there are {len(setup.stations)}")
+        self._network = LocTokenNetwork(**setup.config["network"])
+        prefix = "network."
+        own = {k.removeprefix(prefix): v.float() for k, v in setup.tensors.items() if k.startswith(prefix)}
+        self._network.load_state_dict(own)
+        self._network.eval()
+        self._centre, self._extent = (setup.tensors[name].double().numpy() for name in ("centre", "extent"))
+        self._site = {
+            bs: ((np.array(position) - self._centre) / self._extent).astype(np.float32)
+            for bs, position in setup.stations.items()
+        }
+        self._codebook = None if setup.bits is None else MidriseCodebook(2.0 / 2**setup.bits, setup.bits)
+
+    @torch.inference_mode()
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        """Make one fix from each group of reports; where nobody hears the user it has no finite position."""
+        read = [self._read(group) for group in groups]
+        rows = [row for row, (values, _) in enumerate(read) if values]
+        position = np.full((len(groups), 3), math.nan)
+        if rows:
+            shape = len(rows), max(len(read[row][0]) for row in rows)
+            values, site = torch.zeros(*shape, VALUES), torch.zeros(*shape, 3)
+            present = torch.zeros(shape, dtype=torch.bool)
+            for place, row in enumerate(rows):
+                sent = read[row][0]
+                values[place, : len(sent)] = torch.from_numpy(np.stack(list(sent.values())))
+                site[place, : len(sent)] = torch.from_numpy(np.stack([self._site[bs] for bs in sent]))
+                present[place, : len(sent)] = True
+            made = self._network(values, site, present).double().numpy()
+            position[rows] = self._centre + self._extent * made
+        return [
+            Fix((x, y, z), None, excluded) for (x, y, z), (_, excluded) in zip(position.tolist(), read, strict=True)
+        ]
+
+    def _read(self, group: Sequence[Report]) -> tuple[dict[int, Values], dict[int, str]]:
+        """Return the values of base stations that hear the user, and why others are left out, both ordered by number.
+
+        Raises:
+            ValueError: a report of a base station that the cloud does not know.
+        """
+        values: dict[int, Values] = {}
+        excluded: dict[int, str] = {}
+        for report in sorted(group, key=lambda report: report.key.bs):
+            bs = report.key.bs
+            if bs not in self._site:
+                raise ValueError(f"BS {bs} has not registered where it stands")
+            if report.side == UNHEARD:
+                excluded[bs] = "hears nothing of the user"
+                continue
+            sent = self._values(report)
+            if report.side != HEARD:
+                excluded[bs] = f"says neither 1 nor 0 of hearing the user, but {report.side.hex()}"
+            elif not (np.abs(sent) <= 1).all():  # nor is what is no number
+                excluded[bs] = "its values do not lie within −1 and 1"
+            else:
+                values[bs] = sent
+        return values, excluded
+
+    def _values(self, report: Report) -> Values:
+        """Payload bits to 256 values."""
+        if self._codebook is None:
+            return unpack(report.payload, 32, VALUES).view(np.float32)
+        return self._codebook.reconstruct(unpack(report.payload, self._codebook.bits, VALUES))

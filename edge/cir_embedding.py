@@ -1,0 +1,108 @@
+"""The base station's network of VIn-Loc: an impulse response to 256 numbers. VIn-Loc Sec. 3, Part 1, Table 1.
+
+Notation: B snapshots, A antennas at the user, L = 256 taps, C channels; maps are (B, C, L), for A > 1 (B, C, A, L).
+
+::
+
+    h (A, L) complex ─ 2-D FFT over the user's array (A > 1) ─ companding ─ {Re, Im, |·|}
+        ─ UNet: kernel 3 or 3×3, four poolings, 6 channels out ─ flatten ─ MLP ─ tanh ─ 256 values in (−1, 1)
+
+One network serves every base station: it knows taps, not places, which is what makes the scheme view independent.
+
+Beyond the paper, which does not say how amplitudes are scaled: taps of one hall span 60 dB, so that magnitudes are
+*companded*, x = h/|h| · √(|h|/s) with one scale s for all base stations. Received power, which tells distance, stays
+in; and the values end in tanh, so that one uniform quantiser fits all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+VALUES = 256
+"""Numbers that a base station sends of a snapshot."""
+
+
+class CirEmbedding(nn.Module):
+    """Impulse responses (B, A, L) complex64 to values (B, 256) in (−1, 1)."""
+
+    scale: Tensor
+
+    def __init__(
+        self,
+        antennas: int = 1,
+        taps: int = 256,
+        channels: Sequence[int] = (16, 32, 48, 64, 64),
+        outputs: int = 6,
+        hidden: int = 512,
+        rows: int = 1,
+    ) -> None:
+        """Make the network.
+
+        Args:
+            antennas: of the user, A; above 1 the UNet is two-dimensional, angle × delay.
+            taps: L, a multiple of 16.
+            channels: C on each of the five levels.
+            outputs: channels that the UNet ends in.
+            hidden: width of the MLP.
+            rows: of the user's array; antenna j stands in column j // rows and row j % rows.
+        """
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+        self._antennas, self._rows = antennas, rows
+        flat = antennas == 1
+        self.down = nn.ModuleList(
+            _Double(inputs, own, flat) for inputs, own in zip((3, *channels[:-1]), channels, strict=True)
+        )
+        self.up = nn.ModuleList(
+            _Double(below + own, own, flat) for below, own in zip(channels[:0:-1], channels[-2::-1], strict=True)
+        )
+        # Pooling halves delays; of few angles nothing would be left after four halvings.
+        self._pool: nn.Module = nn.MaxPool1d(2) if flat else nn.MaxPool2d((1, 2))
+        self._grow = nn.Upsample(scale_factor=2 if flat else (1, 2))
+        self.last = (nn.Conv1d if flat else nn.Conv2d)(channels[0], outputs, 1)
+        self.head = nn.Sequential(nn.Linear(outputs * antennas * taps, hidden), nn.ReLU(), nn.Linear(hidden, VALUES))
+
+    def forward(self, cir: Tensor) -> Tensor:
+        """Embed impulse responses; the user's antennas are turned into angles first."""
+        x = self.features(cir)
+        kept: list[Tensor] = []
+        for level in self.down[:-1]:
+            x = level(x)
+            kept.append(x)
+            x = self._pool(x)
+        x = self.down[-1](x)
+        for level in self.up:
+            x = level(torch.cat([self._grow(x), kept.pop()], 1))
+        values: Tensor = torch.tanh(self.head(self.last(x).flatten(1)))
+        return values
+
+    def features(self, cir: Tensor) -> Tensor:
+        """{Re, Im, |·|} of the companded response: (B, 3, L), or (B, 3, A, L) over angles."""
+        if self._antennas == 1:
+            cir = cir[:, 0]
+        else:
+            grid = cir.reshape(len(cir), self._antennas // self._rows, self._rows, -1)
+            cir = torch.fft.fft2(grid, dim=(1, 2), norm="ortho").flatten(1, 2)
+        magnitude = cir.abs()
+        root = torch.sqrt(magnitude / self.scale)
+        turned = torch.view_as_real(cir) * (root / magnitude.clamp_min(1e-30))[..., None]
+        return torch.cat([turned.movedim(-1, 1), root[:, None]], 1)
+
+
+class _Double(nn.Module):
+    """Twice: convolution of width 3, normalisation over the batch, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, flat: bool) -> None:
+        super().__init__()
+        convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if flat else (nn.Conv2d, nn.BatchNorm2d)
+        self.layers = nn.Sequential(
+            convolution(inputs, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU(),
+            convolution(outputs, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.layers(x)
+        return made

@@ -1,0 +1,83 @@
+"""What `trace` makes of a scenario: paths traced in a scene, in layouts of drawn sites, or drawn in a factory."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from sim.commands.common import stoppable
+from sim.errors import UserError
+from sim.learn.splits import write_test_set
+from sim.terminal import ProgressBar
+from sim.world.paths import PathSet
+from sim.world.scenario import Scenario
+
+
+def trace_scene_data(scenario: Scenario, folder: Path) -> None:
+    """Trace positions in the scene to the listed sites."""
+    from sim.world.tracer import TraceProgress, trace_ground_plan, trace_scenario
+
+    shards = folder / "shards"
+    with stoppable(lambda: _stopped("shards", shards)), ProgressBar() as bar:
+
+        def advance(progress: TraceProgress) -> None:
+            bar.update(f"tracing {scenario.name}", progress.done, progress.total, restart=progress.resumed)
+
+        paths = trace_scenario(scenario, shards, advance)
+        _save(scenario, paths, folder)
+        trace_ground_plan(scenario).save(folder / "ground-plan.npz")
+    _tell(paths, folder)
+
+
+def draw_factory_data(scenario: Scenario, folder: Path) -> None:
+    """Draw the channels of an indoor factory."""
+    from sim.world.factory import draw_factory
+
+    shards = folder / "shards"
+    with stoppable(lambda: _stopped("sites", shards)), ProgressBar() as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.update(f"drawing {scenario.name}", done, total)
+
+        paths = draw_factory(scenario, shards, advance)
+        _save(scenario, paths, folder)
+    _tell(paths, folder)
+
+
+def trace_layout_data(scenario: Scenario, folder: Path) -> None:
+    """Draw layouts of sites on roofs, and trace the users of each."""
+    from sim.world.layouts import trace_layouts
+    from sim.world.tracer import TraceProgress, trace_ground_plan
+
+    with stoppable(lambda: _stopped("layouts", folder / "layouts")), ProgressBar() as bar:
+
+        def advance(progress: TraceProgress) -> None:
+            bar.update(f"tracing {scenario.name}", progress.done, progress.total, restart=progress.resumed)
+
+        summary = trace_layouts(scenario, folder, advance)
+        trace_ground_plan(scenario).save(folder / "ground-plan.npz")
+    print(f"{summary.training} training layouts with {summary.users} users: {folder / 'layouts'}")
+    heard = summary.heard
+    print(
+        f"{summary.test} test layouts with {len(heard)} users, each with a path to {heard.mean():.1f} of "
+        f"{scenario.station_count} sites ({heard.min()} at least): {folder / 'test.npz'}"
+    )
+
+
+def _save(scenario: Scenario, paths: PathSet, folder: Path) -> None:
+    """Write all paths, and the test sets of all splits that the positions allow."""
+    paths.save(folder / "paths.npz")
+    write_test_set(scenario, paths, folder)
+    with contextlib.suppress(UserError):  # an area of fewer than three blocks has no block split
+        write_test_set(scenario, paths, folder, "block")
+    with contextlib.suppress(UserError):  # positions that are no walks have no user split
+        write_test_set(scenario, paths, folder, "user")
+
+
+def _tell(paths: PathSet, folder: Path) -> None:
+    print(f"{len(paths)} positions, {len(paths.delay)} paths to {paths.sites} sites: {folder / 'paths.npz'}")
+    print(f"test positions of the random split, for `emulate`: {folder / 'test.npz'}")
+
+
+def _stopped(what: str, folder: Path) -> str:
+    return f"Stopped; finished {what} are in {folder}, and the same command goes on from there."

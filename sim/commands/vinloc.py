@@ -1,0 +1,94 @@
+"""What `train vinloc` does: one of the named trainings, or a variant of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sim.commands.common import stoppable
+from sim.errors import UserError, nearest_hint
+from sim.terminal import ProgressBar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim.learn.vinloc.jobs import Job
+    from sim.learn.vinloc.resnet_train import ResNetJob
+    from sim.learn.vinloc.train import TrainProgress
+
+
+def train_vinloc(
+    name: str,
+    scenario: str | None,
+    *,
+    epochs: float | None,
+    batch: int | None,
+    rate: float | None,
+    seed: int,
+    output: Path | None,
+) -> None:
+    """Run the training `name`; what is None is the job's own.
+
+    A job as it is has its checkpoint where tables look for it, a variant beside its weights.
+
+    Raises:
+        UserError: there is no such job, data are missing, or the checkpoint is another training's.
+    """
+    from sim.world.scenario import load_scenario
+    from sim.world.store import DATA_FOLDER
+
+    known = _find(name)
+    own = known.schedule
+    schedule = replace(
+        own,
+        epochs=own.epochs if epochs is None else epochs,
+        batch=own.batch if batch is None else batch,
+        rate=own.rate if rate is None else rate,
+        seed=seed,
+    )
+    job = replace(known, scenario=scenario or known.scenario, schedule=schedule)
+    wanted = load_scenario(job.scenario)
+    suffix = f"-seed{seed}" * (seed != own.seed)
+    target = output or Path("checkpoints") / wanted.name / f"vinloc-{name}{suffix}.safetensors"
+    folder = DATA_FOLDER / wanted.data_name / "vinloc"
+    if job != known:
+        job, folder = replace(job, name=target.stem), target.parent
+    told = f"Stopped; a checkpoint of the last minutes is in {folder}, and the same command goes on from there."
+    last: list[float] = []
+    with stoppable(lambda: told), ProgressBar() as bar:
+
+        def advance(progress: TrainProgress) -> None:
+            bar.update(f"training {name}", progress.step, progress.steps, note=f"loss {progress.loss_m:.3g} m")
+            if progress.validation_m is not None:
+                bar.say(f"step {progress.step}: mean 3D error on validation users {progress.validation_m:.3f} m")
+                last[:] = [progress.validation_m]
+
+        files = _run(job, folder, target, advance)
+    print(f"mean 3D error on validation users {last[0]:.3f} m" if last else "trained before")
+    print("\n".join(map(str, files)))
+
+
+def _find(name: str) -> Job | ResNetJob:
+    from sim.learn.vinloc.jobs import JOBS
+    from sim.learn.vinloc.resnet_train import RESNET_JOBS
+
+    jobs: dict[str, Job | ResNetJob] = {**JOBS, **RESNET_JOBS}
+    if name not in jobs:
+        raise UserError(f"There is no VIn-Loc training {name!r}{nearest_hint(name, jobs)}.")
+    return jobs[name]
+
+
+def _run(job: Job | ResNetJob, folder: Path, target: Path, on_progress: Callable[[TrainProgress], None]) -> list[Path]:
+    """Train, and write weights where there is a scheme to run them; return the files."""
+    from sim.learn.vinloc.data import load_users
+    from sim.learn.vinloc.export import export_weights
+    from sim.learn.vinloc.jobs import run_job
+    from sim.learn.vinloc.resnet_train import ResNetJob, run_resnet
+    from sim.world.scenario import load_scenario
+
+    if isinstance(job, ResNetJob):  # a control: nothing that could be emulated
+        run_resnet(job, folder, on_progress)
+        return [folder / f"{job.name}.pt"]
+    model, scenario = run_job(job, folder, on_progress), load_scenario(job.scenario)
+    return export_weights(model, load_users(scenario).train.scale, scenario, job, target)

@@ -1,0 +1,123 @@
+"""What VIn-Loc is compared with beside ResNet fingerprinting: nearest neighbours, and knowing nothing.
+
+Neighbours are weighted, on magnitudes of impulse responses, over the base stations that both users have: the one of
+18, of which 15 are kept, and every training user. Phases of single responses tell no neighbours: they turn within a
+wavelength.
+
+Shapes: Q users that are asked for, T training users, K base stations, L delays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sim.learn.vinloc.data import CirSet, Users
+from sim.learn.vinloc.evaluate import hidden, kept_stations
+
+Compression = Literal["square root", "fourth root", "logarithm"]
+NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
+_FLOOR = 1e-3
+"""Of the logarithm, against the root mean square of a tap: 60 dB."""
+_CHUNK = 250
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen on validation users: how magnitudes are compressed, and how many neighbours count."""
+
+    compression: Compression
+    neighbours: int
+
+
+def fingerprints(users: CirSet, compression: Compression) -> Tensor:
+    """Compressed magnitudes (N, K, A L); zero where a base station hears nothing."""
+    made = torch.empty(*users.cir.shape[:2], users.cir[0, 0].numel() // 2)
+    for index in torch.arange(len(users)).split(1000):
+        magnitude = torch.view_as_complex(users.cir[index].float()).abs().flatten(2)
+        if compression == "logarithm":
+            made[index] = torch.log10(magnitude.clamp_min(_FLOOR) / _FLOOR)
+        else:
+            made[index] = magnitude.pow(0.5 if compression == "square root" else 0.25)
+    return made * users.present[..., None]
+
+
+def masked_distances(query: Tensor, queried: Tensor, table: Tensor, there: Tensor) -> Tensor:
+    """Root mean square distances (Q, T) over the base stations that both have; infinite where there is none.
+
+    Args:
+        query: fingerprints (Q, K, D), zero where `queried` is False.
+        queried: (Q, K) bool.
+        table: fingerprints (T, K, D), zero where `there` is False.
+        there: (T, K) bool.
+    """
+    shared = queried.float() @ there.float().T
+    square = query.square().sum(2) @ there.float().T + queried.float() @ table.square().sum(2).T
+    square -= 2 * query.flatten(1) @ table.flatten(1).T
+    return torch.where(shared > 0, square.clamp_min(0) / shared.clamp_min(1), torch.inf).sqrt()
+
+
+@torch.inference_mode()
+def nearest(
+    query: Tensor, queried: Tensor, table: Tensor, there: Tensor, position: Tensor, counts: list[int]
+) -> dict[int, Tensor]:
+    """Positions (Q, 3) [m] for each number of neighbours in `counts`, weighted by 1 / distance.
+
+    Args:
+        query: see `masked_distances`, as the next three.
+        queried: there.
+        table: there.
+        there: there.
+        position: of the table (T, 3) [m].
+        counts: numbers of neighbours.
+    """
+    found: dict[int, list[Tensor]] = {k: [] for k in counts}
+    for index in torch.arange(len(query)).split(_CHUNK):
+        apart = masked_distances(query[index], queried[index], table, there)
+        distance, place = apart.topk(max(counts), largest=False)
+        weight = torch.where(distance.isfinite(), 1 / distance.clamp_min(1e-6), 0.0)
+        for k in counts:
+            total = weight[:, :k].sum(1, keepdim=True)
+            mean = (position[place[:, :k]] * weight[:, :k, None]).sum(1) / total
+            found[k].append(torch.where(total > 0, mean, position.mean(0)))  # of who shares nothing nothing is known
+    return {k: torch.cat(parts) for k, parts in found.items()}
+
+
+def neighbour_positions(users: Users, size: int) -> tuple[Tensor, Choice]:
+    """Positions (N, 3) [m] of the test users from `size` base stations each, at random, and what was chosen."""
+    best, chosen = float("inf"), Choice("square root", 1)
+    counts = [k for k in NEIGHBOURS if k <= len(users.train)]
+    for compression in get_args(Compression):
+        table = fingerprints(users.train, compression)
+        query, queried = _kept(users.validation, size, compression)
+        tried = nearest(query, queried, table, users.train.present, users.train.position, counts)
+        for k, estimate in tried.items():
+            error = float((estimate - users.validation.position).norm(dim=1).mean())
+            if error < best:
+                best, chosen = error, Choice(compression, k)
+    table = fingerprints(users.train, chosen.compression)
+    query, queried = _kept(hidden(users.test), size, chosen.compression)
+    found = nearest(query, queried, table, users.train.present, users.train.position, [chosen.neighbours])
+    return found[chosen.neighbours], chosen
+
+
+def _kept(users: CirSet, size: int, compression: Compression) -> tuple[Tensor, Tensor]:
+    """Fingerprints with random base stations kept, and which have one."""
+    stations = users.present.shape[1]
+    keep = torch.zeros(len(users), stations, dtype=torch.bool)
+    keep.scatter_(1, kept_stations(len(users), stations, size), True)
+    queried = keep & users.present
+    return fingerprints(users, compression) * queried[..., None], queried
+
+
+def prior_positions(users: Users) -> Tensor:
+    """The mean training position (N, 3) [m], for every test user: no information."""
+    return users.train.position.mean(0).expand(len(users.test), 3)
+
+
+def chosen_table(choice: Choice) -> dict[str, Any]:
+    """What was chosen, for a record."""
+    return {"compression": choice.compression, "neighbours": choice.neighbours}

@@ -1,0 +1,105 @@
+"""Which trainings there are, by name, and how to run one: what the tables compare, and what is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sim.errors import UserError, nearest_hint
+from sim.learn.vinloc.data import Users, load_users
+from sim.learn.vinloc.model import VinLocModel
+from sim.learn.vinloc.train import Schedule, TrainProgress, VinLocTrainer
+from sim.world.scenario import Scenario, load_scenario
+from sim.world.store import DATA_FOLDER
+
+ANY_SUBSET = (3, 4, 5, 6, 8, 10, 12, 15, 15, 15, 15, 18, 18)
+"""Numbers of base stations for weights that serve them all; half of the steps are near the paper's 15 of 18."""
+_MORE_SUBSET = (4, 6, 9, 12, 15, 15, 15, 15, 18, 18)
+_SHORT = Schedule(epochs=2, rate=5e-4, subset=(15,))
+"""For variants that start from the weights that serve any subset."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        name: of its files.
+        scenario: whose users it learns from.
+        positions: whether the cloud is told where base stations are.
+        width: of the cloud's encoder; the paper's is 512.
+        schedule: how it learns.
+        start: job whose result it starts from, "" for fresh weights.
+    """
+
+    name: str
+    scenario: str
+    positions: bool = True
+    width: int = 256
+    schedule: Schedule = field(default_factory=Schedule)
+    start: str = ""
+
+
+JOBS = {
+    job.name: job
+    for job in (
+        Job("any", "inf-dh-18", schedule=Schedule(epochs=14, subset=ANY_SUBSET)),
+        Job("more", "inf-dh-18", schedule=Schedule(epochs=5, rate=6e-4, subset=_MORE_SUBSET), start="any"),
+        Job("blind", "inf-dh-18", positions=False, schedule=_SHORT, start="any"),
+        Job("initial", "inf-dh-18-initial", schedule=_SHORT, start="any"),
+        Job("sync", "inf-dh-18", schedule=replace(_SHORT, sync_ns=50.0), start="any"),
+        Job("street", "paris-street-12", schedule=Schedule(epochs=24, subset=(12,))),
+        Job("block", "paris-block-64", schedule=Schedule(epochs=6, batch=16, warmup_steps=50, subset=(16,))),
+    )
+}
+
+
+def find_job(name: str) -> Job:
+    """Return the job of this name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in JOBS:
+        raise UserError(f"There is no VIn-Loc training {name!r}{nearest_hint(name, JOBS)}.")
+    return JOBS[name]
+
+
+def make_model(scenario: Scenario, job: Job, users: Users) -> VinLocModel:
+    """Make the job's model, its amplitude scale and its coordinates' unit taken from the training users."""
+    torch.manual_seed(job.schedule.seed)
+    array, taps = scenario.user_array, scenario.numerology.taps
+    channels = [8, 16, 32, 48, 64] if array.antennas == 1 else [8, 16, 24, 32, 32]
+    embedding: dict[str, Any] = {"antennas": array.antennas, "taps": taps, "rows": array.rows, "channels": channels}
+    network = {"positions": job.positions, "width": job.width, "feedforward": 2 * job.width}
+    low, high = (torch.tensor(corner, dtype=torch.float32) for corner in (scenario.users.low, scenario.users.high))
+    numerology = scenario.numerology
+    tap_s = 1 / (numerology.ifft * numerology.tone_spacing_hz)
+    return VinLocModel(embedding, network, low, high, tap_s)
+
+
+def run_job(job: Job, folder: Path, on_progress: Callable[[TrainProgress], None] = lambda _: None) -> VinLocModel:
+    """Train a job, or go on with it; what is done already is loaded. Checkpoints are in ``folder``."""
+    scenario = load_scenario(job.scenario)
+    users = load_users(scenario)
+    model = make_model(scenario, job, users)
+    trainer = VinLocTrainer(
+        model, users.train, users.validation, job.schedule,
+        checkpoint=folder / f"{job.name}.pt",
+        identity={
+            "job": job.name, "scenario": scenario.tracing_digest(), "positions": job.positions, "width": job.width,
+        } | ({"start": job.start} if job.start else {}),
+    )  # fmt: skip
+    if job.start and not (folder / f"{job.name}.pt").is_file():
+        model.load_state_dict(run_job(find_job(job.start), _folder(job.start), on_progress).state_dict())
+    trainer.run(on_progress)
+    return model
+
+
+def _folder(name: str) -> Path:
+    """Where a job's checkpoints are."""
+    return DATA_FOLDER / load_scenario(find_job(name).scenario).data_name / "vinloc"

@@ -1,0 +1,35 @@
+"""A cloud that starts at `T0`, and what the streams of its lives hold."""
+
+from pathlib import Path
+from typing import Any
+
+from tiny_nodes import MS, cloud_parts, office
+
+from cloud.fixlog import FixRecord, read_fixes
+from fronthaul.journal import read_journal, sent_rows
+from fronthaul.received import read_received
+from fronthaul.recorder import EVENTS
+from fronthaul.rowstream import read_stream
+
+T0 = 1000 * MS
+
+
+def fixes(folder: Path, life: int = 0) -> list[FixRecord]:
+    return read_fixes(folder / f"cloud-{life}-fixes.arrow")
+
+
+def fates(folder: Path, life: int = 0) -> list[str | None]:
+    rows = read_received(folder / f"cloud-{life}-received.arrow").to_pylist()
+    return [row["frame_fate"] for row in rows if row["frame_fate"] is not None]
+
+
+def sent(folder: Path, life: int = 0) -> list[dict[str, Any]]:
+    return sent_rows(read_journal(folder / f"cloud-{life}-sent.arrow"))
+
+
+def events(folder: Path, kind: str) -> list[str]:
+    return [row["detail"] for row in read_stream(folder / f"cloud-0{EVENTS}").to_pylist() if row["kind"] == kind]
+
+
+def in_rounds(folder: Path, **changes: Any) -> Any:
+    return office(folder, cloud_parts(2, rounds=True, **changes))

@@ -1,0 +1,162 @@
+"""Training of VIn-Loc on straight paths in a hall, small enough to learn something within seconds."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from straight_world import trace
+
+from sim.errors import UserError
+from sim.learn.vinloc.data import CirSet, delayed, join, load_users, synthesise
+from sim.learn.vinloc.model import VinLocModel, quantised
+from sim.learn.vinloc.train import Schedule, TrainProgress, VinLocTrainer, errors_of, subset
+from sim.world.scenario import ClockErrors, Scenario, load_scenario
+
+HALL = load_scenario("inf-dh-18")
+WORLD = replace(HALL, sites=HALL.sites[:6])
+EMBEDDING: dict[str, Any] = {"channels": (4, 6, 8, 8, 8), "hidden": 64}
+NETWORK = {"width": 64, "blocks": 2, "feedforward": 64, "hidden": 32}
+
+
+def users(count: int, seed: int = 1, world: Scenario = WORLD, **changes: Any) -> CirSet:
+    draw = np.random.default_rng(seed)
+    position = draw.uniform(world.users.low, world.users.high, (count, 3))
+    return synthesise(replace(world, **changes), trace(world, position), **({"scale": 1e-4} if changes else {}))
+
+
+def model(seed: int = 0) -> VinLocModel:
+    torch.manual_seed(seed)
+    return VinLocModel(EMBEDDING, NETWORK, torch.tensor(HALL.users.low), torch.tensor(HALL.users.high))
+
+
+def test_responses_hold_a_line_of_sight_at_its_tap() -> None:
+    made = users(5)
+    site = torch.tensor([site.position for site in WORLD.sites])
+    distance_m = (made.position[:, None] - site).norm(dim=-1)
+    tap_m = 299_792_458.0 / (6667 * 30e3)
+    strongest = made.response()[:, :, 0].abs().argmax(-1)
+    assert (strongest - distance_m / tap_m).abs().max() <= 0.51
+    assert made.present.all()
+    assert float(made.response().abs().square().mean()) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_delaying_taps_is_close_to_synthesising_them_anew() -> None:
+    still = users(8, clock=ClockErrors())
+    late = users(8, clock=ClockErrors(ue_bias_ns=40.0))
+    # The same draws of the clock as `synthesise` makes, read off the strongest path's tap instead of repeated here.
+    tap_s = 1 / (6667 * 30e3)
+    best = min(
+        (float((delayed(still.response()[n : n + 1], torch.full((1, 6), tau * 1e-9), tap_s)
+                - late.response()[n : n + 1]).abs().square().sum()), tau, n)
+        for n in range(8) for tau in np.arange(-100.0, 100.0, 0.5)
+    )  # fmt: skip
+    error, tau, n = best
+    assert abs(tau) > 1
+    assert error < 0.01 * float(late.response()[n].abs().square().sum())
+
+
+@pytest.mark.parametrize(("bits", "levels"), [(1, 2), (3, 8), (8, 256)])
+def test_quantised_values_are_the_midpoints_of_equal_cells(bits: int, levels: int) -> None:
+    values = torch.linspace(-1, 1, 4001)
+    found = quantised(values, torch.tensor(bits)).unique()
+    torch.testing.assert_close(found, (torch.arange(levels) + 0.5) * 2 / levels - 1)
+    torch.testing.assert_close(quantised(values, torch.tensor(0)), values)
+
+
+def test_gradients_go_straight_through_the_quantiser() -> None:
+    values = torch.tensor([0.1, -0.7], requires_grad=True)
+    quantised(values, torch.tensor(1)).sum().backward()
+    torch.testing.assert_close(values.grad, torch.ones(2))
+
+
+def test_what_training_quantises_is_what_the_fronthaul_carries() -> None:
+    from fronthaul.codebook import MidriseCodebook
+
+    values = torch.rand(1000, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    for bits in range(1, 9):
+        codebook = MidriseCodebook(2.0 / 2**bits, bits)
+        sent = codebook.reconstruct(codebook.index(values.numpy()))
+        np.testing.assert_allclose(quantised(values, torch.tensor(bits)).numpy(), sent, atol=1e-6)
+
+
+def test_each_user_keeps_a_subset_of_its_own_and_the_whole_set_keeps_its_order() -> None:
+    made = users(64)
+    draw = torch.Generator().manual_seed(1)
+    chosen = subset(made, 4, draw)
+    assert chosen.cir.shape[1] == chosen.site.shape[1] == chosen.present.shape[1] == 4
+    kept = {tuple(map(tuple, sites.tolist())) for sites in chosen.site}
+    assert len(kept) > 5
+    known = [tuple(np.float32(x) for x in site.position) for site in WORLD.sites]
+    for n in range(64):
+        for slot in range(4):
+            k = known.index(tuple(np.float32(x) for x in chosen.site[n, slot].tolist()))
+            assert torch.equal(chosen.cir[n, slot], made.cir[n, k])
+    assert subset(made, 6, draw) is made
+
+
+def test_it_learns_and_knows_less_with_fewer_base_stations() -> None:
+    training, validation = users(1500, 1), users(200, 2)
+    validation = replace(validation, cir=(validation.cir.float() * validation.scale / training.scale).half(),
+                         scale=training.scale)  # fmt: skip
+    schedule = Schedule(epochs=8, batch=50, rate=3e-3, warmup_steps=10, subset=(2, 4, 6), half=False)
+    made = model()
+    trainer = VinLocTrainer(made, training, validation, schedule)
+    before = float(trainer.validate().mean())
+    after = trainer.run()
+    assert before > 25
+    assert after < 8
+    two, six = (float(errors_of(made, validation, size, 0, 3).mean()) for size in (2, 6))
+    assert two > six
+    coarse = float(errors_of(made, validation, 6, 1, 3).mean())
+    assert coarse > six
+    assert coarse < before
+
+
+def test_a_stopped_training_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    training, validation = users(40, 1), users(10, 2)
+    schedule = Schedule(epochs=3, batch=10, rate=1e-3, warmup_steps=2, subset=(2, 6), half=False, sync_ns=10.0)
+    whole = model()
+    VinLocTrainer(whole, training, validation, schedule).run()
+
+    class Stop(Exception):
+        pass
+
+    def stop_once(progress: TrainProgress) -> None:
+        raise Stop
+
+    cut = model()
+    path = tmp_path / "cut.pt"
+    trainer = VinLocTrainer(cut, training, validation, schedule, checkpoint=path, save_seconds=0.0)
+    step = trainer._step
+    calls: list[int] = []
+
+    def counted(*arguments: Any) -> float:
+        calls.append(1)
+        if len(calls) == 6:
+            raise Stop
+        return step(*arguments)
+
+    trainer._step = counted
+    with pytest.raises(Stop):
+        trainer.run(stop_once)
+    resumed = model(seed=9)
+    VinLocTrainer(resumed, training, validation, schedule, checkpoint=path).run()
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
+    with pytest.raises(UserError, match="another training"):
+        VinLocTrainer(model(), training, validation, replace(schedule, seed=5), checkpoint=path).run()
+
+
+def test_sets_of_layouts_are_joined_in_order() -> None:
+    first, second = users(3, 1, clock=ClockErrors()), users(4, 2, clock=ClockErrors())
+    joined = join([first, second])
+    assert len(joined) == 7
+    assert torch.equal(joined.position[3:], second.position)
+
+
+def test_missing_data_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="trace"):
+        load_users(HALL, folder=tmp_path)
