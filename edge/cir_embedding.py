@@ -38,6 +38,7 @@ class CirEmbedding(nn.Module):
         outputs: int = 6,
         hidden: int = 512,
         rows: int = 1,
+        bottleneck: int = 0,
     ) -> None:
         """Make the network.
 
@@ -48,6 +49,7 @@ class CirEmbedding(nn.Module):
             outputs: channels that the UNet ends in.
             hidden: width of the MLP.
             rows: of the user's array; antenna j stands in column j // rows and row j % rows.
+            bottleneck: rank of the MLP's first layer, which is then stored as two; 0 for a whole one.
         """
         super().__init__()
         self.register_buffer("scale", torch.ones(()))
@@ -63,7 +65,11 @@ class CirEmbedding(nn.Module):
         self._pool: nn.Module = nn.MaxPool1d(2) if flat else nn.MaxPool2d((1, 2))
         self._grow = nn.Upsample(scale_factor=2 if flat else (1, 2))
         self.last = (nn.Conv1d if flat else nn.Conv2d)(channels[0], outputs, 1)
-        self.head = nn.Sequential(nn.Linear(outputs * antennas * taps, hidden), nn.ReLU(), nn.Linear(hidden, VALUES))
+        size = outputs * antennas * taps
+        first: nn.Module = nn.Linear(size, hidden)
+        if bottleneck:
+            first = nn.Sequential(nn.Linear(size, bottleneck, bias=False), nn.Linear(bottleneck, hidden))
+        self.head = nn.Sequential(first, nn.ReLU(), nn.Linear(hidden, VALUES))
 
     def forward(self, cir: Tensor) -> Tensor:
         """Embed impulse responses; the user's antennas are turned into angles first."""

@@ -192,10 +192,10 @@ def test_option_defaults_are_those_of_the_settings() -> None:
         "ping_ms": "ping",
     }  # fmt: skip
     # What depends on the scheme and the scenario is found out first; link models and the scheme's options are told.
-    elsewhere = ("links", "scenario", "bs", "option")
+    elsewhere = ("links", "scenario", "bs", "option", "interval", "bs_per_actor", "cpus_per_bs")
     assert {own.pop(name) for name in (*elsewhere, "steps", "fusion", "where")} == {None}
     for field in dataclasses.fields(EmulateSettings):
-        if field.name not in (*elsewhere, "options"):
+        if field.name not in (*elsewhere, "options", "interval_ms"):
             given = own.pop(renamed.get(field.name, field.name))
             assert (parse_bits(given) if field.name == "bits" else given) == field.default, field.name
     assert own == {"as_json": False} | dict.fromkeys(LINK_OPTIONS)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from straight_world import trace
 
+from edge.cir_embedding import CirEmbedding
 from sim.errors import UserError
 from sim.learn.vinloc.data import CirSet, delayed, join, load_users, synthesise
+from sim.learn.vinloc.export import factored
 from sim.learn.vinloc.model import VinLocModel, quantised
 from sim.learn.vinloc.train import Schedule, TrainProgress, VinLocTrainer, errors_of, subset
 from sim.world.scenario import ClockErrors, Scenario, load_scenario
@@ -160,3 +162,14 @@ def test_sets_of_layouts_are_joined_in_order() -> None:
 def test_missing_data_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="trace"):
         load_users(HALL, folder=tmp_path)
+
+
+def test_a_cut_first_layer_is_the_layer_itself_at_full_rank_and_near_it_below() -> None:
+    torch.manual_seed(1)
+    whole = CirEmbedding(**EMBEDDING).eval()
+    cir = users(6).response()[:, 0]
+    expected = whole(cir)
+    for rank, most in ((64, 1e-4), (48, 0.2)):
+        cut = CirEmbedding(**EMBEDDING, bottleneck=rank).eval()
+        cut.load_state_dict(factored(whole.state_dict(), rank))
+        assert float((cut(cir) - expected).abs().max().detach()) < most

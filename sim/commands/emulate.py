@@ -30,7 +30,7 @@ def emulate(
     shuffle_csi: options.ShuffleCsi = False,
     weights: options.Weights = None,
     test: options.Test = None,
-    interval: options.Interval = 30.0,
+    interval: options.OwnInterval = None,
     deadline: options.Deadline = 1000.0,
     window: options.Window = 0.0,
     round_: options.Round = 0.0,
@@ -60,8 +60,8 @@ def emulate(
     ray_address: options.RayAddress = None,
     host: options.Host = None,
     port: options.Port = 0,
-    bs_per_actor: options.BsPerActor = 1,
-    cpus_per_bs: options.CpusPerBs = 0.25,
+    bs_per_actor: options.BsPerActor = None,
+    cpus_per_bs: options.OwnCpusPerBs = None,
     gpus_per_bs: options.GpusPerBs = 0.0,
     cloud_cpus: options.CloudCpus = 0.5,
     controls: options.Controls = True,
@@ -90,7 +90,12 @@ def emulate(
     chosen = options.scheme_options(steps, fusion, where, option)
     scenario = options.scenario_of(scenario, scheme)
     bs = options.stations_of(bs, scenario, random_subset=random_subset)
-    require_stations(plan, options.stations_of(None, scenario) if random_subset else bs)
+    stations = options.stations_of(None, scenario) if random_subset else bs
+    require_stations(plan, stations)
+    local = ray_address in (None, "local")
+    per_actor, cpus = options.places_of(
+        bs_per_actor, cpus_per_bs, stations=stations, cloud_cpus=cloud_cpus, local=local and driver == "ray"
+    )
     from sim.run.settings import EmulateSettings
 
     settings = EmulateSettings(
@@ -104,7 +109,7 @@ def emulate(
         snapshots=snapshots,
         seed=seed,
         driver=driver,  # type: ignore[arg-type]  # checked by EmulateSettings
-        interval_ms=interval,
+        interval_ms=options.interval_of(interval, scheme),
         deadline_ms=deadline,
         window_ms=window,
         round_ms=round_,
@@ -112,8 +117,8 @@ def emulate(
         bundle=bundle,
         links=plan,
         batch=batch,
-        bs_per_actor=bs_per_actor,
-        cpus_per_bs=cpus_per_bs,
+        bs_per_actor=per_actor,
+        cpus_per_bs=cpus,
         gpus_per_bs=gpus_per_bs,
         cloud_cpus=cloud_cpus,
         ray_address=ray_address,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,10 @@ from sim.commands.common import BITS, FAULTS, LINKS, OUTPUT, PLACES, SECURITY, T
 
 if TYPE_CHECKING:
     from fronthaul.linkfile import LinkPlan
+
+
+ACTORS_PER_CORE = 4
+"""Processes of base stations on a core: each takes seconds to start, and 300 MB."""
 
 
 def _option(help_: str, panel: str, *names: str, metavar: str | None = None, default: str | None = None) -> Any:
@@ -78,6 +84,10 @@ Weights = Annotated[Path | None, _option("Trained weights (safetensors)", WHAT, 
 Test = Annotated[Path | None, _option("Path data of the test positions", WHAT, default="the scenario's own")]
 
 Interval = Annotated[float, _option("Time between snapshots in ms; 0: as fast as it goes.", TIMING)]
+OwnInterval = Annotated[
+    float | None,
+    _option("Time between snapshots in ms; 0: as fast as it goes", TIMING, default="30, or the scheme's own"),
+]
 Deadline = Annotated[float, _option("The cloud waits so many ms from a snapshot's time zero.", TIMING)]
 Window = Annotated[float, _option("Reports sooner after time zero than so many ms count as early.", TIMING)]
 Round = Annotated[
@@ -171,8 +181,15 @@ RayAddress = Annotated[
 ]
 Host = Annotated[str | None, _option("Address at which the cloud listens", PLACES, default="its node's own")]
 Port = Annotated[int, _option("TCP port of the cloud; 0: a free one.", PLACES)]
-BsPerActor = Annotated[int, _option("Base stations that share one actor process.", PLACES)]
 CpusPerBs = Annotated[float, _option("CPU cores that Ray reserves for each base station.", PLACES)]
+BsPerActor = Annotated[
+    int | None,
+    _option("Base stations that share one actor process", PLACES, default="1, more where cores are few"),
+]
+OwnCpusPerBs = Annotated[
+    float | None,
+    _option("CPU cores that Ray reserves for each base station", PLACES, default="0.25, less where cores are few"),
+]
 GpusPerBs = Annotated[float, _option("GPUs that Ray reserves for each base station.", PLACES)]
 CloudCpus = Annotated[float, _option("CPU cores that Ray reserves for the cloud.", PLACES)]
 
@@ -238,6 +255,30 @@ def stations_of(bs: int | None, scenario: str, *, random_subset: bool = False) -
     if random_subset:
         raise UserError("--random-subset needs --bs: how many base stations measure each snapshot.")
     return load_scenario(scenario).station_count
+
+
+def interval_of(interval_ms: float | None, scheme: str) -> float:
+    """Return a time between snapshots [ms], the scheme's own where none is given.
+
+    Raises:
+        UserError: an unknown scheme.
+    """
+    if interval_ms is not None:
+        return interval_ms
+    from sim.run.options import default_interval_ms
+
+    return default_interval_ms(scheme)
+
+
+def places_of(
+    per_actor: int | None, cpus: float | None, *, stations: int, cloud_cpus: float, local: bool
+) -> tuple[int, float]:
+    """Return base stations in an actor and CPUs of each; what is None fits on this machine, if Ray runs here alone."""
+    cores = os.cpu_count() or 1
+    room = max(cores - cloud_cpus, 0.01)
+    fits_cpus = min(0.25, math.floor(1000 * room / max(stations, 1)) / 1000) if local else 0.25
+    fits_actors = max(1, math.ceil(stations / (ACTORS_PER_CORE * cores))) if local else 1
+    return (fits_actors if per_actor is None else per_actor), (fits_cpus if cpus is None else cpus)
 
 
 def link_file_plan(path: Path | None) -> LinkPlan:

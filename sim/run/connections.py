@@ -13,8 +13,9 @@ kernel counted it; ``links/events.parquet`` connections made, lost and refused.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,11 +95,15 @@ class Connection:
 
 @dataclass(frozen=True)
 class Sockets:
-    """TCP connections of a run, as each end saw them (`recorder.connection_schema()`), and events."""
+    """TCP connections of a run, as each end saw them (`recorder.connection_schema()`), and events.
+
+    `silent`: how many starts of a base station wrote down no connection, such as those that were killed.
+    """
 
     edge: pa.Table
     cloud: pa.Table
     events: pa.Table
+    silent: Mapping[int, int] = field(default_factory=dict)
 
 
 def read_sockets(folder: RunFolder) -> Sockets:
@@ -106,7 +111,10 @@ def read_sockets(folder: RunFolder) -> Sockets:
     edge = [path for path in folder.streams(CONNECTIONS) if path.name.startswith("bs-")]
     cloud = [path for path in folder.streams(CONNECTIONS) if path.name.startswith("cloud-")]
     return Sockets(
-        _read(edge, connection_schema), _read(cloud, connection_schema), _read(folder.streams(EVENTS), event_schema)
+        _read(edge, connection_schema),
+        _read(cloud, connection_schema),
+        _read(folder.streams(EVENTS), event_schema),
+        Counter(int(path.name.split("-")[1]) for path in edge if not len(_read([path], connection_schema))),
     )
 
 
@@ -127,6 +135,9 @@ def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals],
         sent = control_traffic(_released(mine.journal, pairs))
         came = bool(pairs) or len(mine.received) > 0
         handshake = handshake_bytes(b"" if curve else identity(bs), curve=curve)
+        # Of a start that was killed the cloud knows, unless it was killed in the same moment.
+        unknown = max(0, sockets.silent.get(bs, 0) - sum(edge is None for edge, _ in pairs)) if pairs else 0
+        pairs += unknown * [(None, None)]
         count = max(len(pairs), int(came))
         clean = len(pairs) <= 1 and all(edge and cloud and not edge["cut"] for edge, cloud in pairs)
         ways = []
@@ -201,7 +212,7 @@ def _joined(sockets: Sockets, bs: int) -> list[_Pair]:
 
 
 def _released(journal: pa.Table, pairs: list[_Pair]) -> pa.Table:
-    """Return the rows of a link's journal that were released before its last connection was closed at their end."""
+    """Return a link's journal without what was still held back when its last connection was closed at that end."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -211,7 +222,8 @@ def _released(journal: pa.Table, pairs: list[_Pair]) -> pa.Table:
         closed = [pair[end] for pair in pairs]
         if closed and all(closed):  # else an end took the time with it, and what crossed is not known anyway
             last_ns = max(row["t_closed_ns"] for row in closed if row)
-            rows = rows.filter(pc.less_equal(rows["t_release_ns"], last_ns))
+            release = rows["t_release_ns"]
+            rows = rows.filter(pc.or_(pc.less_equal(release, rows["t_sent_ns"]), pc.less_equal(release, last_ns)))
         parts.append(rows)
     return pa.concat_tables(parts)
 

@@ -13,6 +13,7 @@ from sim.errors import UserError
 from sim.run.settings import EmulateSettings
 
 DEFAULT_SCENARIO = "paris-6"
+DEFAULT_INTERVAL_MS = 30.0
 
 
 def scheme_options(settings: EmulateSettings) -> dict[str, str | int]:
@@ -44,6 +45,15 @@ def default_scenario(scheme: str) -> str:
         UserError: an unknown scheme.
     """
     return str(getattr(known_edge_scheme(scheme), "scenario", DEFAULT_SCENARIO))
+
+
+def default_interval_ms(scheme: str) -> float:
+    """Return the time between snapshots [ms] that a scheme's edge builder names as its own in `interval_ms`, else 30.
+
+    Raises:
+        UserError: an unknown scheme.
+    """
+    return float(getattr(known_edge_scheme(scheme), "interval_ms", DEFAULT_INTERVAL_MS))
 
 
 def known_edge_scheme(name: str) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sim.learn.vinloc.jobs import Job
@@ -26,7 +27,12 @@ def export_weights(model: VinLocModel, scale: float, scenario: Scenario, job: Jo
         path: of the weights file.
     """
     tensors: dict[str, Tensor] = {}
-    for name, value in model.embedding.state_dict().items():
+    shapes = model.shapes
+    embedding = model.embedding.state_dict()
+    if job.rank:
+        embedding = factored(embedding, job.rank)
+        shapes = {**shapes, "embedding": {**shapes["embedding"], "bottleneck": job.rank}}
+    for name, value in embedding.items():
         if not name.endswith("num_batches_tracked"):
             tensors[f"edge.all.embedding.{name}"] = value * scale if name == "scale" else value
     tensors |= {f"cloud.network.{name}": value for name, value in model.network.state_dict().items()}
@@ -35,7 +41,7 @@ def export_weights(model: VinLocModel, scale: float, scenario: Scenario, job: Jo
         "scheme": "vinloc",
         "scenario": scenario.name,
         "estimator": "ls",
-        **model.shapes,
+        **shapes,
         "record": {
             "job": job.name,
             "schedule": asdict(job.schedule),
@@ -44,3 +50,17 @@ def export_weights(model: VinLocModel, scale: float, scenario: Scenario, job: Jo
         },
     }
     return save_weights(path, Weights(config, tensors))
+
+
+def factored(embedding: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """State of a `CirEmbedding` whose first layer W of the MLP is the nearest product of `rank`, W ≈ U (S Vᵀ).
+
+    Over angles that layer has eight times the inputs, and most of the weights.
+    """
+    state = dict(embedding)
+    weight, bias = state.pop("head.0.weight"), state.pop("head.0.bias")
+    left, strength, right = torch.linalg.svd(weight, full_matrices=False)
+    root = strength[:rank].sqrt()
+    state["head.0.0.weight"] = root[:, None] * right[:rank]
+    state["head.0.1.weight"], state["head.0.1.bias"] = left[:, :rank] * root, bias
+    return state

@@ -34,6 +34,7 @@ class Job:
         width: of the cloud's encoder; the paper's is 512.
         schedule: how it learns.
         start: job whose result it starts from, "" for fresh weights.
+        rank: to which the first layer of the base stations' MLP is cut when weights are written; 0 leaves it whole.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Job:
     width: int = 256
     schedule: Schedule = field(default_factory=Schedule)
     start: str = ""
+    rank: int = 0
 
 
 JOBS = {
@@ -53,7 +55,7 @@ JOBS = {
         Job("initial", "inf-dh-18-initial", schedule=_SHORT, start="any"),
         Job("sync", "inf-dh-18", schedule=replace(_SHORT, sync_ns=50.0), start="any"),
         Job("street", "paris-street-12", schedule=Schedule(epochs=24, subset=(12,))),
-        Job("block", "paris-block-64", schedule=Schedule(epochs=6, batch=16, warmup_steps=50, subset=(16,))),
+        Job("block", "paris-block-64", schedule=Schedule(epochs=6, batch=16, warmup_steps=50, subset=(16,)), rank=96),
     )
 }
 

@@ -1,0 +1,67 @@
+"""Bytes of connections whose ends are not all known: an interval, and never a contradiction."""
+
+import pyarrow as pa
+import pytest
+
+from fronthaul.recorder import connection_schema, event_schema
+from sim.run.compose import load_plan
+from sim.run.connections import Connection, Sockets, byte_problems, connections, read_sockets
+from sim.run.links import all_totals, close_ledgers, read_streams
+from sim.run.process import run_in_process
+from sim.run.runfolder import RunFolder, write_configuration
+from sim.run.settings import EmulateSettings
+
+FAR_NS = 10**18
+
+
+def row(number: int, size: int, *, bs: int | None = 0, edge: bool = True, cut: bool = False) -> dict[str, object]:
+    """A TCP connection as one end saw it, `size` [B] each way."""
+    ends = (f"e:{number}", "c:1") if edge else ("c:1", f"e:{number}")
+    times = {"t_opened_ns": 0, "t_closed_ns": FAR_NS}
+    return {
+        "bs": bs, "local": ends[0], "remote": ends[1], **times, "sent_bytes": size, "received_bytes": size, "cut": cut,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def link(settings: EmulateSettings) -> RunFolder:
+    """The folder of a run in memory, which no kernel has seen."""
+    plan = load_plan(settings)
+    folder = RunFolder.create(settings, "tiny")
+    write_configuration(folder, plan)
+    run_in_process(plan, folder, lambda _: None)
+    return folder
+
+
+def link_of_bs_0(folder: RunFolder, edge: list[object], cloud: list[object], silent: dict[int, int]) -> Connection:
+    streams = read_streams(folder)
+    totals = all_totals(close_ledgers(folder, streams, [0, 1, 2], ()), [0, 1, 2])
+    tables = [pa.Table.from_pylist(rows, connection_schema()) for rows in (edge, cloud)]
+    sockets = Sockets(*tables, event_schema().empty_table(), silent)
+    return connections(streams, sockets, totals, curve=False)[0]
+
+
+def test_a_link_in_memory_counts_as_one_connection_that_no_kernel_saw(link: RunFolder) -> None:
+    found = link_of_bs_0(link, [], [], {0: 1})
+    assert (found.connections, found.cut, found.up.kernel_sent) == (0, 0, None)
+    assert found.up.least == found.up.most > found.up.handshake > 0
+
+
+def test_a_start_that_was_killed_together_with_the_cloud_leaves_the_count_open(link: RunFolder) -> None:
+    """Epoch 0 died with the cloud's first life, so neither end wrote its connection down; epoch 1 had two."""
+    edge, cloud = [row(1, 100, cut=True), row(2, 100)], [row(2, 100, edge=False)]
+    unaware = link_of_bs_0(link, edge, cloud, {})
+    assert unaware.up.kernel_sent == 200 and byte_problems([unaware]) != []
+    found = link_of_bs_0(link, edge, cloud, {0: 1})
+    assert (found.connections, found.cut) == (3, 2) and found.up.handshake == 3 * unaware.up.handshake // 2
+    assert found.up.kernel_sent is None and byte_problems([found]) == []
+
+
+def test_a_start_that_was_killed_and_that_the_cloud_knows_of_is_counted_once(link: RunFolder) -> None:
+    found = link_of_bs_0(link, [row(2, 100)], [row(1, 100, edge=False), row(2, 100, edge=False)], {0: 1})
+    assert (found.connections, found.cut) == (2, 1) and found.up.kernel_sent is None
+    assert found.up.kernel_received == 200
+
+
+def test_the_silent_starts_are_found_among_the_streams(link: RunFolder) -> None:
+    assert read_sockets(link).silent == {0: 1, 1: 1, 2: 1}
