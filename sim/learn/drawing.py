@@ -24,7 +24,12 @@ def new_axes() -> tuple[Figure, Axes]:
 def save_figure(figure: Figure, axes: Axes, path: Path, *, logarithmic: bool = True) -> None:
     """Write the figure with its legend above the axes (temporary name, then rename)."""
     if logarithmic:
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # metres are read, powers of ten are not
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0.0)
     axes.grid(True, which="major", color=GRID, linewidth=0.8)
