@@ -5,7 +5,7 @@ import pytest
 
 from fronthaul.recorder import connection_schema, event_schema
 from sim.run.compose import load_plan
-from sim.run.connections import Connection, Sockets, byte_problems, connections, read_sockets
+from sim.run.connections import Connection, Sockets, Way, byte_problems, connections, read_sockets
 from sim.run.links import all_totals, close_ledgers, read_streams
 from sim.run.process import run_in_process
 from sim.run.runfolder import RunFolder, write_configuration
@@ -65,3 +65,13 @@ def test_a_start_that_was_killed_and_that_the_cloud_knows_of_is_counted_once(lin
 
 def test_the_silent_starts_are_found_among_the_streams(link: RunFolder) -> None:
     assert read_sockets(link).silent == {0: 1, 1: 1, 2: 1}
+
+
+def test_a_fin_before_a_reset_may_be_counted_as_received_on_a_connection_that_was_cut() -> None:
+    def link(received: int, cut: int) -> Connection:
+        down = Way(handshake=10, control=0, heartbeat=0, data=90, least=80, most=100, kernel_sent=None,
+                   kernel_received=received)  # fmt: skip
+        return Connection(0, 2, cut, down, down)
+
+    assert byte_problems([link(100, 0), link(101, 1)]) == []
+    assert byte_problems([link(101, 0)]) != [] and byte_problems([link(102, 1)]) != []

@@ -61,11 +61,14 @@ class Way:
     kernel_sent: int | None
     kernel_received: int | None
 
-    @property
-    def agrees(self) -> bool:
-        """Whether no kernel contradicts the prediction."""
-        counts = [count for count in (self.kernel_sent, self.kernel_received) if count is not None]
-        return all(self.least <= count <= self.most for count in counts)
+    def agrees(self, cut: int) -> bool:
+        """Whether no kernel contradicts the prediction, `cut` connections having been cut.
+
+        The kernel counts the other end's FIN as received. Where a reset followed it, nothing tells that it came.
+        """
+        sent = self.least if self.kernel_sent is None else self.kernel_sent
+        received = self.least if self.kernel_received is None else self.kernel_received
+        return self.least <= sent <= self.most and self.least <= received <= self.most + cut
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def byte_problems(table: Iterable[Connection]) -> list[str]:
     problems = []
     for connection in table:
         for direction, way in zip(Direction, (connection.up, connection.down), strict=True):
-            if connection.connections and not way.agrees:
+            if connection.connections and not way.agrees(connection.cut):
                 predicted = f"{way.most} B" if way.least == way.most else f"{way.least} to {way.most} B"
                 problems.append(
                     f"on the link of BS {connection.bs} {direction}, {predicted} were predicted, the sender's kernel "

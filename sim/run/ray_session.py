@@ -47,9 +47,9 @@ def ray_session(plan: Plan) -> Iterator[bool]:
             logging_level=logging.ERROR,
             runtime_env=_runtime_environment(plan, local),
         )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises plain ones, too, such as where its node takes too long to start
         where = "on this machine" if local else f"at --ray-address {address}"
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"Ray cannot be used {where}: {reason}") from error
     try:
         # What Ray has to say of processes that died goes to standard error: standard output is the command's own.

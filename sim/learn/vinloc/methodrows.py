@@ -28,9 +28,10 @@ def table2() -> list[Row]:
     """Fixed and variable base stations of a factory hall."""
     return [
         Row("ResNet fingerprinting", resnet, ("resnet-fixed",), section=FIXED, paper=paper.FIXED_RESNET),
-        Row("VIn-Loc (shipped weights, float)", located, SHIPPED, {"size": ALL, "distances": True}, section=FIXED,
-            paper=paper.FIXED),
-        Row(f"VIn-Loc (shipped weights, B = {BITS})", located, SHIPPED, {"size": ALL, "bits": BITS}, section=FIXED),
+        Row("VIn-Loc, 18 of 18 (shipped weights, float)", located, SHIPPED, {"size": ALL, "distances": True},
+            section=FIXED, paper=paper.FIXED),
+        Row(f"VIn-Loc, 18 of 18 (shipped weights, B = {BITS})", located, SHIPPED, {"size": ALL, "bits": BITS},
+            section=FIXED),
         Row("weighted nearest neighbours", neighbours, features=SHIPPED, options={"size": ALL}, section=FIXED),
         Row("ResNet fingerprinting, slots in the order of the sites", resnet, ("resnet-packed",), section=VARIABLE,
             paper=paper.VARIABLE_RESNET),
