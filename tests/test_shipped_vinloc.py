@@ -56,8 +56,8 @@ def test_a_street_is_positioned_in_layouts_that_no_training_has_seen(tmp_path: P
 def test_the_command_line_draws_another_subset_for_each_snapshot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = "emulate --scheme vinloc --bs 15 --random-subset --bits 4 --snapshots 20 --batch 20 --driver process --json"
-    assert cli.main([*words.split(), "--output", str(tmp_path)]) == 0
+    words = "emulate --scheme vinloc --bs 15 --random-subset --bits 4 --snapshots 20 --batch 20 --interval 10"
+    assert cli.main([*words.split(), "--driver", "process", "--json", "--output", str(tmp_path)]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["bs"] == 15
     assert summary["reports"]["used"] == 300
