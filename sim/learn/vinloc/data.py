@@ -2,7 +2,7 @@
 
 Shapes: N users, K base stations (of an indoor factory all of them; of a layout scenario the places of a layout), A
 antennas of the user, L taps. Responses are noise-free in these scenarios, as the paper takes them (VIn-Loc Sec. 2), and
-in units of `CirSet.scale`, so that half precision holds them: 11 bits of each tap, 72 dB of dynamic range and more.
+in units of `CirSet.scale`, so that half precision holds them, with 11 bits of each tap.
 """
 
 from __future__ import annotations
