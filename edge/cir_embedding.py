@@ -9,9 +9,9 @@ Notation: B snapshots, A antennas at the user, L = 256 taps, C channels; maps ar
 
 One network serves every base station: it knows taps, not places, which is what makes the scheme view independent.
 
-Beyond the paper, which does not say how amplitudes are scaled: near and far users differ by orders of magnitude, so that
-magnitudes are *companded*, x = h/|h| · √(|h|/s) with one scale s for all base stations. Received power, which tells distance, stays
-in; and the values end in tanh, so that one uniform quantiser fits all of them.
+Beyond the paper, which does not say how amplitudes are scaled: near and far users differ by orders of magnitude, so
+that magnitudes are *companded*, x = h/|h| · √(|h|/s) with one scale s for all base stations. Received power, which
+tells distance, stays in; and the values end in tanh, so that one uniform quantiser fits all of them.
 """
 
 from __future__ import annotations
