@@ -63,6 +63,7 @@ def keys(
 @app.command()
 def doctor() -> None:
     """Say what is installed, what is missing, and what to do about it."""
+    from rich.markup import escape
     from rich.table import Table
 
     from sim.doctor import examine
@@ -74,7 +75,8 @@ def doctor() -> None:
     fatal = 0
     for finding in examine():
         colour = "red" if finding.required and finding.state != "ok" else colours[finding.state]
-        table.add_row(f"[{colour}]{finding.state}[/{colour}]", finding.name, finding.detail, finding.advice)
+        told = map(escape, (finding.name, finding.detail, finding.advice))  # an extra in brackets is no markup
+        table.add_row(f"[{colour}]{finding.state}[/{colour}]", *told)
         fatal += finding.required and finding.state != "ok"
     out = console()
     out.print(table)

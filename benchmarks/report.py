@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.machine import Machine
 from benchmarks.timing import Row
-from sim.run.runfolder import write_json
+from sim.files import write_json
 
 WIDTH = 132
 """Columns of a page that is no terminal."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
-import subprocess
 import sys
 import zipfile
 import zlib
@@ -26,10 +24,6 @@ DEFAULT_RUN = ("paris-6", "ecc", 4)
 """Scenario, scheme and bits of `emulate` without options: what must be shipped."""
 
 _DISTRIBUTION = "cofix"
-_LLVM_PROBE = (
-    "import drjit as dr; found = dr.has_backend(dr.JitBackend.LLVM); "
-    "print('.'.join(map(str, dr.detail.llvm_version())) if found else '')"
-)
 _INSTALL = "`pip install -c constraints.txt -e .`"
 
 
@@ -57,7 +51,7 @@ def examine() -> Iterator[Finding]:
     yield _python()
     yield from _packages()
     yield _schemes()
-    yield _llvm()
+    yield _tracing()
     yield _gpu()
     yield from _assets()
 
@@ -114,23 +108,21 @@ def _schemes() -> Finding:
     return Finding("schemes", "ok", ", ".join(sorted(edge)))
 
 
-def _llvm() -> Finding:
-    """Ask Dr.Jit in a process of its own, since its libraries write to the terminal."""
+def _tracing() -> Finding:
+    from sim.world import llvm
+    from sim.world.sionna_rt import trial
+
     name = "LLVM library (for `trace` on the CPU)"
-    advice = "Install it (Debian: `apt-get install libllvm19`), or point DRJIT_LIBLLVM_PATH at libLLVM.so."
     try:
-        metadata.version("drjit")
+        metadata.version("sionna-rt")
     except metadata.PackageNotFoundError:
         return Finding(name, "missing", "unknown: comes into play with Sionna RT", "Install the extra `trace`.", False)
-    try:
-        probe = subprocess.run([sys.executable, "-c", _LLVM_PROBE], capture_output=True, text=True, timeout=60)
-    except subprocess.TimeoutExpired:
-        return Finding(name, "broken", "Dr.Jit did not answer within 60 s", advice, required=False)
-    version = probe.stdout.strip()
-    if version:
-        return Finding(name, "ok", version, required=False)
-    said = re.sub(r"\s+", " ", probe.stderr).strip()[:120]
-    return Finding(name, "missing", said or "not found", advice, required=False)
+    tried = trial()
+    if not tried.problem:
+        return Finding(name, "ok", f"{tried.engine}; a ray was traced", required=False)
+    advice = f"{tried.advice[:1].upper()}{tried.advice[1:]}."
+    state: State = "broken" if tried.engine or llvm.find() else "missing"
+    return Finding(name, state, tried.problem, advice, required=False)
 
 
 def _gpu() -> Finding:

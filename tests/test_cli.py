@@ -143,21 +143,29 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
+# An LLVM that aborts is tried where there is one; what is said of it is tested in test_world_sionna_rt.py as well.
+OLD_LLVM = [str(path) for path in Path("/usr/lib").glob("*/libLLVM-1[56].so.1")]
+
+
 @pytest.mark.parametrize(
     ("scenario", "environment", "pattern"),
     [
         ("paris-6", {"DRJIT_LIBLLVM_PATH": "/nowhere/libLLVM.so"}, r"needs the LLVM shared library.*libllvm19"),
+        *(
+            ("paris-6", {"DRJIT_LIBLLVM_PATH": path}, r"^Tracing one ray with LLVM 1[56].* ended in 'LLVM ERROR: .*lib")
+            for path in OLD_LLVM
+        ),
         ("scene.toml", {}, r"no scene 'atlantis'"),
     ],
-    ids=["no LLVM", "unknown scene"],
+    ids=["no LLVM", *OLD_LLVM, "unknown scene"],
 )
 def test_tracing_that_cannot_start_says_why(
     folder: Path, scenario: str, environment: dict[str, str], pattern: str
 ) -> None:
     done = run(folder, "trace", scenario, "--positions", "10", **environment)
     assert done.returncode == 2
-    assert re.search(pattern, done.stderr.splitlines()[-1]), done.stderr
-    assert "Traceback" not in done.stderr
+    assert re.search(pattern, done.stderr), done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
     assert not list(folder.rglob("*.npz"))
 
 

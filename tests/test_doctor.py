@@ -1,5 +1,6 @@
 """What doctor finds, and that it finds damage."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,9 @@ def test_a_complete_installation_is_found_complete(assets: Path, capsys: pytest.
     assert found["files of the default run"].detail == "paris-6/test.npz and ecc-b5.safetensors"
     assert found["paris-6/test.npz"].detail.startswith("16 positions")
     assert found["tiny/ecc-b4.safetensors"].required
-    assert not found["LLVM library (for `trace` on the CPU)"].required
+    tracing = found["LLVM library (for `trace` on the CPU)"]
+    assert (tracing.state, tracing.required) == ("ok", False)
+    assert re.fullmatch(r"(LLVM [\d.]+ \(/.*\)|the GPU \(.*\)); a ray was traced", tracing.detail)
     assert cli.main(["doctor"]) == 0
     assert "`emulate` can run" in capsys.readouterr().out
 
@@ -88,3 +91,10 @@ def test_a_scheme_with_one_half_is_named(
     (about / "entry_points.txt").write_text("[cofix.edge]\nhalf = half:Edge\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "half has only one half" in findings()["schemes"].detail
+
+
+def test_an_extra_in_brackets_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = doctor.Finding("sionna", "missing", "none", "Run `pip install -e '.[trace]'`.", required=False)
+    monkeypatch.setattr(doctor, "examine", lambda: iter([missing]))
+    assert cli.main(["doctor"]) == 0
+    assert "'.[trace]'" in capsys.readouterr().out

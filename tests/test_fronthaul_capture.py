@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shutil
 import struct
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import needed
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -303,9 +303,8 @@ FIELDS = (
 
 
 def tshark(path: Path, *arguments: str) -> list[str]:
-    program = shutil.which("tshark")
-    assert program, "tshark is not installed: run .ci/network"
-    done = subprocess.run([program, "-n", "-r", str(path), *arguments], capture_output=True, text=True, check=True)
+    command = [needed.program("tshark"), "-n", "-r", str(path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 

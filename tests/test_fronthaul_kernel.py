@@ -1,14 +1,14 @@
 """Accounting, "Equality": what we predict, what the kernel counts and what a capture shows, to the byte."""
 
 import queue
-import shutil
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
+import needed
 import pytest
 
 from fronthaul.accounting import frame_costs, zmtp_frame_bytes
@@ -118,15 +118,14 @@ class Capture:
     """A running tshark on loopback; `spans` are the bytes of each TCP direction by sequence numbers."""
 
     def __init__(self, ports: Sequence[int]) -> None:
+        tshark = needed.program("tshark")
         self._probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._probe.bind(("127.0.0.1", 0))  # what is sent to itself is seen once by the capture
         probe_port = self._probe.getsockname()[1]
         chosen = " or ".join(f"tcp port {port}" for port in ports)
         fields = ("udp.length", "tcp.srcport", "tcp.dstport", "tcp.seq_raw", "tcp.len", "tcp.flags.syn")
-        command = ["tshark", "-i", "lo", "-l", "-s", "128", "-f", f"{chosen} or udp port {probe_port}", "-T", "fields"]
+        command = [tshark, "-i", "lo", "-l", "-s", "128", "-f", f"{chosen} or udp port {probe_port}", "-T", "fields"]
         command += [word for field in fields for word in ("-e", field)]
-        if shutil.which("tshark") is None:
-            pytest.fail("tshark is missing: run .ci/network as root, or install it.")
         self._tshark = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read)
@@ -154,7 +153,8 @@ class Capture:
             break
         self._tshark.kill()
         assert self._tshark.stderr is not None
-        pytest.fail(f"tshark cannot capture on loopback here (it takes root): {self._tshark.stderr.read()[-500:]}")
+        said = " ".join(self._tshark.stderr.read()[-500:].split())
+        pytest.fail(f"tshark cannot capture on loopback: .ci/network and the tests take root ({said})", pytrace=False)
 
     def _take(self, line: str) -> int | None:
         length, *numbers, syn = line.rstrip("\n").split("\t")
@@ -198,9 +198,13 @@ def ecc_frame(bs: int, seq: int, bits: int) -> Frame:
 def test_predicted_equals_counted_equals_captured() -> None:
     """The ledger's columns, the kernel's counters and sequence numbers, for every payload size of ECC."""
     ring = ephemeral(8)
-    clouds = {False: RouterTransport(), True: RouterTransport(keys=ring.cloud)}
-    ports = {curve: int(cloud.address.rsplit(":", 1)[1]) for curve, cloud in clouds.items()}
-    with capturing(list(ports.values())) as capture:
+    with ExitStack() as stack:
+        clouds = {
+            curve: stack.enter_context(closing(RouterTransport(keys=ring.cloud if curve else None)))
+            for curve in (False, True)
+        }
+        ports = {curve: int(cloud.address.rsplit(":", 1)[1]) for curve, cloud in clouds.items()}
+        capture = stack.enter_context(capturing(list(ports.values())))
         rows = []
         for curve, cloud in clouds.items():
             for bits in range(1, 9):
@@ -215,8 +219,6 @@ def test_predicted_equals_counted_equals_captured() -> None:
                 down += zmtp_frame_bytes(20, curve=curve)
                 rows.append((curve, bits, (up, down), at_edge, at_cloud))
         capture.catch_up(mark=2)
-    for cloud in clouds.values():
-        cloud.close()
     for curve, bits, expected, at_edge, at_cloud in rows:
         port = int(at_edge.local.rsplit(":", 1)[1])
         captured = capture.spans[port, ports[curve]], capture.spans[ports[curve], port]

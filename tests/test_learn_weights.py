@@ -1,17 +1,23 @@
 """Weights in shards: written by base station, read as one, never half."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_scores
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from sim.errors import UserError
 from sim.learn import weights as weights_module
+from sim.learn.compact import app as compact
+from sim.learn.compact import packed_matrices
 from sim.learn.weights import Weights, find_weights, load_weights, save_weights
 
-KEPT = ("network.mean", "network.deviation", "posterior", "embedding.centre", "embedding.scale")
+KEPT = ("posterior", "embedding.centre", "embedding.scale")
+WIDE = ("network.mean", "network.deviation")
 
 
 def some(stations: int = 4, size: int = 1000) -> Weights:
@@ -75,7 +81,9 @@ def test_what_both_ends_must_agree_on_stays_in_single_precision(tmp_path: Path) 
     found = load_weights(path)
     for name, value in found.tensors.items():
         kept = any(name.endswith(word) for word in KEPT)
-        assert value.dtype == (torch.float32 if kept else torch.float16) or not value.is_floating_point(), name
+        wide = any(name.endswith(word) for word in WIDE)
+        expected = torch.float32 if kept else torch.bfloat16 if wide else torch.float16
+        assert value.dtype == expected or not value.is_floating_point(), name
         assert not kept or torch.equal(value, made.tensors[name])
     assert torch.equal(found.cloud()["posterior"], made.tensors["edge.0.posterior"][None])
 
@@ -104,3 +112,56 @@ def test_what_base_stations_share_has_one_shard(tmp_path: Path) -> None:
     held = [set(load_file(path)) for path in paths]
     assert held[1] == {"edge.all.embedding.a"} and sum(len(names) for names in held) == len(whole.tensors)
     assert load_weights(paths[0]).edge(3).keys() == {"embedding.a", "network.a"}
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6, 8])
+def test_a_packed_matrix_is_read_as_code_times_scale_of_its_row(tmp_path: Path, bits: int) -> None:
+    draw = torch.Generator().manual_seed(bits)
+    matrix = torch.randn((1, 96, 64), generator=draw) * torch.logspace(-4, 2, 96)[None, :, None]
+    whole = Weights({"a": 1}, {"edge.0.m": matrix, "edge.0.bias": torch.ones(64), "edge.1.m": matrix.clone()})
+    packed = packed_matrices(whole, bits, {})
+    assert packed.keys() == {"edge.0.m", "edge.1.m"}
+    path = tmp_path / "a.safetensors"
+    files = save_weights(path, whole, limit_bytes=1, packed=packed)  # a shard each
+    found = load_weights(path)
+    assert len(files) == 2 and found.tensors.keys() == whole.tensors.keys()
+    assert torch.equal(found.tensors["edge.0.m"], packed["edge.0.m"].tensor())
+    # An independent reader of the file, and an independent bound of what rounding costs a Gaussian row.
+    with safe_open(files[0], framework="pt") as file:
+        octets, scale = file.get_tensor("edge.0.m").numpy(), file.get_tensor("edge.0.m.scale").float().numpy()
+    code = np.unpackbits(octets).reshape(96, 64, bits) @ (1 << np.arange(bits)[::-1]) - 2 ** (bits - 1)
+    assert np.array_equal(found.tensors["edge.0.m"][0].numpy(), (code * scale[:, None]).astype(np.float32))
+    rows = matrix[0].numpy()
+    error = np.linalg.norm(code * scale[:, None] - rows, axis=1) / np.linalg.norm(rows, axis=1)
+    assert error.max() < {2: 0.8, 4: 0.15, 6: 0.035, 8: 0.01}[bits]
+    assert sum(file.stat().st_size for file in files) < 2 * (96 * 64 * bits / 8 + 96 * 2) + 2000
+
+
+def test_a_packed_file_that_was_cut_or_changed_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    whole = Weights({}, {"cloud.m": torch.randn(64, 64)})
+    save_weights(path, whole, packed=packed_matrices(whole, 4, {}))
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in ("cloud.m", "cloud.m.scale")}
+    for change in ({"cloud.m": [4, 64, 65]}, {"cloud.m": [9, 64, 64]}, {"cloud.m": ["4", 64]}, {"cloud.m": None}, [1]):
+        save_file(tensors, path, metadata=metadata | {"packed": json.dumps(change)})
+        with pytest.raises(UserError, match="truncated or damaged"):
+            load_weights(path)
+    save_file({"cloud.m": tensors["cloud.m"]}, path, metadata=metadata)
+    with pytest.raises(UserError, match="truncated or damaged"):
+        load_weights(path)
+
+
+def test_the_command_packs_wide_layers_in_bits_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_weights(source, Weights({"k": 2}, {"edge.0.wide.w": torch.randn(64, 640), "cloud.w": torch.randn(64, 64)}))
+    with pytest.raises(SystemExit) as done:
+        compact(["weights", str(source), str(target), "--bits", "8", "--also", "wide=3"])
+    assert done.value.code == 0 and str(target) in capsys.readouterr().out
+    with safe_open(target, framework="pt") as file:
+        assert json.loads(file.metadata()["packed"]) == {"edge.0.wide.w": [3, 64, 640], "cloud.w": [8, 64, 64]}
+    before, after = load_weights(source), load_weights(target)
+    assert after.config == before.config
+    for name, most in (("edge.0.wide.w", 0.25), ("cloud.w", 0.01)):
+        error = (after.tensors[name] - before.tensors[name].float()).norm() / before.tensors[name].float().norm()
+        assert 0 < error < most

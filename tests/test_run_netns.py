@@ -1,6 +1,7 @@
 """`--netns`: as root, links are shaped and everything is removed; what is left of dead runs, too.
 
-Where namespaces cannot be had (no root, mostly), a test of them checks instead that they are refused in a sentence.
+Where the kernel has no namespaces to give, a test of them checks instead that they are refused in a sentence; without
+root it is skipped after that, and without the commands that `.ci/network` installs it fails.
 """
 
 import functools
@@ -20,6 +21,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
+import needed
 import pytest
 import zmq
 from hypothesis import given, settings
@@ -60,6 +62,10 @@ def needs_namespaces(test: Callable[[], None]) -> Callable[[], None]:
             assert SUPPORT.missing
             with pytest.raises(UserError, match="leave out --netns"):
                 Namespaces([0], link_plan({"default": {"rate": "1mbit", "loss": "1%"}}))
+            if not SUPPORT.root:
+                pytest.skip("network namespaces take root, for .ci/network and for the tests")
+            for name in ("ip", "tc", "nft"):
+                needed.program(name)
 
     return either
 

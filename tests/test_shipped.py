@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sim.world.scenario import load_scenario
 from sim.world.store import ASSET_FOLDER, load_test_paths, load_training_positions
 
 SNAPSHOTS = 120
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(tmp_path: Path, **changes: object) -> tuple[Path, dict[str, object]]:
@@ -105,3 +107,10 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
         load_weights(tmp_path / "cut.safetensors")
     with pytest.raises(UserError, match="missing"):
         load_weights(tmp_path / "none.safetensors")
+
+
+def test_the_tree_is_small_enough_for_a_slow_line() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.decode().split("\0") if (ROOT / name).is_file()}
+    assert sum(sizes.values()) < 50e6
+    assert not {name: size for name, size in sizes.items() if size > 20e6}

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sim.files import write_json
 from sim.learn.direct import train_direct
 from sim.learn.fingerprints import FingerprintTable
 from sim.learn.splits import write_test_set
@@ -157,8 +158,7 @@ def _record(folder: Path, name: str, values: dict[str, float]) -> None:
     path = folder / "campaign.json"
     table = json.loads(path.read_text()) if path.is_file() else {}
     table[name] = {key: round(value, 4) for key, value in values.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(table, indent=1) + "\n")
+    write_json(path, table)
     print(name, table[name], flush=True)
 
 

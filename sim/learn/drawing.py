@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sim.files import write_picture
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -22,7 +24,7 @@ def new_axes() -> tuple[Figure, Axes]:
 
 
 def save_figure(figure: Figure, axes: Axes, path: Path, *, logarithmic: bool = True) -> None:
-    """Write the figure with its legend above the axes (temporary name, then rename)."""
+    """Write the figure with its legend above the axes."""
     if logarithmic:
         from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -38,6 +40,4 @@ def save_figure(figure: Figure, axes: Axes, path: Path, *, logarithmic: bool = T
         axes.spines[side].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8, handlelength=3.5)
-    temporary = path.with_name(f".{path.name}.part")
-    figure.savefig(temporary, dpi=160, format="png")
-    temporary.replace(path)
+    write_picture(figure, path)

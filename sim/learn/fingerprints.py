@@ -7,7 +7,6 @@ in 8 bits each, so that a table for 10⁵ positions ships in a few megabytes.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,9 @@ from torch import Tensor
 
 from sim.errors import UserError
 from sim.learn.data import SnapshotSource
+from sim.world.arrays import DAMAGED, load_arrays, save_arrays
 
+_POSITIONS = "train-positions.npz"
 _GAIN_WEIGHT = 0.02  # per dB, against magnitudes of unit norm per site
 
 
@@ -69,38 +70,30 @@ class FingerprintTable:
             mean.numpy(), components.numpy(), scale.contiguous().numpy(), codes.numpy(), torch.cat(position).numpy()
         )
 
-    def save(self, path: Path) -> None:
-        """Write an NPZ file (temporary name, then rename)."""
-        temporary = path.with_name(f".{path.name}.part")
-        with temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                mean=self.mean,
-                components=self.components.astype(np.float16),
-                scale=self.scale,
-                codes=self.codes,
-                position=self.position,
-            )
-        temporary.replace(path)
+    def save(self, path: Path, *, positions: bool = True) -> None:
+        """Write an NPZ file (temporary name, then rename); without `positions` those beside it are read with it."""
+        held = {"position": self.position} if positions else {}
+        components = self.components.astype(np.float16)
+        save_arrays(
+            path, smallest=True, mean=self.mean, components=components, scale=self.scale, codes=self.codes, **held
+        )
 
     @classmethod
     def load(cls, path: Path) -> FingerprintTable:
-        """Read a table.
+        """Read a table; one without positions has those of ``train-positions.npz`` beside it.
 
         Raises:
             UserError: missing or damaged.
         """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                return cls(
-                    archive["mean"],
-                    archive["components"].astype(np.float32),
-                    archive["scale"],
-                    archive["codes"],
-                    archive["position"],
-                )
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            held = load_arrays(path)
+            position = held["position"] if "position" in held else load_arrays(path.with_name(_POSITIONS))["position"]
+            table = cls(held["mean"], held["components"].astype(np.float32), held["scale"], held["codes"], position)
+        except DAMAGED as error:
             raise UserError(f"The fingerprint table {path} is missing or damaged ({error}).") from error
+        if len(table.position) != len(table.codes):
+            raise UserError(f"The fingerprint table {path} and the training positions are of different data.")
+        return table
 
     def locate(self, channel: Tensor, rows: int, columns: int, neighbours: int = 5) -> npt.NDArray[np.float64]:
         """Positions (B, 3) [m]: neighbours weighted by inverse squared fingerprint distance."""

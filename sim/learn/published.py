@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.learn.rows import Bench, OnRow, Row, measure_rows, write_text
+from sim.files import write_text
+from sim.learn.rows import Bench, OnRow, Row, measure_rows
 
 Records = Sequence[dict[str, Any]]
 

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from sim.files import write_rows
+
 REVISION = 2
 """Of what measurements do; to be raised with a change to fusion rules, samplers or measurements that moves figures."""
 
@@ -111,8 +113,8 @@ def measure_rows(
         record["key"] = {"settings": row.settings(), "digests": identity}
         record |= {"commit": commit, "date": datetime.now(UTC).date().isoformat(), "cores": os.cpu_count()}
         record["minutes"] = round((time.monotonic() - begin) / 60, 2)
-        write_text(store, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-    write_text(store, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+        write_rows(store, records)
+    write_rows(store, records)
     on_row("done", len(rows), len(rows))
     found: list[Record] = json.loads(store.read_text())
     return found
@@ -128,10 +130,3 @@ def _known(record: Record | None, row: Row) -> Record:
         return {}
     kept = ("key", "result", "commit", "date", "cores", "minutes")
     return {name: record[name] for name in kept if name in record}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text)
-    temporary.replace(path)

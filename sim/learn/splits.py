@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fronthaul.draws import generator
 from sim.errors import UserError
+from sim.world.arrays import save_arrays
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
@@ -105,11 +106,8 @@ def write_test_set(scenario: Scenario, paths: PathSet, folder: Path, name: Split
     split = split_positions(scenario, paths.position, name, paths.user)
     folder.mkdir(parents=True, exist_ok=True)
     paths.select(split.test).save(folder / f"test{suffix}.npz")
-    target = folder / f"train-positions{suffix}.npz"
-    temporary = target.with_name(f".{target.name}.part")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, position=paths.position[split.train].astype(np.float32))
-    temporary.replace(target)
+    training = paths.position[split.train].astype(np.float32)
+    save_arrays(folder / f"train-positions{suffix}.npz", position=training)
 
 
 def _inside(

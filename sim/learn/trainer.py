@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from edge.preprocessing import preprocess
 from sim.errors import UserError
+from sim.files import whole_file
 from sim.learn.data import SnapshotSource
 from sim.learn.optimizer import MatrixOptimizer
 
@@ -165,16 +166,14 @@ class Trainer:
     def _save(self, step: int) -> None:
         if self._checkpoint is None:
             return
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._checkpoint.with_suffix(".part")
         state = {
             "identity": self._identity,
             "step": step,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        torch.save(state, temporary)
-        temporary.replace(self._checkpoint)
+        with whole_file(self._checkpoint) as temporary:
+            torch.save(state, temporary)
 
     def _resume(self) -> int:
         if self._checkpoint is None or not self._checkpoint.is_file():

@@ -1,8 +1,12 @@
-"""Weights files: safetensors with the configuration as metadata, network weights in half precision.
+"""Weights files: safetensors with the configuration as metadata, network weights in half precision or less.
 
 Tensor names: ``edge.<k>.…`` belongs to base station k (encoder, covariance, quantiser steps), ``edge.all.…`` to every
 base station that has none of that name of its own, ``cloud.…`` to the cloud. Covariances and steps stay in single
 precision, since both ends must agree on them bit for bit.
+
+A large matrix may be packed (`Packed`): its name then holds codes of B bit, ``NAME.scale`` a factor for each row, and
+the metadata say B and the shape. A code times its factor is exact in single precision, so that every machine reads the
+same weights. Files without packed matrices are of format 1, others of format 2.
 
 Weights above a limit are written in shards, whole base stations each: ``NAME-00001-of-00003.safetensors`` and so on.
 Every shard holds the configuration; any of their names, or ``NAME.safetensors``, names all of them.
@@ -12,28 +16,74 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fronthaul.bitstream import pack, unpack
+from fronthaul.messages import Payload
 from sim.errors import UserError
+from sim.files import whole_file
 from sim.world.store import ASSET_FOLDER
 
-_FORMAT = "cofix-weights-1"
-LIMIT_BYTES = 38_000_000
+_FORMATS = ("cofix-weights-1", "cofix-weights-2")
+LIMIT_BYTES = 19_000_000
 """Of a shard: well below what code hosts take as one file [B]."""
+_SCALE = ".scale"  # after the name of a packed matrix
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
-_EXACT = re.compile(
-    r"(?:^|\.)(?:covariance|step|gain_[^.]+|centre|extent|path_loss|scale|posterior|network\.mean|network\.deviation)"
+EXACT = re.compile(
+    r"(?:^|\.)(?:covariance|step|gain_[^.]+|centre|extent|path_loss|scale|posterior)"
     r"(?:\.|$)"
 )
 """Names of tensors that stay as they are, by whole words between dots."""
+_WIDE = re.compile(r"(?:^|\.)network\.(?:mean|deviation)$")
+"""Of those whose values span more decades than half precision: they are kept in bfloat16."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A matrix in few bits: `code` (R, C) int8 times `scale` (R,) float32, of bfloat16's values, is what it stands for.
+
+    `bits` of a code, 2..8 [bit]; `shape` of the tensor whose elements in C order are the R rows of C.
+    """
+
+    code: Tensor
+    scale: Tensor
+    bits: int
+    shape: tuple[int, ...]
+
+    def tensor(self) -> Tensor:
+        """What it stands for, float32 of shape `shape`."""
+        return (self.code.float() * self.scale[:, None]).reshape(self.shape)
+
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Codes as bytes, and scales in bfloat16."""
+        index = (self.code.numpy().astype(np.int16) + (1 << (self.bits - 1))).astype(np.uint8)
+        octets = np.frombuffer(pack(index, self.bits).data, np.uint8)
+        return torch.from_numpy(octets.copy()), self.scale.bfloat16()
+
+    @classmethod
+    def of_stored(cls, octets: Tensor, scale: Tensor, bits: int, shape: Sequence[int]) -> Packed:
+        """Undo `stored`.
+
+        Raises:
+            ValueError: sizes that do not fit each other.
+        """
+        count, rows = math.prod(shape), max(len(scale), 1)
+        if not (2 <= bits <= 8 and count % rows == 0 and octets.numel() == (count * bits + 7) // 8):
+            raise ValueError(f"{octets.numel()} bytes do not hold {list(shape)} codes of {bits} bit")
+        index = unpack(Payload(octets.numpy().tobytes(), count * bits), bits, count)
+        code = (index.astype(np.int16) - (1 << (bits - 1))).astype(np.int8).reshape(rows, -1)
+        return cls(torch.from_numpy(code), scale.float(), bits, tuple(shape))
 
 
 @dataclass(frozen=True)
@@ -69,29 +119,36 @@ class Weights:
         return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
 
 
-def save_weights(path: Path, weights: Weights, limit_bytes: int = LIMIT_BYTES) -> list[Path]:
-    """Write a weights file (temporary name, then rename); networks' floating point tensors in half precision.
+def save_weights(
+    path: Path, weights: Weights, limit_bytes: int = LIMIT_BYTES, packed: Mapping[str, Packed] | None = None
+) -> list[Path]:
+    """Write a weights file; networks' floating point tensors in half precision.
 
     Args:
         path: of the file; where there are shards, their names are made from it, and there is no file of this name.
         weights: what is written.
         limit_bytes: tensors of more are written in shards [B]; a base station that is larger has its own.
+        packed: what is written instead of the tensors of these names.
 
     Returns:
         The files. Those of an earlier save under the same name are gone.
     """
-    tensors = {
-        name: value.contiguous() if _EXACT.search(name) else _halved(value)
-        for name, value in weights.tensors.items()
-    }
+    packed = packed or {}
+    tensors: dict[str, Tensor] = {}
+    for name, value in weights.tensors.items():
+        if name in packed:
+            tensors[name], tensors[name + _SCALE] = packed[name].stored()
+        else:
+            tensors[name] = _stored(name, value)
     parts = _shards(tensors, limit_bytes)
     paths = [path] if len(parts) == 1 else [_shard_path(path, n, len(parts)) for n in range(1, len(parts) + 1)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": _FORMAT, "config": json.dumps(weights.config, sort_keys=True)}
+    metadata = {"format": _FORMATS[bool(packed)], "config": json.dumps(weights.config, sort_keys=True)}
+    if packed:
+        shapes = {name: [matrix.bits, *matrix.shape] for name, matrix in packed.items()}
+        metadata["packed"] = json.dumps(shapes, separators=(",", ":"))
     for part, target in zip(parts, paths, strict=True):
-        temporary = target.with_name(f".{target.name}.part")
-        save_file(part, temporary, metadata=metadata)
-        temporary.replace(target)
+        with whole_file(target) as temporary:
+            save_file(part, temporary, metadata=metadata)
     for stale in {path, *_existing_shards(path)} - set(paths):
         stale.unlink(missing_ok=True)
     return paths
@@ -121,11 +178,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
+            if metadata.get("format") not in _FORMATS:
                 raise UserError(f"{path} is not a weights file of this project (format {metadata.get('format')!r}).")
             config = json.loads(metadata["config"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+            for name, (bits, *shape) in json.loads(metadata.get("packed", "{}")).items():
+                if name in tensors:  # the metadata name those of all shards
+                    scale = tensors.pop(name + _SCALE)
+                    tensors[name] = Packed.of_stored(tensors[name], scale, bits, shape).tensor()
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         sentence = f"The weights {path} are truncated or damaged ({error}); restore or train them again."
         raise UserError(sentence) from error
     return config, tensors
@@ -213,5 +274,7 @@ def _present(folder: Path, name: str) -> Path | None:
     return path if path.is_file() else next(iter(_existing_shards(path)), None)
 
 
-def _halved(value: Tensor) -> Tensor:
-    return value.to(torch.float16).contiguous() if value.is_floating_point() else value.contiguous()
+def _stored(name: str, value: Tensor) -> Tensor:
+    if value.is_floating_point() and not EXACT.search(name):
+        value = value.to(torch.bfloat16 if _WIDE.search(name) else torch.float16)
+    return value.contiguous()

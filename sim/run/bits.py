@@ -24,6 +24,7 @@ import numpy as np
 
 from fronthaul.linkfile import link_plan
 from sim.errors import UserError
+from sim.files import write_rows, write_text
 from sim.learn.diffloc.bench import Bench
 from sim.learn.diffloc.export import export_weights
 from sim.learn.diffloc.jobs import FITS
@@ -34,7 +35,6 @@ from sim.run.emulator import emulate
 from sim.run.links import read_table
 from sim.run.record import RunResult
 from sim.run.results import error_statistics
-from sim.run.runfolder import write_json, write_text
 from sim.run.settings import EmulateSettings
 from sim.run.sweep import Inputs
 from sim.world.scenario import Scenario, load_scenario
@@ -220,7 +220,7 @@ def reproduce(
     def write() -> None:
         rows = [_record(point, key, results.get(key)) for point, key in zip(wanted, keys, strict=True)]
         table = {**about, "points": rows}
-        write_json(store, table)
+        write_rows(store, table)
         draw(output / f"{NAME}.png", table)
         write_text(text, page(NAME, table))
 

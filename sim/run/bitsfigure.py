@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sim.files import write_picture
 from sim.run.bitspage import payload_bits
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ def draw(path: Path, study: Record) -> None:
     ordered = sorted(handles, key=lambda label: names.index(label) if label in names else len(names))
     figure.legend([handles[label] for label in ordered], ordered, loc="outside lower center", ncols=4, frameon=False,
                   fontsize=8)  # fmt: skip
-    temporary = path.with_name(f".{path.name}.part")
-    figure.savefig(temporary, dpi=150, format="png")
-    temporary.replace(path)
+    write_picture(figure, path)
 
 
 def _against_bits(axes: Axes, points: Sequence[Record], colours: dict[str, str], raw_bits: float) -> None:

@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 
 from fronthaul.draws import generator
 from sim.errors import UserError
+from sim.files import write_json, write_text
 from sim.run.emulator import emulate
 from sim.run.record import OnProgress
-from sim.run.runfolder import write_json, write_text
 from sim.run.settings import EmulateSettings
 from sim.world.scenario import load_scenario
 

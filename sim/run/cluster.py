@@ -24,6 +24,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from sim.files import write_bytes
+
 from sim.run.ray_session import ray_session, require_room, sentence  # isort: skip  # before Ray: it sets its environment
 
 import ray
@@ -42,7 +44,7 @@ from sim.run.compose import Plan
 from sim.run.launch import START_S, Launcher, Process
 from sim.run.netns import Namespaces
 from sim.run.record import OnProgress, Progress, Restart, RunRecord
-from sim.run.runfolder import RunFolder, write_bytes
+from sim.run.runfolder import RunFolder
 
 LEAD_S = 0.5
 """From the call that starts a run to its t0 [s], so that the call has reached every actor by then."""

@@ -22,6 +22,7 @@ from fronthaul.ledger import write_parquet
 from fronthaul.recorder import SENT
 from fronthaul.wire import is_control
 from sim.errors import UserError
+from sim.files import write_json
 from sim.run.books import derive_books, merge_link_captures
 from sim.run.compose import Plan, load_plan
 from sim.run.connections import byte_problems
@@ -29,7 +30,7 @@ from sim.run.controls import Controls, compute_controls
 from sim.run.figures import error_cdf, position_map
 from sim.run.record import OnProgress, Progress, RunRecord, RunResult
 from sim.run.results import error_statistics, fix_table, summarise
-from sim.run.runfolder import RunFolder, commit, write_configuration, write_json
+from sim.run.runfolder import RunFolder, commit, write_configuration
 from sim.run.settings import EmulateSettings
 from sim.world.store import data_folder, load_ground_plan
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sim.files import write_picture
 from sim.run.controls import Controls
 from sim.world.scenario import Scenario
 from sim.world.store import GroundPlan
@@ -39,7 +40,7 @@ def error_cdf(path: Path, error_m: npt.NDArray[np.float64], controls: Controls, 
     axes.set_ylabel("share of fixes")
     axes.grid(True, which="major", color="#e4e4ea", linewidth=0.8)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False, fontsize=9)
-    _save(figure, path)
+    write_picture(figure, path)
 
 
 def position_map(
@@ -81,7 +82,7 @@ def position_map(
     bar.minorticks_off()
     bar.set_label("3D error [m]")
     axes.set_title("true positions, each joined to its estimate", fontsize=10, color=_INK)
-    _save(figure, path)
+    write_picture(figure, path)
 
 
 def _axes(size: tuple[float, float]) -> tuple[Any, Any]:
@@ -92,9 +93,3 @@ def _axes(size: tuple[float, float]) -> tuple[Any, Any]:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure, axes
-
-
-def _save(figure: Any, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    figure.savefig(temporary, dpi=160, format="png")
-    temporary.replace(path)

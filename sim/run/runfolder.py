@@ -8,7 +8,6 @@ one. Its streams (journals, receive logs and the like, `fronthaul.recorder`) are
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 import subprocess
 import time
@@ -25,6 +24,7 @@ from fronthaul.linkfile import LinkPlan, link_plan, link_table
 from fronthaul.messages import Codec
 from fronthaul.recorder import SENT
 from sim.errors import UserError
+from sim.files import write_text
 from sim.run.compose import Plan
 from sim.run.settings import EmulateSettings
 from sim.run.tomlfile import toml_text
@@ -208,23 +208,6 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         )
     except (KeyError, TypeError, AttributeError, LocalError) as error:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-
-
-def write_json(path: Path, table: dict[str, Any]) -> None:
-    """Write a JSON file under a temporary name, then rename."""
-    write_text(path, json.dumps(table, indent=2, allow_nan=False) + "\n")
 
 
 def commit() -> str | None:

@@ -30,13 +30,13 @@ import numpy.typing as npt
 from edge.scheme import weights_scheme
 from fronthaul.linkfile import LinkPlan, link_table
 from sim.errors import UserError
+from sim.files import write_json, write_text
 from sim.learn.weights import find_weights, load_weights
 from sim.run.compose import load_test_set
 from sim.run.emulator import emulate
 from sim.run.links import read_table
 from sim.run.options import scheme_options
 from sim.run.record import Progress, RunResult
-from sim.run.runfolder import write_json, write_text
 from sim.run.settings import EmulateSettings
 from sim.run.sweepfigure import draw
 from sim.world.scenario import Scenario, load_scenario, scenario_table

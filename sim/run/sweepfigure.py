@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sim.files import write_picture
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -71,9 +73,7 @@ def draw(path: Path, rows: Sequence[Row], swept: Sequence[str]) -> None:
             axes.spines[side].set_visible(False)
     if 1 < len(lines) <= _MOST_LABELS:
         figure.legend(*above.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=8)
-    temporary = path.with_name(f".{path.name}.part")
-    figure.savefig(temporary, dpi=160, format="png")
-    temporary.replace(path)
+    write_picture(figure, path)
 
 
 def _name_points(axes: Axes, points: Sequence[tuple[float, Row]], along: str, colour: Any) -> None:

@@ -19,6 +19,7 @@ from pyarrow import Table
 from pyarrow.parquet import read_table
 
 from sim.errors import UserError, nearest_hint
+from sim.files import write_rows, write_text
 from sim.learn.diffloc import tables as diffloc
 from sim.learn.vinloc import tables as vinloc
 from sim.learn.weights import find_weights, load_weights
@@ -139,15 +140,15 @@ def reproduce(
         if results.get(row.label, {}).get("key") == key:
             continue
         results[row.label] = _measure(settings, key)
-        _write(store, json.dumps(results, indent=1) + "\n")
+        write_rows(store, results)
     direct = TRAINED / "direct.npz"
     if direct.is_file():
         with direct.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             results["direct regression"] = {"error_3d_m": error_statistics(archive["errors_3d_m"], 1)}
-        _write(store, json.dumps(results, indent=1) + "\n")
+        write_rows(store, results)
     on_row("done", len(rows), len(rows))
     table = output / f"{name}.md"
-    _write(table, _markdown(name, rows, results))
+    write_text(table, _markdown(name, rows, results))
     return table
 
 
@@ -231,9 +232,3 @@ def _markdown(name: str, rows: Sequence[Row], results: dict[str, Any]) -> str:
 def _statistics(found: dict[str, Any]) -> list[str]:
     low, high = found["ci95_of_mean"]
     return [f"{found['mean']:.3f} ({low:.3f}–{high:.3f})", f"{found['median']:.3f}", f"{found['p90']:.3f}"]
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text)
-    temporary.replace(path)

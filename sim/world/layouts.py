@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from fronthaul.draws import generator
 from sim.errors import UserError
+from sim.world.arrays import save_arrays
 from sim.world.deployment import Layouts
 from sim.world.paths import PathSet, concatenate, load_paths, rounded
 from sim.world.scenario import Scenario
@@ -38,7 +39,6 @@ from sim.world.store import (
     layout_file,
     load_sites,
     require_layouts,
-    save_arrays,
 )
 from sim.world.tracer import TraceProgress, Tracer
 
@@ -143,6 +143,11 @@ def _trace_layout(scenario: Scenario, layouts: Layouts, part: Part, number: int,
     return replace(paths, digest=scenario.tracing_digest())
 
 
+def _save_sites(path: Path, scenario: Scenario, sites: dict[Part, Sites]) -> None:
+    digest = np.array(scenario.tracing_digest())
+    save_arrays(path, digest=digest, train=sites["train"], validation=sites["validation"], test=sites["test"])
+
+
 def _all_sites(scenario: Scenario, layouts: Layouts, path: Path) -> dict[Part, Sites]:
     """The sites (L, P, 3) or (…, K, 3) [m] of all layouts: those in the file `path`, drawn where it has too few."""
     counts: dict[Part, int] = {"train": layouts.training, "validation": layouts.validation, "test": layouts.test}
@@ -153,14 +158,14 @@ def _all_sites(scenario: Scenario, layouts: Layouts, path: Path) -> dict[Part, S
         sites = {part: known[part][0][:count] for part, count in counts.items()}
         if all(len(sites[part]) == count for part, count in counts.items()):
             if any(len(known[part][0]) > count for part, count in counts.items()):  # readers take all that it names
-                save_arrays(path, digest=np.array(scenario.tracing_digest()), **sites)
+                _save_sites(path, scenario, sites)
             return sites
     tracer = Tracer(scenario)
     sites = {
         part: np.stack([draw_places(tracer, layouts, part, number) for number in range(count)])
         for part, count in counts.items()
     }
-    save_arrays(path, digest=np.array(scenario.tracing_digest()), **sites)
+    _save_sites(path, scenario, sites)
     return sites
 
 

@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.errors import UserError
+from sim.world.arrays import save_arrays
 
 _FORMAT = 1
 _MANTISSA_BITS = 12
@@ -92,16 +93,12 @@ class PathSet:
         chosen_rows = {name: array[i] if len(array := getattr(self, name)) else array for name, i in index.items()}
         return replace(self, position=self.position[np.asarray(users)], offset=offset, **chosen_rows)
 
-    def save(self, path: Path) -> None:
-        """Write an NPZ file (temporary name, then rename)."""
+    def save(self, path: Path, *, smallest: bool = False) -> None:
+        """Write an NPZ file (temporary name, then rename); `smallest`: see `save_arrays`."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "digest"}
         arrays = {name: array for name, array in arrays.items() if name not in _PER_POSITION or len(array)}
         meta = json.dumps({"format": _FORMAT, "digest": self.digest})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.part")
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, meta=np.frombuffer(meta.encode(), np.uint8), **arrays)
-        temporary.replace(path)
+        save_arrays(path, smallest=smallest, meta=np.frombuffer(meta.encode(), np.uint8), **arrays)
 
 
 def load_paths(path: Path) -> PathSet:

@@ -1,50 +1,112 @@
-"""Sionna RT at the seam: importing it, and loading a scene, or one sentence on what is missing."""
+"""Sionna RT at the seam: trying it, importing it, and loading a scene, or one sentence on what is missing."""
 
 from __future__ import annotations
 
+import functools
+import re
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sim.errors import UserError
+from sim.world import llvm
 
 CANDIDATE_SLOTS = 10_000_000
 """Counters a source for candidate paths; see `sim.world.tracer`."""
 
+_ONE_RAY = Path(__file__).with_name("one_ray.py")
+_TRIAL_TIMEOUT_S = 300.0  # it takes 3 s on a CPU; a GPU's driver may compile for a minute when first used
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One ray traced in a process of its own.
+
+    Attributes:
+        engine: what traces, LLVM with version and path or the GPU; empty where it did not come so far.
+        problem: how it ended, without a full stop; empty if the ray was traced.
+        advice: what to do then, without a full stop.
+    """
+
+    engine: str
+    problem: str = ""
+    advice: str = ""
+
+
+@functools.cache
+def trial() -> Trial:
+    """Trace one ray, once in each process, with the LLVM library that is chosen for it from then on.
+
+    An LLVM that is too old for Dr.Jit's code aborts the process that traces: it had better not be the user's.
+    """
+    llvm.choose()
+    command = [sys.executable, "-P", str(_ONE_RAY)]  # with -P its folder is not searched for modules, as it is not here
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_TRIAL_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Trial("", f"Tracing one ray took more than {_TRIAL_TIMEOUT_S:g} s", "look at the machine's load")
+    engine = done.stdout.strip()
+    if done.returncode == 0:
+        return Trial(engine)
+    said = _gist(done.stderr, done.returncode)
+    if engine.startswith("LLVM"):
+        return Trial(engine, f"Tracing one ray with {engine} ended in {said!r}", llvm.ADVICE)
+    if engine:
+        return Trial(engine, f"Tracing one ray with {engine} ended in {said!r}", "look at its driver")
+    if "llvm" in said.lower():
+        wanted = f"the LLVM shared library, version {llvm.MINIMUM} or newer, which was not found"
+        return Trial("", f"Ray tracing on the CPU needs {wanted} ({said})", llvm.ADVICE)
+    return Trial(
+        "",
+        f"Ray tracing needs Sionna RT, which cannot be imported ({said})",
+        "install it with `pip install -c constraints.txt -e '.[trace]'`",
+    )
+
 
 def import_sionna() -> Any:
-    """Import Sionna RT, or say what is missing."""
-    try:
-        import sionna.rt as rt
-        from sionna.rt.path_solvers import sb_candidate_generator
-    except ImportError as error:
-        if "sionna" in str(error):
-            raise UserError(
-                "Ray tracing needs Sionna RT, which is not installed: `pip install -e '.[trace]'`."
-            ) from error
-        raise UserError(_llvm_sentence(error)) from error
-    except Exception as error:  # Dr.Jit raises a bare RuntimeError when it finds no LLVM
-        raise UserError(_llvm_sentence(error)) from error
+    """Import Sionna RT, once it has traced a ray in another process.
+
+    Raises:
+        UserError: it is not installed, or cannot trace here.
+    """
+    tried = trial()
+    if tried.problem:
+        raise UserError(f"{tried.problem}: {tried.advice}.")
+    import sionna.rt as rt
+    from sionna.rt.path_solvers import sb_candidate_generator
+
     sb_candidate_generator.SBCandidateGenerator.MIN_SPEC_COUNT_SIZE = CANDIDATE_SLOTS
     return rt
 
 
-def _llvm_sentence(error: Exception) -> str:
-    detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return (
-        "Ray tracing on the CPU needs the LLVM shared library, which was not found: install it (Debian: `apt-get "
-        f"install libllvm19`) or point DRJIT_LIBLLVM_PATH at it ({detail})."
-    )
-
-
 def load_scene(rt: Any, name: str) -> Any:
-    """Load a scene shipped with Sionna RT by name, or a Mitsuba XML file by path."""
+    """Load a scene shipped with Sionna RT by name, or a Mitsuba XML file by path.
+
+    Raises:
+        UserError: there is no such scene, or it is broken.
+    """
     shipped = getattr(rt.scene, name, None) if name.isidentifier() else None
     if shipped is None and not Path(name).is_file():
         known = sorted(n for n in dir(rt.scene) if not n.startswith("_") and isinstance(getattr(rt.scene, n), str))
         raise UserError(f"There is no scene {name!r}: give a Mitsuba XML file or one of {', '.join(known)}.")
     try:
         return rt.load_scene(shipped or name)
-    except Exception as error:  # Dr.Jit and Mitsuba report a missing backend or a broken file as RuntimeError
-        if "llvm" in str(error).lower():
-            raise UserError(_llvm_sentence(error)) from error
+    except Exception as error:  # Mitsuba reports a broken file as RuntimeError
         raise UserError(f"The scene {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}.") from error
+
+
+def _gist(stderr: str, status: int) -> str:
+    """What a process said as it failed, on one short line."""
+    lines = [line for line in stderr.splitlines() if line.strip()] or [f"status {status}"]
+    fatal = [line for line in lines if line.startswith("LLVM ERROR")]
+    if status < 0 and not fatal:
+        return f"signal {-status}"
+    # Dr.Jit says what is wrong before Python says where.
+    said = fatal[0] if fatal else lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    said = re.sub(r" 0x[0-9a-f]+:?", "", said.partition(". ")[0]).rstrip(".!")
+    return textwrap.shorten(said, 160, placeholder=" …")

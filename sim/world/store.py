@@ -5,12 +5,13 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from sim.errors import UserError
+from sim.world.arrays import save_arrays
 from sim.world.deployment import Layouts
 from sim.world.paths import PathSet, load_paths
 from sim.world.scenario import Scenario
@@ -46,16 +47,6 @@ class GroundPlan:
     def save(self, path: Path) -> None:
         """Write an NPZ file (temporary name, then rename)."""
         save_arrays(path, covered=np.packbits(self.covered, axis=1), extent=np.array(self.extent))
-
-
-def save_arrays(path: Path, **named: npt.NDArray[Any]) -> None:
-    """Write an NPZ file (temporary name, then rename)."""
-    arrays: dict[str, Any] = named
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    temporary.replace(path)
 
 
 def load_ground_plan(scenario: Scenario) -> GroundPlan | None:

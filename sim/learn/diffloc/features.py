@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from edge.fingerprint import beam_levels, fingerprint
 from fronthaul.draws import generator
+from sim.files import whole_file
 from sim.learn.splits import Split, SplitName, split_positions
 from sim.world.channel import Motion, Synthesizer, pad_paths, receiver_noise
 from sim.world.paths import PathSet
@@ -209,10 +209,8 @@ def _compress(
 
 
 def _write(file: Path, tables: dict[str, Any]) -> None:
-    temporary = file.with_suffix(f".{os.getpid()}.part")  # several jobs may make the same
-    with temporary.open("wb") as stream:
+    with whole_file(file) as temporary, temporary.open("wb") as stream:  # several jobs may make the same
         np.savez(stream, **tables)
-    temporary.replace(file)
 
 
 def _digest(scenario: Scenario, paths: PathSet, setting: FeatureSetting, split: Split) -> str:

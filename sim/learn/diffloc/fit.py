@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edge.score_network import NetworkShape, ScoreNetwork
 from sim.errors import UserError
+from sim.files import whole_file
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.objectives import Objective
 
@@ -169,8 +170,6 @@ class _Fit:
     def _save(self, epoch: int) -> None:
         if self._checkpoint is None:
             return
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._checkpoint.with_suffix(".part")
         state: dict[str, Any] = {
             "identity": self._identity,
             "epoch": epoch,
@@ -180,8 +179,8 @@ class _Fit:
             "best_loss": self._best_loss,
             "best_epoch": self._best_epoch,
         }
-        torch.save(state, temporary)
-        temporary.replace(self._checkpoint)
+        with whole_file(self._checkpoint) as temporary:
+            torch.save(state, temporary)
 
     def _resume(self) -> int:
         if self._checkpoint is None or not self._checkpoint.is_file():

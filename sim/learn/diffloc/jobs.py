@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from edge.score_network import Body, NetworkShape, ScoreNetwork
 from fronthaul.noiselevels import BETA
+from sim.files import whole_file
 from sim.learn.diffloc.cnn import fit_cnn, make_images
 from sim.learn.diffloc.features import Features, FeatureSetting, make_features
 from sim.learn.diffloc.fit import FitProgress, Schedule, fit
@@ -191,10 +192,8 @@ def run(job: Job, folder: Path = FITS) -> None:
         # What the networks do not use is not kept: they are given z, not fingerprints.
         tensors |= {n: v.contiguous() for n, v in network.state_dict().items() if n not in ("mean", "deviation")}
     record |= {"validation_loss": losses, "minutes": (time.monotonic() - begin) / 60}
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary, metadata={"record": json.dumps(record)})
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, metadata={"record": json.dumps(record)})
     print(job.name, f"{record['minutes']:.1f} min", [round(loss, 4) for loss in losses], flush=True)
 
 

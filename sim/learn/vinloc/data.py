@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fronthaul.draws import generator
 from sim.errors import UserError
+from sim.files import whole_file
 from sim.learn.splits import SplitName, split_positions
 from sim.world.channel import Motion, PaddedPaths, Synthesizer, pad_paths, receiver_noise
 from sim.world.paths import PathSet, load_paths
@@ -197,14 +198,11 @@ def _of_layouts(scenario: Scenario, folder: Path, part: Part, scale: float | Non
 
 
 def _save(path: Path, users: CirSet) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file, cir=users.cir.numpy(), site=users.site.numpy(), present=users.present.numpy(),
             position=users.position.numpy(), scale=users.scale,
         )  # fmt: skip
-    temporary.replace(path)
 
 
 def _load(path: Path) -> CirSet:

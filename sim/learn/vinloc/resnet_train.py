@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fronthaul.draws import generator
 from sim.errors import UserError
+from sim.files import whole_file
 from sim.learn.optimizer import MatrixOptimizer
 from sim.learn.vinloc.data import CirSet, Users, load_users
 from sim.learn.vinloc.evaluate import hidden, kept_stations, random_stations
@@ -158,11 +159,9 @@ class ResNetTrainer:
         return {"job": job.name, "scenario": digest, "filling": job.filling, "schedule": asdict(job.schedule)}
 
     def _save(self, step: int) -> None:
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._checkpoint.with_suffix(".part")
         state = {"model": self._network.state_dict(), "optimizer": self._optimizer.state_dict()}
-        torch.save({"identity": self._identity(), "step": step, "steps": self._steps, **state}, temporary)
-        temporary.replace(self._checkpoint)
+        with whole_file(self._checkpoint) as temporary:
+            torch.save({"identity": self._identity(), "step": step, "steps": self._steps, **state}, temporary)
 
     def _resume(self) -> int:
         if not self._checkpoint.is_file():

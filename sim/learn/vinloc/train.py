@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fronthaul.draws import generator
 from sim.errors import UserError
+from sim.files import whole_file
 from sim.learn.optimizer import MatrixOptimizer
 from sim.learn.vinloc.data import CirSet, delayed
 from sim.learn.vinloc.model import VinLocModel, quantised
@@ -155,11 +156,9 @@ class VinLocTrainer:
     def _save(self, step: int) -> None:
         if self._checkpoint is None:
             return
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._checkpoint.with_suffix(".part")
         state = {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
-        torch.save({"identity": self._identity, "step": step, **state}, temporary)
-        temporary.replace(self._checkpoint)
+        with whole_file(self._checkpoint) as temporary:
+            torch.save({"identity": self._identity, "step": step, **state}, temporary)
 
     def _resume(self) -> int:
         if self._checkpoint is None or not self._checkpoint.is_file():

@@ -1,0 +1,76 @@
+"""Files written whole or not at all: under a temporary name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DPI = 120
+_COLOURS = 256
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; at the end of a block without error it becomes `path`.
+
+    The folder is made if need be. Writers of the same file at the same time do not meet; the last one holds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file for people to read.
+
+    Raises:
+        ValueError: a number that is none.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_rows(path: Path, rows: Sequence[Any] | dict[str, Any]) -> None:
+    """Write a JSON list or table of many rows, one row a line: small, and a changed row is a changed line."""
+
+    def dense(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    if isinstance(rows, dict):
+        text = "{\n" + ",\n".join(f"{dense(key)}:{dense(row)}" for key, row in rows.items()) + "\n}\n"
+    else:
+        text = "[\n" + ",\n".join(map(dense, rows)) + "\n]\n"
+    write_text(path, text)
+
+
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file of few colours, a third of the size that it has with all."""
+    from PIL import Image
+
+    drawn, reduced = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=_DPI, format="png")
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(reduced, format="png", optimize=True)
+    write_bytes(path, reduced.getvalue())

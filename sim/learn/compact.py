@@ -1,0 +1,110 @@
+"""From traced and trained files to those that are shipped, which have to be small: fewer bits, nothing twice.
+
+    python -m sim.learn.compact weights SOURCE TARGET --bits 8 --also embed_channel=4
+    python -m sim.learn.compact paths SOURCE TARGET --users 1000
+    python -m sim.learn.compact positions SOURCE TARGET
+    python -m sim.learn.compact fingerprints SOURCE TARGET
+
+What is lost is measured by emulating with both files (``emulate --weights``); docs/scenarios.md has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from sim.errors import UserError
+from sim.learn.fingerprints import FingerprintTable
+from sim.learn.weights import EXACT, Packed, Weights, load_weights, save_weights
+from sim.world.arrays import load_arrays, save_arrays
+from sim.world.paths import load_paths
+
+_LEAST_ELEMENTS = 4096
+"""Of a tensor that is worth packing: biases and norms keep half precision."""
+_CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6)
+"""Of a row's largest magnitude: what the outermost code may stand for; the one of least squared error is taken."""
+_GRID_M = 1 / 256
+"""Of shipped training positions, which serve to say how far off they are."""
+
+app = typer.Typer(add_completion=False, help=__doc__)
+
+
+def packed_matrices(weights: Weights, bits: int, also: Mapping[str, int]) -> dict[str, Packed]:
+    """Every large matrix of a network in `bits` per element, by name.
+
+    Args:
+        weights: as trained.
+        bits: of an element, 2..8 [bit].
+        also: bits of those whose name has this in it, instead.
+    """
+    return {
+        name: pack_rows(value, next((own for part, own in also.items() if part in name), bits))
+        for name, value in weights.tensors.items()
+        if value.is_floating_point() and value.ndim > 1 and value.numel() >= _LEAST_ELEMENTS and not EXACT.search(name)
+    }
+
+
+def pack_rows(value: Tensor, bits: int) -> Packed:
+    """Codes of `bits` per element and a scale for each row, a row being what one index of the first long axis names."""
+    first = next(n for n, size in enumerate(value.shape) if size > 1)
+    rows = value.float().reshape(value.shape[first], -1)
+    top = 2 ** (bits - 1) - 1
+    largest = rows.abs().amax(1, keepdim=True).clamp_min(1e-30)
+    scales = [(largest * clip / top).bfloat16().float() for clip in _CLIPS]
+    codes = [(rows / scale).round().clamp(-top - 1, top) for scale in scales]
+    error = torch.stack([(code * scale - rows).square().sum(1) for code, scale in zip(codes, scales, strict=True)])
+    best = error.argmin(0)
+    row = torch.arange(len(rows))
+    return Packed(torch.stack(codes)[best, row].to(torch.int8), torch.stack(scales)[best, row, 0], bits, value.shape)
+
+
+@app.command("weights")
+def _weights(
+    source: Path,
+    target: Path,
+    bits: Annotated[int, typer.Option(min=2, max=8, help="Of an element of a large matrix [bit].")] = 8,
+    also: Annotated[list[str], typer.Option(help="PART=BITS for tensors whose name has PART in it.")] = [],  # noqa: B006
+) -> None:
+    """Pack a weights file."""
+    others = {part: int(own) for part, own in (word.split("=") for word in also)}
+    weights = load_weights(source)
+    for path in save_weights(target, weights, packed=packed_matrices(weights, bits, others)):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command("paths")
+def _paths(
+    source: Path, target: Path, users: Annotated[int, typer.Option(help="How many, from the first on.")] = 10**9
+) -> None:
+    """Compress a path data set as far as NPZ files can be."""
+    paths = load_paths(source)
+    paths.select(np.arange(min(users, len(paths)))).save(target, smallest=True)
+    print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command("positions")
+def _positions(source: Path, target: Path) -> None:
+    """Round training positions to 1/256 m, and compress them."""
+    position = load_arrays(source)["position"]
+    save_arrays(target, smallest=True, position=(np.round(position / _GRID_M) * _GRID_M).astype(np.float32))
+    print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command("fingerprints")
+def _fingerprints(source: Path, target: Path) -> None:
+    """Compress a fingerprint table; its positions are those of ``train-positions.npz`` beside it."""
+    FingerprintTable.load(source).save(target, positions=False)
+    print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except UserError as error:
+        raise SystemExit(str(error)) from error

@@ -1,0 +1,43 @@
+"""Traces one ray, to see whether this machine can: `sim.world.sionna_rt` runs this file in a process of its own.
+
+What traces is printed before it does, for an LLVM that cannot compile a kernel aborts the process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from pathlib import Path
+
+
+def main() -> None:
+    """Trace from a transmitter to a receiver in Sionna RT's smallest scene."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an abort is an answer here, not something to look into
+    import sionna.rt as rt
+
+    print(_engine(), flush=True)
+    scene = rt.load_scene(rt.scene.floor_wall)
+    scene.tx_array = scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
+    scene.add(rt.Transmitter("site", [0.0, 0.0, 3.0]))
+    scene.add(rt.Receiver("user", [1.0, 1.0, 1.0]))
+    paths = rt.PathSolver()(scene, max_depth=2, samples_per_src=1000)
+    paths.cir(out_type="numpy")
+
+
+def _engine() -> str:
+    """What traces, by the variant that Sionna RT has chosen; LLVM with the library that is loaded."""
+    import drjit as dr
+    import mitsuba as mi
+
+    variant = str(mi.variant())
+    if not variant.startswith("llvm"):
+        return f"the GPU ({variant})"
+    version = ".".join(map(str, dr.detail.llvm_version()))
+    maps = Path("/proc/self/maps")
+    loaded = re.findall(r"/.*libLLVM.*", maps.read_text()) if maps.exists() else []
+    return f"LLVM {version} ({loaded[0] if loaded else os.environ.get('DRJIT_LIBLLVM_PATH', 'unknown path')})"
+
+
+if __name__ == "__main__":
+    main()
