@@ -89,7 +89,5 @@ class Downlink:
         config = self._links.get(bs)
         model = None
         if config is not None:
-            model = LinkModel(
-                config, seed=self._seed, bs=bs, direction=Direction.DOWN, epoch=epoch, t0_ns=self._t0_ns
-            )
+            model = LinkModel(config, seed=self._seed, bs=bs, direction=Direction.DOWN, epoch=epoch, t0_ns=self._t0_ns)
         return Outbox(model, curve=self._curve, first_seq=first_seq)

@@ -102,11 +102,7 @@ class SegNetEncoder(nn.Module):
     ) -> None:
         super().__init__()
         near = _largest_proper_divisor(slots)
-        blocks = [
-            block
-            for _ in range(depth)
-            for block in (ToneMixing(tones, width, 4 * tones), Residual(width))
-        ]
+        blocks = [block for _ in range(depth) for block in (ToneMixing(tones, width, 4 * tones), Residual(width))]
         self.body = nn.Sequential(
             Down(2, width // 2, near * antennas),
             Residual(width // 2),

@@ -45,9 +45,7 @@ def alpha_bars(timesteps: int = TIMESTEPS, beta: tuple[float, float] = BETA) -> 
     return bars
 
 
-def diffusion_ladder(
-    steps: int, timesteps: int = TIMESTEPS, beta: tuple[float, float] = BETA
-) -> tuple[Level, ...]:
+def diffusion_ladder(steps: int, timesteps: int = TIMESTEPS, beta: tuple[float, float] = BETA) -> tuple[Level, ...]:
     """Return `steps` levels from t = T down to t = 1, equally spaced in t.
 
     Raises:

@@ -89,9 +89,7 @@ def test_every_bit_is_in_the_ledger_and_a_replay_is_exact(
 
 
 @pytest.mark.parametrize("bs", [1, 2, 7])
-def test_a_part_of_the_base_stations_makes_fixes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bs: int
-) -> None:
+def test_a_part_of_the_base_stations_makes_fixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bs: int) -> None:
     monkeypatch.setattr(store, "ASSET_FOLDER", tmp_path / "assets")
     settings = dataclasses.replace(tiny_scores.write(tmp_path, 7), bs=bs, snapshots=2)
     for options in ({}, {"where": "central"}, {"where": "one-shot"}):
@@ -143,9 +141,7 @@ def test_what_cannot_be_asked_for_is_one_sentence(
 
 
 @pytest.mark.parametrize("scheme", ["ecc", "rss", "rss-rounds"])
-def test_other_schemes_take_no_options(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> None:
+def test_other_schemes_take_no_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     monkeypatch.setattr(store, "ASSET_FOLDER", tmp_path / "assets")
     settings = dataclasses.replace(tiny_world.write(tmp_path), scheme=scheme, options=(("steps", 2),))
     with pytest.raises(UserError, match=f"Scheme '{scheme}' has no option 'steps'; it takes none"):
@@ -216,7 +212,7 @@ def test_two_hundred_steps_go_on_without_a_base_station_that_falls_silent(settin
 
 
 def test_without_a_time_for_rounds_a_silent_base_station_costs_the_rest_of_the_rounds(
-    settings: EmulateSettings
+    settings: EmulateSettings,
 ) -> None:
     silent = {"bs": {"1": {"up": {"delay": "1ms", "outage": "0.1s-1000s"}}}}
     result = emulate(far(settings, 200, links=silent))

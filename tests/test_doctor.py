@@ -82,9 +82,7 @@ def test_missing_assets_are_missed(assets: Path) -> None:
     assert findings()["shipped data"].state == "missing"
 
 
-def test_a_scheme_with_one_half_is_named(
-    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_scheme_with_one_half_is_named(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     about = tmp_path / "half-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")

@@ -44,9 +44,7 @@ def test_states_come_back_within_half_a_cell_at_any_level(bits: int | None, seed
 
 
 @given(some_bits, seeds, st.sampled_from([CONFIG, CONSISTENCY, SOLID]), st.sampled_from(["gauss", "jac"]))
-def test_answers_come_back_within_half_a_cell(
-    bits: int | None, seed: int, config: dict[str, Any], fusion: str
-) -> None:
+def test_answers_come_back_within_half_a_cell(bits: int | None, seed: int, config: dict[str, Any], fusion: str) -> None:
     score = score_format(config, {"particles": 3, "fusion": fusion}, bits)
     draw, size = np.random.default_rng(seed), score.dimensions
     level = score.levels[0]

@@ -37,9 +37,7 @@ def install(folder: Path) -> None:
     (folder / "centroid.py").write_text(block("python"))
     about = folder / f"{project['name']}-{project['version']}.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     lines = []
     for group, points in project["entry-points"].items():
         lines += [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
@@ -72,7 +70,8 @@ def test_the_example_turns_channels_into_fixes(installed: Path, bits: int | None
         strength = 1e-5 if bs == 0 else 1e-6
         shape = (2, SLOTS, ANTENNAS, TONES)
         for group, report in zip(
-            groups, station.reports([0, 1], strength * torch.randn(shape, generator=draw, dtype=torch.complex64)),
+            groups,
+            station.reports([0, 1], strength * torch.randn(shape, generator=draw, dtype=torch.complex64)),
             strict=True,
         ):
             assert report.payload.bits == (bits or 16)

@@ -281,9 +281,7 @@ def test_a_damaged_fingerprint_table_costs_the_controls_and_not_the_run(
     assert json.loads((result.folder / "summary.json").read_text()) == result.summary
 
 
-def test_the_summary_is_written_before_the_controls(
-    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_summary_is_written_before_the_controls(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 

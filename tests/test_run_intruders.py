@@ -59,9 +59,7 @@ def test_intruders_change_nothing_and_are_seen(monkeypatch: pytest.MonkeyPatch, 
     socket = RouterTransport(keys=ring.cloud)
     cloud = CloudNode(plan.cloud, socket, folder.links, WallClock())
     nodes = [
-        EdgeNode(
-            plan.sites[bs], DealerTransport(socket.address, bs, keys=ring.edges[bs]), folder.links, WallClock()
-        )
+        EdgeNode(plan.sites[bs], DealerTransport(socket.address, bs, keys=ring.edges[bs]), folder.links, WallClock())
         for bs in (0, 1)  # BS 2's place is empty: an intruder who spoke for it would be fused
     ]
     serving = threading.Thread(target=cloud.run, args=(5.0,))

@@ -193,18 +193,14 @@ def test_a_fix_is_what_the_network_says_in_metres() -> None:
     )
     with torch.inference_mode():
         out = network(values[None], places[None], torch.ones(1, 4, dtype=torch.bool))[0].numpy()
-    np.testing.assert_allclose(
-        fix.position, tiny_vinloc.CENTRE + np.array(tiny_vinloc.EXTENT) * out, atol=ROUNDING_M
-    )
+    np.testing.assert_allclose(fix.position, tiny_vinloc.CENTRE + np.array(tiny_vinloc.EXTENT) * out, atol=ROUNDING_M)
     assert not fix.excluded and fix.covariance is None
 
 
 @pytest.mark.parametrize("stations", [1, 2, 18, 255, 256])
 def test_one_set_of_weights_serves_one_to_256_base_stations(stations: int) -> None:
     template = reports(4, range(8))
-    group = [
-        dataclasses.replace(template[bs % 8], key=ReportKey(bs, 0, 0)) for bs in range(stations)
-    ]
+    group = [dataclasses.replace(template[bs % 8], key=ReportKey(bs, 0, 0)) for bs in range(stations)]
     (fix,) = cloud(4, stations).fuse([group])
     assert np.isfinite(fix.position).all() and not fix.excluded
 

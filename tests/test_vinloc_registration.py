@@ -73,8 +73,7 @@ BEYOND = (
     "not at (4.2e+06, 170000, 4.78e+06) m"
 )
 OCCUPIED = (
-    "BS 1 registers at (1.003, 2, 2.996) m, where BS 0 stands already: "
-    "two base stations must be at least 1 cm apart"
+    "BS 1 registers at (1.003, 2, 2.996) m, where BS 0 stands already: two base stations must be at least 1 cm apart"
 )
 ELSEWHERE = "BS 1 registers at (2, 2, 4) m, but the cloud's plan has it at (2, 2, 3) m"
 STRANGER = "BS 256 is not part of this run, which has 256 base stations"
@@ -127,9 +126,7 @@ def test_a_base_station_raises_what_the_cloud_says(tmp_path: Path) -> None:
     assert str(caught.value) == ELSEWHERE
 
 
-@pytest.mark.parametrize(
-    ("position", "reason"), [((2.0, math.nan, 3.0), NOT_FINITE), ((4.2e6, 1.7e5, 4.78e6), BEYOND)]
-)
+@pytest.mark.parametrize(("position", "reason"), [((2.0, math.nan, 3.0), NOT_FINITE), ((4.2e6, 1.7e5, 4.78e6), BEYOND)])
 def test_a_base_station_does_not_even_say_what_cannot_be(tmp_path: Path, position: Vector, reason: str) -> None:
     clock = SimulatedClock()
     network = MemoryNetwork(clock)

@@ -294,7 +294,5 @@ def test_what_is_shipped_of_test_layouts_makes_the_same_channels() -> None:
     assert not len(small.mirror)
     assert not small.site_angle.any()
     still = Motion.draw(world, 10, torch.Generator().manual_seed(1))
-    whole, own = (
-        Synthesizer(world).response(pad_paths(p, world.numerology.carrier_hz), still) for p in (paths, small)
-    )
+    whole, own = (Synthesizer(world).response(pad_paths(p, world.numerology.carrier_hz), still) for p in (paths, small))
     torch.testing.assert_close(own, whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))

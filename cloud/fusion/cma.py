@@ -122,4 +122,3 @@ class CmaFusionNetwork(nn.Module):
         """Log-gain per base station, standardised over the training set [R]: raw gains span tens of dB."""
         level = 20 * torch.log10(gain.float().clamp_min(1e-12))
         return (level - self.gain_mean) / self.gain_deviation
-

@@ -27,8 +27,9 @@ class EccFusion:
     def __init__(self, setup: CloudSetup) -> None:
         shape = setup.config["fusion"]
         self._network = CmaFusionNetwork(**shape)
-        self._network.load_state_dict({k.removeprefix("fusion."): v.float() for k, v in setup.tensors.items()
-                                       if k.startswith("fusion.")})
+        self._network.load_state_dict(
+            {k.removeprefix("fusion."): v.float() for k, v in setup.tensors.items() if k.startswith("fusion.")}
+        )
         self._network.eval()
         self._stations = int(shape["stations"])
         self._tones = int(setup.config["tones"])

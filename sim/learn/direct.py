@@ -66,9 +66,7 @@ def train_direct(
     sources = make_sources(scenario, paths, split, jitter_m, schedule.seed, device)
     model = DirectRegression(scenario, phase).to(device)
     identity = {"direct": phase, "split": split, "schedule": str(schedule)}
-    trainer = Trainer(
-        model, sources.training, sources.validation, schedule, checkpoint=checkpoint, identity=identity
-    )
+    trainer = Trainer(model, sources.training, sources.validation, schedule, checkpoint=checkpoint, identity=identity)
     trainer.run(on_progress)
     errors = trainer.validate(source=sources.like(scenario, test))
     return {"errors_3d_m": errors.cpu().double().numpy()}

@@ -78,9 +78,7 @@ class MatrixOptimizer:
 
 
 def _is_spectral(parameter: nn.Parameter) -> bool:
-    return (
-        parameter.ndim == 2 and min(parameter.shape) >= _SMALLEST_SIDE and max(parameter.shape) <= _LARGEST_SIDE
-    )
+    return parameter.ndim == 2 and min(parameter.shape) >= _SMALLEST_SIDE and max(parameter.shape) <= _LARGEST_SIDE
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:

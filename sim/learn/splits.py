@@ -121,7 +121,5 @@ def _inside(
     inside = np.zeros(len(position), bool)
     for block in blocks:
         corner = low + block * edge
-        inside |= np.all(
-            (position[:, :2] >= corner - margin) & (position[:, :2] < corner + edge + margin), axis=1
-        )
+        inside |= np.all((position[:, :2] >= corner - margin) & (position[:, :2] < corner + edge + margin), axis=1)
     return inside

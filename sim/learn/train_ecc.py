@@ -78,9 +78,7 @@ def make_sources(
     covariance = measure_covariance(scenario, training)
 
     def source(of: Any, index: npt.NDArray[np.int64], jitter: float, key: int) -> SnapshotSource:
-        return SnapshotSource(
-            scenario, of, paths.position[index], covariance, jitter_m=jitter, seed=key, device=device
-        )
+        return SnapshotSource(scenario, of, paths.position[index], covariance, jitter_m=jitter, seed=key, device=device)
 
     return Sources(
         source(training, parts.train, jitter_m, seed), source(validation, parts.validation, 0.0, 10_000), covariance

@@ -60,9 +60,7 @@ TICK_S = 0.2
 OnTick = Callable[["Run"], None]
 
 
-def run_on_ray(
-    plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: OnTick = lambda _: None
-) -> RunRecord:
+def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: OnTick = lambda _: None) -> RunRecord:
     """Run a plan on Ray; all streams go to `folder`.
 
     Args:

@@ -336,9 +336,7 @@ def _site_parts(
     )
 
 
-def _edge_setup(
-    settings: EmulateSettings, weights: Weights, bs: int, site: tuple[float, float, float]
-) -> EdgeSetup:
+def _edge_setup(settings: EmulateSettings, weights: Weights, bs: int, site: tuple[float, float, float]) -> EdgeSetup:
     return EdgeSetup(
         bs,
         settings.bits,

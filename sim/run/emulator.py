@@ -60,9 +60,7 @@ def emulate(
     return run_plan(load_plan(settings), on_progress, on_tick)
 
 
-def run_plan(
-    plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None
-) -> RunResult:
+def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None) -> RunResult:
     """Run an emulation of which all parts are made; see `emulate`."""
     folder = RunFolder.create(plan.settings, plan.scenario.name)
     with _removed_if_empty(folder):

@@ -114,5 +114,3 @@ def _calibrations(trained: Trained) -> dict[str, float]:
     networks, truth = trained.networks("validation"), trained.truth("validation")
     steps = CT_STEPS if trained.fit.job.model == "ct" else DDIM_STEPS
     return {rule: round(calibration(sample(networks, rule, steps), truth), 4) for rule in RULES}
-
-
