@@ -15,9 +15,9 @@ from benchmarks import report, world
 from benchmarks.machine import this_machine
 from benchmarks.timing import FULL, QUICK, Bench, Row
 from fronthaul.errors import FronthaulError
+from sim.emulate.in_process import torch_threads
 from sim.errors import UserError
-from sim.run.process import torch_threads
-from sim.run.runfolder import THREADS
+from sim.records.folder import THREADS
 
 
 class Part(StrEnum):

@@ -23,12 +23,12 @@ from edge.estimation import LeastSquaresEstimator
 from edge.fingerprint import fingerprint
 from edge.score_network import Denoiser, build_network
 from edge.score_station import ScoreStation
-from fronthaul.noiselevels import Level
-from fronthaul.scoreformat import ScoreFormat, score_format
+from fronthaul.payload.diffloc import ScoreFormat, score_format
+from fronthaul.payload.noise_levels import Level
+from sim.emulate.in_process import torch_threads
 from sim.errors import UserError
-from sim.run.compose import Plan, load_plan
-from sim.run.process import torch_threads
-from sim.run.settings import EmulateSettings
+from sim.plan.plan import Plan, load_plan
+from sim.plan.settings import EmulateSettings
 
 SCENARIO, STATIONS, BITS, STEPS = "paris-7", 7, 8, 2
 BATCHES = (1, 32)

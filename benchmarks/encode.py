@@ -13,7 +13,7 @@ from benchmarks.timing import Bench, Case, Row, measure
 from benchmarks.world import BATCHES, plan
 from edge.estimation import LmmseEstimator
 from edge.preprocessing import preprocess
-from sim.run.compose import Plan
+from sim.plan.plan import Plan
 
 
 def run(bench: Bench) -> list[Row]:

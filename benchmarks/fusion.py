@@ -8,7 +8,7 @@ from benchmarks.samples import BITS, COEFFICIENTS, STATIONS
 from benchmarks.timing import Bench, Case, Row, measure
 from benchmarks.world import BATCHES, groups, plan
 from cloud.center import FusionCenter
-from fronthaul.bitstream import unpack
+from fronthaul.codec.bitstream import unpack
 
 
 def run(bench: Bench) -> list[Row]:

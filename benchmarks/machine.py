@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import zmq
 
-from sim.run.runfolder import commit
+from sim.records.folder import commit
 
 
 @dataclass(frozen=True, slots=True)

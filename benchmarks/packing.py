@@ -9,7 +9,7 @@ from bitarray.util import ba2int, int2ba
 
 from benchmarks.samples import COEFFICIENTS, indices
 from benchmarks.timing import Bench, Case, Row, measure
-from fronthaul.bitstream import pack, unpack
+from fronthaul.codec.bitstream import pack, unpack
 
 BITS = (1, 2, 3, 4, 5, 6, 7, 8, 32)
 

@@ -23,14 +23,14 @@ import zmq
 from benchmarks.samples import STATIONS, frame, reports
 from cloud.collector import Collector, CollectorRules
 from fronthaul.errors import QueueFull, TransportError
-from fronthaul.fates import FrameFate
-from fronthaul.messages import Codec, Direction, Frame, Payload, Registration, Report, ReportKey
-from fronthaul.outbox import Outbox
-from fronthaul.received import Arrival
-from fronthaul.recorder import Recorder
-from fronthaul.sockets import QUEUE_MESSAGES, DealerTransport, RouterTransport
-from fronthaul.transport import CloudTransport, EdgeTransport, identity
-from fronthaul.wire import decode, encode
+from fronthaul.log.received import Arrival
+from fronthaul.log.recorder import Recorder
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Codec, Direction, Frame, Payload, Registration, Report, ReportKey
+from fronthaul.message.wire import decode, encode
+from fronthaul.sender.outbox import Outbox
+from fronthaul.transport.transport import CloudTransport, EdgeTransport, identity
+from fronthaul.transport.zeromq import QUEUE_MESSAGES, DealerTransport, RouterTransport
 
 BATCH = 16
 """Reports that a base station makes, journals and sends at once."""

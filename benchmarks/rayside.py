@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.peers import STATE
 from benchmarks.samples import STATIONS, frame
-from fronthaul.wire import encode
+from fronthaul.message.wire import encode
 
 IN_FLIGHT = 64
 """Calls that a sender leaves unanswered at most."""
@@ -81,7 +81,7 @@ class RaySide:
 @contextmanager
 def session() -> Iterator[RaySide]:
     """Start Ray and the actors, and end it."""
-    from sim.run import ray_session  # isort: skip  # before Ray: it sets its environment
+    from sim.emulate import ray_session  # isort: skip  # before Ray: it sets its environment
 
     import ray
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fronthaul.bitstream import pack
-from fronthaul.messages import Frame, Report, ReportKey
+from fronthaul.codec.bitstream import pack
+from fronthaul.message.messages import Frame, Report, ReportKey
 
 STATIONS = 6
 COEFFICIENTS = 768

@@ -15,11 +15,11 @@ import zmq
 from benchmarks.samples import STATIONS, frame
 from benchmarks.timing import Bench, Case, Row, measure
 from fronthaul.errors import TransportError
-from fronthaul.memory import MemoryNetwork
-from fronthaul.messages import Welcome
-from fronthaul.sockets import DealerTransport, RouterTransport
-from fronthaul.transport import CloudTransport, EdgeTransport, identity
-from fronthaul.wire import encode
+from fronthaul.message.messages import Welcome
+from fronthaul.message.wire import encode
+from fronthaul.transport.memory import MemoryNetwork
+from fronthaul.transport.transport import CloudTransport, EdgeTransport, identity
+from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 REPORT = encode(frame())
 ANSWER = encode(Welcome(5, 0))

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from benchmarks import world
 from benchmarks.timing import Bench, Row, row
+from sim.emulate.emulator import emulate
 from sim.errors import UserError
-from sim.run.emulator import emulate
-from sim.run.settings import EmulateSettings
+from sim.plan.settings import EmulateSettings
 
 STAGES = ("estimate", "encode", "pack", "fronthaul", "wait", "fuse")
 PROCESS, RAY = "process", "Ray + ZeroMQ"

@@ -13,11 +13,11 @@ import msgpack
 from benchmarks.samples import frame
 from benchmarks.timing import Bench, Case, Row, measure
 from benchmarks.world import BATCHES
-from fronthaul.fates import FrameFate
-from fronthaul.journal import Departure, SendJournal
-from fronthaul.messages import Direction, Frame
-from fronthaul.received import Arrival, ReceiveLog
-from fronthaul.wire import decode, encode
+from fronthaul.log.received import Arrival, ReceiveLog
+from fronthaul.log.sent import Departure, SendJournal
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction, Frame
+from fronthaul.message.wire import decode, encode
 
 BATCH = max(BATCHES)
 

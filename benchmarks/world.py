@@ -8,13 +8,13 @@ import torch
 
 from benchmarks.samples import BITS, STATIONS
 from benchmarks.timing import Bench
-from fronthaul.codebook import gaussian_step
-from fronthaul.messages import Report
+from fronthaul.codec.codebook import gaussian_step
+from fronthaul.message.messages import Report
 from sim.errors import UserError
-from sim.learn.ecc_model import EccModel, EccShape
-from sim.learn.weights import find_weights, save_weights
-from sim.run.compose import Plan, load_plan
-from sim.run.settings import EmulateSettings
+from sim.learn.ecc.model import EccModel, EccShape
+from sim.plan.plan import Plan, load_plan
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import find_weights, save_weights
 from sim.world.scenario import load_scenario
 
 SCENARIO = "paris-6"

@@ -1,7 +1,7 @@
 """The Ray shell around the cloud.
 
-A plain class, which `sim.run.cluster` turns into an actor with three threads: `serve` occupies one for the whole run,
-the others answer `ask` and `progress` meanwhile.
+A plain class, which `sim.emulate.ray_driver` turns into an actor with three threads: `serve` occupies one for the whole
+run, the others answer `ask` and `progress` meanwhile.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from cloud.node import CloudNode, Request
 from cloud.parts import CloudOutcome, CloudParts
 from fronthaul.clock import WallClock
-from fronthaul.connect import cloud_transport
-from fronthaul.security import CloudKeys
-from fronthaul.workspace import Workspace
+from fronthaul.log.workspace import Workspace
+from fronthaul.transport.connect import cloud_transport
+from fronthaul.transport.keys import CloudKeys
 
 
 class CloudActor:

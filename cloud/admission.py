@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from cloud.collector import Collector
 from cloud.parts import CloudParts
-from fronthaul.messages import Registration, place_text
+from fronthaul.message.messages import Registration, place_text
 
 Vector = tuple[float, float, float]
 

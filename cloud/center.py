@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from cloud.collector import Gathered
 from cloud.fusion.scheme import Exchange, Fix, Fusion, RoundFusion
 from fronthaul.errors import FronthaulError
-from fronthaul.messages import Payload, Report, ReportKey
+from fronthaul.message.messages import Payload, Report, ReportKey
 
 LAST_ROUND = 255
 """Rounds are numbered in 8 bits."""

@@ -21,7 +21,7 @@ A *gathering* is what the cloud collects of one snapshot in one round. Rules, in
 The deadline counts from time zero, t0 + snapshot * interval, not from any arrival; every round has `round_ns` of its
 own beside that, from its first report in round 0 and from the cloud's asking in later ones. With interval 0 (closed
 loop) there is no deadline but `round_ns`. What a report came to (used, unused, late, lost) is derived from what was
-written down: see `fronthaul.ledger`.
+written down: see `fronthaul.account.ledger`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from cloud.gathering import CollectorRules as CollectorRules
 from cloud.gathering import Gathered as Gathered
 from cloud.gathering import History as History
 from cloud.gathering import Verdict as Verdict
-from fronthaul.fates import FrameFate
-from fronthaul.messages import Frame, Goodbye, Registration
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Frame, Goodbye, Registration
 
 _ON_TIME, _DUPLICATE = Verdict(FrameFate.DELIVERED), Verdict(FrameFate.DUPLICATE)
 _MIXED = Verdict(FrameFate.REJECTED, "it bundles reports that came before with new ones")

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fronthaul.clock import Clock
-from fronthaul.journal import Departure
-from fronthaul.link import LinkModel
-from fronthaul.linkconfig import LinkConfig
-from fronthaul.messages import Control, Direction, Goodbye, Payload, Pong, Report, ReportKey
-from fronthaul.outbox import Outbox
-from fronthaul.sending import Sender
-from fronthaul.wire import encode
+from fronthaul.link.link_config import LinkConfig
+from fronthaul.link.link_model import LinkModel
+from fronthaul.log.sent import Departure
+from fronthaul.message.messages import Control, Direction, Goodbye, Payload, Pong, Report, ReportKey
+from fronthaul.message.wire import encode
+from fronthaul.sender.outbox import Outbox
+from fronthaul.sender.sender import Sender
 
 
 class Downlink:

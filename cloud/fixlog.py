@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fronthaul.errors import LocalError
-from fronthaul.messages import ReportKey
-from fronthaul.rowstream import RowStream, read_stream
+from fronthaul.log.arrow_stream import RowStream, read_stream
+from fronthaul.message.messages import ReportKey
 
 if TYPE_CHECKING:
     import pyarrow as pa

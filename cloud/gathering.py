@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fronthaul.fates import FrameFate
-from fronthaul.messages import Frame, Registration, Report, ReportKey
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Frame, Registration, Report, ReportKey
 from fronthaul.roster import Roster
 
 Carried = tuple[Frame, int]

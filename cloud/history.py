@@ -9,12 +9,12 @@ from pathlib import Path
 from cloud.collector import History
 from cloud.fixlog import read_fixes
 from fronthaul.errors import LocalError, RemoteError
-from fronthaul.fates import FrameFate
-from fronthaul.journal import read_journal
-from fronthaul.messages import Goodbye, Registration, ReportKey, Welcome
-from fronthaul.received import read_received
-from fronthaul.recorder import RECEIVED, SENT
-from fronthaul.wire import claim, decode, is_control, report_keys
+from fronthaul.log.received import read_received
+from fronthaul.log.recorder import RECEIVED, SENT
+from fronthaul.log.sent import read_journal
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Goodbye, Registration, ReportKey, Welcome
+from fronthaul.message.wire import claim, decode, is_control, report_keys
 
 FIXES = "-fixes.arrow"
 """End of the name of a life's stream of fixes."""

@@ -34,8 +34,10 @@ from cloud.parts import CloudOutcome, CloudParts
 from cloud.rounds import Rounds
 from fronthaul.clock import Clock
 from fronthaul.errors import RegistrationError, RemoteError, TransportError
-from fronthaul.fates import FrameFate
-from fronthaul.messages import (
+from fronthaul.log.received import Arrival
+from fronthaul.log.recorder import Recorder
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import (
     MAX_TEXT_BYTES,
     Abort,
     Control,
@@ -47,11 +49,9 @@ from fronthaul.messages import (
     Registration,
     Welcome,
 )
-from fronthaul.received import Arrival
-from fronthaul.recorder import Recorder
-from fronthaul.sending import Sender
-from fronthaul.transport import CloudTransport, Received
-from fronthaul.wire import decode, encode
+from fronthaul.message.wire import decode, encode
+from fronthaul.sender.sender import Sender
+from fronthaul.transport.transport import CloudTransport, Received
 
 FRAMES_PER_POLL = 256
 """So many waiting messages are taken before deadlines are looked at again."""

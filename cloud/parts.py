@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from cloud.collector import CollectorRules
 from cloud.fusion.scheme import CloudSetup, FusionBuilder
-from fronthaul.linkconfig import LinkConfig
-from fronthaul.messages import Codec, Registration, Report
+from fronthaul.link.link_config import LinkConfig
+from fronthaul.message.messages import Codec, Registration, Report
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from cloud.downlink import Downlink
 from cloud.fixlog import FixRecord
 from cloud.fusion.scheme import Fix
 from fronthaul.clock import Clock
-from fronthaul.messages import Payload
+from fronthaul.message.messages import Payload
 
 
 class Rounds:

@@ -1,6 +1,7 @@
 """The Ray shell around base stations: one actor process holds one or several, each with its own link and streams.
 
-A plain class, which `sim.run.cluster` turns into an actor with two threads: `run` occupies one, `cut` needs another.
+A plain class, which `sim.emulate.ray_driver` turns into an actor with two threads: `run` occupies one, `cut` needs
+another.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from edge.pacing import End, run_schedule
 from edge.parts import SiteParts
 from edge.schedule import Schedule
 from fronthaul.clock import WallClock
-from fronthaul.connect import edge_transport
-from fronthaul.namespace import inside
-from fronthaul.security import EdgeKeys
-from fronthaul.workspace import Workspace
+from fronthaul.log.workspace import Workspace
+from fronthaul.transport.connect import edge_transport
+from fronthaul.transport.keys import EdgeKeys
+from fronthaul.transport.netns import inside
 
 
 class EdgeActor:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from edge.estimation import Estimator, LeastSquaresEstimator, LmmseEstimator
 from edge.scheme import EdgeScheme, EdgeSetup, RoundScheme
-from fronthaul.bitstream import pack
+from fronthaul.codec.bitstream import pack
 from fronthaul.errors import LocalError
-from fronthaul.messages import Codec, Payload, Report, ReportKey
+from fronthaul.message.messages import Codec, Payload, Report, ReportKey
 
 CONTEXTS = 256
 """Snapshots of which a scheme of several rounds keeps what it answers with."""

@@ -4,7 +4,7 @@
     --where central    the embedding of the channel; the rest of the network stands at the cloud
     --where one-shot   a Gaussian mixture of samples of the own posterior
 
-Numbers and their sizes are `fronthaul.scoreformat`'s.
+Numbers and their sizes are `fronthaul.payload.diffloc`'s.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded
 from edge.score_station import EMBEDDING_ONLY, EmbeddingCode, ScoreStation, StationAtCloud
-from fronthaul.bitstream import unpack
-from fronthaul.messages import Codec, Payload
-from fronthaul.scoreformat import OPTIONS, ScoreFormat, score_format
+from fronthaul.codec.bitstream import unpack
+from fronthaul.message.messages import Codec, Payload
+from fronthaul.payload.diffloc import OPTIONS, ScoreFormat, score_format
 
 
 class DiffLocBuilder:

@@ -18,8 +18,8 @@ from torch import Tensor
 from edge.encoder import SegNetEncoder
 from edge.preprocessing import preprocess
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded
-from fronthaul.codebook import MidriseCodebook
-from fronthaul.iq import iq_codec
+from fronthaul.codec.codebook import MidriseCodebook
+from fronthaul.codec.iq import iq_codec
 
 SIDE_BYTES = 4
 

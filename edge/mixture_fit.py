@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fronthaul.scoreformat import DEVIATION, Mixture
+from fronthaul.payload.diffloc import DEVIATION, Mixture
 
 ITERATIONS = 50
 TOLERANCE = 1e-6

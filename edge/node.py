@@ -25,10 +25,12 @@ from edge.parts import SiteParts
 from edge.stages import StageLog, StageRow
 from fronthaul.clock import Clock
 from fronthaul.errors import FronthaulError, RemoteError, TransportError
-from fronthaul.fates import FrameFate
-from fronthaul.journal import Departure
-from fronthaul.link import LinkModel
-from fronthaul.messages import (
+from fronthaul.link.link_model import LinkModel
+from fronthaul.log.received import Arrival
+from fronthaul.log.recorder import Recorder
+from fronthaul.log.sent import Departure
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import (
     Abort,
     Control,
     Direction,
@@ -40,12 +42,10 @@ from fronthaul.messages import (
     ReportKey,
     Welcome,
 )
-from fronthaul.outbox import Outbox
-from fronthaul.received import Arrival
-from fronthaul.recorder import Recorder
-from fronthaul.sending import Sender
-from fronthaul.transport import EdgeTransport
-from fronthaul.wire import decode, encode
+from fronthaul.message.wire import decode, encode
+from fronthaul.sender.outbox import Outbox
+from fronthaul.sender.sender import Sender
+from fronthaul.transport.transport import EdgeTransport
 
 REPEAT_S = 2.0
 """A registration or goodbye without an answer is said again after so long [s]: the cloud may have been started anew."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from edge.base_station import StationParts
-from fronthaul.linkconfig import LinkConfig
+from fronthaul.link.link_config import LinkConfig
 from fronthaul.roster import Roster
 
 Vector = tuple[float, float, float]

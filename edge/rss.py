@@ -8,7 +8,7 @@ from torch import Tensor
 
 from edge.preprocessing import channel_gain
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded
-from fronthaul.codebook import UniformCodebook
+from fronthaul.codec.codebook import UniformCodebook
 
 
 def build(setup: EdgeSetup) -> EdgeScheme:

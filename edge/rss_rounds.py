@@ -20,9 +20,9 @@ from torch import Tensor
 
 from edge.preprocessing import channel_gain
 from edge.scheme import EdgeSetup, Encoded
-from fronthaul.bitstream import unpack
-from fronthaul.codebook import UniformCodebook
-from fronthaul.messages import Codec, Payload
+from fronthaul.codec.bitstream import unpack
+from fronthaul.codec.codebook import UniformCodebook
+from fronthaul.message.messages import Codec, Payload
 
 # What both ends must agree on; cloud.fusion.rss_rounds has them too.
 COORDINATE_BITS = 16

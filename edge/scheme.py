@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fronthaul.messages import Codec, Payload
+from fronthaul.message.messages import Codec, Payload
 
 ENTRY_POINT_GROUP = "cofix.edge"
 
@@ -77,11 +77,11 @@ class RoundScheme(Protocol):
 class EdgeSetup:
     """What a scheme is built from at base station `bs`.
 
-    `bits` per coefficient, None for lossless; `config` and `tensors`: the weights file's configuration and this
-    base station's share of its tensors; `device` on which to compute ("cpu" or "cuda"); `forward` how a scheme that
-    sends the channel itself when `bits` is None encodes it: a name that `fronthaul.iq.iq_codec` knows; `site` where
-    its own array stands [m], as it registers it; `options` of the scheme that the user gave, of those that its builder
-    says it takes. No position of any user is among them.
+    `bits` per coefficient, None for lossless; `config` and `tensors`: the weights file's configuration and this base
+    station's share of its tensors; `device` on which to compute ("cpu" or "cuda"); `forward` how a scheme that sends
+    the channel itself when `bits` is None encodes it: a name that `fronthaul.codec.iq.iq_codec` knows; `site` where its
+    own array stands [m], as it registers it; `options` of the scheme that the user gave, of those that its builder says
+    it takes. No position of any user is among them.
     """
 
     bs: int

@@ -2,7 +2,7 @@
 
 Every layer holds K networks side by side, one for each base station, so that all are trained at once; a base station
 runs its own with K = 1. Shapes: fingerprints h (K, B, F), noised positions x (K, B, D), time t (K, B, 1), result
-(K, B, D). Coordinates are normalised (`fronthaul.noiselevels`).
+(K, B, D). Coordinates are normalised (`fronthaul.payload.noise_levels`).
 
     h ── standardise ── W_h ──> embedding e (E) ─┐
     x ───────────────── W_x ────────────────────+── SiLU ── body ──> output
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fronthaul.noiselevels import Level
+from fronthaul.payload.noise_levels import Level
 
 Body = Literal["mlp", "unet"]
 MLP_WIDTHS = (512, 256, 128)

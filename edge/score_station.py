@@ -1,7 +1,7 @@
 """A base station's score network at work: embeddings of channels, answers on states, samples of its own posterior.
 
 The same object stands at the base station or, where only embeddings are sent, at the cloud. Positions are normalised
-(`fronthaul.noiselevels`); no call takes that of a user: states are noise, or what a sampler made of it.
+(`fronthaul.payload.noise_levels`); no call takes that of a user: states are noise, or what a sampler made of it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 from edge.fingerprint import delay_taps, fingerprint
 from edge.mixture_fit import fit_mixture
 from edge.score_network import Denoiser, build_network
-from fronthaul.bitstream import unpack
-from fronthaul.codebook import OptionalCodebook
+from fronthaul.codec.bitstream import unpack
+from fronthaul.codec.codebook import OptionalCodebook
 from fronthaul.draws import generator
-from fronthaul.messages import Payload
-from fronthaul.noiselevels import Level
-from fronthaul.scoreformat import COMPONENTS, EMBEDDING_RANGE, Mixture, ScoreFormat
+from fronthaul.message.messages import Payload
+from fronthaul.payload.diffloc import COMPONENTS, EMBEDDING_RANGE, Mixture, ScoreFormat
+from fronthaul.payload.noise_levels import Level
 
 STEP = 0.05
 """Of the differences that slopes are taken from, in units of the noise s: scores bend on that scale and no finer."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fronthaul.errors import LocalError
-from fronthaul.rowstream import RowStream, read_stream
+from fronthaul.log.arrow_stream import RowStream, read_stream
 
 if TYPE_CHECKING:
     import pyarrow as pa

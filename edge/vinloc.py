@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edge.cir_embedding import VALUES, CirEmbedding
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded
-from fronthaul.codebook import MidriseCodebook
+from fronthaul.codec.codebook import MidriseCodebook
 
 LOSSLESS_BITS = 32
 HEARD, UNHEARD = b"\1", b"\0"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fronthaul.checks import require_between
 from fronthaul.draws import generator
+from fronthaul.message.checks import require_between
 
 
 @dataclass(frozen=True, slots=True)

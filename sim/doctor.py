@@ -159,7 +159,7 @@ def _assets() -> Iterator[Finding]:
 
 def _default_run(assets: Path) -> Finding:
     """Whether the files are there that `emulate` takes without options; their content is looked at one by one."""
-    from sim.learn.weights import find_weights
+    from sim.plan.weights import find_weights
 
     name, (scenario, scheme, bits) = "files of the default run", DEFAULT_RUN
     restore = "Restore the folder sim/assets from the repository."
@@ -201,7 +201,7 @@ def _content(path: Path) -> str:
     Raises:
         UserError: it cannot be read, or belongs to another scenario.
     """
-    from sim.learn.weights import load_weights
+    from sim.plan.weights import load_weights
     from sim.world.paths import load_paths
     from sim.world.scenario import load_scenario
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 from hypothesis import strategies as st
 
-from fronthaul.messages import (
+from fronthaul.message.messages import (
     MAX_POSITION_M,
     Abort,
     Codec,
@@ -22,7 +22,7 @@ from fronthaul.messages import (
     ReportKey,
     Welcome,
 )
-from fronthaul.wire import encode
+from fronthaul.message.wire import encode
 
 
 def written(message: Control, change: dict[str, Any]) -> bytes:

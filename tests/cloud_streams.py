@@ -6,10 +6,10 @@ from typing import Any
 from tiny_nodes import MS, cloud_parts, office
 
 from cloud.fixlog import FixRecord, read_fixes
-from fronthaul.journal import read_journal, sent_rows
-from fronthaul.received import read_received
-from fronthaul.recorder import EVENTS
-from fronthaul.rowstream import read_stream
+from fronthaul.log.arrow_stream import read_stream
+from fronthaul.log.received import read_received
+from fronthaul.log.recorder import EVENTS
+from fronthaul.log.sent import read_journal, sent_rows
 
 T0 = 1000 * MS
 

@@ -1,8 +1,8 @@
 """A collector of three base stations, and frames for it."""
 
 from cloud.collector import Collector, CollectorRules
-from fronthaul.fates import FrameFate
-from fronthaul.messages import Codec, Frame, Payload, Registration, Report, ReportKey
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Codec, Frame, Payload, Registration, Report, ReportKey
 
 INTERVAL, DEADLINE, T0 = 100, 250, 1000
 STATIONS = frozenset({0, 1, 2})

@@ -6,7 +6,7 @@ import pytest
 import tiny_world
 import torch
 
-from sim.run.settings import EmulateSettings
+from sim.plan.settings import EmulateSettings
 from sim.world import store
 
 torch.set_num_threads(1)

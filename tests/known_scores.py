@@ -15,7 +15,7 @@ from cloud.fusion.scores.answers import Answers, FloatArray
 from cloud.fusion.scores.mixture import Mixture, product
 from cloud.fusion.scores.rule import RULES, build_rule
 from cloud.fusion.scores.sampler import Sampler
-from fronthaul.noiselevels import Level, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, diffusion_ladder
 
 
 @dataclass(frozen=True)

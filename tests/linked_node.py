@@ -11,12 +11,12 @@ from tiny_nodes import site
 from edge.node import EdgeNode
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import TransportError
-from fronthaul.journal import read_journal, sent_rows
-from fronthaul.memory import MemoryNetwork
-from fronthaul.messages import Frame, Message, Payload, Report, ReportKey
-from fronthaul.received import read_received
-from fronthaul.transport import CloudTransport, EdgeTransport
-from fronthaul.wire import decode, encode
+from fronthaul.log.received import read_received
+from fronthaul.log.sent import read_journal, sent_rows
+from fronthaul.message.messages import Frame, Message, Payload, Report, ReportKey
+from fronthaul.message.wire import decode, encode
+from fronthaul.transport.memory import MemoryNetwork
+from fronthaul.transport.transport import CloudTransport, EdgeTransport
 
 NAME = "bs-005-epoch-2"
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from edge.preprocessing import preprocess
-from sim.learn.ecc_model import EccModel, EccShape
-from sim.learn.weights import Weights, load_weights, save_weights
+from sim.learn.ecc.model import EccModel, EccShape
+from sim.plan.weights import Weights, load_weights, save_weights
 from sim.world.paths import PathSet
 from sim.world.scenario import SPEED_OF_LIGHT, Scenario, load_scenario
 

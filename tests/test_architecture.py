@@ -16,9 +16,15 @@ ALLOWED = {
     "cloud": {"cloud", "fronthaul"},
     "sim": set(PACKAGES),
 }
-RAY_FILES = {"edge/actor.py", "cloud/actor.py", "sim/run/cluster.py", "sim/run/launch.py", "sim/run/ray_session.py"}
-ZMQ_FILES = {"fronthaul/sockets.py"}
-ZMQ_LOADERS = ZMQ_FILES | {"fronthaul/connect.py"}  # for the actor shells
+RAY_FILES = {
+    "edge/actor.py",
+    "cloud/actor.py",
+    "sim/emulate/ray_driver.py",
+    "sim/emulate/ray_launch.py",
+    "sim/emulate/ray_session.py",
+}
+ZMQ_FILES = {"fronthaul/transport/zeromq.py"}
+ZMQ_LOADERS = ZMQ_FILES | {"fronthaul/transport/connect.py"}  # for the actor shells
 
 
 def modules(*packages: str) -> list[Path]:
@@ -62,7 +68,7 @@ def test_zmq_is_in_the_sockets_alone() -> None:
 
 
 def test_sockets_are_chosen_for_the_actor_shells_alone() -> None:
-    choosing = {name_of(path) for path in modules(*PACKAGES) if "fronthaul.connect" in set(imported(path))}
+    choosing = {name_of(path) for path in modules(*PACKAGES) if "fronthaul.transport.connect" in set(imported(path))}
     assert choosing <= RAY_FILES
 
 

@@ -14,7 +14,7 @@ import pytest
 import cli
 from sim.commands.common import parse_bits, parse_payload
 from sim.commands.emulate import emulate
-from sim.run.settings import EmulateSettings
+from sim.plan.settings import EmulateSettings
 from sim.world.scenario import SCENARIO_FOLDER
 
 ROOT = Path(cli.__file__).resolve().parent

@@ -11,7 +11,7 @@ import pytest
 import tiny_world
 
 import cli
-import sim.run.compose
+import sim.plan.plan
 import sim.world.store
 
 
@@ -20,7 +20,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options of a short emulation in process, of a world in the working directory."""
     monkeypatch.chdir(tmp_path)
     settings = tiny_world.write(tmp_path)
-    for module in (sim.run.compose, sim.world.store):
+    for module in (sim.plan.plan, sim.world.store):
         monkeypatch.setattr(module, "ASSET_FOLDER", tmp_path / "assets", raising=False)
     chosen = {"scenario": settings.scenario, "bs": 3, "snapshots": 20, "driver": "process", "weights": settings.weights}
     return [word for name, value in chosen.items() for word in (f"--{name}", str(value))]

@@ -8,7 +8,7 @@ from tiny_nodes import LAST, FakeFusion, FakeRoundFusion, frame
 from cloud.center import FusionCenter, FusionError, replay_exchange
 from cloud.collector import Gathered
 from cloud.fusion.scheme import Fix
-from fronthaul.messages import Payload, Report
+from fronthaul.message.messages import Payload, Report
 
 
 def timer() -> FusionCenter:

@@ -22,9 +22,9 @@ from collecting import (
 )
 
 from cloud.collector import Collector, History
-from fronthaul.fates import FrameFate
-from fronthaul.messages import Frame, Goodbye, ReportKey
-from fronthaul.wire import decode, encode
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Frame, Goodbye, ReportKey
+from fronthaul.message.wire import decode, encode
 
 
 @dataclass

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cloud.collector import CollectorRules
-from fronthaul.messages import Goodbye, ReportKey
+from fronthaul.message.messages import Goodbye, ReportKey
 from fronthaul.roster import Roster
 
 arrivals = st.lists(

@@ -20,7 +20,7 @@ from collecting import (
 )
 
 from cloud.collector import CollectorRules
-from fronthaul.messages import Goodbye
+from fronthaul.message.messages import Goodbye
 from fronthaul.roster import Roster
 
 ROSTER = Roster(1, len(STATIONS), 2)

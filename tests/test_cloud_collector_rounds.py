@@ -18,7 +18,7 @@ from collecting import (
 )
 
 from cloud.collector import Collector, CollectorRules
-from fronthaul.messages import Goodbye
+from fronthaul.message.messages import Goodbye
 
 
 def asked_for_round_1(rules: CollectorRules = RULES) -> Collector:

@@ -10,7 +10,7 @@ from tiny_nodes import fill
 
 from cloud.fixlog import FixLog, FixRecord, read_fixes
 from fronthaul.errors import LocalError
-from fronthaul.messages import ReportKey
+from fronthaul.message.messages import ReportKey
 
 
 def record(snapshot: int, *, reports: int = 2, covariance: bool = False, rounds: int = 1) -> FixRecord:

@@ -13,11 +13,11 @@ from cloud.fusion.scheme import CloudSetup, Fix
 from edge.ecc import build
 from edge.preprocessing import preprocess
 from edge.scheme import EdgeSetup
-from fronthaul.bitstream import pack
+from fronthaul.codec.bitstream import pack
 from fronthaul.errors import RemoteError
-from fronthaul.messages import Payload, Report, ReportKey
-from sim.learn.ecc_model import EccModel
-from sim.learn.weights import Weights
+from fronthaul.message.messages import Payload, Report, ReportKey
+from sim.learn.ecc.model import EccModel
+from sim.plan.weights import Weights
 
 WORLD = straight_world.scenario(sites=4)
 STATIONS = {k: site.position for k, site in enumerate(WORLD.sites)}

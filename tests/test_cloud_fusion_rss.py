@@ -9,9 +9,9 @@ from cloud.fusion.rss import RssFusion, build
 from cloud.fusion.scheme import CloudSetup, load_fusion
 from edge import rss
 from edge.scheme import EdgeSetup
-from fronthaul.bitstream import pack
-from fronthaul.codebook import UniformCodebook
-from fronthaul.messages import Report, ReportKey
+from fronthaul.codec.bitstream import pack
+from fronthaul.codec.codebook import UniformCodebook
+from fronthaul.message.messages import Report, ReportKey
 
 WORLD = straight_world.scenario(sites=6)
 STATIONS = {k: site.position for k, site in enumerate(WORLD.sites)}

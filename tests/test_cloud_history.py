@@ -9,11 +9,11 @@ from tiny_nodes import MS, Office, Peer, cloud_parts, frame, office, registratio
 from cloud.collector import History
 from cloud.fixlog import read_fixes
 from cloud.history import life_name, read_past
-from fronthaul.journal import Departure
-from fronthaul.messages import Direction, Frame, Goodbye, Registration, ReportKey, Welcome
-from fronthaul.received import read_received
-from fronthaul.recorder import Recorder
-from fronthaul.wire import encode
+from fronthaul.log.received import read_received
+from fronthaul.log.recorder import Recorder
+from fronthaul.log.sent import Departure
+from fronthaul.message.messages import Direction, Frame, Goodbye, Registration, ReportKey, Welcome
+from fronthaul.message.wire import encode
 
 T0 = 1000 * MS
 

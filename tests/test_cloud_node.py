@@ -13,9 +13,9 @@ from cloud.fusion.scheme import Fix
 from cloud.node import LINGER_S, CloudNode
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import LocalError
-from fronthaul.fates import FrameFate
-from fronthaul.memory import MemoryNetwork
-from fronthaul.messages import (
+from fronthaul.log.received import read_received
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import (
     Abort,
     Codec,
     Frame,
@@ -28,9 +28,9 @@ from fronthaul.messages import (
     ReportKey,
     Welcome,
 )
-from fronthaul.received import read_received
-from fronthaul.transport import CloudTransport, Received
-from fronthaul.wire import decode, encode
+from fronthaul.message.wire import decode, encode
+from fronthaul.transport.memory import MemoryNetwork
+from fronthaul.transport.transport import CloudTransport, Received
 
 # Registration
 

@@ -29,12 +29,12 @@ from cloud.fusion.scheme import Fix
 from cloud.node import CloudNode
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import QueueFull, TransportError
-from fronthaul.journal import TRANSPORT_FULL
-from fronthaul.linkconfig import LinkConfig
-from fronthaul.memory import MemoryNetwork
-from fronthaul.messages import Goodbye, Ping, Pong, Report, Welcome
-from fronthaul.transport import Received
-from fronthaul.wire import encode, is_control
+from fronthaul.link.link_config import LinkConfig
+from fronthaul.log.sent import TRANSPORT_FULL
+from fronthaul.message.messages import Goodbye, Ping, Pong, Report, Welcome
+from fronthaul.message.wire import encode, is_control
+from fronthaul.transport.memory import MemoryNetwork
+from fronthaul.transport.transport import Received
 
 # Rules that do not cope
 

@@ -10,11 +10,11 @@ from tiny_nodes import LAST, MS, Office, Peer, cloud_parts, controls, frame, reg
 from cloud.fixlog import FixRecord
 from edge.pacing import run_batch
 from edge.schedule import Schedule
-from fronthaul.conservation import conservation
-from fronthaul.journal import read_journal
-from fronthaul.ledger import close_ledger
-from fronthaul.messages import Goodbye, Message, ReportKey, Welcome
-from fronthaul.received import read_received
+from fronthaul.account.conservation import conservation
+from fronthaul.account.ledger import close_ledger
+from fronthaul.log.received import read_received
+from fronthaul.log.sent import read_journal
+from fronthaul.message.messages import Goodbye, Message, ReportKey, Welcome
 from fronthaul.roster import Roster
 
 

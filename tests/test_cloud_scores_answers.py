@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cloud.fusion.scores.answers import Answers, eps_of
 from cloud.fusion.scores.prior import BoxPrior
 from cloud.fusion.scores.rule import RULES, build_rule
-from fronthaul.noiselevels import Level, consistency_ladder, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, consistency_ladder, diffusion_ladder
 
 
 def any_answers(stations: int = 4, states: int = 3, size: int = 2) -> Answers:

@@ -9,7 +9,7 @@ from scipy.special import log_ndtr
 
 from cloud.fusion.scores.answers import FloatArray
 from cloud.fusion.scores.prior import BoxPrior, truncated_normal_mean
-from fronthaul.noiselevels import Level, consistency_ladder, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, consistency_ladder, diffusion_ladder
 
 LEVELS = [*diffusion_ladder(5), *consistency_ladder(4, 0.002, 80.0)]
 

@@ -13,7 +13,7 @@ from cloud.fusion.scores.precisions import FLOOR
 from cloud.fusion.scores.prior import BoxPrior, Prior
 from cloud.fusion.scores.rule import RULES, build_rule
 from cloud.fusion.scores.sampler import Sampler
-from fronthaul.noiselevels import Level, consistency_ladder, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, consistency_ladder, diffusion_ladder
 
 LEVELS = [*diffusion_ladder(6), *consistency_ladder(4, 0.002, 80.0)]
 EXACT = ("gauss", "jac")

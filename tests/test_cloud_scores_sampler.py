@@ -10,7 +10,7 @@ from cloud.fusion.scores.answers import Answers, FloatArray, eps_of
 from cloud.fusion.scores.prior import BoxPrior
 from cloud.fusion.scores.rule import build_rule
 from cloud.fusion.scores.sampler import Sampler
-from fronthaul.noiselevels import Level, consistency_ladder, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, consistency_ladder, diffusion_ladder
 
 BOX = BoxPrior(np.array([-1.5, -2.0]), np.array([1.5, 2.0]))
 

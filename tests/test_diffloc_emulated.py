@@ -16,16 +16,16 @@ from torch import Tensor
 
 import cli
 from edge.score_station import ScoreStation
-from fronthaul.linkfile import link_plan
+from fronthaul.link.link_file import link_plan
+from sim.emulate.emulator import RunResult, emulate
 from sim.errors import UserError
-from sim.learn.weights import Weights, load_weights, save_weights
-from sim.run.audit import audit
-from sim.run.emulator import RunResult, emulate
-from sim.run.links import read_ledgers
-from sim.run.replay import replay
-from sim.run.results import used_reports
-from sim.run.runfolder import RunFolder, read_configuration
-from sim.run.settings import EmulateSettings
+from sim.inspect.audit import audit
+from sim.inspect.replay import replay
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import Weights, load_weights, save_weights
+from sim.records.folder import RunFolder, read_configuration
+from sim.records.links import read_ledgers
+from sim.records.summary import used_reports
 from sim.world import store
 
 

@@ -23,12 +23,12 @@ from edge.fingerprint import delay_taps, fingerprint
 from edge.scheme import EdgeScheme, EdgeSetup, RoundScheme
 from edge.score_network import Denoiser, build_network
 from edge.score_station import ScoreStation
-from fronthaul.bitstream import pack, unpack
+from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.draws import generator
-from fronthaul.messages import Payload, Report, ReportKey
-from fronthaul.noiselevels import ladder
-from fronthaul.scoreformat import SIGMA_DATA, score_format
-from sim.learn.weights import Weights
+from fronthaul.message.messages import Payload, Report, ReportKey
+from fronthaul.payload.diffloc import SIGMA_DATA, score_format
+from fronthaul.payload.noise_levels import ladder
+from sim.plan.weights import Weights
 
 Options = dict[str, str | int]
 SEED = 3

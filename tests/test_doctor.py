@@ -9,7 +9,7 @@ import pytest
 import tiny_world
 
 import cli
-import sim.learn.weights
+import sim.plan.weights
 import sim.world.store
 from sim import doctor
 from sim.world.scenario import load_scenario
@@ -26,7 +26,7 @@ def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "tiny" / "test.npz").rename(folder / "tiny" / "other.npz")  # no shipped scenario is called tiny
     world = load_scenario("paris-6")
     tiny_world.paths(world).save(folder / "paris-6" / "test.npz")
-    for module in (sim.world.store, sim.learn.weights):
+    for module in (sim.world.store, sim.plan.weights):
         monkeypatch.setattr(module, "ASSET_FOLDER", folder)
     return folder
 

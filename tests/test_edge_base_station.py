@@ -11,9 +11,9 @@ from torch import Tensor
 from edge.base_station import CONTEXTS, BaseStation, StageTimes
 from edge.estimation import LmmseEstimator
 from edge.scheme import EdgeScheme, Encoded
-from fronthaul.bitstream import unpack
+from fronthaul.codec.bitstream import unpack
 from fronthaul.errors import LocalError
-from fronthaul.messages import Codec, Payload, ReportKey
+from fronthaul.message.messages import Codec, Payload, ReportKey
 
 SHAPE = SLOTS, ANTENNAS, TONES = 2, 3, 4
 

@@ -14,8 +14,8 @@ from edge.estimation import LmmseEstimator
 from edge.preprocessing import channel_gain, preprocess
 from edge.quantizer import quantise_straight_through
 from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme
-from fronthaul.bitstream import unpack
-from sim.learn.weights import Weights
+from fronthaul.codec.bitstream import unpack
+from sim.plan.weights import Weights
 from sim.world.scenario import load_scenario
 
 WORLD = straight_world.scenario()

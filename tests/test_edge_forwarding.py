@@ -17,10 +17,10 @@ from edge.ecc import build
 from edge.estimation import LmmseEstimator
 from edge.preprocessing import channel_gain, preprocess
 from edge.scheme import EdgeSetup
+from fronthaul.codec.iq import decompress, iq_codec, of_norm
 from fronthaul.errors import LocalError, RemoteError
-from fronthaul.iq import decompress, iq_codec, of_norm
-from fronthaul.messages import Report
-from sim.learn.weights import Weights, load_weights
+from fronthaul.message.messages import Report
+from sim.plan.weights import Weights, load_weights
 from sim.world.channel import Radio, pad_paths, pilot_sequence
 from sim.world.scenario import Scenario, load_scenario
 from sim.world.store import ASSET_FOLDER, load_test_paths

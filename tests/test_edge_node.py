@@ -10,12 +10,12 @@ from tiny_nodes import ANSWER, MS, REPORT, cloud_parts, fill, office, place, sit
 from edge.node import REPEAT_S, Refused
 from edge.stages import read_stages
 from fronthaul.errors import LocalError, QueueFull, TransportError
-from fronthaul.journal import TRANSPORT_FULL, read_journal, sent_rows
-from fronthaul.linkconfig import LinkConfig
-from fronthaul.messages import Abort, Goodbye, Ping, Pong, Registration, ReportKey, Welcome
-from fronthaul.received import read_received
+from fronthaul.link.link_config import LinkConfig
+from fronthaul.log.received import read_received
+from fronthaul.log.sent import TRANSPORT_FULL, read_journal, sent_rows
+from fronthaul.message.messages import Abort, Goodbye, Ping, Pong, Registration, ReportKey, Welcome
+from fronthaul.message.wire import decode, encode, is_control
 from fronthaul.roster import Roster
-from fronthaul.wire import decode, encode, is_control
 
 # Registration
 

@@ -9,14 +9,14 @@ from linked_node import NAME, frames, linked, state
 from tiny_nodes import SeveralRounds
 
 from edge.stages import read_stages
-from fronthaul.bitstream import unpack
+from fronthaul.account.ledger import close_ledger
+from fronthaul.codec.bitstream import unpack
 from fronthaul.errors import LocalError
-from fronthaul.fates import FrameFate
-from fronthaul.journal import Departure, SendJournal, read_journal
-from fronthaul.ledger import close_ledger
-from fronthaul.messages import Direction, Frame, Payload, Report, ReportKey
-from fronthaul.received import read_received
-from fronthaul.wire import encode
+from fronthaul.log.received import read_received
+from fronthaul.log.sent import Departure, SendJournal, read_journal
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction, Frame, Payload, Report, ReportKey
+from fronthaul.message.wire import encode
 
 
 def test_states_are_judged_written_down_and_answered_once(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from cloud.fixlog import read_fixes
 from edge.node import REPEAT_S
 from edge.pacing import LAST_WORD_S, PATIENCE_S, run_schedule, wait_together
 from edge.schedule import Schedule
-from fronthaul.journal import read_journal, sent_rows
-from fronthaul.linkconfig import LinkConfig
-from fronthaul.messages import Frame, Goodbye
-from fronthaul.wire import decode
+from fronthaul.link.link_config import LinkConfig
+from fronthaul.log.sent import read_journal, sent_rows
+from fronthaul.message.messages import Frame, Goodbye
+from fronthaul.message.wire import decode
 
 T0 = 1000 * MS
 

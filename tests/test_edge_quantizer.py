@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge.quantizer import quantise_straight_through
-from fronthaul.codebook import MidriseCodebook
+from fronthaul.codec.codebook import MidriseCodebook
 
 Float32 = npt.NDArray[np.float32]
 steps = st.floats(2**-10, 2**10, width=32)

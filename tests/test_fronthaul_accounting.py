@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fronthaul.accounting import (
+from fronthaul.account.costs import (
     FrameCost,
     frame_costs,
     lossless_bits,
@@ -14,9 +14,9 @@ from fronthaul.accounting import (
     modelled_tcpip_bytes,
     zmtp_frame_bytes,
 )
-from fronthaul.bitstream import pack
-from fronthaul.messages import MAX_BUNDLE, Frame, Payload, Report, ReportKey
-from fronthaul.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, encode
+from fronthaul.codec.bitstream import pack
+from fronthaul.message.messages import MAX_BUNDLE, Frame, Payload, Report, ReportKey
+from fronthaul.message.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, encode
 
 
 def frame(count: int, bits: int, side_bytes: int) -> Frame:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fronthaul.bitstream import pack, unpack
+from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.errors import LocalError, RemoteError
-from fronthaul.messages import Payload
+from fronthaul.message.messages import Payload
 
 
 @st.composite

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fronthaul.capture import CLOUD_MAC, MAX_PIECE_BYTES, Captured, CaptureWriter, bs_mac, merge_captures
 from fronthaul.errors import LocalError
-from fronthaul.messages import Direction
+from fronthaul.log.pcapng import CLOUD_MAC, MAX_PIECE_BYTES, Captured, CaptureWriter, bs_mac, merge_captures
+from fronthaul.message.messages import Direction
 
 UP, DOWN = Direction.UP, Direction.DOWN
 T0 = 1_700_000_000_123_456_789
@@ -225,9 +225,9 @@ def test_a_full_disk_leaves_whole_blocks(tmp_path: Path) -> None:
     code = f"""
 import resource, signal, sys
 from pathlib import Path
-from fronthaul.capture import CaptureWriter
+from fronthaul.log.pcapng import CaptureWriter
 from fronthaul.errors import LocalError
-from fronthaul.messages import Direction
+from fronthaul.message.messages import Direction
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, {resource.RLIM_INFINITY}))
 writer = CaptureWriter(Path(sys.argv[1]), 3)

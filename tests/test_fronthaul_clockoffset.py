@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fronthaul.clockoffset import MAX_DRIFT_PPM, MIN_DRIFT_SAMPLES, ClockOffset, clock_offset
+from fronthaul.account.clock_offset import MAX_DRIFT_PPM, MIN_DRIFT_SAMPLES, ClockOffset, clock_offset
 from fronthaul.errors import LocalError
 
 SECOND = 1_000_000_000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fronthaul.codebook import MidriseCodebook, OptionalCodebook, UniformCodebook, gaussian_step
+from fronthaul.codec.codebook import MidriseCodebook, OptionalCodebook, UniformCodebook, gaussian_step
 from fronthaul.errors import LocalError
 
 steps = st.floats(2**-10, 2**10, width=32)

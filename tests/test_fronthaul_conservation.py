@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_fronthaul import Run, frame, key
 
-from fronthaul.conservation import conservation
-from fronthaul.fates import FrameFate
-from fronthaul.journal import flip
-from fronthaul.messages import ReportKey
-from fronthaul.wire import encode
+from fronthaul.account.conservation import conservation
+from fronthaul.log.sent import flip
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import ReportKey
+from fronthaul.message.wire import encode
 
 
 @pytest.fixture

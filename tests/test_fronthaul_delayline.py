@@ -7,10 +7,10 @@ from contextlib import closing
 
 import pytest
 
-from fronthaul.delayline import DelayedCloud, DelayedEdge
 from fronthaul.errors import LocalError, QueueFull, TransportError
-from fronthaul.sockets import DealerTransport, RouterTransport
-from fronthaul.transport import Received
+from fronthaul.transport.delay_line import DelayedCloud, DelayedEdge
+from fronthaul.transport.transport import Received
+from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 SOON_S = 10.0
 """Longer than anything takes; nothing waits for it unless a test fails."""

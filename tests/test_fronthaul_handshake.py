@@ -2,8 +2,8 @@
 
 import pytest
 
-from fronthaul.handshake import handshake_bytes
-from fronthaul.transport import identity
+from fronthaul.account.handshake import handshake_bytes
+from fronthaul.transport.transport import identity
 
 
 @pytest.mark.parametrize(

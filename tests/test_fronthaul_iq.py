@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from fronthaul.codec.iq import FULL_SCALE, Coded, Csi, block_float, compress, decompress, iq_codec, of_norm
 from fronthaul.errors import LocalError, RemoteError
-from fronthaul.iq import FULL_SCALE, Coded, Csi, block_float, compress, decompress, iq_codec, of_norm
-from fronthaul.messages import Payload
+from fronthaul.message.messages import Payload
 
 WIDTHS = range(1, 17)
 NAMES = ["complex64", "iq16", *(f"bfp{width}" for width in WIDTHS)]

@@ -13,8 +13,17 @@ from hypothesis import strategies as st
 
 import fronthaul
 from fronthaul.errors import LocalError
-from fronthaul.fates import FrameFate
-from fronthaul.journal import (
+from fronthaul.log.arrow_stream import read_stream
+from fronthaul.log.received import (
+    Arrival,
+    ReceiveLog,
+    _columns_of_good_frames,
+    _row,
+    read_received,
+    received_schema,
+    received_table_schema,
+)
+from fronthaul.log.sent import (
     Departure,
     SendJournal,
     corrupted,
@@ -24,18 +33,9 @@ from fronthaul.journal import (
     read_journal,
     sent_rows,
 )
-from fronthaul.messages import Direction, Frame, Payload, Report, ReportKey, Welcome
-from fronthaul.received import (
-    Arrival,
-    ReceiveLog,
-    _columns_of_good_frames,
-    _row,
-    read_received,
-    received_schema,
-    received_table_schema,
-)
-from fronthaul.rowstream import read_stream
-from fronthaul.wire import HEADER_BYTES, encode
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction, Frame, Payload, Report, ReportKey, Welcome
+from fronthaul.message.wire import HEADER_BYTES, encode
 
 D, DUP = FrameFate.DELIVERED, FrameFate.DUPLICATE
 DATA = encode(Frame(77, (Report(ReportKey(3, 2, 0), Payload(b"\xab", 8)),)))
@@ -221,10 +221,10 @@ def test_both_survive_kill_9(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
-from fronthaul.fates import FrameFate
-from fronthaul.journal import Departure, SendJournal
-from fronthaul.messages import Direction
-from fronthaul.received import Arrival, ReceiveLog
+from fronthaul.message.fates import FrameFate
+from fronthaul.log.sent import Departure, SendJournal
+from fronthaul.message.messages import Direction
+from fronthaul.log.received import Arrival, ReceiveLog
 folder = Path({str(tmp_path)!r})
 journal = SendJournal(folder / "journal", direction=Direction.UP)
 log = ReceiveLog(folder / "log", direction=Direction.DOWN)

@@ -11,13 +11,13 @@ from contextlib import ExitStack, closing, contextmanager
 import needed
 import pytest
 
-from fronthaul.accounting import frame_costs, zmtp_frame_bytes
-from fronthaul.handshake import handshake_bytes
-from fronthaul.messages import Frame, Payload, Report, ReportKey
-from fronthaul.security import KeyRing, ephemeral
-from fronthaul.sockets import DealerTransport, RouterTransport
-from fronthaul.transport import ConnectionCount, identity
-from fronthaul.wire import encode
+from fronthaul.account.costs import frame_costs, zmtp_frame_bytes
+from fronthaul.account.handshake import handshake_bytes
+from fronthaul.message.messages import Frame, Payload, Report, ReportKey
+from fronthaul.message.wire import encode
+from fronthaul.transport.keys import KeyRing, ephemeral
+from fronthaul.transport.transport import ConnectionCount, identity
+from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 SOON_S = 10.0
 """Longer than anything takes; nothing waits for it unless a test fails."""

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_fronthaul import Run, frame, key
 
+from fronthaul.account.ledger import close_ledger, conservation, ledger_schema, write_parquet
 from fronthaul.errors import LocalError, RemoteError
-from fronthaul.fates import FrameFate
-from fronthaul.journal import flip, journal_table_schema
-from fronthaul.ledger import close_ledger, conservation, ledger_schema, write_parquet
-from fronthaul.messages import Direction, Goodbye, Ping, Welcome
-from fronthaul.received import read_received
-from fronthaul.wire import HEADER_BYTES, decode, encode
+from fronthaul.log.received import read_received
+from fronthaul.log.sent import flip, journal_table_schema
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction, Goodbye, Ping, Welcome
+from fronthaul.message.wire import HEADER_BYTES, decode, encode
 
 
 @pytest.fixture

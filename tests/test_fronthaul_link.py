@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from fronthaul.accounting import modelled_ethernet_bytes
+from fronthaul.account.costs import modelled_ethernet_bytes
 from fronthaul.draws import generator
 from fronthaul.errors import LocalError
-from fronthaul.link import (
+from fronthaul.link.link_config import JITTER_SHAPES, JitterShape
+from fronthaul.link.link_model import (
     ALWAYS_NOTICED_BITS,
     JITTER_DEVIATIONS,
     GilbertElliott,
@@ -26,8 +27,7 @@ from fronthaul.link import (
     Passage,
     unit_jitter,
 )
-from fronthaul.linkconfig import JITTER_SHAPES, JitterShape
-from fronthaul.messages import Direction
+from fronthaul.message.messages import Direction
 
 MS, SECOND = 1_000_000, 1_000_000_000
 START = 1_700_000_000 * SECOND  # a wall clock's: times beyond what a float holds to the nanosecond

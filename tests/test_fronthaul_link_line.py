@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from fronthaul.accounting import modelled_ethernet_bytes
-from fronthaul.link import LinkConfig, LinkModel, Passage
-from fronthaul.linkconfig import JitterShape
-from fronthaul.messages import Direction
+from fronthaul.account.costs import modelled_ethernet_bytes
+from fronthaul.link.link_config import JitterShape
+from fronthaul.link.link_model import LinkConfig, LinkModel, Passage
+from fronthaul.message.messages import Direction
 
 MS, SECOND = 1_000_000, 1_000_000_000
 START = 1_700_000_000 * SECOND  # a wall clock's: times beyond what a float holds to the nanosecond

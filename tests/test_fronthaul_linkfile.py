@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fronthaul.errors import LocalError
-from fronthaul.link import GilbertElliott, LinkConfig, LinkModel
-from fronthaul.linkfile import LinkPlan, link_plan, link_table, read_links, with_options
-from fronthaul.messages import Direction
+from fronthaul.link.link_file import LinkPlan, link_plan, link_table, read_links, with_options
+from fronthaul.link.link_model import GilbertElliott, LinkConfig, LinkModel
+from fronthaul.message.messages import Direction
 
 UP, DOWN = Direction.UP, Direction.DOWN
 

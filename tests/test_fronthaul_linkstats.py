@@ -13,15 +13,15 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from fronthaul.account.ledger import close_ledger, ledger_schema
 from fronthaul.errors import LocalError
-from fronthaul.fates import FrameFate
-from fronthaul.journal import SendJournal, corrupted, read_journal
-from fronthaul.ledger import close_ledger, ledger_schema
-from fronthaul.link import GilbertElliott, LinkConfig, LinkModel
-from fronthaul.linkstats import LinkReport, link_report, share_interval
-from fronthaul.messages import Direction, Goodbye, Payload, Report, ReportKey
-from fronthaul.outbox import Outbox
-from fronthaul.received import Arrival, ReceiveLog, read_received
+from fronthaul.link.link_model import GilbertElliott, LinkConfig, LinkModel
+from fronthaul.link.link_report import LinkReport, link_report, share_interval
+from fronthaul.log.received import Arrival, ReceiveLog, read_received
+from fronthaul.log.sent import SendJournal, corrupted, read_journal
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction, Goodbye, Payload, Report, ReportKey
+from fronthaul.sender.outbox import Outbox
 
 MS, SECOND = 1_000_000, 1_000_000_000
 START = 1_700_000_000 * SECOND

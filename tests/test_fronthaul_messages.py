@@ -10,7 +10,7 @@ from any_message import frames, written
 from hypothesis import given
 
 from fronthaul.errors import LocalError, RegistrationError, RemoteError
-from fronthaul.messages import (
+from fronthaul.message.messages import (
     MAX_BUNDLE,
     MAX_POSITION_M,
     Abort,
@@ -26,7 +26,7 @@ from fronthaul.messages import (
     Welcome,
     place_text,
 )
-from fronthaul.wire import decode, encode
+from fronthaul.message.wire import decode, encode
 
 REPORT = Report(ReportKey(0, 0, 0), Payload(b"", 0))
 CODEC = Codec(4, 768, 4)

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fronthaul.accounting import zmtp_frame_bytes
+from fronthaul.account.costs import zmtp_frame_bytes
 from fronthaul.errors import QueueFull, TransportError
-from fronthaul.journal import TRANSPORT_FULL, Departure, corrupted
-from fronthaul.link import LinkModel
-from fronthaul.linkconfig import LinkConfig
-from fronthaul.messages import Abort, Direction, Frame, Goodbye, Payload, Report, ReportKey
-from fronthaul.outbox import Outbox, amendment, drop_reason
-from fronthaul.wire import decode, encode
+from fronthaul.link.link_config import LinkConfig
+from fronthaul.link.link_model import LinkModel
+from fronthaul.log.sent import TRANSPORT_FULL, Departure, corrupted
+from fronthaul.message.messages import Abort, Direction, Frame, Goodbye, Payload, Report, ReportKey
+from fronthaul.message.wire import decode, encode
+from fronthaul.sender.outbox import Outbox, amendment, drop_reason
 
 
 def reports(count: int) -> list[Report]:

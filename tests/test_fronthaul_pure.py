@@ -14,7 +14,7 @@ import fronthaul
 from fronthaul.clock import Clock, SimulatedClock, WallClock
 from fronthaul.draws import generator
 from fronthaul.errors import LocalError
-from fronthaul.fates import FrameFate, ReportFate
+from fronthaul.message.fates import FrameFate, ReportFate
 
 
 def test_fates_are_their_names() -> None:

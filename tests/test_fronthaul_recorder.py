@@ -7,14 +7,14 @@ from tiny_nodes import fill, frame
 
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import LocalError
-from fronthaul.fates import FrameFate
-from fronthaul.journal import Departure, read_journal
-from fronthaul.messages import Direction, Goodbye
-from fronthaul.received import Arrival, read_received
-from fronthaul.recorder import CONNECTIONS, EVENTS, RECEIVED, SENT, Recorder
-from fronthaul.rowstream import read_stream
-from fronthaul.transport import ConnectionCount, LinkEvent
-from fronthaul.wire import encode
+from fronthaul.log.arrow_stream import read_stream
+from fronthaul.log.received import Arrival, read_received
+from fronthaul.log.recorder import CONNECTIONS, EVENTS, RECEIVED, SENT, Recorder
+from fronthaul.log.sent import Departure, read_journal
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction, Goodbye
+from fronthaul.message.wire import encode
+from fronthaul.transport.transport import ConnectionCount, LinkEvent
 
 COUNT = ConnectionCount(3, "127.0.0.1:1", "127.0.0.1:2", 10, 20, 1 << 40, 5, True)
 EVENTS_MADE = [

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fronthaul
-from fronthaul import rowpack
 from fronthaul.errors import LocalError
-from fronthaul.journal import journal_schema
-from fronthaul.received import received_schema
-from fronthaul.rowpack import RowPacker
-from fronthaul.rowstream import RowStream, read_stream
+from fronthaul.log import arrow_rows as rowpack
+from fronthaul.log.arrow_rows import RowPacker
+from fronthaul.log.arrow_stream import RowStream, read_stream
+from fronthaul.log.received import received_schema
+from fronthaul.log.sent import journal_schema
 
 SCHEMA = pa.schema([("number", pa.uint16()), ("text", pa.string())])
 TYPES: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
@@ -248,7 +248,7 @@ import resource, signal
 from pathlib import Path
 import pyarrow as pa
 from fronthaul.errors import LocalError
-from fronthaul.rowstream import RowStream, read_stream
+from fronthaul.log.arrow_stream import RowStream, read_stream
 path = Path({path!r})
 stream = RowStream(path, pa.schema([("data", pa.binary())]))
 stream.append(b"first")
@@ -335,7 +335,7 @@ def test_rows_survive_kill_9(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 import pyarrow as pa
-from fronthaul.rowstream import RowStream
+from fronthaul.log.arrow_stream import RowStream
 stream = RowStream(Path({str(path)!r}), pa.schema([("number", pa.uint16())]))
 for number in range(5):
     stream.extend([(number,), (number,)])

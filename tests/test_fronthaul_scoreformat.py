@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from cloud.fusion.scores import rule
 from cloud.fusion.scores.prior import BoxPrior
-from fronthaul import scoreformat
-from fronthaul.noiselevels import Level
-from fronthaul.scoreformat import COMPONENTS, DEVIATION, SIGMA_DATA, Mixture, ScoreFormat, score_format
+from fronthaul.payload import diffloc as scoreformat
+from fronthaul.payload.diffloc import COMPONENTS, DEVIATION, SIGMA_DATA, Mixture, ScoreFormat, score_format
+from fronthaul.payload.noise_levels import Level
 
 CONFIG: dict[str, Any] = {
     "sampler": {"kind": "diffusion", "timesteps": 200, "beta": [5e-4, 0.1]},

@@ -11,7 +11,7 @@ import zmq
 from zmq.utils import z85
 
 from fronthaul.errors import LocalError, TransportError
-from fronthaul.security import (
+from fronthaul.transport.keys import (
     CloudKeys,
     EdgeKeys,
     KeyRing,
@@ -22,8 +22,8 @@ from fronthaul.security import (
     load_edge_keys,
     write_keys,
 )
-from fronthaul.sockets import DealerTransport, RouterTransport
-from fronthaul.transport import LinkEvent, Received, identity
+from fronthaul.transport.transport import LinkEvent, Received, identity
+from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 SOON_S = 10.0
 """Longer than anything takes; nothing waits for it unless a test fails."""

@@ -9,11 +9,11 @@ import pytest
 
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import QueueFull, TransportError
-from fronthaul.journal import TRANSPORT_FULL, Departure, corrupted, read_journal, sent_rows
-from fronthaul.messages import Direction, Goodbye
-from fronthaul.recorder import SENT, Recorder
-from fronthaul.sending import QUEUE_PAUSE_NS, Sender
-from fronthaul.wire import encode
+from fronthaul.log.recorder import SENT, Recorder
+from fronthaul.log.sent import TRANSPORT_FULL, Departure, corrupted, read_journal, sent_rows
+from fronthaul.message.messages import Direction, Goodbye
+from fronthaul.message.wire import encode
+from fronthaul.sender.sender import QUEUE_PAUSE_NS, Sender
 
 FIRST, SECOND = (Departure(encode(Goodbye(2, 0, frames)), 10, 20) for frames in range(2))
 

@@ -15,10 +15,10 @@ import pytest
 import zmq
 
 from fronthaul.errors import LocalError, QueueFull, TransportError
-from fronthaul.security import KeyRing, ephemeral
-from fronthaul.sockets import DealerTransport, RouterTransport
-from fronthaul.transport import ConnectionCount, LinkEvent, Received
-from fronthaul.wire import MAX_MESSAGE_BYTES
+from fronthaul.message.wire import MAX_MESSAGE_BYTES
+from fronthaul.transport.keys import KeyRing, ephemeral
+from fronthaul.transport.transport import ConnectionCount, LinkEvent, Received
+from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 SOON_S = 10.0
 """Longer than anything takes; nothing waits for it unless a test fails."""
@@ -183,7 +183,7 @@ def test_a_cut_may_follow_a_cut(cloud: RouterTransport, ring: KeyRing | None) ->
 
 CRASH = """
 import os, sys
-from fronthaul.sockets import DealerTransport
+from fronthaul.transport.zeromq import DealerTransport
 edge = DealerTransport(sys.argv[1], 1)
 edge.send(b"alive")
 edge.receive(10.0)

@@ -5,10 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fronthaul.accounting import zmtp_frame_bytes
-from fronthaul.fates import FrameFate
-from fronthaul.journal import Departure, SendJournal, read_journal
-from fronthaul.messages import (
+from fronthaul.account.control import ClockSample, Traffic, control_traffic, ping_samples, received_traffic
+from fronthaul.account.costs import zmtp_frame_bytes
+from fronthaul.log.received import Arrival, ReceiveLog, read_received
+from fronthaul.log.sent import Departure, SendJournal, read_journal
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import (
     Abort,
     Codec,
     Control,
@@ -23,9 +25,7 @@ from fronthaul.messages import (
     ReportKey,
     Welcome,
 )
-from fronthaul.received import Arrival, ReceiveLog, read_received
-from fronthaul.traffic import ClockSample, Traffic, control_traffic, ping_samples, received_traffic
-from fronthaul.wire import encode
+from fronthaul.message.wire import encode
 
 FRAME = encode(Frame(0, (Report(ReportKey(3, 0, 0), Payload(b"\xab", 8)),)))
 REGISTRATION = Registration(3, 0, "ecc", Codec(4, 768, 4), None, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))

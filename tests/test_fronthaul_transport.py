@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fronthaul.clock import SimulatedClock
-from fronthaul.delayline import DelayedCloud, DelayedEdge
 from fronthaul.errors import LocalError, QueueFull, TransportError
-from fronthaul.memory import MemoryNetwork
-from fronthaul.security import ephemeral
-from fronthaul.sockets import DealerTransport, RouterTransport
-from fronthaul.transport import CloudTransport, EdgeTransport, bs_of, identity
-from fronthaul.wire import MAX_MESSAGE_BYTES
+from fronthaul.message.wire import MAX_MESSAGE_BYTES
+from fronthaul.transport.delay_line import DelayedCloud, DelayedEdge
+from fronthaul.transport.keys import ephemeral
+from fronthaul.transport.memory import MemoryNetwork
+from fronthaul.transport.transport import CloudTransport, EdgeTransport, bs_of, identity
+from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 SOON_S = 10.0
 """Longer than anything takes; nothing waits for it unless a test fails."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fronthaul.errors import LocalError, RemoteError
-from fronthaul.messages import (
+from fronthaul.message.messages import (
     MAX_BUNDLE,
     Abort,
     Codec,
@@ -26,7 +26,7 @@ from fronthaul.messages import (
     ReportKey,
     Welcome,
 )
-from fronthaul.wire import (
+from fronthaul.message.wire import (
     BUNDLE_HEADER_BYTES,
     BUNDLE_KEY_BYTES,
     CRC_BYTES,

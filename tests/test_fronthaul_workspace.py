@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fronthaul.workspace import Workspace, ship_leftovers
+from fronthaul.log.workspace import Workspace, ship_leftovers
 
 
 def test_the_run_folder_is_used_where_it_is_here(tmp_path: Path) -> None:

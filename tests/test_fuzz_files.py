@@ -18,25 +18,25 @@ from hypothesis import strategies as st
 from cloud.fixlog import FixLog, FixRecord, read_fixes
 from cloud.history import FIXES, read_past
 from edge.stages import STAGES, StageLog, StageRow, read_stages
-from fronthaul.bitstream import pack, unpack
-from fronthaul.capture import CaptureWriter, merge_captures
+from fronthaul.account.ledger import close_ledger, write_parquet
+from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.codec.iq import compress, decompress, iq_codec
 from fronthaul.errors import LocalError, RemoteError
-from fronthaul.fates import FrameFate
-from fronthaul.iq import compress, decompress, iq_codec
-from fronthaul.journal import Departure, SendJournal, read_journal, sent_rows
-from fronthaul.ledger import close_ledger, write_parquet
-from fronthaul.linkfile import link_plan, link_table, read_links
-from fronthaul.messages import Direction, Frame, Message, Payload, Report, ReportKey
-from fronthaul.received import Arrival, ReceiveLog, read_received
-from fronthaul.recorder import RECEIVED, SENT
-from fronthaul.security import load_cloud_keys, load_edge_keys, write_keys
-from fronthaul.transport import bs_of, identity
-from fronthaul.wire import encode
+from fronthaul.link.link_file import link_plan, link_table, read_links
+from fronthaul.log.pcapng import CaptureWriter, merge_captures
+from fronthaul.log.received import Arrival, ReceiveLog, read_received
+from fronthaul.log.recorder import RECEIVED, SENT
+from fronthaul.log.sent import Departure, SendJournal, read_journal, sent_rows
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction, Frame, Message, Payload, Report, ReportKey
+from fronthaul.message.wire import encode
+from fronthaul.transport.keys import load_cloud_keys, load_edge_keys, write_keys
+from fronthaul.transport.transport import bs_of, identity
 from sim.errors import UserError
-from sim.run import compose
-from sim.run.links import read_table
-from sim.run.runfolder import RunFolder, read_configuration, write_configuration
-from sim.run.settings import EmulateSettings
+from sim.plan import plan as compose
+from sim.plan.settings import EmulateSettings
+from sim.records.folder import RunFolder, read_configuration, write_configuration
+from sim.records.links import read_table
 from sim.world.scenario import SCENARIO_FOLDER, load_scenario
 
 Change = tuple[str, int, bytes]

@@ -23,16 +23,16 @@ import tiny_world
 import torch
 
 from cloud.center import FusionCenter
-from fronthaul.bitstream import unpack
+from fronthaul.codec.bitstream import unpack
 from fronthaul.draws import generator
-from fronthaul.messages import Report, ReportKey
-from sim.run import compose
-from sim.run.emulator import emulate
-from sim.run.links import read_ledgers
-from sim.run.process import torch_threads
-from sim.run.replay import logged_reports, replay
-from sim.run.runfolder import RunFolder, read_configuration
-from sim.run.settings import EmulateSettings
+from fronthaul.message.messages import Report, ReportKey
+from sim.emulate.emulator import emulate
+from sim.emulate.in_process import torch_threads
+from sim.inspect.replay import logged_reports, replay
+from sim.plan import plan as compose
+from sim.plan.settings import EmulateSettings
+from sim.records.folder import RunFolder, read_configuration
+from sim.records.links import read_ledgers
 from sim.world import store
 from sim.world.channel import Radio, pad_paths
 

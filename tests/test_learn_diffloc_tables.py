@@ -14,7 +14,6 @@ import straight_world
 import torch
 
 from sim.errors import UserError
-from sim.learn import rows
 from sim.learn.diffloc import (
     baselines,
     bench,
@@ -29,9 +28,10 @@ from sim.learn.diffloc import (
 )
 from sim.learn.diffloc.evaluate import errors_m
 from sim.learn.diffloc.fit import Schedule
-from sim.learn.diffloc.measures import sampled
-from sim.learn.diffloc.statistics import by_distance, statistics
-from sim.learn.markdown import metres
+from sim.reproduce import rows
+from sim.reproduce.diffloc.measures import sampled
+from sim.reproduce.diffloc.statistics import by_distance, statistics
+from sim.reproduce.markdown import metres
 from sim.world.scenario import Scenario, load_scenario
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -209,7 +209,7 @@ def test_the_leak_at_the_least_noise_is_its_own_noise_whatever_the_network(desk:
 
 
 def test_the_leaky_oracle_is_imported_by_its_table_alone() -> None:
-    name = "sim.learn.diffloc.leaky_oracle"
+    name = "sim.reproduce.diffloc.leaky_oracle"
     importers, table_importers = set(), set()
     for path in [*ROOT.glob("*.py"), *(p for f in ("sim", "cloud", "edge", "fronthaul", "benchmarks", "tests")
                                        for p in (ROOT / f).rglob("*.py"))]:  # fmt: skip
@@ -222,11 +222,11 @@ def test_the_leaky_oracle_is_imported_by_its_table_alone() -> None:
                 continue
             if name in found:
                 importers.add(path.relative_to(ROOT).as_posix())
-            if "sim.learn.diffloc.leaky_table" in found:
+            if "sim.reproduce.diffloc.leaky_table" in found:
                 table_importers.add(path.relative_to(ROOT).as_posix())
-    assert importers == {"sim/learn/diffloc/leaky_table.py"}
-    assert table_importers == {"sim/learn/diffloc/tables.py", "tests/test_learn_diffloc_tables.py"}
-    tree = ast.parse((ROOT / "sim/learn/diffloc/leaky_oracle.py").read_text())
+    assert importers == {"sim/reproduce/diffloc/leaky_table.py"}
+    assert table_importers == {"sim/reproduce/diffloc/tables.py", "tests/test_learn_diffloc_tables.py"}
+    tree = ast.parse((ROOT / "sim/reproduce/diffloc/leaky_oracle.py").read_text())
     functions = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     assert functions and all(function.lstrip("_").startswith("leaky_") for function in functions)
 

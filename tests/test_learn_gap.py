@@ -7,11 +7,11 @@ import pytest
 import straight_world
 import torch
 
-from sim.learn.ecc_model import EccShape
-from sim.learn.gap import gap
-from sim.learn.train_ecc import EccTraining, train_ecc
+from sim.learn.ecc.model import EccShape
+from sim.learn.ecc.train import EccTraining, train_ecc
 from sim.learn.trainer import Schedule
-from sim.learn.weights import load_weights
+from sim.plan.weights import load_weights
+from sim.reproduce.ecc.gap import gap
 
 WORLD = straight_world.scenario()
 PATHS = straight_world.trace(WORLD, straight_world.positions(WORLD, 120), [((1.0, 0.0, 0.0), 170.0)])

@@ -10,10 +10,10 @@ import torch
 
 from edge.ecc import EccEdge
 from edge.scheme import EdgeSetup
-from sim.learn.ecc_model import EccModel
-from sim.learn.train_ecc import EccTraining, make_sources, train_ecc
+from sim.learn.ecc.model import EccModel
+from sim.learn.ecc.train import EccTraining, make_sources, train_ecc
 from sim.learn.trainer import Schedule, Trainer, TrainProgress
-from sim.learn.weights import load_weights
+from sim.plan.weights import load_weights
 
 pytestmark = [
     pytest.mark.gpu,

@@ -18,11 +18,11 @@ from edge.estimation import LmmseEstimator
 from edge.preprocessing import channel_gain
 from edge.scheme import EdgeSetup
 from sim.errors import UserError
-from sim.learn.ecc_model import EccModel, EccShape, calibrated_steps
+from sim.learn.ecc.model import EccModel, EccShape, calibrated_steps
+from sim.learn.ecc.train import EccTraining, Sources, make_sources, train_ecc
 from sim.learn.optimizer import MatrixOptimizer, orthogonalised
-from sim.learn.train_ecc import EccTraining, Sources, make_sources, train_ecc
 from sim.learn.trainer import Schedule, Trainer, TrainProgress, random_presence, weighted_loss
-from sim.learn.weights import Weights, load_weights, save_weights
+from sim.plan.weights import Weights, load_weights, save_weights
 from sim.world.channel import Radio, pad_paths
 
 WORLD = straight_world.scenario()

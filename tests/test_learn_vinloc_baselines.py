@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sim.learn.vinloc import paper
-from sim.learn.vinloc.baselines import (
+from sim.learn.vinloc.data import CirSet, Users
+from sim.learn.vinloc.evaluate import kept, kept_stations
+from sim.reproduce.vinloc import paper
+from sim.reproduce.vinloc.baselines import (
     Compression,
     fingerprints,
     masked_distances,
@@ -16,9 +18,7 @@ from sim.learn.vinloc.baselines import (
     neighbour_positions,
     prior_positions,
 )
-from sim.learn.vinloc.data import CirSet, Users
-from sim.learn.vinloc.evaluate import kept, kept_stations
-from sim.learn.vinloc.statistics import by_distance, statistics
+from sim.reproduce.vinloc.statistics import by_distance, statistics
 
 
 def draws(seed: int = 1) -> torch.Generator:

@@ -9,7 +9,7 @@ import torch
 
 import cli
 from sim.learn.vinloc import resnet_train
-from sim.learn.weights import load_weights
+from sim.plan.weights import load_weights
 
 
 @pytest.fixture(scope="module")

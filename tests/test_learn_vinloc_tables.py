@@ -13,12 +13,12 @@ import tiny_hall
 import torch
 
 from sim.errors import UserError
-from sim.learn import markdown
-from sim.learn.rows import Row
-from sim.learn.vinloc import bench, methodrows, pages, tables
 from sim.learn.vinloc.evaluate import hidden, late_clocks, positions_of, shuffled
-from sim.run import lost
-from sim.run.tables import NAMES
+from sim.reproduce import markdown
+from sim.reproduce.ecc.table2 import NAMES
+from sim.reproduce.rows import Row
+from sim.reproduce.vinloc import bench, lost, pages, tables
+from sim.reproduce.vinloc import method_rows as methodrows
 from sim.world import store
 
 TRAINED = "more"

@@ -11,10 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sim.errors import UserError
-from sim.learn import weights as weights_module
 from sim.learn.compact import app as compact
 from sim.learn.compact import packed_matrices
-from sim.learn.weights import Weights, find_weights, load_weights, save_weights
+from sim.plan import weights as weights_module
+from sim.plan.weights import Weights, find_weights, load_weights, save_weights
 
 KEPT = ("posterior", "embedding.centre", "embedding.scale")
 WIDE = ("network.mean", "network.deviation")

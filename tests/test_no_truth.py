@@ -42,10 +42,10 @@ from edge.scheme import EdgeScheme, EdgeSetup, Encoded, RoundScheme
 from edge.score_network import Denoiser
 from edge.score_station import ScoreStation, StationAtCloud
 from edge.vinloc import VinLocEdge
-from fronthaul.messages import Frame, Payload, Report, ReportKey
+from fronthaul.message.messages import Frame, Payload, Report, ReportKey
 from fronthaul.roster import Roster
-from sim.run.compose import Plan, compose
-from sim.run.settings import EmulateSettings
+from sim.plan.plan import Plan, compose
+from sim.plan.settings import EmulateSettings
 from sim.world.channel import PaddedPaths, Radio, pad_paths
 
 INFERENCE: dict[Callable[..., Any], set[str]] = {

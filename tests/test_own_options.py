@@ -15,12 +15,12 @@ from torch import Tensor
 import cli
 from cloud.fusion.scheme import CloudSetup, Fix
 from edge.scheme import EdgeSetup, Encoded
-from fronthaul.messages import Report
+from fronthaul.message.messages import Report
+from sim.emulate.emulator import emulate
 from sim.errors import UserError
-from sim.run.emulator import emulate
-from sim.run.options import default_scenario
-from sim.run.replay import replay
-from sim.run.settings import EmulateSettings
+from sim.inspect.replay import replay
+from sim.plan.scheme_options import default_scenario
+from sim.plan.settings import EmulateSettings
 
 
 class OwnEdge:

@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from fronthaul.linkfile import LinkPlan
-from sim.run.emulator import emulate
-from sim.run.links import read_ledgers
-from sim.run.replay import replay
-from sim.run.runfolder import RunFolder
-from sim.run.settings import EmulateSettings
+from fronthaul.link.link_file import LinkPlan
+from sim.emulate.emulator import emulate
+from sim.inspect.replay import replay
+from sim.plan.settings import EmulateSettings
+from sim.records.folder import RunFolder
+from sim.records.links import read_ledgers
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "schemes.md"
 POINTS = "[cofix.edge]\npush = push:PushEdge\n[cofix.fusion]\npush = push:PushFusion\n"

@@ -13,7 +13,7 @@ import tiny_world
 import torch
 
 import cli
-import sim.run.compose
+import sim.plan.plan
 import sim.world.store
 from cloud.center import FusionCenter
 from cloud.fusion.scheme import CloudSetup, load_fusion
@@ -92,7 +92,7 @@ def test_the_example_is_emulated_and_replayed(
     installed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = tiny_world.write(installed)
-    for module in (sim.run.compose, sim.world.store):
+    for module in (sim.plan.plan, sim.world.store):
         monkeypatch.setattr(module, "ASSET_FOLDER", installed / "assets", raising=False)
     monkeypatch.chdir(installed)
     line = f"emulate --scheme centroid --scenario {settings.scenario} --weights {settings.weights} --bs 3 --bits 5"

@@ -17,16 +17,16 @@ from cloud.fusion.scheme import CloudSetup, Fix, RoundFusion
 from edge import rss_rounds as edge_half
 from edge.rss_rounds import RssRoundsEdge
 from edge.scheme import EdgeSetup, RoundScheme, weights_scheme
-from fronthaul.bitstream import pack
-from fronthaul.linkfile import LinkPlan
-from fronthaul.messages import Payload, Report, ReportKey
-from sim.learn.weights import Weights, find_weights, load_weights
-from sim.run.emulator import emulate
-from sim.run.links import read_ledgers
-from sim.run.replay import replay
-from sim.run.results import used_reports
-from sim.run.runfolder import RunFolder
-from sim.run.settings import EmulateSettings
+from fronthaul.codec.bitstream import pack
+from fronthaul.link.link_file import LinkPlan
+from fronthaul.message.messages import Payload, Report, ReportKey
+from sim.emulate.emulator import emulate
+from sim.inspect.replay import replay
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import Weights, find_weights, load_weights
+from sim.records.folder import RunFolder
+from sim.records.links import read_ledgers
+from sim.records.summary import used_reports
 
 Vector = npt.NDArray[np.float64]
 

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_world
 
-from fronthaul.capture import CaptureWriter
-from fronthaul.linkfile import LinkPlan, with_options
-from fronthaul.messages import Direction
+from fronthaul.link.link_file import LinkPlan, with_options
+from fronthaul.log.pcapng import CaptureWriter
+from fronthaul.message.messages import Direction
+from sim.emulate.emulator import emulate
 from sim.errors import UserError
-from sim.run.audit import Audit, audit
-from sim.run.captured import Expected, Message, compare, read_capture
-from sim.run.emulator import emulate
-from sim.run.inspection import recover
-from sim.run.record import Progress
-from sim.run.settings import EmulateSettings
+from sim.inspect.audit import Audit, audit
+from sim.inspect.captures import Expected, Message, compare, read_capture
+from sim.inspect.frames import recover
+from sim.plan.outcome import Progress
+from sim.plan.settings import EmulateSettings
 from sim.world import store
 
 CHECKS = [

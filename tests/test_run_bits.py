@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import tiny_scores
 
-from sim.run import bits
-from sim.run.emulator import emulate
-from sim.run.record import RunResult
-from sim.run.settings import EmulateSettings
+from sim.emulate.emulator import emulate
+from sim.plan.outcome import RunResult
+from sim.plan.settings import EmulateSettings
+from sim.reproduce.diffloc import bits
 from sim.world import store
 from sim.world.scenario import load_scenario
 

@@ -14,15 +14,15 @@ import pytest
 import run_tables
 
 from edge.scheme import EdgeScheme, EdgeSetup
-from fronthaul.linkfile import link_plan
+from fronthaul.link.link_file import link_plan
 from fronthaul.roster import Roster
+from sim.emulate.emulator import RunResult, emulate
 from sim.errors import UserError
-from sim.run import compose
-from sim.run.audit import audit
-from sim.run.emulator import RunResult, emulate
-from sim.run.inspection import check_books, recover
-from sim.run.replay import replay
-from sim.run.settings import EmulateSettings
+from sim.inspect.audit import audit
+from sim.inspect.frames import check_books, recover
+from sim.inspect.replay import replay
+from sim.plan import plan as compose
+from sim.plan.settings import EmulateSettings
 
 pytestmark = pytest.mark.ray
 

@@ -3,13 +3,13 @@
 import pyarrow as pa
 import pytest
 
-from fronthaul.recorder import connection_schema, event_schema
-from sim.run.compose import load_plan
-from sim.run.connections import Connection, Sockets, Way, byte_problems, connections, read_sockets
-from sim.run.links import all_totals, close_ledgers, read_streams
-from sim.run.process import run_in_process
-from sim.run.runfolder import RunFolder, write_configuration
-from sim.run.settings import EmulateSettings
+from fronthaul.log.recorder import connection_schema, event_schema
+from sim.emulate.in_process import run_in_process
+from sim.plan.plan import load_plan
+from sim.plan.settings import EmulateSettings
+from sim.records.folder import RunFolder, write_configuration
+from sim.records.links import all_totals, close_ledgers, read_streams
+from sim.records.stream_bytes import Connection, Sockets, Way, byte_problems, connections, read_sockets
 
 FAR_NS = 10**18
 

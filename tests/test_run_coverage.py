@@ -14,8 +14,8 @@ from rich.console import Console
 from scipy.stats import chi2
 
 from sim.commands.summary import error_table
-from sim.run.coverage import coverage_90, within_region
-from sim.run.emulator import emulate
+from sim.emulate.emulator import emulate
+from sim.records.coverage import coverage_90, within_region
 from sim.world import store
 
 

@@ -14,21 +14,21 @@ import tiny_world
 
 from cloud.fusion.scheme import Fix
 from cloud.parts import CloudOutcome
-from fronthaul.accounting import zmtp_frame_bytes
+from fronthaul.account.costs import zmtp_frame_bytes
 from fronthaul.clock import SimulatedClock
-from fronthaul.messages import Report
+from fronthaul.message.messages import Report
+from sim.emulate.emulator import Progress, RunResult, close_books, emulate, run_plan
+from sim.emulate.in_process import assemble, drive, torch_threads
 from sim.errors import UserError
-from sim.learn.weights import load_weights
-from sim.run import compose
-from sim.run.books import Books, derive_books
-from sim.run.emulator import Progress, RunResult, close_books, emulate, run_plan
-from sim.run.inspection import recover
-from sim.run.process import assemble, drive, torch_threads
-from sim.run.record import RunRecord
-from sim.run.replay import replay
-from sim.run.results import error_statistics
-from sim.run.runfolder import RunFolder, write_configuration
-from sim.run.settings import EmulateSettings
+from sim.inspect.frames import recover
+from sim.inspect.replay import replay
+from sim.plan import plan as compose
+from sim.plan.outcome import RunRecord
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import load_weights
+from sim.records.books import Books, derive_books
+from sim.records.folder import RunFolder, write_configuration
+from sim.records.summary import error_statistics
 from sim.world.channel import pad_paths
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_fails_before_its_first_frame_leaves_nothing(
         assert list(folder.glob("links/cloud-0-received.arrow")) and list(folder.glob("links/bs-*-sent.arrow"))
         raise UserError("no actor came up")
 
-    monkeypatch.setattr("sim.run.process.drive", fail)
+    monkeypatch.setattr("sim.emulate.in_process.drive", fail)
     with pytest.raises(UserError, match="no actor"):
         emulate(settings)
     assert list(settings.output.iterdir()) == []
@@ -285,7 +285,7 @@ def test_the_summary_is_written_before_the_controls(settings: EmulateSettings, m
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sim.run.emulator.write_controls", stop)
+    monkeypatch.setattr("sim.emulate.emulator.write_controls", stop)
     with pytest.raises(KeyboardInterrupt):
         emulate(settings)
     (folder,) = settings.output.iterdir()

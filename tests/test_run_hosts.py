@@ -11,12 +11,12 @@ from cloud.node import CloudNode
 from edge.node import EdgeNode
 from edge.pacing import run_schedule
 from fronthaul.clock import WallClock
-from fronthaul.sockets import DealerTransport, RouterTransport
-from sim.run.books import derive_books
-from sim.run.compose import load_plan
-from sim.run.record import RunRecord
-from sim.run.results import fix_table
-from sim.run.runfolder import RunFolder
+from fronthaul.transport.zeromq import DealerTransport, RouterTransport
+from sim.plan.outcome import RunRecord
+from sim.plan.plan import load_plan
+from sim.records.books import derive_books
+from sim.records.folder import RunFolder
+from sim.records.summary import fix_table
 from tests import tiny_world
 
 AHEAD_NS = 7_300_000_000

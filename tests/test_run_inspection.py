@@ -7,15 +7,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from fronthaul.fates import ReportFate
-from fronthaul.linkfile import link_plan
-from fronthaul.messages import Direction
+from fronthaul.link.link_file import link_plan
+from fronthaul.message.fates import ReportFate
+from fronthaul.message.messages import Direction
+from sim.emulate.emulator import Progress, emulate, run_plan
 from sim.errors import UserError
-from sim.run import compose
-from sim.run.emulator import Progress, emulate, run_plan
-from sim.run.inspection import Choice, check_books, chosen_frames, frame_view, link_totals, recover
-from sim.run.replay import replay
-from sim.run.settings import EmulateSettings
+from sim.inspect.frames import Choice, check_books, chosen_frames, frame_view, link_totals, recover
+from sim.inspect.replay import replay
+from sim.plan import plan as compose
+from sim.plan.settings import EmulateSettings
 
 
 def test_damaged_tables_are_one_sentence(settings: EmulateSettings) -> None:
@@ -84,7 +84,7 @@ def test_frames_are_chosen_by_time_and_fate(settings: EmulateSettings) -> None:
 
 
 def test_a_run_that_is_cut_can_be_recovered(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sim.run.process.PROGRESS_S", 0.0)
+    monkeypatch.setattr("sim.emulate.in_process.PROGRESS_S", 0.0)
     plan = compose.load_plan(dataclasses.replace(settings, links=link_plan({"bs": {"1": {"up": {"loss": 0.3}}}})))
 
     def interrupt(progress: Progress) -> None:

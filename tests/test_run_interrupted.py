@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fronthaul.errors import LocalError
-from fronthaul.journal import read_journal
-from sim.run.inspection import recover
+from fronthaul.log.sent import read_journal
+from sim.inspect.frames import recover
 from tests import tiny_world
 
 ROOT = Path(__file__).resolve().parent.parent

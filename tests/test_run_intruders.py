@@ -13,16 +13,16 @@ import pytest
 from cloud.node import CloudNode
 from edge.node import EdgeNode
 from edge.pacing import run_schedule
+from fronthaul.account.conservation import conservation
 from fronthaul.clock import WallClock
-from fronthaul.conservation import conservation
 from fronthaul.errors import TransportError
-from fronthaul.messages import Frame, Registration, Report
-from fronthaul.security import EdgeKeys, KeyRing, ephemeral
-from fronthaul.sockets import DealerTransport, RouterTransport
-from fronthaul.wire import encode
-from sim.run.books import derive_books
-from sim.run.compose import Plan, load_plan
-from sim.run.runfolder import RunFolder
+from fronthaul.message.messages import Frame, Registration, Report
+from fronthaul.message.wire import encode
+from fronthaul.transport.keys import EdgeKeys, KeyRing, ephemeral
+from fronthaul.transport.zeromq import DealerTransport, RouterTransport
+from sim.plan.plan import Plan, load_plan
+from sim.records.books import derive_books
+from sim.records.folder import RunFolder
 from tests import tiny_world
 
 

@@ -12,16 +12,16 @@ import tiny_world
 from rich.console import Console
 
 from sim.commands.summary import show_summary
+from sim.emulate.emulator import emulate
 from sim.errors import UserError
-from sim.learn.weights import Weights, save_weights
-from sim.run.audit import audit
-from sim.run.compose import load_plan
-from sim.run.emulator import emulate
-from sim.run.replay import replay
-from sim.run.runfolder import RunFolder, read_configuration
-from sim.run.settings import EmulateSettings
-from sim.run.sweep import Inputs
-from sim.run.tomlfile import toml_text
+from sim.inspect.audit import audit
+from sim.inspect.replay import replay
+from sim.plan.plan import load_plan
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import Weights, save_weights
+from sim.records.folder import RunFolder, read_configuration
+from sim.sweep.sweep import Inputs
+from sim.toml.write import toml_text
 from sim.world import store
 from sim.world.deployment import Layouts, Strip
 from sim.world.paths import concatenate
@@ -41,7 +41,7 @@ def scenario() -> Scenario:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmulateSettings:
     """A short run in a world of two held-out layouts, four sites and eight users each."""
     monkeypatch.setattr(store, "ASSET_FOLDER", tmp_path / "assets")
-    monkeypatch.setattr("sim.learn.weights.ASSET_FOLDER", tmp_path / "assets")
+    monkeypatch.setattr("sim.plan.weights.ASSET_FOLDER", tmp_path / "assets")
     world = scenario()
     (tmp_path / "drawn.toml").write_text(toml_text(scenario_table(world)))
     traced = [tiny_world.paths(world.at_layout(places)).select(np.arange(8) + 8 * n) for n, places in enumerate(PLACES)]

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import run_tables
 
-from fronthaul.linkfile import link_plan
-from sim.run.emulator import emulate
-from sim.run.inspection import check_books
-from sim.run.replay import replay
-from sim.run.settings import EmulateSettings
+from fronthaul.link.link_file import link_plan
+from sim.emulate.emulator import emulate
+from sim.inspect.frames import check_books
+from sim.inspect.replay import replay
+from sim.plan.settings import EmulateSettings
 
 EVERYTHING = {
     "default": {

@@ -12,14 +12,14 @@ from cloud.node import CloudNode
 from edge.node import EdgeNode
 from edge.pacing import End, run_schedule
 from fronthaul.clock import WallClock
-from fronthaul.connect import cloud_transport, edge_transport
-from fronthaul.linkfile import link_plan
-from sim.run.books import derive_books
-from sim.run.compose import load_plan
-from sim.run.connections import byte_problems
-from sim.run.record import RunRecord
-from sim.run.results import fix_table
-from sim.run.runfolder import RunFolder
+from fronthaul.link.link_file import link_plan
+from fronthaul.transport.connect import cloud_transport, edge_transport
+from sim.plan.outcome import RunRecord
+from sim.plan.plan import load_plan
+from sim.records.books import derive_books
+from sim.records.folder import RunFolder
+from sim.records.stream_bytes import byte_problems
+from sim.records.summary import fix_table
 
 LINKS = link_plan({"bs": {"1": {"up": {"outage": "1s-1000s"}}, "2": {"up": {"outage": "1s-1.5s"}}}})
 

@@ -8,10 +8,10 @@ import pytest
 import run_tables
 import tiny_world
 
-from sim.run.audit import audit
-from sim.run.emulator import RunResult, emulate
-from sim.run.replay import replay
-from sim.run.settings import EmulateSettings
+from sim.emulate.emulator import RunResult, emulate
+from sim.inspect.audit import audit
+from sim.inspect.replay import replay
+from sim.plan.settings import EmulateSettings
 from sim.world import store
 
 

@@ -27,13 +27,14 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fronthaul.accounting import modelled_ethernet_bytes
+from fronthaul.account.costs import modelled_ethernet_bytes
 from fronthaul.errors import LocalError
-from fronthaul.linkfile import LinkPlan, link_plan
-from fronthaul.messages import Direction
+from fronthaul.link.link_file import LinkPlan, link_plan
+from fronthaul.message.messages import Direction
 from sim.errors import UserError
-from sim.run import netns, netprobe
-from sim.run.netns import Namespaces, NetnsSupport, free_blocks, inside, probe
+from sim.kernel import namespaces as netns
+from sim.kernel import probe as netprobe
+from sim.kernel.namespaces import Namespaces, NetnsSupport, free_blocks, inside, probe
 
 UP, DOWN = Direction.UP, Direction.DOWN
 SUPPORT = probe()
@@ -273,8 +274,8 @@ def some_loss() -> LinkPlan:
 
 CHILD = """
 import sys, time
-from fronthaul.linkfile import link_plan
-from sim.run.netns import Namespaces
+from fronthaul.link.link_file import link_plan
+from sim.kernel.namespaces import Namespaces
 with Namespaces([9], link_plan({"default": {"loss": "1%"}})) as namespaces:
     print(namespaces.name(9), flush=True)
     sys.stdin.read()

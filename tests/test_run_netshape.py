@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from fronthaul.linkconfig import GilbertElliott, LinkConfig
-from fronthaul.linkfile import link_plan
-from fronthaul.messages import Direction
+from fronthaul.link.link_config import GilbertElliott, LinkConfig
+from fronthaul.link.link_file import link_plan
+from fronthaul.message.messages import Direction
 from sim.errors import UserError
-from sim.run.netprobe import NetnsSupport
-from sim.run.netshape import check_shapeable, qdiscs
+from sim.kernel.probe import NetnsSupport
+from sim.kernel.shaping import check_shapeable, qdiscs
 
 ALL = NetnsSupport(root=True, namespaces=True, veth=True, tbf=True, htb=True, netem=True, nft_or_iptables=True)
 NO_NETEM = replace(ALL, netem=False)

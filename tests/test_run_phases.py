@@ -7,11 +7,11 @@ import pytest
 import tiny_world
 import torch
 
-from sim.learn.weights import load_weights
-from sim.run.compose import Plan, compose, padded_paths
-from sim.run.emulator import emulate
-from sim.run.settings import EmulateSettings
-from sim.run.tomlfile import toml_text
+from sim.emulate.emulator import emulate
+from sim.plan.plan import Plan, compose, padded_paths
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import load_weights
+from sim.toml.write import toml_text
 from sim.world.channel import pad_paths, redrawn_phases
 from sim.world.scenario import Scenario, scenario_table
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import tiny_world
 
+from sim.emulate.emulator import emulate
 from sim.errors import UserError
-from sim.learn.weights import save_weights
-from sim.run.emulator import emulate
-from sim.run.replay import replay
-from sim.run.settings import EmulateSettings
+from sim.inspect.replay import replay
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import save_weights
 
 
 @pytest.mark.parametrize(("scheme", "bits"), [("ecc", 2), ("rss", 4), ("rss", None)])
@@ -38,7 +38,7 @@ def test_replay_refuses_other_weights(settings: EmulateSettings) -> None:
 def test_replay_falls_back_to_shipped_weights(
     settings: EmulateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sim.learn.weights.ASSET_FOLDER", tmp_path / "assets")
+    monkeypatch.setattr("sim.plan.weights.ASSET_FOLDER", tmp_path / "assets")
     folder = emulate(settings).folder
     assert settings.weights is not None
     shipped = tmp_path / "assets" / "tiny" / "ecc-b4.safetensors"

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 import run_tables
 
-from sim.run import cluster
-from sim.run.emulator import emulate
-from sim.run.inspection import check_books
-from sim.run.replay import replay
-from sim.run.settings import EmulateSettings
+from sim.emulate import ray_driver as cluster
+from sim.emulate.emulator import emulate
+from sim.inspect.frames import check_books
+from sim.inspect.replay import replay
+from sim.plan.settings import EmulateSettings
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

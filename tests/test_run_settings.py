@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_world
 
-from fronthaul.linkfile import link_plan
+from fronthaul.link.link_file import link_plan
+from sim.emulate.emulator import emulate
 from sim.errors import UserError
-from sim.learn.weights import load_weights
-from sim.run import compose
-from sim.run.emulator import emulate
-from sim.run.runfolder import RunFolder, read_configuration
-from sim.run.settings import EmulateSettings
-from sim.run.tomlfile import toml_text
+from sim.plan import plan as compose
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import load_weights
+from sim.records.folder import RunFolder, read_configuration
+from sim.toml.write import toml_text
 
 
 def test_the_configuration_comes_back(settings: EmulateSettings) -> None:

@@ -12,19 +12,19 @@ import run_tables
 import straight_world
 from rich.console import Console
 
-from fronthaul.linkfile import link_plan
+from fronthaul.link.link_file import link_plan
 from fronthaul.roster import Roster
 from sim.commands.summary import show_summary
+from sim.emulate.controls import heard_paths
+from sim.emulate.emulator import RunResult, emulate, evaluate_controls
+from sim.emulate.in_process import run_in_process
 from sim.errors import UserError
-from sim.run.audit import audit
-from sim.run.compose import load_plan
-from sim.run.controls import heard_paths
-from sim.run.emulator import RunResult, emulate, evaluate_controls
-from sim.run.inspection import check_books, link_totals, recover
-from sim.run.process import run_in_process
-from sim.run.replay import replay
-from sim.run.runfolder import RunFolder, read_configuration, write_configuration
-from sim.run.settings import EmulateSettings
+from sim.inspect.audit import audit
+from sim.inspect.frames import check_books, link_totals, recover
+from sim.inspect.replay import replay
+from sim.plan.plan import load_plan
+from sim.plan.settings import EmulateSettings
+from sim.records.folder import RunFolder, read_configuration, write_configuration
 from sim.world.bound import position_error_bound
 
 MEMBERS = 2

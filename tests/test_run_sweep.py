@@ -12,11 +12,11 @@ import pytest
 import tiny_world
 
 import cli
+from sim.emulate.emulator import emulate
 from sim.errors import UserError
-from sim.run.emulator import emulate
-from sim.run.record import RunResult
-from sim.run.settings import EmulateSettings
-from sim.run.sweep import combinations, markdown, quantile_of_all, run_sweep
+from sim.plan.outcome import RunResult
+from sim.plan.settings import EmulateSettings
+from sim.sweep.sweep import combinations, markdown, quantile_of_all, run_sweep
 from sim.world import store
 
 
@@ -43,7 +43,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(settings.output.name)
         return emulate(settings, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sim.run.sweep.emulate", noted)
+    monkeypatch.setattr("sim.sweep.sweep.emulate", noted)
     return names
 
 
@@ -94,7 +94,7 @@ def test_a_sweep_that_was_stopped_goes_on(
             raise KeyboardInterrupt
         return emulate(settings, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sim.run.sweep.emulate", stopped)
+    monkeypatch.setattr("sim.sweep.sweep.emulate", stopped)
     assert cli.main(words) == 130
     assert capsys.readouterr().err.splitlines()[-1].startswith("Stopped; finished rows are in sweep")
     assert cli.main(words) == 0
@@ -114,7 +114,7 @@ def test_rows_without_a_fix_are_shown(base: EmulateSettings, tmp_path: Path) -> 
     def settings_of(texts: Mapping[str, str]) -> EmulateSettings:
         return dataclasses.replace(base, minimum_bs=int(texts["minimum-bs"]), links=lossy)
 
-    from fronthaul.linkfile import LinkPlan, with_options
+    from fronthaul.link.link_file import LinkPlan, with_options
 
     lossy = with_options(LinkPlan(), loss="100%")
     cases = combinations({"minimum-bs": ["1", "3"]}, settings_of, tmp_path / "sweep")

@@ -10,11 +10,12 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sim.run import cluster, launch
-from sim.run.compose import load_plan
-from sim.run.launch import Launcher, Process
-from sim.run.runfolder import RunFolder
-from sim.run.settings import EmulateSettings
+from sim.emulate import ray_driver as cluster
+from sim.emulate import ray_launch as launch
+from sim.emulate.ray_launch import Launcher, Process
+from sim.plan.plan import load_plan
+from sim.plan.settings import EmulateSettings
+from sim.records.folder import RunFolder
 
 
 @dataclass

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim.learn.weights import find_weights, load_weights
-from sim.run.emulator import emulate
-from sim.run.replay import replay
-from sim.run.settings import EmulateSettings
+from sim.emulate.emulator import emulate
+from sim.inspect.replay import replay
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import find_weights, load_weights
 from sim.world.scenario import load_scenario
 from sim.world.store import ASSET_FOLDER, load_test_paths, load_training_positions
 

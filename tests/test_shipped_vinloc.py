@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import cli
-from sim.run.emulator import emulate
-from sim.run.settings import EmulateSettings
+from sim.emulate.emulator import emulate
+from sim.plan.settings import EmulateSettings
 from sim.world.store import ASSET_FOLDER
 
 HALL = EmulateSettings(

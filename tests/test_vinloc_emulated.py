@@ -9,12 +9,12 @@ import pytest
 import tiny_vinloc
 import tiny_world
 
-from sim.learn.weights import load_weights
-from sim.run.compose import Plan, compose
-from sim.run.emulator import run_plan
-from sim.run.links import read_ledgers, read_table
-from sim.run.replay import replay
-from sim.run.runfolder import RunFolder
+from sim.emulate.emulator import run_plan
+from sim.inspect.replay import replay
+from sim.plan.plan import Plan, compose
+from sim.plan.weights import load_weights
+from sim.records.folder import RunFolder
+from sim.records.links import read_ledgers, read_table
 
 HEARD = np.ones((tiny_world.USERS, 3), bool)
 HEARD[1, 0] = HEARD[3, [1, 2]] = HEARD[4] = False

@@ -19,11 +19,11 @@ from edge.cir_embedding import CirEmbedding
 from edge.estimation import LeastSquaresEstimator
 from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme
 from edge.vinloc import build as build_edge
-from fronthaul.bitstream import pack, unpack
-from fronthaul.codebook import MidriseCodebook
+from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.codec.codebook import MidriseCodebook
 from fronthaul.errors import RemoteError
-from fronthaul.messages import Payload, Report, ReportKey
-from sim.run.options import default_scenario
+from fronthaul.message.messages import Payload, Report, ReportKey
+from sim.plan.scheme_options import default_scenario
 
 WEIGHTS = tiny_vinloc.weights()
 RESOLUTIONS = [*range(1, 9), None]

@@ -13,25 +13,25 @@ from any_message import written
 from tiny_nodes import Office, Peer, cloud_parts, frame, office, place, registration, site
 
 import cli
-import sim.run.compose
+import sim.plan.plan
 import sim.world.store
 from cloud.node import CloudNode
 from cloud.parts import CloudParts
 from edge.node import EdgeNode, Refused
 from fronthaul.clock import SimulatedClock, WallClock
 from fronthaul.errors import LocalError
-from fronthaul.memory import MemoryNetwork
-from fronthaul.messages import Abort, Message, Registration, Welcome
-from fronthaul.recorder import EVENTS
-from fronthaul.rowstream import read_stream
-from fronthaul.sockets import DealerTransport, RouterTransport
-from fronthaul.wire import decode, encode
-from sim.run.compose import Plan, load_plan
-from sim.run.emulator import close_books, run_plan
-from sim.run.process import assemble, drive
-from sim.run.record import RunRecord
-from sim.run.replay import replay
-from sim.run.runfolder import RunFolder, write_configuration
+from fronthaul.log.arrow_stream import read_stream
+from fronthaul.log.recorder import EVENTS
+from fronthaul.message.messages import Abort, Message, Registration, Welcome
+from fronthaul.message.wire import decode, encode
+from fronthaul.transport.memory import MemoryNetwork
+from fronthaul.transport.zeromq import DealerTransport, RouterTransport
+from sim.emulate.emulator import close_books, run_plan
+from sim.emulate.in_process import assemble, drive
+from sim.inspect.replay import replay
+from sim.plan.outcome import RunRecord
+from sim.plan.plan import Plan, load_plan
+from sim.records.folder import RunFolder, write_configuration
 from sim.world.scenario import Scenario
 
 HERE = place(0)
@@ -204,7 +204,7 @@ def test_a_frame_of_who_was_refused_is_not_fused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for module in (sim.run.compose, sim.world.store):
+    for module in (sim.plan.plan, sim.world.store):
         monkeypatch.setattr(module, "ASSET_FOLDER", tmp_path / "assets", raising=False)
     return tmp_path
 

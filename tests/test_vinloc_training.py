@@ -75,7 +75,7 @@ def test_gradients_go_straight_through_the_quantiser() -> None:
 
 
 def test_what_training_quantises_is_what_the_fronthaul_carries() -> None:
-    from fronthaul.codebook import MidriseCodebook
+    from fronthaul.codec.codebook import MidriseCodebook
 
     values = torch.rand(1000, generator=torch.Generator().manual_seed(1)) * 2 - 1
     for bits in range(1, 9):

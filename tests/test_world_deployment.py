@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sim.errors import UserError
-from sim.run.tomlfile import toml_text
+from sim.toml.write import toml_text
 from sim.world.bound import covered
 from sim.world.deployment import Factory, Strip
 from sim.world.scenario import ClockErrors, Scenario, load_scenario, scenario_from_table, scenario_table

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sim.errors import UserError
-from sim.run.tomlfile import toml_text
+from sim.toml.write import toml_text
 from sim.world.scenario import Array, LinkBudget, Scenario, Walk, load_scenario, scenario_from_table, scenario_table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "scenarios.md"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fronthaul.fates import FrameFate
-from fronthaul.journal import Departure, SendJournal, corrupted, read_journal
-from fronthaul.ledger import close_ledger
-from fronthaul.messages import Control, Direction, Frame, Payload, Report, ReportKey
-from fronthaul.received import Arrival, ReceiveLog, read_received
-from fronthaul.wire import encode
+from fronthaul.account.ledger import close_ledger
+from fronthaul.log.received import Arrival, ReceiveLog, read_received
+from fronthaul.log.sent import Departure, SendJournal, corrupted, read_journal
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Control, Direction, Frame, Payload, Report, ReportKey
+from fronthaul.message.wire import encode
 
 
 def frame(seq: int, *snapshots: int, bs: int = 0, epoch: int = 0) -> Frame:

@@ -12,7 +12,7 @@ from sim.learn.vinloc import jobs
 from sim.learn.vinloc.jobs import Job
 from sim.learn.vinloc.resnet_train import ResNetJob
 from sim.learn.vinloc.train import Schedule
-from sim.run.tomlfile import toml_text
+from sim.toml.write import toml_text
 from sim.world import store
 from sim.world.scenario import Scenario, load_scenario, scenario_table
 

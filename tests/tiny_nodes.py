@@ -21,12 +21,12 @@ from edge.node import EdgeNode
 from edge.parts import SiteParts
 from edge.scheme import EdgeSetup, Encoded
 from fronthaul.clock import Clock, SimulatedClock
-from fronthaul.memory import MemoryNetwork
-from fronthaul.messages import Codec, Control, Frame, Message, Payload, Registration, Report, ReportKey
-from fronthaul.rowstream import RowStream
-from fronthaul.transport import EdgeTransport
-from fronthaul.wire import decode, encode
-from sim.run.process import World
+from fronthaul.log.arrow_stream import RowStream
+from fronthaul.message.messages import Codec, Control, Frame, Message, Payload, Registration, Report, ReportKey
+from fronthaul.message.wire import decode, encode
+from fronthaul.transport.memory import MemoryNetwork
+from fronthaul.transport.transport import EdgeTransport
+from sim.emulate.in_process import World
 
 SHAPE = SLOTS, ANTENNAS, TONES = 1, 1, 2
 REPORT = Codec(8, 1, 1)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from edge.score_network import NetworkShape, ScoreNetwork
-from sim.learn.weights import Weights, save_weights
-from sim.run.settings import EmulateSettings
-from sim.run.tomlfile import toml_text
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import Weights, save_weights
+from sim.toml.write import toml_text
 from sim.world.scenario import Scenario, load_scenario, scenario_table
 
 SIGMA = (0.01, 5.0)

@@ -10,9 +10,9 @@ import torch
 
 from cloud.fusion.loc_token import LocTokenNetwork
 from edge.cir_embedding import CirEmbedding
-from sim.learn.weights import Weights, save_weights
-from sim.run.settings import EmulateSettings
-from sim.run.tomlfile import toml_text
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import Weights, save_weights
+from sim.toml.write import toml_text
 from sim.world.paths import PathSet
 from sim.world.scenario import Array, LinkBudget, Scenario, load_scenario, scenario_table
 

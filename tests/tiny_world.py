@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sim.learn.ecc_model import EccModel, EccShape
-from sim.learn.weights import Weights, save_weights
-from sim.run.settings import EmulateSettings
-from sim.run.tomlfile import toml_text
+from sim.learn.ecc.model import EccModel, EccShape
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import Weights, save_weights
+from sim.toml.write import toml_text
 from sim.world.paths import PathSet
 from sim.world.scenario import SPEED_OF_LIGHT, Scenario, load_scenario, scenario_table
 

@@ -1,7 +1,7 @@
 """DiffLoc at the cloud: base stations' scores fused, and sampled from. DiffLoc Sec. III, Alg. 2.
 
-Where the networks run decides what comes over the links (`fronthaul.scoreformat`): `diffloc_rounds` asks base stations
-for every step, `diffloc_central` runs their networks here, `diffloc_oneshot` multiplies posteriors.
+Where the networks run decides what comes over the links (`fronthaul.payload.diffloc`): `diffloc_rounds` asks base
+stations for every step, `diffloc_central` runs their networks here, `diffloc_oneshot` multiplies posteriors.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from cloud.fusion.diffloc_central import CentralFusion
 from cloud.fusion.diffloc_oneshot import OneShotFusion
 from cloud.fusion.diffloc_rounds import RoundsFusion
 from cloud.fusion.scheme import CloudSetup, Fusion, RoundFusion
-from fronthaul.scoreformat import score_format
+from fronthaul.payload.diffloc import score_format
 
 
 def build(setup: CloudSetup) -> Fusion | RoundFusion:

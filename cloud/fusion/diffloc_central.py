@@ -14,9 +14,9 @@ import numpy as np
 
 from cloud.fusion.diffloc_parts import Answer, Chosen, DiffLocParts, Floats, is_exact, is_finite
 from cloud.fusion.scheme import CloudSetup, Fix
-from fronthaul.messages import Payload, Report
-from fronthaul.noiselevels import Level
-from fronthaul.scoreformat import Mixture, ScoreFormat
+from fronthaul.message.messages import Payload, Report
+from fronthaul.payload.diffloc import Mixture, ScoreFormat
+from fronthaul.payload.noise_levels import Level
 
 
 class Network(Protocol):

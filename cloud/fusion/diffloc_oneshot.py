@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from cloud.fusion.diffloc_parts import Chosen, DiffLocParts
 from cloud.fusion.scheme import CloudSetup, Fix
-from fronthaul.bitstream import unpack
-from fronthaul.messages import Report
-from fronthaul.scoreformat import ScoreFormat
+from fronthaul.codec.bitstream import unpack
+from fronthaul.message.messages import Report
+from fronthaul.payload.diffloc import ScoreFormat
 
 
 class OneShotFusion(Chosen):

@@ -19,8 +19,8 @@ from cloud.fusion.scores.prior import BoxPrior
 from cloud.fusion.scores.rule import build_rule
 from cloud.fusion.scores.sampler import Sampler
 from fronthaul.draws import generator
-from fronthaul.scoreformat import EXACT, ScoreFormat
-from fronthaul.scoreformat import Mixture as SentMixture
+from fronthaul.payload.diffloc import EXACT, ScoreFormat
+from fronthaul.payload.diffloc import Mixture as SentMixture
 
 Floats = npt.NDArray[np.float64]
 Answer = tuple[Floats, Floats | None]

@@ -21,9 +21,9 @@ import numpy as np
 
 from cloud.fusion.diffloc_parts import Chosen, DiffLocParts, Floats, is_finite
 from cloud.fusion.scheme import CloudSetup, Fix
-from fronthaul.bitstream import pack, unpack
-from fronthaul.messages import Payload, Report
-from fronthaul.scoreformat import ScoreFormat
+from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.message.messages import Payload, Report
+from fronthaul.payload.diffloc import ScoreFormat
 
 
 class RoundsFusion(Chosen):

@@ -10,10 +10,10 @@ import torch
 
 from cloud.fusion.cma import CmaFusionNetwork
 from cloud.fusion.scheme import CloudSetup, Fix, Fusion
-from fronthaul.bitstream import unpack
-from fronthaul.codebook import MidriseCodebook
-from fronthaul.iq import decompress, iq_codec, of_norm
-from fronthaul.messages import Report
+from fronthaul.codec.bitstream import unpack
+from fronthaul.codec.codebook import MidriseCodebook
+from fronthaul.codec.iq import decompress, iq_codec, of_norm
+from fronthaul.message.messages import Report
 
 
 def build(setup: CloudSetup) -> Fusion:

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.fusion.scheme import CloudSetup, Fix, Fusion
-from fronthaul.bitstream import unpack
-from fronthaul.codebook import UniformCodebook
-from fronthaul.messages import Report
+from fronthaul.codec.bitstream import unpack
+from fronthaul.codec.codebook import UniformCodebook
+from fronthaul.message.messages import Report
 
 _GRID = (33, 33, 5)
 

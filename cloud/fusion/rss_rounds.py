@@ -24,9 +24,9 @@ import numpy.typing as npt
 from scipy.optimize import lsq_linear
 
 from cloud.fusion.scheme import CloudSetup, Fix
-from fronthaul.bitstream import pack, unpack
-from fronthaul.codebook import UniformCodebook
-from fronthaul.messages import Payload, Report
+from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.codec.codebook import UniformCodebook
+from fronthaul.message.messages import Payload, Report
 
 # What both ends must agree on; edge.rss_rounds has them too.
 COORDINATE_BITS = 16

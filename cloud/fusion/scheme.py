@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fronthaul.messages import Payload, Report, ReportKey
+from fronthaul.message.messages import Payload, Report, ReportKey
 
 ENTRY_POINT_GROUP = "cofix.fusion"
 
@@ -73,9 +73,9 @@ class CloudSetup:
 
     `stations`: base station → array position [m], as registered, for the cloud lets no other in; `bits` per
     coefficient, None for lossless; `config` and `tensors`: the weights file's configuration and the cloud's share of
-    its tensors; `forward` how the channel itself is encoded when `bits` is None: a name that `fronthaul.iq.iq_codec`
-    knows; `options` of the scheme that the user gave; `networks`: base station → maker of the part of it that stands
-    at the cloud, where its builder has any there.
+    its tensors; `forward` how the channel itself is encoded when `bits` is None: a name that
+    `fronthaul.codec.iq.iq_codec` knows; `options` of the scheme that the user gave; `networks`: base station → maker of
+    the part of it that stands at the cloud, where its builder has any there.
     """
 
     stations: Mapping[int, tuple[float, float, float]]

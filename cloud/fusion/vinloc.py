@@ -16,9 +16,9 @@ import torch
 
 from cloud.fusion.loc_token import MOST_STATIONS, LocTokenNetwork
 from cloud.fusion.scheme import CloudSetup, Fix, Fusion
-from fronthaul.bitstream import unpack
-from fronthaul.codebook import MidriseCodebook
-from fronthaul.messages import Report
+from fronthaul.codec.bitstream import unpack
+from fronthaul.codec.codebook import MidriseCodebook
+from fronthaul.message.messages import Report
 
 VALUES = 256
 HEARD, UNHEARD = b"\1", b"\0"

@@ -37,11 +37,11 @@ def chaos(
     default, for there the frames of an old process that overlaps with its successor arrive, to be rejected.
     """
     from sim.commands.look import show_audit
+    from sim.emulate.chaos import markdown, run_chaos
     from sim.errors import UserError
-    from sim.run.audit import audit
-    from sim.run.chaos import markdown, run_chaos
-    from sim.run.record import Progress
-    from sim.run.settings import EmulateSettings
+    from sim.inspect.audit import audit
+    from sim.plan.outcome import Progress
+    from sim.plan.settings import EmulateSettings
     from sim.terminal import ProgressBar
 
     if minutes <= 0:

@@ -10,7 +10,7 @@ from sim.commands import options
 from sim.commands.common import console, parse_payload, stoppable
 
 if TYPE_CHECKING:
-    from fronthaul.linkfile import LinkPlan
+    from fronthaul.link.link_file import LinkPlan
 
 
 def emulate(
@@ -96,7 +96,7 @@ def emulate(
     per_actor, cpus = options.places_of(
         bs_per_actor, cpus_per_bs, stations=stations, cloud_cpus=cloud_cpus, local=local and driver == "ray"
     )
-    from sim.run.settings import EmulateSettings
+    from sim.plan.settings import EmulateSettings
 
     settings = EmulateSettings(
         scenario=scenario,
@@ -140,8 +140,8 @@ def emulate(
         options=chosen,
     )
     from sim.commands.summary import show_summary
-    from sim.run.emulator import Progress as RunProgress
-    from sim.run.emulator import emulate as run
+    from sim.emulate.emulator import Progress as RunProgress
+    from sim.emulate.emulator import emulate as run
     from sim.terminal import ProgressBar
 
     stages = {"start": "starting", "run": "positioning", "write": "writing"}

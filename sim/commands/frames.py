@@ -10,8 +10,8 @@ from rich.console import Console
 from sim.terminal import new_table, number
 
 if TYPE_CHECKING:
-    from sim.run.inspection import FrameView, LinkTotals, ReportView
-    from sim.run.timeline import Second
+    from sim.inspect.frames import FrameView, LinkTotals, ReportView
+    from sim.inspect.timeline import Second
 
 
 def show_links(console: Console, links: Sequence[LinkTotals]) -> None:
@@ -45,7 +45,7 @@ def link_name(link: LinkTotals) -> str:
 
 def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, most: int) -> None:
     """Print rows of ledgers, one a report of a frame, at most so many."""
-    from sim.run.timeline import moment_ns
+    from sim.inspect.timeline import moment_ns
 
     table = new_table(
         "sent [ms]", "link", "", "epoch", "seq", "snapshot/\nround", "stream [B]", "frame", "report", "reason"
@@ -79,7 +79,7 @@ def row_bytes(row: dict[str, Any]) -> int:
 
 def show_timeline(console: Console, seconds: Sequence[Second]) -> None:
     """Print one line a second: frames sent, payload, the fates that there were, fixes."""
-    from fronthaul.fates import FrameFate, ReportFate
+    from fronthaul.message.fates import FrameFate, ReportFate
 
     frame_fates = [fate for fate in FrameFate if any(second.frames[fate] for second in seconds)]
     report_fates = [fate for fate in ReportFate if any(second.reports[fate] for second in seconds)]

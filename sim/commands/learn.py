@@ -177,7 +177,7 @@ def train(
     payload = "lossless" if resolution is None else f"b{resolution}"
     name = scheme if scheme == "rss" else "-".join(["ecc", payload, *variant])
     target = output or Path("checkpoints") / wanted.name / f"{name}.safetensors"
-    from sim.learn.train_ecc import EccTraining, train_ecc
+    from sim.learn.ecc.train import EccTraining, train_ecc
     from sim.learn.trainer import Schedule, TrainProgress
     from sim.terminal import ProgressBar
     from sim.world.paths import load_paths
@@ -186,7 +186,7 @@ def train(
     if paths.digest != wanted.tracing_digest():
         raise UserError(f"The path data were traced for another scenario than {wanted.name!r}: trace it again.")
     if scheme == "rss":
-        from sim.learn.train_rss import train_rss
+        from sim.learn.rss import train_rss
 
         deviation = train_rss(wanted, paths, split, target)  # type: ignore[arg-type]  # checked above
         print(f"path-loss model fitted, residual {deviation:.2f} dB (standard deviation): {target}")
@@ -256,7 +256,7 @@ def reproduce(
     ] = True,
 ) -> None:
     """Measure a published table, the paper's figures beside; stopped at any time, it resumes."""
-    from sim.run.tables import reproduce as measure
+    from sim.reproduce.ecc.table2 import reproduce as measure
     from sim.terminal import ProgressBar
 
     told = f"Stopped; finished rows are in {output}, and the same command goes on from there."

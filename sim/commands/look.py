@@ -12,8 +12,8 @@ from sim.commands.common import RunArgument, console
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sim.run.audit import Audit
-    from sim.run.inspection import Choice, LinkTotals
+    from sim.inspect.audit import Audit
+    from sim.inspect.frames import Choice, LinkTotals
 
 WHICH, FORM = "Which frames", "What is shown of them"
 
@@ -84,7 +84,7 @@ def inspect(
 ) -> None:  # fmt: skip
     """Show what crossed each link: totals, a list of frames, a timeline, or one frame down to its bits."""
     from sim.errors import UserError
-    from sim.run import inspection
+    from sim.inspect import frames as inspection
 
     if frame is not None and link is None:
         raise UserError("--frame counts on one link: name it with --link.")
@@ -101,20 +101,20 @@ def inspect(
     if recover:
         tell_recovered(out, run)
     if frame is not None and link is not None:
-        from fronthaul.messages import Direction
+        from fronthaul.message.messages import Direction
         from sim.commands.frames import show_frame
 
         show_frame(out, inspection.frame_view(run, link, frame, epoch, Direction(direction or "up")))
     elif timeline:
         from sim.commands.frames import show_timeline
-        from sim.run.timeline import timeline as seconds_of
+        from sim.inspect.timeline import timeline as seconds_of
 
         show_timeline(out, seconds_of(run, choice))
     elif choice.is_everything:
         show_totals(out, run, choice, balanced=not recover)
     else:
         from sim.commands.frames import show_frames
-        from sim.run.timeline import time_zero_ns
+        from sim.inspect.timeline import time_zero_ns
 
         t0_ns = time_zero_ns(run)
         show_frames(out, inspection.chosen_frames(run, choice, t0_ns), t0_ns, most)
@@ -122,7 +122,7 @@ def inspect(
 
 def tell_recovered(out: Console, run: Path) -> None:
     """Close the ledgers of a run that was cut, and say what was in its journals."""
-    from sim.run import inspection
+    from sim.inspect import frames as inspection
     from sim.terminal import number
 
     books = inspection.recover(run).conservation
@@ -134,7 +134,7 @@ def tell_recovered(out: Console, run: Path) -> None:
 def show_totals(out: Console, run: Path, choice: Choice, *, balanced: bool) -> None:
     """Print totals, and whether the books balance."""
     from sim.commands.frames import show_links
-    from sim.run import inspection
+    from sim.inspect import frames as inspection
     from sim.terminal import number
 
     show_links(out, of_link(inspection.link_totals(run), choice.link, run))
@@ -168,8 +168,8 @@ def of_link(links: list[LinkTotals], link: int | None, run: Path) -> list[LinkTo
 
 def replay(run: RunArgument) -> None:
     """Compute a run's fixes again, from logged payloads, side values and used sets alone."""
-    from sim.run.replay import TOLERANCE_M
-    from sim.run.replay import replay as replay_run
+    from sim.inspect.replay import TOLERANCE_M
+    from sim.inspect.replay import replay as replay_run
 
     result = replay_run(run)
     print(
@@ -185,7 +185,7 @@ def replay(run: RunArgument) -> None:
 
 def audit(run: RunArgument) -> None:
     """Check everything in a run's folder that can be checked: fates, bytes, codecs, captures, sums."""
-    from sim.run.audit import audit as audit_run
+    from sim.inspect.audit import audit as audit_run
 
     found = audit_run(run)
     show_audit(console(), found)

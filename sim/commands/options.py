@@ -12,7 +12,7 @@ import typer
 from sim.commands.common import BITS, FAULTS, LINKS, OUTPUT, PLACES, SECURITY, TIMING, WHAT
 
 if TYPE_CHECKING:
-    from fronthaul.linkfile import LinkPlan
+    from fronthaul.link.link_file import LinkPlan
 
 
 ACTORS_PER_CORE = 4
@@ -236,7 +236,7 @@ def scenario_of(scenario: str | None, scheme: str) -> str:
     """
     if scenario is not None:
         return scenario
-    from sim.run.options import default_scenario
+    from sim.plan.scheme_options import default_scenario
 
     return default_scenario(scheme)
 
@@ -265,7 +265,7 @@ def interval_of(interval_ms: float | None, scheme: str) -> float:
     """
     if interval_ms is not None:
         return interval_ms
-    from sim.run.options import default_interval_ms
+    from sim.plan.scheme_options import default_interval_ms
 
     return default_interval_ms(scheme)
 
@@ -288,7 +288,7 @@ def link_file_plan(path: Path | None) -> LinkPlan:
         UserError: it cannot be read, or says what no link can do.
     """
     from fronthaul.errors import LocalError
-    from fronthaul.linkfile import LinkPlan, read_links
+    from fronthaul.link.link_file import LinkPlan, read_links
     from sim.errors import UserError
 
     if path is None:
@@ -310,7 +310,7 @@ def links_with(plan: LinkPlan, texts: dict[str, str | None]) -> LinkPlan:
         UserError: a text that does not parse, is out of range, or has no effect.
     """
     from fronthaul.errors import LocalError
-    from fronthaul.linkfile import with_options
+    from fronthaul.link.link_file import with_options
     from sim.errors import UserError
 
     try:

@@ -97,7 +97,7 @@ def sweep(
     bs = bs or str(options.stations_of(None, world, random_subset=random_subset))
     axes = {"bits": bits, "bs": bs, "seed": seed, "interval": interval, "deadline": deadline, "minimum_bs": minimum_bs}
     axes |= {name: given[name] for name in LINK_OPTIONS if given[name] is not None}
-    from sim.run.settings import EmulateSettings
+    from sim.plan.settings import EmulateSettings
 
     plan = options.link_file_plan(links)
 
@@ -131,7 +131,7 @@ def sweep(
             options=chosen,
         )
 
-    from sim.run.sweep import combinations, run_sweep
+    from sim.sweep.sweep import combinations, run_sweep
     from sim.terminal import ProgressBar
 
     lists = {
@@ -152,7 +152,7 @@ def sweep(
 
 def show_rows(out: Console, rows: list[dict[str, Any]]) -> None:
     """Print the table of a sweep."""
-    from sim.run.sweep import EXPLAINED, PER_REPORT, body, heading
+    from sim.sweep.sweep import EXPLAINED, PER_REPORT, body, heading
     from sim.terminal import new_table
 
     words = heading(rows)

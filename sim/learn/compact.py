@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sim.errors import UserError
 from sim.learn.fingerprints import FingerprintTable
-from sim.learn.weights import EXACT, Packed, Weights, load_weights, save_weights
+from sim.plan.weights import EXACT, Packed, Weights, load_weights, save_weights
 from sim.world.arrays import load_arrays, save_arrays
 from sim.world.paths import load_paths
 

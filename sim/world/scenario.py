@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.errors import UserError, nearest_hint
+from sim.toml.read import build
 from sim.world.checks import require_possible
 from sim.world.deployment import Factory, Layouts, Strip
-from sim.world.tables import build
 
 SPEED_OF_LIGHT = 299_792_458.0  # [m/s]
 BOLTZMANN = 1.380649e-23  # [J/K]

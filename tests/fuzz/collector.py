@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from cloud.collector import Collector, CollectorRules, Gathered, History
-from fronthaul.fates import FrameFate
-from fronthaul.messages import Codec, Frame, Goodbye, Payload, Registration, Report, ReportKey
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Codec, Frame, Goodbye, Payload, Registration, Report, ReportKey
 from tests.fuzz.model import REASONS, Closed, Model
 
 INSTRUMENTED = ["cloud.collector"]

@@ -9,10 +9,10 @@ from collections import Counter
 from typing import get_args
 
 from fronthaul.errors import Reason, RemoteError
-from fronthaul.messages import Frame
-from fronthaul.wire import claim, decode, encode, head, is_control, report_keys
+from fronthaul.message.messages import Frame
+from fronthaul.message.wire import claim, decode, encode, head, is_control, report_keys
 
-INSTRUMENTED = ["fronthaul.wire", "fronthaul.messages"]
+INSTRUMENTED = ["fronthaul.message.wire", "fronthaul.message.messages"]
 MAX_BYTES = 600
 """Longest input [B]: a bundle of 64 reports with a byte each fits."""
 WORDS = [

@@ -18,7 +18,7 @@ from types import ModuleType
 import atheris
 
 TARGETS = {"decoder": "tests.fuzz.decoder", "collector": "tests.fuzz.collector"}
-INSTRUMENTED = ["fronthaul.wire", "fronthaul.messages", "cloud.collector"]
+INSTRUMENTED = ["fronthaul.message.wire", "fronthaul.message.messages", "cloud.collector"]
 """Modules whose branches guide the fuzzer."""
 CLOCK_EVERY = 256
 """Inputs between two looks at the clock."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cloud.collector import MISSES, CollectorRules
-from fronthaul.messages import Frame, Registration, ReportKey
+from fronthaul.message.messages import Frame, Registration, ReportKey
 
 REASONS = {
     "owner": r"BS \d+ does not own this connection",

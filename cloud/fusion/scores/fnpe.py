@@ -13,7 +13,7 @@ from __future__ import annotations
 from cloud.fusion.scores.answers import Answers, FloatArray
 from cloud.fusion.scores.precisions import beyond_prior, inverse, prior_precision
 from cloud.fusion.scores.prior import Prior
-from fronthaul.noiselevels import Level
+from fronthaul.payload.noise_levels import Level
 
 
 class FnpeRule:

@@ -14,7 +14,7 @@ import numpy as np
 from cloud.fusion.scores.answers import Answers, FloatArray
 from cloud.fusion.scores.precisions import apply, beyond_prior, inverse, prior_precision, solve
 from cloud.fusion.scores.prior import Prior
-from fronthaul.noiselevels import Level
+from fronthaul.payload.noise_levels import Level
 
 
 class GaussRule:

@@ -23,7 +23,7 @@ from cloud.fusion.scores.answers import Answers, FloatArray
 from cloud.fusion.scores.gauss import weighted
 from cloud.fusion.scores.precisions import believed_variances, clipped_inverse, inverse, prior_precision, psd_part
 from cloud.fusion.scores.prior import Prior
-from fronthaul.noiselevels import Level
+from fronthaul.payload.noise_levels import Level
 
 
 class JacRule:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from cloud.fusion.scores.answers import Answers, FloatArray
 from cloud.fusion.scores.precisions import inverse, station_precisions
 from cloud.fusion.scores.prior import Prior
-from fronthaul.noiselevels import Level
+from fronthaul.payload.noise_levels import Level
 
 
 class MeanRule:

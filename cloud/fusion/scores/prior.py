@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import erfcx, ndtr
 
 from cloud.fusion.scores.answers import FloatArray
-from fronthaul.noiselevels import Level
+from fronthaul.payload.noise_levels import Level
 
 MARGIN = 0.125
 """By which share of its width a box is widened on each side when clean estimates are held to it."""

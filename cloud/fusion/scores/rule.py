@@ -12,7 +12,7 @@ from cloud.fusion.scores.mean import MeanRule
 from cloud.fusion.scores.precision import PrecisionRule
 from cloud.fusion.scores.prior import Prior
 from cloud.fusion.scores.sum_ import SumRule
-from fronthaul.noiselevels import Level
+from fronthaul.payload.noise_levels import Level
 
 
 class Rule(Protocol):

@@ -21,7 +21,7 @@ import numpy as np
 
 from cloud.fusion.scores.answers import Answers, FloatArray, Kind
 from cloud.fusion.scores.rule import Rule
-from fronthaul.noiselevels import Level
+from fronthaul.payload.noise_levels import Level
 
 
 class NotFiniteError(ValueError):

@@ -26,7 +26,7 @@ from cloud.fusion.scores.sampler import Sampler
 from edge.mixture_fit import fit_mixture
 from edge.score_network import Denoiser, ScoreNetwork
 from fronthaul.draws import generator
-from fronthaul.noiselevels import Level, ladder
+from fronthaul.payload.noise_levels import Level, ladder
 from sim.learn.diffloc.features import SCALE_M
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,7 +40,7 @@ class Networks:
 
     Attributes:
         denoiser: of the K networks.
-        sampler: ``sampler`` table, see `fronthaul.noiselevels.ladder`.
+        sampler: ``sampler`` table, see `fronthaul.payload.noise_levels.ladder`.
         embedding: (K, N, E).
         posterior: Σ_k (K, D, D), see `posteriors`.
         prior: box around the training positions.

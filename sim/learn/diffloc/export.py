@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from edge.score_network import ScoreNetwork
-from fronthaul.scoreformat import RULES
+from fronthaul.payload.diffloc import RULES
 from sim.learn.diffloc.evaluate import calibration, sample
 from sim.learn.diffloc.features import SCALE_M
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, Trained, box_around, sampler_table
-from sim.learn.weights import Weights, save_weights
+from sim.plan.weights import Weights, save_weights
 from sim.world.scenario import Scenario
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge.score_network import ScoreNetwork, consistency_output
-from fronthaul.noiselevels import BETA, TIMESTEPS, alpha_bars
+from fronthaul.payload.noise_levels import BETA, TIMESTEPS, alpha_bars
 from sim.learn.diffloc.features import SCALE_M
 
 SOFT_M = 0.2

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cloud.fusion.scores.prior import BoxPrior
 from edge.score_network import Denoiser
-from fronthaul.noiselevels import BETA
+from fronthaul.payload.noise_levels import BETA
 from sim.learn.diffloc.evaluate import FloatArray, Networks, posteriors, sample
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.jobs import Fit, Job, job_features, load_fit

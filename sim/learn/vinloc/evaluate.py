@@ -19,7 +19,7 @@ from fronthaul.draws import generator
 from sim.learn.splits import split_positions
 from sim.learn.vinloc.data import CirSet, synthesise
 from sim.learn.vinloc.model import VinLocModel
-from sim.learn.weights import Weights
+from sim.plan.weights import Weights
 from sim.world.paths import PathSet, load_paths
 from sim.world.scenario import Scenario
 from sim.world.store import DATA_FOLDER

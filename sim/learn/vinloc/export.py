@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sim.learn.vinloc.jobs import Job
 from sim.learn.vinloc.model import VinLocModel
-from sim.learn.weights import Weights, save_weights
+from sim.plan.weights import Weights, save_weights
 from sim.world.scenario import Scenario, scenario_table
 
 

@@ -1,0 +1,124 @@
+"""What control messages cost, and what their times say: derived from journals and receive logs.
+
+Frames are accounted for by the ledger; this is the rest of what crosses a link, handshakes left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fronthaul.account.costs import zmtp_frame_bytes
+from fronthaul.errors import RemoteError
+from fronthaul.log.sent import sent_rows
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction, Message, Ping, Pong
+from fronthaul.message.wire import decode, is_control
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Traffic(NamedTuple):
+    """Control messages of a link in one direction, with what ZMTP and CURVE add to them.
+
+    Attributes:
+        control_bytes: of everything but heartbeats [B].
+        heartbeat_bytes: of pings and pongs [B].
+        messages: how many of both.
+    """
+
+    control_bytes: int
+    heartbeat_bytes: int
+    messages: int
+
+
+class ClockSample(NamedTuple):
+    """One exchange of a ping and its pong.
+
+    Attributes:
+        bs: base station.
+        epoch: how many times it started before.
+        t1: ping sent, by the BS's clock [ns].
+        t2: ping received, by the cloud's clock [ns].
+        t3: pong sent, by the cloud's clock [ns].
+        t4: pong received, by the BS's clock [ns].
+    """
+
+    bs: int
+    epoch: int
+    t1: int
+    t2: int
+    t3: int
+    t4: int
+
+
+def control_traffic(journal: pa.Table) -> dict[tuple[int, Direction], Traffic]:
+    """Return the control messages that were sent, by link and direction.
+
+    Args:
+        journal: rows of one journal or of many, `journal.journal_table_schema()`.
+    """
+    traffic: dict[tuple[int, Direction], Traffic] = {}
+    for row in sent_rows(journal):
+        if row["drop_reason"] is None and is_control(row["message"]):
+            _count(traffic, row, row["message"], curve=row["curve"])
+    return traffic
+
+
+def received_traffic(received: pa.Table, curve: bool) -> dict[tuple[int, Direction], Traffic]:
+    """Return the control messages that arrived, by link and direction.
+
+    Those of connections that belong to no BS are no link's, and left out.
+
+    Args:
+        received: rows of one receive log or of many, `received.received_table_schema()`.
+        curve: whether the links are encrypted.
+    """
+    traffic: dict[tuple[int, Direction], Traffic] = {}
+    for row in control_rows(received):
+        if row["bs"] is not None:
+            _count(traffic, row, row["data"], curve=curve)
+    return traffic
+
+
+def control_rows(received: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of a receive log that are control messages, also those that were rejected."""
+    import pyarrow.compute as pc
+
+    fate = received["frame_fate"]
+    rows: list[dict[str, Any]] = received.filter(
+        pc.or_(pc.is_null(fate), pc.fill_null(pc.equal(fate, FrameFate.REJECTED.value), False))
+    ).to_pylist()
+    return [row for row in rows if row["frame_fate"] is None or is_control(row["data"])]
+
+
+def ping_samples(received_down: pa.Table) -> list[ClockSample]:
+    """Return the exchanges whose pongs arrived.
+
+    Args:
+        received_down: rows of the receive logs of base stations, `received.received_table_schema()`.
+    """
+    samples = []
+    for row in control_rows(received_down):
+        pong = _decoded(row["data"])
+        if isinstance(pong, Pong) and row["frame_fate"] is None:
+            times = (pong.t_sent_ns, pong.t_received_ns, pong.t_answered_ns, row["t_received_ns"])
+            samples.append(ClockSample(pong.bs, pong.epoch, *times))
+    return samples
+
+
+def _count(traffic: dict[tuple[int, Direction], Traffic], row: dict[str, Any], data: bytes, *, curve: bool) -> None:
+    link = (row["bs"], Direction(row["direction"]))
+    cost = zmtp_frame_bytes(len(data), curve=curve)
+    control_bytes, heartbeat_bytes, messages = traffic.get(link, (0, 0, 0))
+    if isinstance(_decoded(data), Ping | Pong):
+        traffic[link] = Traffic(control_bytes, heartbeat_bytes + cost, messages + 1)
+    else:
+        traffic[link] = Traffic(control_bytes + cost, heartbeat_bytes, messages + 1)
+
+
+def _decoded(data: bytes) -> Message | None:
+    try:
+        return decode(data)
+    except RemoteError:  # a log holds what came, whatever it was
+        return None

@@ -1,0 +1,131 @@
+"""What a message costs: every overhead by its name (accounting, "Bytes").
+
+Counted: what crosses the TCP stream, by our own header and by ZMTP 3.1. Modelled, and called so: what TCP/IP
+and Ethernet would add on a link with the stated MSS or MTU; acknowledgements and retransmissions are left
+out.
+"""
+
+from dataclasses import dataclass
+
+from fronthaul.message.messages import Frame
+from fronthaul.message.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, HEADER_BYTES
+
+CURVE_BYTES = 33
+"""CURVE adds to each part: 8 B command name, 8 B nonce, 16 B authenticator, 1 B flags [B]."""
+TCPIP_HEADER_BYTES = 52
+"""IPv4 20 B + TCP 20 B + timestamps 12 B [B]."""
+ETHERNET_HEADER_BYTES = 14
+"""Destination, source and ethertype [B]."""
+ETHERNET_MIN_PAYLOAD_BYTES = 46
+"""Shorter Ethernet payloads are padded to this [B]."""
+PREAMBLE_FCS_GAP_BYTES = 24
+"""Preamble 8 B + frame check sequence 4 B + gap 12 B between Ethernet frames [B]."""
+ECPRI_HEADER_BYTES = 12
+"""eCPRI common header 4 B + PC_ID 4 B + SEQ_ID 4 B of type 3, generic data transfer [B]."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCost:
+    """The bytes of one report of a frame on the TCP stream, by name.
+
+    Attributes:
+        payload_bits: the codec's bits, exact [bit].
+        side_bits: side information [bit].
+        header_bytes: our own header and CRC [B].
+        padding_bits: zeros up to the next byte after the payload [bit].
+        zmtp_bytes: ZMTP frame header [B].
+        curve_bytes: what encryption adds [B]; 0 without.
+    """
+
+    payload_bits: int
+    side_bits: int
+    header_bytes: int
+    padding_bits: int
+    zmtp_bytes: int
+    curve_bytes: int
+
+    @property
+    def stream_bytes(self) -> int:
+        """All of it, as the TCP stream carries it [B]."""
+        bits = self.payload_bits + self.padding_bits + self.side_bits
+        return bits // 8 + self.header_bytes + self.zmtp_bytes + self.curve_bytes
+
+
+def frame_costs(frame: Frame, *, curve: bool = False) -> tuple[FrameCost, ...]:
+    """Return what a frame costs on the TCP stream, one entry a report, with CURVE encryption or without.
+
+    What the reports of a bundle share stands in the first entry, so that the sum over entries is the frame's cost.
+    """
+    count, report = len(frame.reports), frame.reports[0]
+    payload, side_bytes = report.payload, len(report.side)  # as long in all reports
+    if count == 1:
+        shared_bytes, own_bytes = HEADER_BYTES + CRC_BYTES, 0
+    else:
+        shared_bytes, own_bytes = BUNDLE_HEADER_BYTES + CRC_BYTES, BUNDLE_KEY_BYTES
+    curve_bytes = CURVE_BYTES if curve else 0
+    body_bytes = shared_bytes + count * (own_bytes + side_bytes + len(payload.data))
+    zmtp_bytes = zmtp_header_bytes(body_bytes + curve_bytes)
+    bits, side_bits, padding_bits = payload.bits, 8 * side_bytes, payload.padding_bits
+    first = FrameCost(bits, side_bits, shared_bytes + own_bytes, padding_bits, zmtp_bytes, curve_bytes)
+    if count == 1:
+        return (first,)
+    return (first, *(FrameCost(bits, side_bits, own_bytes, padding_bits, 0, 0),) * (count - 1))
+
+
+def zmtp_header_bytes(body_bytes: int) -> int:
+    """Return the header of a ZMTP frame [B]: flags and a length of 1 B up to 255 B, of 8 B above."""
+    return 2 if body_bytes <= 255 else 9
+
+
+def zmtp_frame_bytes(body_bytes: int, *, curve: bool = False) -> int:
+    """Return header and body of a ZMTP frame [B], for a body of `body_bytes` before encryption.
+
+    This is what a control message of `len(wire.encode(message))` bytes costs on the TCP stream.
+    """
+    wrapped = body_bytes + (CURVE_BYTES if curve else 0)
+    return zmtp_header_bytes(wrapped) + wrapped
+
+
+def modelled_tcpip_bytes(stream_bytes: int, mss: int = 1448, header: int = TCPIP_HEADER_BYTES) -> int:
+    """Return stream and TCP/IP headers [B], were the stream cut into full segments of `mss` B."""
+    return stream_bytes + -(-stream_bytes // mss) * header
+
+
+def modelled_ethernet_bytes(
+    stream_bytes: int,
+    mss: int = 1448,
+    header: int = TCPIP_HEADER_BYTES,
+    per_frame: int = ETHERNET_HEADER_BYTES,
+    *,
+    preamble_fcs_gap: bool = False,
+) -> int:
+    """Return stream, TCP/IP and Ethernet headers [B]; `preamble_fcs_gap` adds 24 B to each Ethernet frame.
+
+    No frame is padded: TCP/IP headers alone exceed the minimum of 46 B.
+    """
+    segments = -(-stream_bytes // mss)
+    line = PREAMBLE_FCS_GAP_BYTES if preamble_fcs_gap else 0
+    return modelled_tcpip_bytes(stream_bytes, mss, header) + segments * (per_frame + line)
+
+
+def modelled_ecpri_ethernet_bytes(
+    report_bytes: int,
+    mtu: int = 1500,
+    *,
+    preamble_fcs_gap: bool = False,
+) -> int:
+    """Return what `report_bytes` would cost as eCPRI type 3 straight on Ethernet [B].
+
+    Longer reports are cut at the MTU (1500 on common links, 9000 on those with jumbo frames), each piece with eCPRI and
+    Ethernet headers of its own, short pieces padded to the Ethernet minimum.
+    """
+    room = mtu - ECPRI_HEADER_BYTES
+    whole, rest = divmod(report_bytes, room)
+    pieces = [room] * whole + [rest] * (rest > 0 or whole == 0)
+    per_frame = ETHERNET_HEADER_BYTES + (PREAMBLE_FCS_GAP_BYTES if preamble_fcs_gap else 0)
+    return sum(per_frame + max(piece + ECPRI_HEADER_BYTES, ETHERNET_MIN_PAYLOAD_BYTES) for piece in pieces)
+
+
+def lossless_bits(slots: int, antennas: int, tones: int) -> int:
+    """Return a snapshot's CSI uncompressed [bit]: 64 bit a complex number (ECC Eq. 37)."""
+    return 64 * slots * antennas * tones

@@ -1,0 +1,1 @@
+"""Numbers to bits and back: bit streams, quantiser codebooks, O-RAN IQ formats."""

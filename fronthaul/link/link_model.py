@@ -1,0 +1,276 @@
+"""What a link does to messages, as a pure state machine: times go in, times and fates come out.
+
+The model sits at the sender, before the socket (accounting, "Link model"). What happens to a frame, in order:
+
+    outage -> queue (tail drop) -> line, at its rate -> loss -> corruption -> delay and jitter -> released
+
+The rate applies to modelled Ethernet bytes, preamble, FCS and gap included. Loss, duplication and corruption sit above
+TCP: a lost frame never enters the TCP stream, so nothing sends it again.
+
+Random draws are keyed by (seed, bs, direction, epoch, seq), a fixed number a frame in a fixed order: no option shifts
+another's draws, and neither does the time of a call or the order of calls. Loss, corruption, duplication, reordering
+and jitter are therefore the same in both drivers; what depends on time (queue, outage, the order that holds a frame
+back) is so on the simulated clock only.
+
+A frame is released after delay_s + J. J >= 0 has mean jitter_s whatever its shape, so delay_s is the floor and
+delay_s + jitter_s the mean, as long as frames are further apart than the jitter: nothing overtakes unless it is
+reordered, so a frame behind a late one waits for it. A reordered frame skips delay and jitter, as netem's does, and
+overtakes what is still on the way, control messages excepted.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from typing import Literal, NamedTuple
+
+from fronthaul.account.costs import modelled_ethernet_bytes
+from fronthaul.draws import generator
+from fronthaul.errors import LocalError
+from fronthaul.link.link_config import GilbertElliott, JitterShape, LinkConfig
+from fronthaul.message.messages import Direction
+
+__all__ = ["DropReason", "GilbertElliott", "Line", "LinkConfig", "LinkModel", "Passage", "unit_jitter"]
+
+DropReason = Literal["loss", "queue", "outage"]
+
+ALWAYS_NOTICED_BITS = 91_607
+"""Up to this length CRC-32 notices any three flipped bits (Koopman, "32-bit cyclic redundancy codes for internet
+applications", DSN 2002); beyond it, any two."""
+
+# The draws of a frame, in order. New ones join at the end, or every recorded run changes.
+_LOSS, _BURST_STATE, _BURST_LOSS, _DUPLICATE, _REORDER, _CORRUPT, _JITTER, _FLIPS, _FIRST_FLIP = range(9)
+_MAX_FLIPS = 3
+_DRAWS = _FIRST_FLIP + _MAX_FLIPS
+_NOTHING_HAPPENS = (1.0,) * _DRAWS
+
+_PARETO_SHAPE = 3.0  # the heaviest tail of a whole number whose variance is finite
+_NORMAL_CUT = 3.0
+_NORMAL = statistics.NormalDist()
+_NORMAL_LOW = _NORMAL.cdf(-_NORMAL_CUT)
+
+
+class Passage(NamedTuple):
+    """What becomes of a frame.
+
+    Attributes:
+        t_release_ns: when it leaves the link model [ns]; for a lost frame, when it left the line; for one dropped by
+            queue or outage, when it came.
+        drop_reason: why it never arrives; None for one that does.
+        flipped: bit positions to invert, rising; 0 is the most significant bit of byte 0.
+        duplicate: whether the link makes a copy, to be passed to `copy` under the next seq. A dropped frame may have
+            one, too: the numbering of frames is then a function of the draws alone, and the copy meets its own fate.
+    """
+
+    t_release_ns: int
+    drop_reason: DropReason | None = None
+    flipped: tuple[int, ...] = ()
+    duplicate: bool = False
+
+
+class LinkModel:
+    """One direction of one link, for one epoch of its base station.
+
+    Attributes:
+        t0_ns: time zero of the run, which outages count from [ns]; may be set when the run starts.
+    """
+
+    def __init__(
+        self, config: LinkConfig, *, seed: int, bs: int, direction: Direction, epoch: int, t0_ns: int = 0
+    ) -> None:
+        """Start with an idle line.
+
+        Args:
+            config: what the link does.
+            seed: the run's seed.
+            bs: base station at the link's edge.
+            direction: which way the messages go.
+            epoch: how many times this BS started before.
+            t0_ns: time zero of the run [ns].
+        """
+        self.t0_ns = t0_ns
+        self._config = config
+        self._seed = seed
+        self._key = (bs, 0 if direction is Direction.UP else 1, epoch)
+        self._draws_needed = _needs_draws(config)
+        self._delay_ns = round(config.delay_s * 1e9)
+        self._jitter_ns = config.jitter_s * 1e9
+        self._outages_ns = [(round(start * 1e9), round(end * 1e9)) for start, end in config.outages]
+        self._line = Line(config.rate_bps)
+        self._burst_seq = -1
+        self._burst_bad = False
+        self._last_in_order_ns = -(1 << 63)  # release of the last message that was not reordered
+        self._last_control_ns = -(1 << 63)
+
+    def frame(self, seq: int, stream_bytes: int, message_bits: int, now_ns: int) -> Passage:
+        """Pass one frame.
+
+        Args:
+            seq: of the frame; any order gives the same draws, rising order is fast where bursts are modelled.
+            stream_bytes: what the frame costs on the TCP stream [B].
+            message_bits: of the message whose bits may flip [bit].
+            now_ns: when it is sent [ns].
+
+        Raises:
+            LocalError: `seq` is negative, or a frame without bytes or bits.
+        """
+        if seq < 0 or stream_bytes < 1 or message_bits < 1:
+            raise LocalError(f"no frame has seq {seq}, {stream_bytes} B on the stream and {message_bits} bits")
+        config = self._config
+        draws = self._draws(seq) if self._draws_needed else _NOTHING_HAPPENS
+        lost = draws[_LOSS] < config.loss
+        if config.burst is not None:
+            bad = self._in_burst(seq, draws[_BURST_STATE])
+            lost |= draws[_BURST_LOSS] < (config.burst.loss_bad if bad else config.burst.loss_good)
+        duplicate = draws[_DUPLICATE] < config.duplicate
+
+        if self.outage_end_ns(now_ns) is not None:
+            return Passage(now_ns, "outage", (), duplicate)
+        line_bytes = modelled_ethernet_bytes(stream_bytes, preamble_fcs_gap=True)
+        if config.queue_bytes is not None and self._line.waiting_bytes(now_ns) + line_bytes > config.queue_bytes:
+            return Passage(now_ns, "queue", (), duplicate)
+        _, t_line_ns = self._line.put(line_bytes, now_ns)
+        if lost:
+            return Passage(t_line_ns, "loss", (), duplicate)
+        flipped = _flips(draws, message_bits) if draws[_CORRUPT] < config.corrupt else ()
+        if draws[_REORDER] < config.reorder:
+            # Not even a reordered frame overtakes a control message: it could come before its registration.
+            t_release_ns = max(t_line_ns, self._last_control_ns)
+        else:
+            t_release_ns = t_line_ns + self._delay_ns
+            if self._jitter_ns:
+                t_release_ns += round(self._jitter_ns * unit_jitter(config.jitter, draws[_JITTER]))
+            t_release_ns = max(t_release_ns, self._last_in_order_ns)
+            self._last_in_order_ns = t_release_ns
+        return Passage(t_release_ns, None, flipped, duplicate)
+
+    def copy(self, seq: int, stream_bytes: int, message_bits: int, now_ns: int) -> Passage:
+        """Pass a copy that the link made, under its own seq: like `frame`, but never copied again."""
+        return self.frame(seq, stream_bytes, message_bits, now_ns)._replace(duplicate=False)
+
+    def control(self, stream_bytes: int, now_ns: int) -> int:
+        """Return when a control message leaves the link model [ns].
+
+        It takes its turn on the line, then delay_s + jitter_s. It is never lost: the queue always has room for it, and
+        in an outage it waits for the end. It overtakes nothing that was accepted before, and nothing overtakes it.
+
+        Args:
+            stream_bytes: what the message costs on the TCP stream [B].
+            now_ns: when it is sent [ns].
+
+        Raises:
+            LocalError: a message without bytes.
+        """
+        if stream_bytes < 1:
+            raise LocalError(f"no message has {stream_bytes} B on the stream")
+        outage_end_ns = self.outage_end_ns(now_ns)
+        ready_ns = now_ns if outage_end_ns is None else outage_end_ns
+        _, t_line_ns = self._line.put(modelled_ethernet_bytes(stream_bytes, preamble_fcs_gap=True), ready_ns)
+        # A reordered frame before it left the line before it, and without delay.
+        t_release_ns = max(t_line_ns + self._delay_ns + round(self._jitter_ns), self._last_in_order_ns)
+        self._last_in_order_ns = self._last_control_ns = t_release_ns
+        return t_release_ns
+
+    def _draws(self, seq: int) -> list[float]:
+        draws: list[float] = generator(self._seed, "link", *self._key, seq).random(_DRAWS).tolist()
+        return draws
+
+    def _in_burst(self, seq: int, draw: float) -> bool:
+        """Return the state of the Gilbert-Elliott chain at `seq`: a function of the draws of frames 0..seq."""
+        burst = self._config.burst
+        assert burst is not None  # the caller looked
+        if seq < self._burst_seq:
+            self._burst_seq = -1
+        for at in range(self._burst_seq + 1, seq + 1):
+            step = draw if at == seq else self._draws(at)[_BURST_STATE]
+            if at == 0:  # the stationary distribution, so that short runs have the same loss as long ones
+                self._burst_bad = step < burst.share_bad
+            elif self._burst_bad:
+                self._burst_bad = step >= burst.to_good
+            else:
+                self._burst_bad = step < burst.to_bad
+        self._burst_seq = seq
+        return self._burst_bad
+
+    def outage_end_ns(self, now_ns: int) -> int | None:
+        """Return when the outage at `now_ns` ends [ns]; None without one. The start is in it, the end is not."""
+        since_ns = now_ns - self.t0_ns
+        for start_ns, end_ns in self._outages_ns:
+            if start_ns <= since_ns < end_ns:
+                return self.t0_ns + end_ns
+        return None
+
+
+class Line:
+    """Bits one after another at a rate; a message that finds the line busy waits its turn."""
+
+    def __init__(self, rate_bps: float | None) -> None:
+        """Start idle, with `rate_bps` [bit/s] or without limit."""
+        # As a fraction of integers: a float holds no time since 1970 to the nanosecond.
+        self._rate = None if rate_bps is None else rate_bps.as_integer_ratio()
+        self._busy_from_ns = self._free_ns = -(1 << 63)
+        self._busy_bits = 0  # put on the line since it was last idle
+        self._waiting: deque[tuple[int, int]] = deque()  # (start of its serialisation [ns], bytes)
+        self._waiting_bytes = 0
+
+    def put(self, line_bytes: int, now_ns: int) -> tuple[int, int]:
+        """Append `line_bytes` at `now_ns` [ns]; return when its first bit leaves, and when its last has left [ns]."""
+        start_ns = max(now_ns, self._free_ns)
+        if start_ns > now_ns:
+            self._waiting.append((start_ns, line_bytes))
+            self._waiting_bytes += line_bytes
+        else:
+            self._busy_from_ns, self._busy_bits = now_ns, 0
+        if self._rate is None:
+            self._free_ns = start_ns
+        else:
+            # Rounded up once a busy time, not once a message: never faster than the rate, nor 1 ns too late.
+            bps, scale = self._rate
+            self._busy_bits += 8 * line_bytes
+            self._free_ns = self._busy_from_ns - (-self._busy_bits * 1_000_000_000 * scale // bps)
+        return start_ns, self._free_ns
+
+    def waiting_bytes(self, now_ns: int) -> int:
+        """Return the bytes whose serialisation has not begun at `now_ns` [B]."""
+        while self._waiting and self._waiting[0][0] <= now_ns:
+            self._waiting_bytes -= self._waiting.popleft()[1]
+        return self._waiting_bytes
+
+
+JITTER_DEVIATIONS: dict[JitterShape, float] = {
+    "uniform": 1.0 / math.sqrt(3.0),
+    # Variance of the normal cut at c: 1 - 2 c phi(c) / (2 Phi(c) - 1) (both tails; the mean stays).
+    "normal": math.sqrt(1.0 - 2.0 * _NORMAL_CUT * _NORMAL.pdf(_NORMAL_CUT) / (1.0 - 2.0 * _NORMAL_LOW)) / _NORMAL_CUT,
+    "exponential": 1.0,
+    "pareto": math.sqrt(_PARETO_SHAPE / (_PARETO_SHAPE - 2.0)),
+}
+"""Standard deviation of a jitter of mean 1."""
+
+
+def unit_jitter(shape: JitterShape, draw: float) -> float:
+    """Return a jitter of mean 1 from a uniform draw in [0, 1), by inversion.
+
+    Uniform: over [0, 2]. Normal: standard deviation 1/3 about 1, cut to [0, 2]. Exponential. Pareto: Lomax of shape 3,
+    heavy in its tail (standard deviation 1.73).
+    """
+    if shape == "uniform":
+        return 2.0 * draw
+    if shape == "normal":
+        return 1.0 + _NORMAL.inv_cdf(_NORMAL_LOW + draw * (1.0 - 2.0 * _NORMAL_LOW)) / _NORMAL_CUT
+    if shape == "exponential":
+        return -math.log1p(-draw)
+    return (_PARETO_SHAPE - 1.0) * math.expm1(-math.log1p(-draw) / _PARETO_SHAPE)
+
+
+def _flips(draws: list[float] | tuple[float, ...], message_bits: int) -> tuple[int, ...]:
+    """Return one to three positions, few enough for CRC-32 to notice: a frame with flips must never be delivered."""
+    most = _MAX_FLIPS if message_bits <= ALWAYS_NOTICED_BITS else _MAX_FLIPS - 1
+    flips = 1 + int(draws[_FLIPS] * most)
+    return tuple(sorted({int(draw * message_bits) for draw in draws[_FIRST_FLIP : _FIRST_FLIP + flips]}))
+
+
+def _needs_draws(config: LinkConfig) -> bool:
+    """Whether anything about the link is random; drawing for a link without costs 12 us a frame."""
+    chances = (config.loss, config.duplicate, config.reorder, config.corrupt, config.jitter_s)
+    return any(chances) or config.burst is not None

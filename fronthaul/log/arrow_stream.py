@@ -1,0 +1,159 @@
+"""Append-only tables that survive the death of their writer.
+
+An Arrow IPC stream is a schema message followed by batch messages. The rows of a call are a batch of their own, handed
+to the kernel in a single write(2) before the call returns: kill -9 loses no row whose call returned, and leaves at
+most one cut batch at the end, which `read_stream` leaves out. A power failure may lose more: nothing is synced to the
+disk.
+
+How rows become a batch message is told in `rowpack`.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fronthaul.errors import LocalError
+from fronthaul.log.arrow_rows import Columns, RowPacker
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_END_OF_STREAM = bytes.fromhex("ffffffff00000000")  # Arrow columnar format, "IPC streaming format"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class RowStream:
+    """An Arrow IPC stream that grows by the rows of a call at a time."""
+
+    def __init__(self, path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> None:
+        """Create the file at `path` with `schema`.
+
+        Args:
+            path: file to create.
+            schema: the columns; `rowpack` names the types that are written fast.
+            metadata: what holds for all rows, kept in the file's schema.
+
+        Raises:
+            LocalError: there is a file already, or the disk is full. A second life of a writer takes a second file:
+                rows that follow a cut one could not be read.
+        """
+        if path.exists():
+            raise LocalError(f"{path} exists already: a stream is never written over")
+        self._path = path
+        self._packer = _packer(schema)
+        self._good_bytes = 0
+        # Written beside and renamed, so that no reader ever meets a file with half a schema.
+        temporary = path.with_name(path.name + ".tmp")
+        self._file = temporary.open("wb", buffering=0)
+        try:
+            self._write(schema.with_metadata(dict(metadata or {})).serialize().to_pybytes())
+        except LocalError:
+            self._file.close()
+            temporary.unlink()
+            raise
+        temporary.rename(path)
+
+    def append(self, *values: object) -> None:
+        """Write one row, given in the schema's order; it is the kernel's when this returns.
+
+        Raises:
+            LocalError: as `extend`.
+        """
+        self.extend([values])
+
+    def extend(self, rows: Sequence[Sequence[object]]) -> None:
+        """Write rows, each in the schema's order, as one batch; they are the kernel's when this returns.
+
+        Raises:
+            LocalError: the stream is closed, a value does not fit its column, or the disk is full. Nothing of `rows`
+                is in the file then; what was there before can be read, and more may be added once there is room.
+        """
+        if self._file.closed:
+            raise LocalError("the stream is closed")
+        if rows:
+            self._write(self._packer.pack(rows))
+
+    def extend_columns(self, count: int, columns: Columns) -> None:
+        """Write `count` rows as `extend` does, given by columns in the schema's order.
+
+        Raises:
+            LocalError: as `extend`.
+        """
+        if self._file.closed:
+            raise LocalError("the stream is closed")
+        if count:
+            self._write(self._packer.pack_columns(count, columns))
+
+    def close(self) -> None:
+        """Mark the end and close; closing twice is fine.
+
+        Raises:
+            LocalError: the disk is full; the rows can be read, and the file is closed.
+        """
+        if not self._file.closed:
+            try:
+                self._write(_END_OF_STREAM)
+            finally:
+                self._file.close()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            written = self._file.write(data)
+            while written < len(data):  # the disk has room for a part: the next write says what is wrong
+                written += self._file.write(data[written:])
+        except OSError as error:
+            self._cut_back()
+            what = "the disk is full" if error.errno in _FULL else "a file cannot be written"
+            why = os.strerror(error.errno) if error.errno else error
+            raise LocalError(f"{what}: {self._path} ends before what was to be added ({why})") from error
+        self._good_bytes += len(data)
+
+    def _cut_back(self) -> None:
+        """Leave the last whole batch at the end."""
+        try:
+            self._file.truncate(self._good_bytes)
+            self._file.seek(self._good_bytes)
+        except OSError:
+            self._file.close()  # what followed a cut batch could not be read
+
+
+@functools.cache
+def _packer(schema: pa.Schema) -> RowPacker:
+    """Return the packer of all streams of a schema: one learns the shapes of batches for the others."""
+    return RowPacker(schema)
+
+
+def read_stream(path: Path) -> pa.Table:
+    """Return the rows of a stream, those before the cut where its writer died, or before the first damage.
+
+    The metadata is in the table's schema.
+
+    Raises:
+        LocalError: the file does not begin as an Arrow stream.
+    """
+    import pyarrow as pa
+
+    batches = []
+    # Read, not mapped: the writer may still be at work, and cuts a batch that it could not write.
+    data = pa.py_buffer(path.read_bytes())
+    # pyarrow names damage by many exceptions; as the bytes are in memory, OSError is one of them.
+    damaged = (pa.ArrowException, OSError, UnicodeDecodeError)
+    try:
+        reader = pa.ipc.open_stream(data)
+        schema = reader.schema
+        _ = schema.names  # may be no UTF-8
+    except damaged as error:
+        raise LocalError(f"{path} is not an Arrow stream: {error}") from error
+    while True:
+        try:
+            batch = reader.read_next_batch()
+            batch.validate(full=True)  # or damaged offsets would be read through later
+        except (StopIteration, *damaged):  # the end, or a batch that is cut or damaged
+            break
+        batches.append(batch)
+    return pa.Table.from_batches(batches, schema).combine_chunks()

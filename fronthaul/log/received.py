@@ -1,0 +1,164 @@
+"""What arrived at one end of the links: one row a message, which survives kill -9.
+
+Frames that decode are known to their sender, so that of those only what names them is kept. Everything else is kept
+whole: control messages, of which there are few, and what was corrupt or rejected, as evidence.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fronthaul.errors import LocalError
+from fronthaul.log.arrow_rows import Columns
+from fronthaul.log.arrow_stream import RowStream, read_stream
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction
+from fronthaul.message.wire import claim, head, is_control, named
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Arrival(NamedTuple):
+    """A message that came in, and what became of it.
+
+    Attributes:
+        bs: base station that owns the connection it came by; None if unknown.
+        data: the message as it came.
+        t_received_ns: when [ns].
+        fate: what became of the frame, never "dropped"; None for a control message.
+        reason: why it is corrupt or rejected; None otherwise.
+        late: of a delivered frame, bit i is set if report i came after the deadline.
+    """
+
+    bs: int | None
+    data: bytes
+    t_received_ns: int
+    fate: FrameFate | None
+    reason: str | None = None
+    late: int = 0
+
+
+@functools.cache
+def received_schema() -> pa.Schema:
+    """Return the columns of a receive log's file; the direction stands in its metadata.
+
+    `bytes` is the message's length. epoch, seq and crc32 are what a frame says of itself: a claim where it is corrupt,
+    null where it is too short for one, and for control messages. `head` names the reports of a good frame
+    (`wire.head`); `data` is everything else, whole.
+    """
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("bs", pa.uint16()),
+            ("t_received_ns", pa.int64()),
+            ("frame_fate", pa.string()),
+            ("reason", pa.string()),
+            ("late", pa.uint64()),
+            ("bytes", pa.uint32()),
+            ("epoch", pa.uint16()),
+            ("seq", pa.uint32()),
+            ("crc32", pa.uint32()),
+            ("head", pa.binary()),
+            ("data", pa.binary()),
+        ]
+    )
+
+
+@functools.cache
+def received_table_schema() -> pa.Schema:
+    """Return the columns of `read_received`: those of the file, then the direction."""
+    import pyarrow as pa
+
+    return received_schema().append(pa.field("direction", pa.string()))
+
+
+class ReceiveLog:
+    """What arrived at one end of links of one direction."""
+
+    def __init__(self, path: Path, *, direction: Direction) -> None:
+        """Create the log at `path`.
+
+        Raises:
+            LocalError: there is a file at `path` already, or the disk is full.
+        """
+        self._rows = RowStream(path, received_schema(), {"direction": direction.value})
+
+    def append(self, arrivals: Sequence[Arrival]) -> None:
+        """Write down messages that arrived, in one go.
+
+        Raises:
+            LocalError: a fate that nothing which arrived can have, a reason for a good frame or none for a bad one, a
+                closed log, or a full disk; nothing is written then.
+        """
+        columns = _columns_of_good_frames(arrivals)
+        if columns is None:
+            self._rows.extend([_row(arrival) for arrival in arrivals])
+        else:
+            self._rows.extend_columns(len(arrivals), columns)
+
+    def close(self) -> None:
+        """Mark the log's end; closing twice is fine."""
+        self._rows.close()
+
+
+def _columns_of_good_frames(arrivals: Sequence[Arrival]) -> Columns | None:
+    """Return what `_row` says of all, by columns; None unless they all are good frames, as nearly always.
+
+    By columns it takes a third of the time.
+    """
+    if not arrivals:
+        return None
+    stations, messages, t_received_ns, fates, reasons, late = zip(*arrivals, strict=True)
+    good = fates.count(FrameFate.DELIVERED) or fates.count(FrameFate.DUPLICATE)  # mostly one of them for all
+    if good < len(arrivals) or reasons.count(None) < len(arrivals):
+        return None
+    try:
+        epochs, seqs, crcs, heads = zip(*map(named, messages), strict=True)
+    except (struct.error, IndexError):  # no frames
+        return None
+    lengths = list(map(len, messages))
+    return (stations, t_received_ns, fates, None, late, lengths, epochs, seqs, crcs, heads, None)
+
+
+def _row(arrival: Arrival) -> tuple[object, ...]:
+    bs, data, t_received_ns, fate, reason, late = arrival
+    if fate is FrameFate.DELIVERED or fate is FrameFate.DUPLICATE:
+        if reason is not None:
+            raise LocalError(f"a frame is {fate} without a reason")
+        epoch, seq, crc32 = _named(data)
+        return (bs, t_received_ns, fate.value, None, late, len(data), epoch, seq, crc32, head(data), None)
+    if fate is None:
+        return (bs, t_received_ns, None, reason, late, len(data), None, None, None, None, data)
+    if fate is FrameFate.DROPPED:
+        raise LocalError("a frame that arrived was not dropped")
+    if reason is None:
+        raise LocalError(f"a frame is {fate} for a reason")
+    named = (None, None, None) if fate is FrameFate.REJECTED and is_control(data) else _named(data)
+    return (bs, t_received_ns, fate.value, reason, late, len(data), *named, None, data)
+
+
+def _named(data: bytes) -> tuple[int, int, int] | tuple[None, None, None]:
+    claimed = claim(data)
+    return (None, None, None) if claimed is None else claimed[1:]
+
+
+def read_received(path: Path) -> pa.Table:
+    """Return the rows of a receive log, `received_table_schema()`, also where its writer died.
+
+    Raises:
+        LocalError: the file is no receive log.
+    """
+    import pyarrow as pa
+
+    table = read_stream(path)
+    direction = (table.schema.metadata or {}).get(b"direction", b"").decode(errors="replace")
+    if table.schema != received_schema() or direction not in set(Direction):
+        raise LocalError(f"{path} is not a receive log")
+    columns = [*table.columns, pa.repeat(pa.scalar(direction), table.num_rows)]
+    return pa.Table.from_arrays(columns, schema=received_table_schema())

@@ -1,0 +1,189 @@
+"""What a sender sent, known even after kill -9: one row a message, written before the message is sent.
+
+Control messages are journaled like frames. A copy that the link model makes, and a frame that it drops, are rows of
+their own (accounting, "Fates"). A BS writes one journal an epoch, direction "up"; the cloud writes one for all links,
+direction "down".
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fronthaul.errors import LocalError
+from fronthaul.log.arrow_stream import RowStream, read_stream
+from fronthaul.message.messages import Direction
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+TRANSPORT_FULL = "transport"
+"""Drop reason: too many messages waited at this end already; "queue" is the link model's."""
+
+
+class Departure(NamedTuple):
+    """A message on its way out.
+
+    Attributes:
+        message: the bytes as they are meant, with the CRC that belongs to them.
+        t_sent_ns: when it is sent [ns].
+        t_release_ns: when the link model lets it onto the wire [ns]; `t_sent_ns` without a model.
+        drop_reason: why it never gets onto the wire; None if it does.
+        flipped: bits that the link model inverts on the way, counted from the most significant of byte 0.
+    """
+
+    message: bytes
+    t_sent_ns: int
+    t_release_ns: int
+    drop_reason: str | None = None
+    flipped: tuple[int, ...] = ()
+
+
+def corrupted(departure: Departure) -> bytes:
+    """Return the bytes that go onto the wire: the message with its flipped bits.
+
+    Raises:
+        LocalError: a bit to flip lies outside of the message.
+    """
+    if not departure.flipped:
+        return departure.message
+    return flip(departure.message, departure.flipped)
+
+
+def flip(message: bytes, bits: Sequence[int]) -> bytes:
+    """Return `message` with bits inverted, counted from the most significant of byte 0.
+
+    Raises:
+        LocalError: a bit lies outside of the message.
+    """
+    data = bytearray(message)
+    for bit in bits:
+        if not 0 <= bit < 8 * len(data):
+            raise LocalError(f"bit {bit} lies outside of a message of {len(data)} B")
+        data[bit >> 3] ^= 0x80 >> (bit & 7)
+    return bytes(data)
+
+
+@functools.cache
+def journal_schema() -> pa.Schema:
+    """Return the columns of a journal's file; direction and curve stand in its metadata."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("bs", pa.uint16()),
+            ("t_sent_ns", pa.int64()),
+            ("t_release_ns", pa.int64()),
+            ("drop_reason", pa.string()),
+            ("flipped", pa.list_(pa.uint32())),
+            ("message", pa.binary()),
+        ]
+    )
+
+
+@functools.cache
+def journal_table_schema() -> pa.Schema:
+    """Return the columns of `read_journal`: those of the file, then direction and curve."""
+    import pyarrow as pa
+
+    return journal_schema().append(pa.field("direction", pa.string())).append(pa.field("curve", pa.bool_()))
+
+
+class SendJournal:
+    """The journal of one sender, for one direction."""
+
+    def __init__(self, path: Path, *, direction: Direction, curve: bool = False) -> None:
+        """Create the journal.
+
+        Args:
+            path: file to create.
+            direction: which way the messages go.
+            curve: whether the links are encrypted, which costs bytes.
+
+        Raises:
+            LocalError: there is a file at `path` already, or the disk is full.
+        """
+        metadata = {"direction": direction.value, "curve": "true" if curve else "false"}
+        self._rows = RowStream(path, journal_schema(), metadata)
+
+    def append(self, bs: int, departures: Sequence[Departure]) -> None:
+        """Write down messages of one link, in one go; call this before they are sent.
+
+        A later row with the same message and a drop reason amends an earlier one: the message was journaled, but then
+        the transport could not take it.
+
+        Args:
+            bs: base station at the link's edge.
+            departures: the messages, none is fine.
+
+        Raises:
+            LocalError: the journal is closed, a value does not fit its column, or the disk is full.
+        """
+        self.append_all([(bs, departure) for departure in departures])
+
+    def append_all(self, sent: Sequence[tuple[int, Departure]]) -> None:
+        """Write down messages of any links, each with its BS, in one go: one write for a state that goes to all.
+
+        Raises:
+            LocalError: as `append`.
+        """
+        if not sent:
+            return
+        stations, departures = zip(*sent, strict=True)
+        messages, t_sent_ns, t_release_ns, drop_reasons, flipped = zip(*departures, strict=True)
+        self._rows.extend_columns(
+            len(sent),
+            (
+                stations,
+                t_sent_ns,
+                t_release_ns,
+                None if drop_reasons.count(None) == len(sent) else drop_reasons,
+                [bits or None for bits in flipped] if any(flipped) else None,
+                messages,
+            ),
+        )
+
+    def close(self) -> None:
+        """Mark the journal's end; closing twice is fine."""
+        self._rows.close()
+
+
+def read_journal(path: Path) -> pa.Table:
+    """Return the rows of a journal, `journal_table_schema()`, also where its writer died.
+
+    Raises:
+        LocalError: the file is no journal.
+    """
+    import pyarrow as pa
+
+    table = read_stream(path)
+    metadata = table.schema.metadata or {}
+    direction, curve = metadata.get(b"direction", b"").decode(errors="replace"), metadata.get(b"curve")
+    if table.schema != journal_schema() or direction not in set(Direction) or curve not in (b"true", b"false"):
+        raise LocalError(f"{path} is not a send journal")
+    directions = pa.repeat(pa.scalar(direction), table.num_rows)
+    curves = pa.repeat(pa.scalar(curve == b"true"), table.num_rows)
+    columns = [*table.columns, directions, curves]
+    return pa.Table.from_arrays(columns, schema=journal_table_schema())
+
+
+def sent_rows(journal: pa.Table) -> list[dict[str, Any]]:
+    """Return the journal's rows with those that amend others worked into them.
+
+    Args:
+        journal: rows of one journal or of many, `journal_table_schema()`.
+    """
+    rows: list[dict[str, Any]] = []
+    sent: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in journal.to_pylist():
+        same = sent.setdefault((row["bs"], row["direction"], row["message"]), [])
+        if row["drop_reason"] is not None and same:
+            same.pop()["drop_reason"] = row["drop_reason"]
+            continue
+        if row["drop_reason"] is None:
+            same.append(row)
+        rows.append(row)
+    return rows

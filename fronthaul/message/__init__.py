@@ -1,0 +1,1 @@
+"""Messages between base stations and cloud: as values, as bytes, and what became of them."""

@@ -1,0 +1,327 @@
+"""Reports and the frames that carry them: the data of the fronthaul, as values (see `messages`).
+
+A frame that was decoded holds the bytes that it came in and cuts them into reports once somebody asks for these: what
+judges, counts and writes down frames needs their heads alone, and most of the time of decoding would go into objects
+that nobody looks at. Its bytes were found valid before (`wire.decode`), so cutting cannot fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, dataclass, fields
+from typing import NamedTuple
+
+from fronthaul.errors import LocalError
+from fronthaul.message.checks import require_bytes, require_unsigned
+
+MAX_SIDE_BYTES = 31
+"""Side information of a report [B]: its length has 5 bits in the header."""
+MAX_BUNDLE = 64
+"""Reports of a frame: as many as a mask of 64 bits tells apart."""
+
+
+# These check by one expression that is true for all that is well, which takes a quarter of the time of checking value
+# by value; what is wrong is looked for only where it is not.
+
+
+@dataclass(frozen=True, slots=True)
+class ReportKey:
+    """What identifies a report (accounting, "Keys").
+
+    Attributes:
+        bs: base station, u16.
+        epoch: how many times this BS started before, u16.
+        snapshot: positioning occasion, u32.
+        round: u8; 0 unless the scheme exchanges several messages for one fix.
+
+    Raises:
+        LocalError: a number that does not fit.
+    """
+
+    bs: int
+    epoch: int
+    snapshot: int
+    round: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        bs, epoch, snapshot, round_ = self.bs, self.epoch, self.snapshot, self.round
+        if not (
+            type(bs) is type(epoch) is type(snapshot) is type(round_) is int
+            and 0 <= bs <= 0xFFFF
+            and 0 <= epoch <= 0xFFFF
+            and 0 <= snapshot <= 0xFFFFFFFF
+            and 0 <= round_ <= 0xFF
+        ):
+            require_unsigned("bs", bs, 16)
+            require_unsigned("epoch", epoch, 16)
+            require_unsigned("snapshot", snapshot, 32)
+            require_unsigned("round", round_, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A report's information bits, exact to the bit.
+
+    Attributes:
+        data: the bits, most significant first, zero padded to whole bytes.
+        bits: how many of them count [bit], u32.
+
+    Raises:
+        LocalError: `data` is not ceil(bits / 8) bytes, or its padding is not zero.
+    """
+
+    data: bytes
+    bits: int
+
+    def __post_init__(self) -> None:
+        """Check the length and the padding."""
+        data, bits = self.data, self.bits
+        if not (
+            type(data) is bytes
+            and type(bits) is int
+            and 0 <= bits <= 0xFFFFFFFF
+            and len(data) == (bits + 7) >> 3
+            and (bits & 7 == 0 or data[-1] & (0xFF >> (bits & 7)) == 0)
+        ):
+            require_bytes("data", data)
+            require_unsigned("bits", bits, 32)
+            if len(data) != -(-bits // 8):
+                raise LocalError(f"{bits} bits take {-(-bits // 8)} B, not {len(data)} B")
+            if data and data[-1] & ((1 << self.padding_bits) - 1):
+                raise LocalError(f"the {self.padding_bits} padding bits after the payload must be zero")
+
+    @property
+    def padding_bits(self) -> int:
+        """Zero bits between the payload's end and the next byte, 0..7 [bit]."""
+        return -self.bits % 8
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What crosses a link for one BS, snapshot and round.
+
+    Attributes:
+        key: which report it is.
+        payload: its information bits.
+        side: side information such as a gain, at most 31 B; b"" where the scheme has none.
+
+    Raises:
+        LocalError: `side` is too long.
+    """
+
+    key: ReportKey
+    payload: Payload
+    side: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Check the side information's length."""
+        side = self.side
+        if not (type(side) is bytes and len(side) <= MAX_SIDE_BYTES):
+            require_bytes("side", side)
+            if len(side) > MAX_SIDE_BYTES:
+                raise LocalError(f"side information is at most {MAX_SIDE_BYTES} B, not {len(side)} B")
+
+
+class FrameHead(NamedTuple):
+    """What a frame says beside payloads and side information.
+
+    Attributes:
+        bs: base station at the link's edge: the sender up, the receiver down.
+        epoch: how many times that BS started before.
+        seq: counts the frames of one link, epoch and direction.
+        parts: snapshot and round of each report.
+        payload_bits: of each report [bit].
+        side_bytes: of each report [B].
+    """
+
+    bs: int
+    epoch: int
+    seq: int
+    parts: tuple[tuple[int, int], ...]
+    payload_bits: int
+    side_bytes: int
+
+
+class Frame:
+    """One copy of one message of reports on one link; a *bundle* if they are several.
+
+    Attributes:
+        head: what the frame says beside payloads and side information.
+    """
+
+    __slots__ = ("_content", "head")
+    __match_args__ = ("seq", "reports")
+
+    head: FrameHead
+    # The reports; or, until they are asked for, bytes that end with their side information and then their payloads.
+    _content: tuple[Report, ...] | bytes
+
+    def __init__(self, seq: int, reports: tuple[Report, ...]) -> None:
+        """Check the range and whether the reports fit together.
+
+        Args:
+            seq: u32, counts the frames of one link, epoch and direction.
+            reports: 1..64 reports of one BS and epoch, which are alike in payload bits and in bytes of side
+                information; no two of them of the same snapshot and round.
+
+        Raises:
+            LocalError: `seq` does not fit, or the reports do not fit together.
+        """
+        if not (type(seq) is int and 0 <= seq <= 0xFFFFFFFF):
+            require_unsigned("seq", seq, 32)
+        _frame_head(self, _head_of(seq, reports))
+        _frame_content(self, reports)
+
+    @property
+    def seq(self) -> int:
+        """Counts the frames of one link, epoch and direction."""
+        return self.head.seq
+
+    @property
+    def bs(self) -> int:
+        """Base station at the link's edge: the sender up, the receiver down."""
+        return self.head.bs
+
+    @property
+    def epoch(self) -> int:
+        """How many times that BS started before."""
+        return self.head.epoch
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """What it carries, 1..64 reports."""
+        content = self._content
+        if isinstance(content, bytes):
+            content = _cut(self.head, content)
+            _frame_content(self, content)
+        return content
+
+    def __eq__(self, other: object) -> bool:
+        """Whether seq and reports are the same."""
+        if not isinstance(other, Frame):
+            return NotImplemented
+        return self.head == other.head and self.reports == other.reports
+
+    def __hash__(self) -> int:
+        """Hash seq and reports."""
+        return hash((self.seq, self.reports))
+
+    def __repr__(self) -> str:
+        """Show how to make it."""
+        return f"Frame(seq={self.seq!r}, reports={self.reports!r})"
+
+    def __reduce__(self) -> tuple[type[Frame], tuple[int, tuple[Report, ...]]]:
+        """Pickle and copy what it is, and not how it is held."""
+        return Frame, (self.seq, self.reports)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: a message is frozen."""
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse: a message is frozen."""
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+def decoded_frame(
+    bs: int,
+    epoch: int,
+    seq: int,
+    parts: tuple[tuple[int, int], ...],
+    payload_bits: int,
+    side_bytes: int,
+    body: bytes,
+) -> Frame:
+    """Return the frame that a message's `body` was found to hold: no check is made a second time.
+
+    For the decoder alone, which has checked all that the constructors check.
+
+    Args:
+        bs: this and the next five as in `FrameHead`.
+        epoch: see there.
+        seq: see there.
+        parts: see there.
+        payload_bits: see there.
+        side_bytes: see there.
+        body: bytes that end with the side information of all reports and then all payloads.
+    """
+    frame: Frame = _new(Frame)
+    # As FrameHead(...) does, without its step in Python.
+    _frame_head(frame, _new_tuple(FrameHead, (bs, epoch, seq, parts, payload_bits, side_bytes)))
+    _frame_content(frame, body)
+    return frame
+
+
+def _head_of(seq: int, reports: object) -> FrameHead:
+    """Return the head of a frame of `reports`, which are found to fit together."""
+    if type(reports) is tuple and len(reports) == 1 and type(reports[0]) is Report:  # as most are: nothing to compare
+        (report,) = reports
+        key = report.key
+        part = ((key.snapshot, key.round),)
+        return _new_tuple(FrameHead, (key.bs, key.epoch, seq, part, report.payload.bits, len(report.side)))
+    if not isinstance(reports, tuple) or not all(isinstance(report, Report) for report in reports):
+        raise LocalError("reports must be a tuple of Report")
+    if not 1 <= len(reports) <= MAX_BUNDLE:
+        raise LocalError(f"a frame carries 1..{MAX_BUNDLE} reports, not {len(reports)}")
+    first: Report = reports[0]
+    bs, epoch, bits, side_bytes = first.key.bs, first.key.epoch, first.payload.bits, len(first.side)
+    parts = []
+    for report in reports:
+        key = report.key
+        if key.bs != bs or key.epoch != epoch or report.payload.bits != bits or len(report.side) != side_bytes:
+            raise LocalError(
+                "the reports of a frame must agree in BS, epoch, payload bits and length of side information"
+            )
+        parts.append((key.snapshot, key.round))
+    check_distinct(parts)
+    return FrameHead(bs, epoch, seq, tuple(parts), bits, side_bytes)
+
+
+def check_distinct(parts: list[tuple[int, int]] | tuple[tuple[int, int], ...]) -> None:
+    """Raise `LocalError` if two reports are of the same snapshot and round."""
+    if len(parts) > 1 and len(set(parts)) < len(parts):
+        raise LocalError("a frame must not carry two reports of the same snapshot and round")
+
+
+def _cut(head: FrameHead, body: bytes) -> tuple[Report, ...]:
+    """Return the reports at the end of `body`: side information of all, then payloads of all."""
+    bs, epoch, _, parts, bits, side_bytes = head
+    payload_bytes = (bits + 7) >> 3
+    payload_at = len(body) - len(parts) * payload_bytes
+    side_at = payload_at - len(parts) * side_bytes
+    reports = []
+    for snapshot, round_ in parts:
+        key = _new(ReportKey)
+        _key_bs(key, bs)
+        _key_epoch(key, epoch)
+        _key_snapshot(key, snapshot)
+        _key_round(key, round_)
+        payload = _new(Payload)
+        _payload_data(payload, body[payload_at : payload_at + payload_bytes])
+        _payload_bits(payload, bits)
+        report = _new(Report)
+        _report_key(report, key)
+        _report_payload(report, payload)
+        _report_side(report, body[side_at : side_at + side_bytes])
+        reports.append(report)
+        payload_at += payload_bytes
+        side_at += side_bytes
+    return tuple(reports)
+
+
+def _setters(kind: type, names: list[str]) -> list[Callable[[object, object], None]]:
+    """Return what sets the slots of a frozen object."""
+    return [getattr(kind, name).__set__ for name in names]
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+_new = object.__new__
+_new_tuple = tuple.__new__
+_key_bs, _key_epoch, _key_snapshot, _key_round = _setters(ReportKey, _names(ReportKey))
+_payload_data, _payload_bits = _setters(Payload, _names(Payload))
+_report_key, _report_payload, _report_side = _setters(Report, _names(Report))
+_frame_head, _frame_content = _setters(Frame, ["head", "_content"])

@@ -1,0 +1,247 @@
+"""What base stations and cloud say to each other, as values.
+
+Notation: a *report* is what crosses a link for one base station (BS), snapshot and round: up, what the BS found; down,
+what the cloud answers to it. A *frame* is one copy of one message of 1..64 reports on one link. Every message is
+frozen, and valid from birth: constructors raise `LocalError`, so `wire.encode` cannot meet a value that does not fit
+its field.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fronthaul.errors import LocalError
+from fronthaul.message.checks import require_between, require_unsigned
+from fronthaul.message.frames import MAX_BUNDLE as MAX_BUNDLE
+from fronthaul.message.frames import MAX_SIDE_BYTES as MAX_SIDE_BYTES
+from fronthaul.message.frames import Frame as Frame
+from fronthaul.message.frames import Payload as Payload
+from fronthaul.message.frames import Report as Report
+from fronthaul.message.frames import ReportKey as ReportKey
+
+MAX_TEXT_BYTES = 256
+"""A scheme's name or the reason of an abort in UTF-8 [B]: one sentence."""
+MAX_COEFFICIENT_BITS = 32
+"""Bits of a coefficient: one float32 is the finest that anybody sends."""
+MAX_POSITION_M = 100_000.0
+"""How far from the origin a base station may stand, on each axis [m]: coordinates are local, so what is farther is
+geocentric, in millimetres or made up."""
+
+
+class Direction(StrEnum):
+    """Which way a frame goes: UP from BS to cloud, DOWN from cloud to BS."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """The size of a payload, and of the side information beside it.
+
+    Attributes:
+        bits: of a coefficient, 1..32 [bit].
+        coefficients: of a payload, u32.
+        side_bytes: side information of each report, 0..31 [B].
+
+    Raises:
+        LocalError: a number out of range.
+    """
+
+    bits: int
+    coefficients: int
+    side_bytes: int
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_between("bits", self.bits, 1, MAX_COEFFICIENT_BITS)
+        require_unsigned("coefficients", self.coefficients, 32)
+        require_between("side_bytes", self.side_bytes, 0, MAX_SIDE_BYTES)
+
+    @property
+    def payload_bits(self) -> int:
+        """Bits of a payload, exact [bit]."""
+        return self.bits * self.coefficients
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A BS announces itself and its codecs; its first message on a connection.
+
+    Attributes:
+        bs: base station, u16.
+        epoch: how many times this BS started before, u16.
+        scheme: the scheme's name, 1..256 B of UTF-8.
+        report: codec of round 0.
+        answer: codec of later rounds; None where the scheme has one round only.
+        position: of the array's centre, x, y, z in local coordinates, each within ±100 km of their origin [m].
+        orientation: of the array, yaw, pitch, roll [rad].
+
+    Raises:
+        LocalError: a value out of range, or not finite.
+    """
+
+    bs: int
+    epoch: int
+    scheme: str
+    report: Codec
+    answer: Codec | None
+    position: tuple[float, float, float]
+    orientation: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_unsigned("bs", self.bs, 16)
+        require_unsigned("epoch", self.epoch, 16)
+        _require_text("scheme", self.scheme)
+        if not self.scheme:
+            raise LocalError("scheme must have a name")
+        _require_codec("report", self.report)
+        if self.answer is not None:
+            _require_codec("answer", self.answer)
+        _require_vector(f"position of BS {self.bs}", self.position)
+        _require_vector(f"orientation of BS {self.bs}", self.orientation)
+        if max(map(abs, self.position)) > MAX_POSITION_M:
+            raise LocalError(
+                f"position of BS {self.bs} must lie within ±{MAX_POSITION_M / 1e3:g} km of the origin of the local "
+                f"coordinates, which are metres, not at {place_text(self.position)}"
+            )
+
+
+def place_text(position: tuple[float, float, float]) -> str:
+    """Return a position [m] as it is shown to people."""
+    return f"({', '.join(f'{coordinate:g}' for coordinate in position)}) m"
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The cloud accepts the registration of `bs` in `epoch`.
+
+    Raises:
+        LocalError: a number that does not fit u16.
+    """
+
+    bs: int
+    epoch: int
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_unsigned("bs", self.bs, 16)
+        require_unsigned("epoch", self.epoch, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """All `frames` frames (u32) of one direction are sent in `epoch`: up, the BS leaves; down, the cloud has finished.
+
+    Raises:
+        LocalError: a number that does not fit.
+    """
+
+    bs: int
+    epoch: int
+    frames: int
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_unsigned("bs", self.bs, 16)
+        require_unsigned("epoch", self.epoch, 16)
+        require_unsigned("frames", self.frames, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """The sender gives up, for a `reason` in one sentence (at most 256 B of UTF-8).
+
+    Raises:
+        LocalError: the reason is too long.
+    """
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        """Check the length."""
+        _require_text("reason", self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A BS is alive, and asks what time it is; goes up.
+
+    Attributes:
+        bs: base station, u16.
+        epoch: how many times this BS started before, u16.
+        t_sent_ns: when it was sent, by the BS's clock, u64 [ns].
+
+    Raises:
+        LocalError: a number that does not fit.
+    """
+
+    bs: int
+    epoch: int
+    t_sent_ns: int
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_unsigned("bs", self.bs, 16)
+        require_unsigned("epoch", self.epoch, 16)
+        require_unsigned("t_sent_ns", self.t_sent_ns, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The cloud's answer to a `Ping`; goes down.
+
+    Attributes:
+        bs: base station, u16.
+        epoch: as the ping says, u16.
+        t_sent_ns: as the ping says, by the BS's clock, u64 [ns].
+        t_received_ns: when the ping came, by the cloud's clock, u64 [ns].
+        t_answered_ns: when this was sent, by the cloud's clock, u64 [ns].
+
+    Raises:
+        LocalError: a number that does not fit.
+    """
+
+    bs: int
+    epoch: int
+    t_sent_ns: int
+    t_received_ns: int
+    t_answered_ns: int
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_unsigned("bs", self.bs, 16)
+        require_unsigned("epoch", self.epoch, 16)
+        for name in ("t_sent_ns", "t_received_ns", "t_answered_ns"):
+            require_unsigned(name, getattr(self, name), 64)
+
+
+Control = Registration | Welcome | Goodbye | Abort | Ping | Pong
+Message = Frame | Control
+
+
+# These take any object, as those in `checks` do.
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise LocalError(f"{name} must be a str, not {type(value).__name__}")
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise LocalError(f"{name} must be valid Unicode: {error}") from error
+    if length > MAX_TEXT_BYTES:
+        raise LocalError(f"{name} is at most {MAX_TEXT_BYTES} B of UTF-8, not {length} B")
+
+
+def _require_vector(name: str, value: object) -> None:
+    if not isinstance(value, tuple) or len(value) != 3:
+        raise LocalError(f"{name} must be a tuple of three floats, not {value!r}")
+    if not all(isinstance(component, float) and math.isfinite(component) for component in value):
+        raise LocalError(f"{name} must hold three finite floats, not {value!r}")
+
+
+def _require_codec(name: str, value: object) -> None:
+    if not isinstance(value, Codec):
+        raise LocalError(f"{name} must be a Codec, not {type(value).__name__}")

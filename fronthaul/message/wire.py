@@ -1,0 +1,338 @@
+"""Messages to bytes and back. One message is one ZMTP message part, which gives it its length.
+
+A frame of one report (type 1), numbers big endian:
+
+    byte   0      1      3       5          9       10     14     15
+           +------+------+-------+----------+-------+------+------+------+---------+--------+
+           | v, t |  bs  | epoch | snapshot | round | seq  | p, s | side | payload | CRC-32 |
+           +------+------+-------+----------+-------+------+------+------+---------+--------+
+    bytes     1      2       2        4         1      4      1      s    any length    4
+
+A frame of n = 2..64 reports (type 3), the *bundle*:
+
+    byte   0      1      3       5     9   10     11
+           +------+------+-------+-----+---+------+--------------------------+----------+-------------+--------+
+           | v, t |  bs  | epoch | seq | n | p, s | n x (snapshot u32, rd u8)| n x side | n x payload | CRC-32 |
+           +------+------+-------+-----+---+------+--------------------------+----------+-------------+--------+
+    bytes     1      2       2      4    1    1              5 n                 n s      any multiple      4
+
+A control message (type 2):
+
+           +------+---------------------------------------------------+--------+
+           | v, t | one msgpack map: "kind", then the fields in order | CRC-32 |
+           +------+---------------------------------------------------+--------+
+
+    v  version, high 4 bits                        t  type, low 4 bits
+    p  padding bits of each payload, high 3 bits   s  side information of each report in bytes, low 5 bits
+
+A codec in a control message is an array of bits, coefficients and bytes of side information. Everything but the
+payload of a single report costs 15 + 4 B and the side information; with 4 B of gain and 9 B of ZMTP header that is
+32 B. Rules:
+
+- The CRC-32 (zlib's) covers everything before it. Byte 0 and the CRC keep their place in every version, so
+  the CRC is checked first, and "version" means another version and not a flipped bit.
+- A message has one encoding: for every `data` that decodes, `encode(decode(data)) == data`.
+- A frame carries no length of its own, so a cut one shows as "checksum", or as "truncated" where nothing
+  that short can be a message.
+"""
+
+import dataclasses
+import struct
+import zlib
+from functools import cache
+from itertools import chain
+from typing import Any, NamedTuple
+
+import msgpack
+
+from fronthaul.errors import LocalError, RegistrationError, RemoteError
+from fronthaul.message.frames import check_distinct, decoded_frame
+from fronthaul.message.messages import (
+    MAX_BUNDLE,
+    MAX_TEXT_BYTES,
+    Abort,
+    Codec,
+    Control,
+    Frame,
+    Goodbye,
+    Message,
+    Ping,
+    Pong,
+    Registration,
+    ReportKey,
+    Welcome,
+)
+
+VERSION = 2
+"""Version of the layouts above, 4 bits."""
+HEADER_BYTES = 15
+"""Everything of the frame of one report before the side information [B]."""
+BUNDLE_HEADER_BYTES = 11
+"""Everything of a bundle before what says which reports it carries [B]."""
+BUNDLE_KEY_BYTES = 5
+"""Snapshot and round of each report of a bundle [B]."""
+CRC_BYTES = 4
+"""CRC-32 at the end of every message [B]."""
+MAX_MESSAGE_BYTES = 1 << 20
+"""The longest message [B]: over a hundred times the lossless CSI of a snapshot (7680 B, ECC Eq. 37), and the
+most that a peer which lies about lengths can make us allocate for a message."""
+
+_TYPE_REPORT = 1
+_TYPE_CONTROL = 2
+_TYPE_BUNDLE = 3
+_REPORT_BYTE = VERSION << 4 | _TYPE_REPORT
+_CONTROL_BYTE = bytes([VERSION << 4 | _TYPE_CONTROL])
+_BUNDLE_BYTE = VERSION << 4 | _TYPE_BUNDLE
+_HEADER = struct.Struct(">BHHIBIB")
+_BUNDLE_HEADER = struct.Struct(">BHHIBB")
+_BUNDLE_KEY = struct.Struct(">IB")
+_REPORT_CLAIM = struct.Struct(">xHH5xI")
+_BUNDLE_CLAIM = struct.Struct(">xHHI")
+_REPORT_NAMED = struct.Struct(">3xH5xI")
+_BUNDLE_NAMED = struct.Struct(">3xHI")
+_CRC = struct.Struct(">I")
+_KINDS: dict[str, type[Control]] = {
+    "registration": Registration,
+    "welcome": Welcome,
+    "goodbye": Goodbye,
+    "abort": Abort,
+    "ping": Ping,
+    "pong": Pong,
+}
+_KIND_OF: dict[type[Control], str] = {control: kind for kind, control in _KINDS.items()}
+_FIELDS_OF: dict[type[Control], tuple[str, ...]] = {
+    control: tuple(field.name for field in dataclasses.fields(control)) for control in _KIND_OF
+}
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of a message.
+
+    Raises:
+        LocalError: the message is longer than `MAX_MESSAGE_BYTES`.
+    """
+    body = _encode_frame(message) if isinstance(message, Frame) else _encode_control(message)
+    if len(body) + CRC_BYTES > MAX_MESSAGE_BYTES:
+        raise LocalError(f"a message is at most {MAX_MESSAGE_BYTES} B, not {len(body) + CRC_BYTES} B")
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def decode(data: bytes) -> Message:
+    """Return the message that `data` is, whole.
+
+    Of a frame everything is checked here; its reports are cut out when they are asked for.
+
+    Raises:
+        RemoteError: `data` is no message; `reason` says why.
+        RegistrationError: it would be a registration, but for a value that none can have.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise RemoteError("length", f"a message is at most {MAX_MESSAGE_BYTES} B, not {len(data)} B")
+    if len(data) < 1 + CRC_BYTES:
+        raise RemoteError("truncated", f"a message is at least {1 + CRC_BYTES} B, not {len(data)} B")
+    body = data[:-CRC_BYTES]
+    (crc32,) = _CRC.unpack_from(data, len(body))
+    if zlib.crc32(body) != crc32:
+        raise RemoteError("checksum", f"the CRC-32 is {zlib.crc32(body):08x}, the message says {crc32:08x}")
+    first = body[0]
+    if first == _REPORT_BYTE:
+        return _decode_report(body)
+    if first == _BUNDLE_BYTE:
+        return _decode_bundle(body)
+    version, kind = first >> 4, first & 0x0F
+    if version != VERSION:
+        raise RemoteError("version", f"the peer speaks version {version}, we speak {VERSION}")
+    if kind == _TYPE_CONTROL:
+        return _decode_control(body)
+    raise RemoteError("type", f"no message has type {kind}")
+
+
+class Claim(NamedTuple):
+    """What the bytes of a frame, which may be corrupt, say of themselves."""
+
+    bs: int
+    epoch: int
+    seq: int
+    crc32: int
+
+
+def claim(data: bytes) -> Claim | None:
+    """Read header and CRC of a frame without believing them; None where they cannot all be there.
+
+    Only for finding the journaled frame that a corrupt one once was: whatever does not look like a bundle is read as
+    the frame of one report.
+    """
+    if data and data[0] & 0x0F == _TYPE_BUNDLE:
+        header_bytes, numbers = BUNDLE_HEADER_BYTES, _BUNDLE_CLAIM
+    else:
+        header_bytes, numbers = HEADER_BYTES, _REPORT_CLAIM
+    if len(data) < header_bytes + CRC_BYTES:
+        return None
+    bs, epoch, seq = numbers.unpack_from(data)
+    return Claim(bs, epoch, seq, *_CRC.unpack(data[-CRC_BYTES:]))
+
+
+def is_control(data: bytes) -> bool:
+    """Return whether bytes that decode are a control message, by their type alone."""
+    return len(data) > 0 and data[0] & 0x0F == _TYPE_CONTROL
+
+
+def head(data: bytes) -> bytes:
+    """Return the beginning of a frame that decodes, as far as it names the frame and its reports."""
+    if data[0] == _BUNDLE_BYTE:
+        return data[: BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * data[9]]
+    return data[:HEADER_BYTES]
+
+
+def named(data: bytes) -> tuple[int, int, int, bytes]:
+    """Return epoch, seq, CRC-32 and `head` of a frame that decodes: in one go what a receive log says of it."""
+    if data[0] == _BUNDLE_BYTE:
+        epoch, seq = _BUNDLE_NAMED.unpack_from(data)
+        head_bytes = BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * data[9]
+    else:
+        epoch, seq = _REPORT_NAMED.unpack_from(data)
+        head_bytes = HEADER_BYTES
+    (crc32,) = _CRC.unpack_from(data, len(data) - CRC_BYTES)
+    return epoch, seq, crc32, data[:head_bytes]
+
+
+def report_keys(frame_head: bytes) -> list[ReportKey]:
+    """Return which reports a frame carries, from its `head` or the whole of it; none for a control message."""
+    if frame_head[0] == _BUNDLE_BYTE:
+        _, bs, epoch, _, count, _ = _BUNDLE_HEADER.unpack_from(frame_head)
+        named = frame_head[BUNDLE_HEADER_BYTES : BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * count]
+        return [ReportKey(bs, epoch, snapshot, round_) for snapshot, round_ in _BUNDLE_KEY.iter_unpack(named)]
+    if frame_head[0] != _REPORT_BYTE:
+        return []
+    _, bs, epoch, snapshot, round_, _, _ = _HEADER.unpack_from(frame_head)
+    return [ReportKey(bs, epoch, snapshot, round_)]
+
+
+def _encode_frame(frame: Frame) -> bytes:
+    bs, epoch, seq, parts, payload_bits, side_bytes = frame.head
+    reports = frame.reports
+    lengths = (-payload_bits & 7) << 5 | side_bytes
+    if len(reports) == 1:
+        ((snapshot, round_),) = parts
+        header = _HEADER.pack(_REPORT_BYTE, bs, epoch, snapshot, round_, seq, lengths)
+        return header + reports[0].side + reports[0].payload.data
+    header = _BUNDLE_HEADER.pack(_BUNDLE_BYTE, bs, epoch, seq, len(reports), lengths)
+    keys = _bundle_keys(len(reports)).pack(*chain.from_iterable(parts))
+    sides = [report.side for report in reports]
+    return b"".join([header, keys, *sides, *[report.payload.data for report in reports]])
+
+
+@cache  # of at most MAX_BUNDLE
+def _bundle_keys(count: int) -> struct.Struct:
+    return struct.Struct(">" + count * "IB")
+
+
+def _decode_report(body: bytes) -> Frame:
+    if len(body) < HEADER_BYTES:
+        raise RemoteError("truncated", f"a report's header is {HEADER_BYTES} B, {len(body)} B are there")
+    _, bs, epoch, snapshot, round_, seq, lengths = _HEADER.unpack_from(body)
+    side_bytes = lengths & 0x1F
+    payload_bytes = len(body) - HEADER_BYTES - side_bytes
+    if payload_bytes < 0:
+        raise RemoteError("truncated", f"the side information ends {-payload_bytes} B early")
+    padding_bits = lengths >> 5
+    if padding_bits:
+        _check_padding(padding_bits, body[-1:] if payload_bytes else b"")
+    bits = 8 * payload_bytes - padding_bits
+    return decoded_frame(bs, epoch, seq, ((snapshot, round_),), bits, side_bytes, body)
+
+
+def _decode_bundle(body: bytes) -> Frame:
+    if len(body) < BUNDLE_HEADER_BYTES:
+        raise RemoteError("truncated", f"a bundle's header is {BUNDLE_HEADER_BYTES} B, {len(body)} B are there")
+    _, bs, epoch, seq, count, lengths = _BUNDLE_HEADER.unpack_from(body)
+    if not 2 <= count <= MAX_BUNDLE:
+        raise RemoteError("field", f"a bundle is of 2..{MAX_BUNDLE} reports, not {count}")
+    padding_bits, side_bytes = lengths >> 5, lengths & 0x1F
+    sides_start = BUNDLE_HEADER_BYTES + count * BUNDLE_KEY_BYTES
+    payloads_start = sides_start + count * side_bytes
+    if len(body) < payloads_start:
+        missing = payloads_start - len(body)
+        raise RemoteError("truncated", f"the side information of {count} reports ends {missing} B early")
+    payload_bytes, rest = divmod(len(body) - payloads_start, count)
+    if rest:
+        raise RemoteError("length", f"{len(body) - payloads_start} B are no {count} payloads of one length")
+    if padding_bits:
+        last_byte = payloads_start + payload_bytes - 1
+        _check_padding(padding_bits, body[last_byte::payload_bytes] if payload_bytes else b"")
+    parts = tuple(_BUNDLE_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start]))
+    try:
+        check_distinct(parts)
+    except LocalError as error:  # the same rule, but the peer broke it
+        raise RemoteError("field", str(error)) from error
+    return decoded_frame(bs, epoch, seq, parts, 8 * payload_bytes - padding_bits, side_bytes, body)
+
+
+def _check_padding(padding_bits: int, last_bytes: bytes) -> None:
+    """Check padding bits, of which there are some, in the last byte of each payload (none: payloads are empty)."""
+    if not last_bytes:
+        raise RemoteError("length", f"an empty payload cannot have {padding_bits} padding bits")
+    if any(last & ((1 << padding_bits) - 1) for last in last_bytes):
+        raise RemoteError("field", f"the {padding_bits} padding bits after the payload must be zero")
+
+
+def _encode_control(message: Control) -> bytes:
+    control = type(message)
+    fields: dict[str, object] = {"kind": _KIND_OF[control]}
+    for name in _FIELDS_OF[control]:
+        value = getattr(message, name)
+        fields[name] = (value.bits, value.coefficients, value.side_bytes) if isinstance(value, Codec) else value
+    packed: bytes = msgpack.packb(fields, use_single_float=False)
+    return _CONTROL_BYTE + packed
+
+
+def _decode_control(body: bytes) -> Control:
+    fields = _unpack_map(body[1:])
+    kind = fields.pop("kind", None)
+    control = _KINDS.get(kind) if isinstance(kind, str) else None
+    if control is None:
+        raise RemoteError("type", f"no control message is of kind {kind!r}")
+    if fields.keys() != set(_FIELDS_OF[control]):
+        raise RemoteError("field", f"a {kind} has the fields {sorted(_FIELDS_OF[control])}, not {sorted(fields)}")
+    try:
+        if control is Registration:
+            fields["report"], fields["answer"] = _codec(fields["report"]), _codec(fields["answer"])
+        message = control(**fields)
+    except LocalError as error:  # the same rule, but the peer broke it
+        broken = RegistrationError if control is Registration else RemoteError
+        raise broken("field", str(error)) from error
+    # Repeated keys, another order and wasteful encodings of a number all end here.
+    if _encode_control(message) != body:
+        raise RemoteError("field", f"this is not how a {kind} is written")
+    return message
+
+
+def _codec(value: object) -> object:
+    """Return the codec of three numbers; anything else as it is, for the constructor to judge."""
+    return Codec(*value) if isinstance(value, tuple) and len(value) == 3 else value
+
+
+def _unpack_map(packed: bytes) -> dict[str, Any]:
+    unpacker = msgpack.Unpacker(
+        raw=False,
+        use_list=False,
+        strict_map_key=True,
+        max_buffer_size=MAX_MESSAGE_BYTES,
+        max_str_len=MAX_TEXT_BYTES,
+        max_array_len=3,
+        max_map_len=16,
+        max_bin_len=0,
+        max_ext_len=0,
+    )
+    unpacker.feed(packed)
+    try:
+        fields = unpacker.unpack()
+    except msgpack.OutOfData as error:
+        raise RemoteError("truncated", "the control message ends early") from error
+    except (ValueError, msgpack.UnpackException) as error:
+        raise RemoteError("field", f"the control message is not the msgpack we speak: {error}") from error
+    if unpacker.tell() != len(packed):
+        raise RemoteError("trailing", f"{len(packed) - unpacker.tell()} B follow the control message")
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
+        raise RemoteError("field", "a control message is a map from names to values")
+    return fields

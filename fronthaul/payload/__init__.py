@@ -1,0 +1,1 @@
+"""Payload formats: one a scheme, used by both of its halves."""

@@ -1,0 +1,321 @@
+"""What the two halves of `diffloc` say to each other: every number in B bits, and how many of them there are.
+
+Notation of `fronthaul.payload.noise_levels`: states x = a p + s ε at a level, coordinates normalised; D dimensions,
+P particles.
+
+    state     x / √(a² + s²) on ±4, which is where x is, whatever the level                            P D
+    answer    ε̂ on ± `answer_range` (diffusion), or f − c_skip x where a consistency model              P D
+              f = c_skip x + c_out F may be: p in the box, widened by 25 %, and noise to ±4 σ
+    slope     s ∂ε̂/∂x, symmetric with eigenvalues in 0 … 1: 1 on the diagonal, ½ beside it              P D (D + 1) / 2
+    spread    a covariance: log of deviations, and correlations                                        D (D + 1) / 2
+    mixture   three of: weight, mean on the widened box, spread                               3 (1 + D + D (D + 1) / 2)
+
+All but the state have an index for "no finite number" (`codebook.OptionalCodebook`). A deviation σ is sent as log σ on
+log 0.001 … log 2, so it comes out within a factor exp(3.8 / (2^B − 1)): 1.5 % at 8 bit, 29 % at 4; correlations within
+1 / (2^B − 1).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fronthaul.codec.codebook import OptionalCodebook, UInt32, UniformCodebook
+from fronthaul.errors import LocalError
+from fronthaul.payload.noise_levels import Level, ladder
+
+Kind = Literal["diffusion", "consistency"]
+Where = Literal["edge", "central", "one-shot"]
+WHERE: tuple[Where, ...] = ("edge", "central", "one-shot")
+RULES = ("sum", "mean", "precision", "fnpe", "gauss", "jac")
+"""Rules that fuse what is said of a state (`cloud.fusion.scores`)."""
+EXACT = "exact"
+"""The rule that multiplies what each base station says of its own posterior."""
+OPTIONS: dict[str, type] = {"steps": int, "fusion": str, "where": str, "particles": int, "local": int}
+
+SIGMA_DATA = 0.5
+"""σ_d, deviation of normalised positions that consistency models assume; `edge.score_network` has it too."""
+STATE_RANGE = 4.0
+EMBEDDING_RANGE = 4.0
+DEVIATION = (1e-3, 2.0)
+WIDENED = 1.25
+COMPONENTS = 3
+MOST_PARTICLES, MOST_LOCAL, SAMPLES = 64, 1024, 64
+LOSSLESS_BITS = 16
+_MOST_CORRELATION = 0.999
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights (C,), means (C, D) and covariances (C, D, D) as they came over the link."""
+
+    weight: Floats
+    mean: Floats
+    covariance: Floats
+
+
+@dataclass(frozen=True)
+class ScoreFormat:
+    """What a run's options and the weights' configuration come to; the same at both ends.
+
+    Attributes:
+        kind: what networks were trained as, "diffusion" or "consistency".
+        levels: of the sampler, from most noise to least.
+        where: "edge" exchanges states and answers, "central" sends embeddings to networks at the cloud, "one-shot"
+            sends each base station's own posterior.
+        fusion: one of `RULES`, or `EXACT`.
+        particles: P, states that are sampled at once; of a base station's own posterior, how many it draws.
+        local: samples of which a base station measures its own spread; 0 takes the weights' constant.
+        bits: B.
+        low: lower corner of the service area (D,).
+        high: upper corner (D,).
+        answer_range: the largest |ε̂| that can be said (D,).
+        sigma_min: least noise of a consistency model, at which it returns its input; 0 for diffusion.
+    """
+
+    kind: Kind
+    levels: tuple[Level, ...]
+    where: Where
+    fusion: str
+    particles: int
+    local: int
+    bits: int
+    low: Floats
+    high: Floats
+    answer_range: Floats
+    sigma_min: float = 0.0
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return len(self.low)
+
+    @property
+    def pairs(self) -> int:
+        """How many numbers a symmetric matrix has."""
+        return self.dimensions * (self.dimensions + 1) // 2
+
+    @property
+    def has_slopes(self) -> bool:
+        """Whether answers hold Jacobians."""
+        return self.fusion == "jac"
+
+    @property
+    def state_size(self) -> int:
+        """Numbers of a state."""
+        return self.particles * self.dimensions
+
+    @property
+    def answer_size(self) -> int:
+        """Numbers of an answer."""
+        return self.state_size + (self.particles * self.pairs if self.has_slopes else 0)
+
+    @property
+    def mixture_size(self) -> int:
+        """Numbers of a mixture."""
+        return COMPONENTS * (1 + self.dimensions + self.pairs)
+
+    @property
+    def chosen(self) -> dict[str, str | int]:
+        """The options as they came out."""
+        table: dict[str, str | int] = {"steps": len(self.levels), "fusion": self.fusion, "where": self.where}
+        return table | {"particles": self.particles} | ({"local": self.local} if self.local else {})
+
+    @property
+    def _wide(self) -> tuple[Floats, Floats]:
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        return middle - WIDENED * half, middle + WIDENED * half
+
+    # -- states and answers
+
+    def state_index(self, x: Floats, level: Level) -> UInt32:
+        """Indices (P·D,) of states x (P, D)."""
+        held = np.clip(x / _size(level), -2 * STATE_RANGE, 2 * STATE_RANGE)  # or float32 may not hold it
+        return self._state_book.index(held.astype(np.float32).ravel())
+
+    def state(self, index: UInt32, level: Level) -> Floats:
+        """States (P, D) of indices."""
+        found = self._state_book.reconstruct(index).astype(np.float64) * _size(level)
+        return found.reshape(self.particles, self.dimensions)
+
+    def answer_index(self, raw: Floats, x: Floats, level: Level, slope: Floats | None = None) -> UInt32:
+        """Indices of what a network says of states x (P, D), and of slopes (P, D, D) where the rule wants them."""
+        numbers = [_unit(raw - self._skip(level) * x, *self._answer_ends(level)).ravel()]
+        if slope is not None:
+            rows, columns = np.triu_indices(self.dimensions)
+            numbers.append(np.where(rows == columns, slope[:, rows, columns], slope[:, rows, columns] + 0.5).ravel())
+        return self._index(np.concatenate(numbers))
+
+    def answer(self, index: UInt32, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
+        """What a network says (P, D) of states x, and slopes (P, D, D) or None; NaN where there is no number.
+
+        The states may be others than those that were received: what a consistency model says follows its input by
+        c_skip, and of ε̂ nothing is known, so it is taken as it is.
+        """
+        number = self._number(index)
+        sent = _spread_out(number[: self.state_size].reshape(self.particles, -1), *self._answer_ends(level))
+        raw = sent + self._skip(level) * x
+        if not self.has_slopes:
+            return raw, None
+        rows, columns = np.triu_indices(self.dimensions)
+        half = number[self.state_size :].reshape(self.particles, self.pairs) - np.where(rows == columns, 0.0, 0.5)
+        slope = np.empty((self.particles, self.dimensions, self.dimensions))
+        slope[:, rows, columns] = slope[:, columns, rows] = half
+        return raw, slope
+
+    # -- posteriors
+
+    def spread_index(self, covariance: Floats) -> UInt32:
+        """Indices of a covariance (D, D)."""
+        return self._index(self._spread_numbers(covariance))
+
+    def spread(self, index: UInt32) -> Floats:
+        """Covariance (D, D) of indices, positive definite; NaN where there is none."""
+        return self._spread_of(self._number(index))
+
+    def mixture_index(self, mixture: Mixture) -> UInt32:
+        """Indices of a mixture of three."""
+        parts = [
+            np.concatenate([[weight], _unit(mean, *self._wide), self._spread_numbers(covariance)])
+            for weight, mean, covariance in zip(mixture.weight, mixture.mean, mixture.covariance, strict=True)
+        ]
+        return self._index(np.concatenate(parts))
+
+    def mixture(self, index: UInt32) -> Mixture | None:
+        """The mixture of indices; None where a number is missing."""
+        number = self._number(index).reshape(COMPONENTS, -1)
+        if not np.isfinite(number).all():
+            return None
+        weight, mean = number[:, 0], _spread_out(number[:, 1 : 1 + self.dimensions], *self._wide)
+        covariance = np.stack([self._spread_of(row) for row in number[:, 1 + self.dimensions :]])
+        return Mixture(weight / weight.sum(), mean, covariance)
+
+    def _spread_numbers(self, covariance: Floats) -> Floats:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            deviation = np.sqrt(np.diag(covariance))
+            correlation = (covariance / np.outer(deviation, deviation))[np.triu_indices(self.dimensions, 1)]
+            low, high = np.log(DEVIATION)
+            return np.concatenate([(np.log(deviation) - low) / (high - low), (np.clip(correlation, -1, 1) + 1) / 2])
+
+    def _spread_of(self, number: Floats) -> Floats:
+        size = self.dimensions
+        if not np.isfinite(number).all():
+            return np.full((size, size), np.nan)
+        deviation = np.exp(_spread_out(number[:size], *np.log(DEVIATION)))
+        correlation = np.eye(size)
+        correlation[np.triu_indices(size, 1)] = (2 * number[size:] - 1) * _MOST_CORRELATION
+        correlation = correlation + np.triu(correlation, 1).T
+        value, vector = np.linalg.eigh(correlation)  # of three axes rounding may leave no correlation at all
+        whole = (vector * np.maximum(value, 1 - _MOST_CORRELATION)) @ vector.T
+        return np.asarray(whole * np.outer(deviation, deviation), np.float64)
+
+    def _skip(self, level: Level) -> float:
+        """c_skip of a consistency model, 1 at σ_min; 0 for diffusion, whose answers are sent as they are."""
+        if self.kind == "diffusion":
+            return 0.0
+        return SIGMA_DATA**2 / ((level.noise - self.sigma_min) ** 2 + SIGMA_DATA**2)
+
+    def _answer_ends(self, level: Level) -> tuple[Floats, Floats]:
+        """What the numbers of an answer may be: ε̂, or f − c_skip x = (1 − c_skip) p − c_skip σ z."""
+        if self.kind == "diffusion":
+            return -self.answer_range, self.answer_range
+        skip = self._skip(level)
+        low, high = self._wide
+        reach = STATE_RANGE * skip * level.noise
+        return (1 - skip) * low - reach, (1 - skip) * high + reach
+
+    @property
+    def _state_book(self) -> UniformCodebook:
+        return _uniform(self.bits)
+
+    def _index(self, number: Floats) -> UInt32:
+        return _optional(self.bits).index(number.astype(np.float32))
+
+    def _number(self, index: UInt32) -> Floats:
+        return _optional(self.bits).reconstruct(index).astype(np.float64)
+
+
+def score_format(config: Mapping[str, Any], options: Mapping[str, str | int], bits: int | None) -> ScoreFormat:
+    """Hold options against the weights' configuration.
+
+    Raises:
+        ValueError: one sentence that says which option is impossible.
+        KeyError: the configuration lacks something.
+    """
+    where = _one_of("where", str(options.get("where", "edge")), WHERE)
+    fusion = str(options.get("fusion", EXACT if where == "one-shot" else config["fusion"]))
+    _one_of("fusion", fusion, (*RULES, EXACT))
+    if where == "edge" and fusion == EXACT:
+        raise ValueError("--fusion exact multiplies posteriors, which are not to be had with --where edge: "
+                         "use --where central or one-shot")  # fmt: skip
+    if where == "one-shot" and fusion != EXACT:
+        raise ValueError(f"--where one-shot sends posteriors, which --fusion exact multiplies, not {fusion}")
+    local = _within("local", options.get("local", 0), 0, MOST_LOCAL)
+    if local and where != "edge":
+        raise ValueError("the option local is for --where edge, where base stations may send their spread")
+    if local == 1:
+        raise ValueError("the option local must be 0, or 2 or more samples to measure a spread of")
+    if bits is not None and bits < 2:
+        raise ValueError("--bits 1 leaves no number beside the sign of a missing one: use 2 to 8, or lossless")
+    sampler = config["sampler"]
+    try:
+        levels = ladder(sampler, int(options.get("steps", config["steps"])))
+    except LocalError as error:
+        raise ValueError(str(error)) from error
+    low = np.asarray(config["low"], np.float64)
+    return ScoreFormat(
+        kind="consistency" if sampler["kind"] == "consistency" else "diffusion",  # the ladder knows no other
+        levels=levels,
+        where=where,
+        fusion=fusion,
+        particles=_within("particles", options.get("particles", SAMPLES if fusion == EXACT else 1), 1, MOST_PARTICLES),
+        local=local,
+        bits=bits or LOSSLESS_BITS,
+        low=low,
+        high=np.asarray(config["high"], np.float64),
+        answer_range=np.broadcast_to(np.asarray(config.get("answer_range", 4.0), np.float64), low.shape),
+        sigma_min=float(sampler["sigma"][0]) if sampler["kind"] == "consistency" else 0.0,
+    )
+
+
+def _size(level: Level) -> float:
+    return math.hypot(level.signal, level.noise)
+
+
+def _unit(value: Floats, low: Any, high: Any) -> Floats:
+    return np.asarray((value - low) / (high - low), np.float64)
+
+
+def _spread_out(number: Floats, low: Any, high: Any) -> Floats:
+    return np.asarray(low + number * (high - low), np.float64)
+
+
+def _one_of(name: str, value: str, known: tuple[Any, ...]) -> Any:
+    if value not in known:
+        raise ValueError(f"--{name} must be one of {', '.join(known)}, it is {value!r}")
+    return value
+
+
+def _within(name: str, value: str | int, low: int, high: int) -> int:
+    number = int(value)
+    if not low <= number <= high:
+        raise ValueError(f"the option {name} must lie in {low}..{high}, it is {number}")
+    return number
+
+
+@functools.cache
+def _optional(bits: int) -> OptionalCodebook:
+    return OptionalCodebook(0.0, 1.0, bits)
+
+
+@functools.cache
+def _uniform(bits: int) -> UniformCodebook:
+    return UniformCodebook(-STATE_RANGE, STATE_RANGE, bits)

@@ -1,0 +1,1 @@
+"""Sending: numbering, bundling and bending by the link model, then journal and transport."""

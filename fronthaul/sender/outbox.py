@@ -1,0 +1,99 @@
+"""What one end of a link is about to send: numbered, bundled, and bent by the link model. Pure: nothing is sent here.
+
+    reports -> frames (seq, bundle) -> link model (loss, copies, flips, release time) -> departures
+
+A copy that the link model makes and a frame that it drops are frames of their own, each with its seq (accounting,
+"Fates").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fronthaul.account.costs import zmtp_frame_bytes
+from fronthaul.errors import QueueFull, RemoteError, TransportError
+from fronthaul.link.link_model import LinkModel
+from fronthaul.log.sent import TRANSPORT_FULL, Departure
+from fronthaul.message.messages import Abort, Control, Frame, Report
+from fronthaul.message.wire import decode, encode
+
+
+class Outbox:
+    """Turns what one end sends in one epoch and direction into departures.
+
+    Attributes:
+        frames_made: frames so far, the next one's seq.
+    """
+
+    def __init__(
+        self, model: LinkModel | None = None, *, curve: bool = False, bundle: int = 1, first_seq: int = 0
+    ) -> None:
+        """Start counting.
+
+        Args:
+            model: of the link in this direction; None lets everything pass at once.
+            curve: whether the link is encrypted, which costs bytes and so time.
+            bundle: reports that share a frame, 1..64.
+            first_seq: seq of the first frame.
+        """
+        self._model = model
+        self._curve = curve
+        self._bundle = bundle
+        self.frames_made = first_seq
+
+    def frames(self, reports: Sequence[Report], now_ns: int) -> list[Departure]:
+        """Return the frames of `reports` at `now_ns` [ns], copies and drops of the link model included."""
+        departures = []
+        for begin in range(0, len(reports), self._bundle):
+            bundled = tuple(reports[begin : begin + self._bundle])
+            data = self._encode(bundled)
+            if self._model is None:
+                departures.append(Departure(data, now_ns, now_ns))
+                continue
+            passage = self._model.frame(self.frames_made - 1, self._stream_bytes(data), 8 * len(data), now_ns)
+            departures.append(Departure(data, now_ns, passage.t_release_ns, passage.drop_reason, passage.flipped))
+            if passage.duplicate:
+                data = self._encode(bundled)
+                passage = self._model.copy(self.frames_made - 1, self._stream_bytes(data), 8 * len(data), now_ns)
+                departures.append(Departure(data, now_ns, passage.t_release_ns, passage.drop_reason, passage.flipped))
+        return departures
+
+    def control(self, message: Control, now_ns: int) -> Departure:
+        """Return a control message's departure at `now_ns` [ns]: held back by the link model, and never lost."""
+        data = encode(message)
+        if self._model is None:
+            return Departure(data, now_ns, now_ns)
+        return Departure(data, now_ns, self._model.control(self._stream_bytes(data), now_ns))
+
+    def _encode(self, reports: tuple[Report, ...]) -> bytes:
+        data = encode(Frame(self.frames_made, reports))
+        self.frames_made += 1
+        return data
+
+    def _stream_bytes(self, data: bytes) -> int:
+        return zmtp_frame_bytes(len(data), curve=self._curve)
+
+
+def drop_reason(error: TransportError) -> str:
+    """Return what the journal calls a transport's reason not to take a message."""
+    return TRANSPORT_FULL if isinstance(error, QueueFull) else "disconnected"
+
+
+def amendment(error: TransportError, now_ns: int) -> tuple[int, Departure] | None:
+    """Return the journal's row for a message that was lost after the transport had held it back, and its BS.
+
+    None where the bytes no longer say which message they were, because the link model had flipped some: a frame that
+    was journaled and never arrived is dropped without that, too.
+
+    Raises:
+        TransportError: `error` itself, where it is not about such a message.
+    """
+    if error.undelivered is None:
+        raise error
+    try:
+        message = decode(error.undelivered)
+    except RemoteError:
+        return None
+    if isinstance(message, Abort):  # names no base station
+        return None
+    return message.bs, Departure(error.undelivered, now_ns, now_ns, drop_reason(error))

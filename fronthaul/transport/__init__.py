@@ -1,0 +1,1 @@
+"""Carrying messages: in memory or over ZeroMQ, held back, encrypted, counted by the kernel."""

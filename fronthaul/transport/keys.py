@@ -1,0 +1,230 @@
+"""Keys of the fronthaul: who may connect, and as which base station.
+
+Each end has a key pair of Curve25519. A base station knows the cloud's public key. The cloud knows which public
+key is which base station's, and lets no other in. Keys are written in Z85, 40 characters for 32 B.
+
+    cloud.key       the cloud's pair, a secret        at the cloud alone
+    allowed.toml    public keys by base station       at the cloud
+    cloud.pub       the cloud's public key            everywhere
+    bs-003.key      a base station's pair, a secret   at that base station alone
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fronthaul.errors import LocalError
+from fronthaul.transport.transport import bs_of, identity
+
+Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+"""Characters of a written key (ZeroMQ RFC 32): none of them needs escaping within quotes."""
+KEY_CHARACTERS = 40
+"""Length of a written key."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeKeys:
+    """What a base station needs to connect.
+
+    Attributes:
+        server_public: the cloud's public key.
+        public: its own.
+        secret: its own; never shown.
+
+    Raises:
+        LocalError: one of them is no key.
+    """
+
+    server_public: bytes
+    public: bytes
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for key in (self.server_public, self.public, self.secret):
+            _check(key)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudKeys:
+    """What the cloud needs to listen.
+
+    Attributes:
+        public: its public key.
+        secret: its secret key; never shown.
+        allowed: base station by public key; a key that is not there is refused.
+
+    Raises:
+        LocalError: one of them is no key, or no base station.
+    """
+
+    public: bytes
+    secret: bytes = field(repr=False)
+    allowed: Mapping[bytes, int]
+
+    def __post_init__(self) -> None:
+        for key in (self.public, self.secret, *self.allowed):
+            _check(key)
+        for bs in self.allowed.values():
+            if not 0 <= bs <= 0xFFFF:
+                raise LocalError(f"a base station's number is in 0 ... 65535, not {bs}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The keys of a whole network."""
+
+    cloud: CloudKeys
+    edges: Mapping[int, EdgeKeys]
+
+
+def ephemeral(bs: int) -> KeyRing:
+    """Make keys for base stations 0 ... `bs` - 1, which are written nowhere."""
+    from fronthaul.transport.zeromq import new_key_pair  # here, for whoever runs without sockets needs no ZeroMQ
+
+    public, secret = new_key_pair()
+    pairs = [new_key_pair() for _ in range(bs)]
+    cloud = CloudKeys(public, secret, {own: number for number, (own, _) in enumerate(pairs)})
+    return KeyRing(cloud, {number: EdgeKeys(public, *pair) for number, pair in enumerate(pairs)})
+
+
+def write_keys(folder: Path, bs: int) -> None:
+    """Make keys for base stations 0 ... `bs` - 1 and write them, secrets readable by their owner alone.
+
+    Raises:
+        LocalError: there are keys already, or the folder cannot be written.
+    """
+    ring = ephemeral(bs)
+    allowed = "".join(f'{identity(number).decode()} = "{_text(keys.public)}"\n' for number, keys in ring.edges.items())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # First, for its name is what tells that there are keys already.
+        _write(folder / "cloud.key", _pair(ring.cloud.public, ring.cloud.secret), 0o600)
+        _write(folder / "cloud.pub", _text(ring.cloud.public) + "\n", 0o644)
+        _write(folder / "allowed.toml", allowed, 0o644)
+        for number, keys in ring.edges.items():
+            _write(_edge_file(folder, number), _pair(keys.public, keys.secret), 0o600)
+    except FileExistsError as error:
+        raise LocalError(f"there are keys in {folder} already: remove them, or choose another folder") from error
+    except OSError as error:
+        raise LocalError(f"keys cannot be written to {folder}: {error.strerror}") from error
+
+
+def load_cloud_keys(folder: Path) -> CloudKeys:
+    """Read what the cloud needs: cloud.key and allowed.toml.
+
+    Raises:
+        LocalError: a file is missing or damaged.
+    """
+    public, secret = _read_pair(folder / "cloud.key")
+    path = folder / "allowed.toml"
+    allowed: dict[bytes, int] = {}
+    for name, key in _read_toml(path).items():
+        bs = bs_of(name.encode())
+        if bs is None:
+            raise LocalError(f"{path} names {name!r}, which is no base station")
+        if not isinstance(key, str) or key.encode() in allowed:
+            raise LocalError(f"{path} has no key of its own for {name}")
+        allowed[key.encode()] = bs
+    return CloudKeys(public, secret, allowed)
+
+
+def load_edge_keys(folder: Path, bs: int) -> EdgeKeys:
+    """Read what base station `bs` needs: cloud.pub and its own key file.
+
+    Raises:
+        LocalError: a file is missing or damaged.
+    """
+    server_public = _read(folder / "cloud.pub").strip().encode()
+    return EdgeKeys(server_public, *_read_pair(_edge_file(folder, bs)))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine's own: what stays within it may go unencrypted."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def admit(request: list[bytes], allowed: Mapping[bytes, int]) -> tuple[list[bytes], str | None]:
+    """Decide whom to let in: ZeroMQ's question to (answer, address of whom we refuse), RFC 27.
+
+    The answer binds the connection to the base station whose key it has proven to hold.
+    """
+    version, number, _, address, _, mechanism, *credentials = request
+    bs = allowed.get(_z85(credentials[0])) if mechanism == b"CURVE" and len(credentials) == 1 else None
+    if bs is None:
+        return [version, number, b"400", b"unknown key", b"", b""], address.decode()
+    return [version, number, b"200", b"OK", b"%d" % bs, b""], None
+
+
+def _z85(raw: bytes) -> bytes:
+    """Write a key of 32 B: each 4 B as five digits of base 85, the highest first."""
+    written = bytearray()
+    for start in range(0, len(raw), 4):
+        value = int.from_bytes(raw[start : start + 4], "big")
+        written += bytes(Z85[value // 85**place % 85] for place in (4, 3, 2, 1, 0))
+    return bytes(written)
+
+
+def _value(group: bytes) -> int:
+    """Return what five digits of base 85 stand for."""
+    value = 0
+    for digit in group:
+        value = 85 * value + Z85.index(digit)
+    return value
+
+
+def _check(key: bytes) -> None:
+    # The value stays out of the sentence, for it may be a secret.
+    groups = [key[start : start + 5] for start in range(0, KEY_CHARACTERS, 5)]
+    if len(key) != KEY_CHARACTERS or not set(key) <= set(Z85) or any(_value(group) >> 32 for group in groups):
+        raise LocalError(f"a key has {KEY_CHARACTERS} characters of Z85, and one of these is none")
+
+
+def _edge_file(folder: Path, bs: int) -> Path:
+    return folder / f"{identity(bs).decode()}.key"
+
+
+def _text(key: bytes) -> str:
+    return key.decode("ascii")
+
+
+def _pair(public: bytes, secret: bytes) -> str:
+    return f'public = "{_text(public)}"\nsecret = "{_text(secret)}"\n'
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    # Never for a moment readable by others, nor over what is there.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError as error:
+        raise LocalError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise LocalError(f"{path} holds no keys") from error
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(_read(path))
+    except ValueError as error:  # no TOML, or a number of thousands of digits
+        raise LocalError(f"{path} is damaged") from error  # without the detail, which may quote a secret
+
+
+def _read_pair(path: Path) -> tuple[bytes, bytes]:
+    table = _read_toml(path)
+    public, secret = table.get("public"), table.get("secret")
+    if not isinstance(public, str) or not isinstance(secret, str):
+        raise LocalError(f"{path} lacks its public or its secret key")
+    return public.encode(), secret.encode()

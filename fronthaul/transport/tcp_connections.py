@@ -1,0 +1,162 @@
+"""The connections of one socket, from opening to end, with what the kernel counted on each.
+
+The socket's monitor tells of connections by descriptor, in order but after the fact. A number may come again soon
+after its connection ended, so what was heard over it is attributed to the last connection that had it. A connection
+that comes and goes between two looks at the monitor is not counted; an event says so. Where the kernel does not
+count (other systems than Linux) connections are not noted.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass, field
+
+from fronthaul.transport.tcp_info import Tap
+from fronthaul.transport.transport import ConnectionCount, LinkEvent
+
+PATIENCE_S = 0.9
+"""How long closing waits for the other end to acknowledge, and cutting for the socket to let go [s]."""
+
+
+@dataclass(slots=True)
+class _Open:
+    tap: Tap
+    bs: int | None
+    t_opened_ns: int = field(default_factory=time.time_ns)
+
+
+class ConnectionBook:
+    """Keeps connections and what happened to them until they are taken.
+
+    Attributes:
+        heard: owner of what came since the last `settle`, by descriptor; the socket writes it for each message.
+        closing: whether we have closed our end: what ends from now on is not cut.
+        port: the cloud's; what has another is a stranger's connection that got the descriptor meanwhile.
+    """
+
+    def __init__(self, *, connecting: bool, owner: int | None = None) -> None:
+        """Start with none.
+
+        Args:
+            connecting: whether this end calls connect.
+            owner: whose connections all of them are; None where each has its own owner.
+        """
+        self.heard: dict[int, int] = {}
+        self.closing = False
+        self.port = ""
+        self._connecting = connecting
+        self._owner = owner
+        self._open: dict[int, _Open] = {}
+        self._counts: list[ConnectionCount] = []
+        self._events: list[LinkEvent] = []
+        self._failure = ""  # of a handshake, until the connection that it belongs to ends
+        self._missed: set[int] = set()  # descriptors of connections that were gone before we looked
+        self._unsettled: dict[int, tuple[int, int]] = {}  # descriptor to index in _counts and _events
+
+    def opened(self, descriptor: int) -> None:
+        """Note a new connection, unless it is gone already."""
+        if not hasattr(socket, "TCP_INFO"):
+            return
+        try:
+            tap = Tap(descriptor, connecting=self._connecting)
+        except OSError:
+            self._missed.add(descriptor)
+            return
+        if not (tap.remote if self._connecting else tap.local).endswith(f":{self.port}"):
+            tap.close()
+            self._missed.add(descriptor)
+            return
+        self._open[descriptor] = _Open(tap, self._owner)
+        self._events.append(LinkEvent(time.time_ns(), "connected", tap.remote, "", self._owner))
+
+    def failed(self, detail: str) -> None:
+        """Note that a handshake failed; the end of its connection comes next."""
+        self._failure = f"the handshake failed: {detail}"
+
+    def refused(self, peer: str, detail: str) -> None:
+        """Note that a key was refused; its connection goes on for a moment."""
+        self._events.append(LinkEvent(time.time_ns(), "refused", peer, detail, self._owner))
+
+    def ended(self, descriptor: int) -> None:
+        """Note that a connection ended by itself, and let go of it."""
+        failure, self._failure = self._failure, ""
+        connection = self._open.pop(descriptor, None)
+        if connection is None:
+            if failure:
+                self.refused("", failure)
+            elif descriptor in self._missed:
+                # Told, for else its bytes would be missing from the counts without a word.
+                detail = "it came and went between two looks and was not counted"
+                self._events.append(LinkEvent(time.time_ns(), "disconnected", "", detail, self._owner))
+            self._missed.discard(descriptor)
+            return
+        self._unsettled[descriptor] = len(self._counts), len(self._events)
+        self._count(connection, cut=not self.closing)
+        if failure:
+            self.refused(connection.tap.remote, failure)
+        else:
+            self._disconnected(connection, "the other end closed it, or it broke")
+
+    def settle(self) -> None:
+        """Attribute what was heard to its connections; call it after all news of the monitor."""
+        for descriptor, bs in self.heard.items():
+            if descriptor in self._open:
+                self._open[descriptor].bs = bs
+            elif descriptor in self._unsettled:
+                count, event = self._unsettled[descriptor]
+                self._counts[count] = self._counts[count]._replace(bs=bs)
+                self._events[event] = self._events[event]._replace(bs=bs)
+        self.heard.clear()
+        self._unsettled.clear()
+
+    @property
+    def alone(self) -> bool:
+        """Whether the socket has let go of all connections, which stand by our descriptors alone."""
+        return all(connection.tap.alone for connection in self._open.values())
+
+    def cut(self) -> None:
+        """End all connections by a reset; what is on the way is lost."""
+        for connection in self._open.values():
+            self._count(connection, cut=True, reset=True)
+            self._disconnected(connection, "cut on purpose")
+        self._open.clear()
+
+    def close(self) -> None:
+        """End all connections in good order, once everything sent is acknowledged (bounded)."""
+        deadline = time.monotonic() + PATIENCE_S
+        for connection in self._open.values():
+            connection.tap.wait_acknowledged(deadline - time.monotonic())
+            self._count(connection, cut=False)
+        self._open.clear()
+
+    def take_connections(self) -> list[ConnectionCount]:
+        """Return the connections that ended since the last call."""
+        taken, self._counts = self._counts, []
+        return taken
+
+    def take_events(self) -> list[LinkEvent]:
+        """Return what happened since the last call."""
+        taken, self._events = self._events, []
+        return taken
+
+    def _count(self, connection: _Open, *, cut: bool, reset: bool = False) -> None:
+        tap = connection.tap
+        counters = tap.read()
+        tap.close(reset=reset)
+        self._counts.append(
+            ConnectionCount(
+                bs=connection.bs,
+                local=tap.local,
+                remote=tap.remote,
+                t_opened_ns=connection.t_opened_ns,
+                t_closed_ns=time.time_ns(),
+                sent_bytes=counters.sent,
+                received_bytes=counters.received,
+                cut=cut,
+            )
+        )
+
+    def _disconnected(self, connection: _Open, detail: str) -> None:
+        event = LinkEvent(time.time_ns(), "disconnected", connection.tap.remote, detail, connection.bs)
+        self._events.append(event)

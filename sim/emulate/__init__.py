@@ -1,0 +1,1 @@
+"""Emulating: the loop in one process or on Ray, controls, chaos, pictures of a run."""

@@ -1,0 +1,112 @@
+"""Controls beside a run's errors, on the same users: prior, weighted nearest neighbours, position error bound.
+
+They use what the scheme may not: unquantised channels of all the run's sites at one place. Noise, motion and clocks
+are the run's own draws, so the comparison is snapshot by snapshot. Where each snapshot has a part of the base stations,
+the bound has the same ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edge.estimation import Estimator, LeastSquaresEstimator, LmmseEstimator
+from fronthaul.draws import generator
+from fronthaul.roster import Roster
+from sim.learn.fingerprints import FingerprintTable
+from sim.plan.plan import padded_paths
+from sim.plan.weights import Weights
+from sim.world.bound import position_error_bound
+from sim.world.channel import Radio, scenario_pilots
+from sim.world.paths import PathSet
+from sim.world.scenario import Scenario
+
+Errors = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Controls:
+    """3D errors (N,) [m] of each control on the test users; None where its data is not at hand.
+
+    `prior`: always the mean training position; `prior_draw`: a training position drawn at random, which is what an
+    estimator does that takes another user's channel for this one's; `wknn`; `bound`: the root mean square error that
+    no unbiased estimator goes below.
+    """
+
+    prior: Errors | None = None
+    prior_draw: Errors | None = None
+    wknn: Errors | None = None
+    bound: Errors | None = None
+
+    def items(self) -> dict[str, Errors]:
+        """The controls that were evaluated, by name."""
+        table = {"prior": self.prior, "prior_draw": self.prior_draw, "wknn": self.wknn, "bound": self.bound}
+        return {name: errors for name, errors in table.items() if errors is not None}
+
+
+def compute_controls(
+    scenario: Scenario,
+    paths: PathSet,
+    weights: Weights,
+    *,
+    sites: int,
+    seed: int,
+    training: npt.NDArray[np.float64] | None,
+    fingerprints: Path | None,
+    roster: Roster | None = None,
+) -> Controls:
+    """Evaluate the controls on the users of `paths`, snapshot n being that of user n.
+
+    The nearest-neighbour table holds fingerprints of all sites, so that control is left out when fewer take part.
+    """
+    prior = prior_draw = None
+    if training is not None and len(training):
+        prior = np.linalg.norm(paths.position - training.mean(0), axis=1)
+        drawn = training[generator(seed, "prior").integers(0, len(training), len(paths))]
+        prior_draw = np.linalg.norm(paths.position - drawn, axis=1)
+    wknn = None
+    everybody = sites == len(scenario.sites) and roster is None
+    if fingerprints is not None and fingerprints.is_file() and everybody:
+        table = FingerprintTable.load(fingerprints)
+        array = scenario.array
+        channel = estimated_channels(scenario, paths, weights, sites=sites, seed=seed)
+        wknn = np.linalg.norm(table.locate(channel, array.rows, array.columns) - paths.position, axis=1)
+    bound = None
+    if len(paths.mirror) == len(paths.delay):
+        bound = position_error_bound(scenario, paths if roster is None else heard_paths(paths, roster), sites)
+    return Controls(prior, prior_draw, wknn, bound)
+
+
+def heard_paths(paths: PathSet, roster: Roster) -> PathSet:
+    """Return the paths of each user n to the sites that measure snapshot n."""
+    counts = paths.paths_per_link()
+    heard = np.zeros(counts.shape, bool)
+    for snapshot, row in enumerate(heard):
+        row[sorted(roster.of(snapshot))] = True
+    kept = np.repeat(heard.ravel(), counts.ravel())
+    offset = np.concatenate([[0], np.cumsum((counts * heard).ravel())])
+    names = ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
+    columns = {name: column[kept] for name in names if len(column := getattr(paths, name))}
+    return replace(paths, offset=offset, **columns)
+
+
+def estimated_channels(scenario: Scenario, paths: PathSet, weights: Weights, *, sites: int, seed: int) -> Tensor:
+    """LMMSE estimates (N, K, slot, antenna, tone) of the snapshots that a run with `seed` sees."""
+    padded = padded_paths(scenario, paths.select(np.arange(len(paths)), range(sites)))
+    pilots = scenario_pilots(scenario)
+    columns = []
+    for k in range(sites):
+        radio = Radio(scenario, padded.site(k), k, seed)
+        received = torch.stack([radio.observe(n) for n in range(len(paths))])
+        estimator: Estimator = LeastSquaresEstimator(scenario.tone_power_w, pilots)
+        stored = weights.edge(k).get("covariance")
+        if stored is not None:
+            covariance = torch.view_as_complex(stored.float().contiguous())
+            estimator = LmmseEstimator(covariance, scenario.tone_noise_w, scenario.tone_power_w, pilots)
+        columns.append(estimator.estimate(received))
+    return torch.stack(columns, 1)

@@ -1,0 +1,167 @@
+"""One emulation from settings to a run's folder: compose, drive, close the books.
+
+    settings -> plan -> driver (in process, or Ray and ZeroMQ) -> ledgers, connections, fixes -> summary
+
+The drivers differ in clock, links and placement alone: nodes, payload bytes and fixes are the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from fronthaul.account.ledger import write_parquet
+from fronthaul.errors import LocalError
+from fronthaul.log.recorder import SENT
+from fronthaul.log.sent import read_journal
+from fronthaul.message.wire import is_control
+from sim.emulate.controls import Controls, compute_controls
+from sim.emulate.run_pictures import error_cdf, position_map
+from sim.errors import UserError
+from sim.files import write_json
+from sim.plan.outcome import OnProgress, Progress, RunRecord, RunResult
+from sim.plan.plan import Plan, load_plan
+from sim.plan.settings import EmulateSettings
+from sim.records.books import derive_books, merge_link_captures
+from sim.records.folder import RunFolder, commit, write_configuration
+from sim.records.stream_bytes import byte_problems
+from sim.records.summary import error_statistics, fix_table, summarise
+from sim.world.store import data_folder, load_ground_plan
+
+if TYPE_CHECKING:
+    from sim.emulate.ray_driver import OnTick
+
+__all__ = ["EmulateSettings", "Progress", "RunResult", "emulate", "run_plan"]
+
+
+def emulate(
+    settings: EmulateSettings, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None
+) -> RunResult:
+    """Run an emulation.
+
+    Args:
+        settings: what to run.
+        on_progress: told how far the run is, a few times a second.
+        on_tick: called as often with the actors of a run on Ray, for faults on purpose.
+
+    Returns:
+        The run's folder and summary.
+
+    Raises:
+        UserError: the run could not start, or did not end well; what there is has been saved, in a folder
+            whose name ends in ``.part``.
+    """
+    return run_plan(load_plan(settings), on_progress, on_tick)
+
+
+def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None) -> RunResult:
+    """Run an emulation of which all parts are made; see `emulate`."""
+    folder = RunFolder.create(plan.settings, plan.scenario.name)
+    with _removed_if_empty(folder):
+        write_configuration(folder, plan)
+        on_progress(Progress("start", 0, plan.settings.snapshots))
+        if plan.settings.driver == "process":
+            from sim.emulate.in_process import run_in_process
+
+            record = run_in_process(plan, folder, on_progress)
+        else:
+            from sim.emulate.ray_driver import run_on_ray
+
+            record = run_on_ray(plan, folder, on_progress, on_tick)
+    on_progress(Progress("write", plan.settings.snapshots, plan.settings.snapshots))
+    try:
+        return close_books(plan, folder, record)
+    except OSError as error:
+        raise UserError(
+            f"{' '.join([*record.failures, ''])}The books cannot be closed: {error.strerror or error}. All messages "
+            f"until then are in {folder.path}; with room on the disk, `inspect --recover` closes them."
+        ) from error
+
+
+def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
+    """Write everything that a run's folder holds, check that it adds up, and name the folder whole.
+
+    Raises:
+        UserError: something failed during the run, or the books do not balance; the folder stays ``.part``.
+    """
+    books = derive_books(plan, folder)
+    fixes = fix_table(plan, record, books)
+    write_parquet(fixes, folder.fixes)
+    checked = books.conservation(fixes)
+    problems = [*checked.problems, *byte_problems(books.connections)]
+    summary = summarise(plan, record, fixes, books, checked, problems, commit())
+    write_json(folder.summary, summary)
+    if plan.settings.controls:  # whatever becomes of them, the run's own figures are written
+        try:
+            summary["controls"] = write_controls(plan, folder, fixes)
+        except UserError as error:
+            summary["notes"].append(f"The controls are left out: {error}")
+        write_json(folder.summary, summary)
+    if record.failures:
+        raise UserError(f"{' '.join(record.failures)} What the run made until then is in {folder.path}.")
+    if problems:
+        raise UserError(f"The run does not add up: {'; '.join(problems)}. See {folder.path}.")
+    merge_link_captures(folder, [site.station.bs for site in plan.sites])
+    return RunResult(folder.finish().path, summary)
+
+
+def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, Any]:
+    """Evaluate the controls on the run's users, draw the pictures, return the controls' statistics [m]."""
+    controls = evaluate_controls(plan)
+    columns = {f"{name}_m": errors for name, errors in controls.items().items()}
+    if columns:
+        write_parquet(pa.table({"sample": np.arange(len(plan.truth)), **columns}), folder.controls)
+    if len(fixes):
+        settings = plan.settings
+        payload = settings.payload if settings.bits is None else f"B = {settings.bits}"
+        error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {payload}")
+        truth = np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
+        estimate = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)
+        ground = load_ground_plan(plan.scenario)
+        position_map(folder.map, plan.scenario, len(plan.stations), truth, estimate, ground)
+    statistics: dict[str, Any] = {}
+    for name, errors in controls.items().items():
+        finite = np.isfinite(errors)
+        found = error_statistics(errors[finite], plan.settings.seed)
+        statistics[name] = found and {**found, "undetermined": int((~finite).sum())}
+    return statistics
+
+
+def evaluate_controls(plan: Plan) -> Controls:
+    """Evaluate the controls; nearest neighbours need channels that belong to their users, so not in a shuffled run."""
+    fingerprints = data_folder(plan.scenario) / "fingerprints.npz"
+    own = not plan.settings.shuffle_csi and plan.settings.test is None
+    return compute_controls(
+        plan.scenario,
+        plan.paths,
+        plan.weights,
+        sites=len(plan.stations),
+        seed=plan.settings.seed,
+        training=plan.training,
+        fingerprints=fingerprints if own else None,
+        roster=plan.settings.roster(plan.scenario),
+    )
+
+
+@contextmanager
+def _removed_if_empty(folder: RunFolder) -> Iterator[None]:
+    """Where a driver fails before any frame was sent, leave no folder: there is nothing to recover."""
+    try:
+        yield
+    except BaseException:
+        if not any(map(_holds_rows, folder.streams(SENT))):
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+def _holds_rows(journal: Path) -> bool:
+    try:
+        return not all(map(is_control, read_journal(journal)["message"].to_pylist()))
+    except (FileNotFoundError, LocalError):  # never begun
+        return False

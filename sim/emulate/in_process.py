@@ -1,0 +1,151 @@
+"""The in-process driver: all nodes in one thread, links in memory, time simulated.
+
+Nothing depends on how fast the machine is: the clock moves from one time zero or deadline to the next, and
+computing takes none of it. Fates are exact, and thousands of base stations fit.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+
+from cloud.center import FusionError
+from cloud.node import CloudNode
+from edge.node import EdgeNode
+from edge.pacing import run_batch
+from edge.schedule import Schedule
+from fronthaul.clock import SimulatedClock
+from fronthaul.transport.memory import MemoryNetwork
+from sim.errors import UserError
+from sim.plan.outcome import OnProgress, Progress, RunRecord
+from sim.plan.plan import Plan
+from sim.records.folder import THREADS, RunFolder
+
+STREAMS_OF_A_LINK = 6
+"""Files that a base station holds open."""
+PROGRESS_S = 0.1
+
+
+def run_in_process(plan: Plan, folder: RunFolder, on_progress: OnProgress) -> RunRecord:
+    """Run a plan; all streams go to `folder`. What the fusion rule does not cope with is in the record's `failures`."""
+    clock = SimulatedClock()
+    with torch_threads(THREADS):
+        world = assemble(plan, folder, clock)
+        begin_s = time.perf_counter()
+        failures = []
+        try:
+            drive(world, plan.schedule(0), on_progress)
+        except FusionError as error:
+            failures.append(f"The cloud failed: {error}.")
+        finally:
+            for node in world.edges:
+                node.close()
+            world.cloud.close()
+    return RunRecord(
+        cloud=world.cloud.outcome(),
+        t0_ns=world.cloud.t0_ns or 0,
+        wall_clock=False,
+        seconds=time.perf_counter() - begin_s,
+        address="memory",
+        failures=failures,
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """All nodes of a run, linked in memory, and their clock."""
+
+    edges: Sequence[EdgeNode]
+    cloud: CloudNode
+    network: MemoryNetwork
+    clock: SimulatedClock
+
+    def settle(self) -> None:
+        """Let everybody take and answer what is there, until nothing is."""
+        # A list, and not a generator: every node takes its turn.
+        while self.cloud.poll(0.0) or any([node.pump() for node in self.edges]):
+            pass
+
+    def advance(self, t_ns: int | None) -> None:
+        """Move the clock to `t_ns` [ns], stopping at every deadline and arrival; None stops at the last one."""
+        while (event_ns := self._next_event_ns()) is not None and (t_ns is None or event_ns < t_ns):
+            self.clock.sleep_until(event_ns)
+            self.settle()
+        if t_ns is not None:
+            self.clock.sleep_until(t_ns)
+
+    def _next_event_ns(self) -> int | None:
+        events = (self.cloud.next_deadline_ns, self.network.next_release_ns)
+        return min((event_ns for event_ns in events if event_ns is not None), default=None)
+
+
+def assemble(plan: Plan, folder: RunFolder, clock: SimulatedClock) -> World:
+    """Make all nodes of a plan, linked in memory."""
+    _allow_open_files(STREAMS_OF_A_LINK * len(plan.sites) + 200)
+    network = MemoryNetwork(clock)
+    cloud = CloudNode(plan.cloud, network.cloud(), folder.links, clock)
+    edges = [EdgeNode(site, network.edge(site.station.bs), folder.links, clock) for site in plan.sites]
+    return World(edges, cloud, network, clock)
+
+
+def drive(world: World, schedule: Schedule, on_progress: OnProgress) -> int:
+    """Run a schedule; base stations take turns in the order of `edges`, which changes no result.
+
+    Returns:
+        Time zero [ns]: the schedule's, or as much later as registering took over links with a delay.
+    """
+    edges, cloud = world.edges, world.cloud
+    edges[0].rehearse()  # one is enough: all share this process's libraries
+    cloud.rehearse()
+    for node in edges:
+        node.register()
+    world.settle()
+    world.advance(None)
+    for node in edges:
+        node.await_welcome(0.0)
+    schedule = replace(schedule, t0_ns=max(schedule.t0_ns, world.clock.now_ns()))
+    cloud.ask(("start", schedule.t0_ns))
+    for node in edges:
+        node.start(schedule.t0_ns)
+    world.settle()
+    shown_s = 0.0
+    for snapshots in schedule.batches():
+        world.advance(schedule.time_zero_ns(snapshots[-1]))
+        run_batch(edges, snapshots, schedule)
+        world.settle()
+        if time.perf_counter() - shown_s > PROGRESS_S:
+            shown_s = time.perf_counter()
+            on_progress(Progress("run", cloud.closed_snapshots, schedule.snapshots))
+    for node in edges:
+        node.leave()
+    world.settle()
+    world.advance(None)
+    cloud.finish()
+    world.settle()
+    world.advance(None)
+    return schedule.t0_ns
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Have torch compute with so many threads, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _allow_open_files(count: int) -> None:
+    """Let this process hold so many files open: each link has its streams."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        if hard != resource.RLIM_INFINITY and hard < count:
+            raise UserError(f"So many base stations need {count} open files, the system allows {hard}.")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

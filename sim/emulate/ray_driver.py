@@ -1,0 +1,395 @@
+"""The Ray driver: actors as base stations and cloud, ZeroMQ between them, wall clock.
+
+Ray places and starts; every byte that is reported travels over the fronthaul.
+
+    driver                      cloud actor                   edge actors (one or several BSs each)
+      | listen ------------------> bind, address
+      | serve -------------------> poll ... poll ... poll
+      | connect -------------------------------------------------> register, welcome
+      | ask start(t0) -----------> t0
+      | run(t0) -------------------------------------------------> pace, send, answer, goodbye
+      | collect -----------------> outcome, streams               streams
+
+A process that dies is started again, as often as the settings allow: a base station in its next epoch, from the next
+snapshot that is due; the cloud in its next life, from what the last one wrote down, at the same port. Nothing here
+waits without a limit: an actor that does not come up, fails or falls silent ends the run, with what there is, and by
+name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sim.files import write_bytes
+
+from sim.emulate.ray_session import ray_session, require_room, sentence  # isort: skip  # before Ray: it sets its environment
+
+import ray
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cloud.history import life_name
+from cloud.parts import CloudOutcome
+from fronthaul.errors import LocalError
+from fronthaul.log.recorder import SENT
+from fronthaul.log.sent import read_journal
+from fronthaul.log.workspace import ship_leftovers
+from fronthaul.message.messages import Direction
+from fronthaul.message.wire import report_keys
+from sim.emulate.ray_launch import START_S, Launcher, Process
+from sim.kernel.namespaces import Namespaces
+from sim.plan.outcome import OnProgress, Progress, Restart, RunRecord
+from sim.plan.plan import Plan
+from sim.records.folder import RunFolder
+
+LEAD_S = 0.5
+"""From the call that starts a run to its t0 [s], so that the call has reached every actor by then."""
+IDLE_S = 15.0
+"""The cloud gives up on whoever is missing after so much silence [s], and the longest regular one."""
+END_S = 10.0
+"""How long base stations may take to return once the cloud is done [s]."""
+LEFTOVERS_S = 60.0
+"""How long fetching what dead processes wrote down on another node may take [s]: a process starts there for it."""
+TICK_S = 0.2
+"""Between two looks at what the actors do [s]."""
+
+OnTick = Callable[["Run"], None]
+
+
+def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: OnTick = lambda _: None) -> RunRecord:
+    """Run a plan on Ray; all streams go to `folder`.
+
+    Args:
+        plan: what to run.
+        folder: the run's.
+        on_progress: told how far the run is.
+        on_tick: called a few times a second while the run goes on; fault injection sits there.
+
+    Raises:
+        UserError: Ray is not to be had, actors do not fit or do not start, or the port is in use. What goes
+            wrong later is in the record's `failures`.
+    """
+    stations = [site.station.bs for site in plan.sites]
+    spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
+    with ray_session(plan) as local, spaces or contextlib.nullcontext():
+        require_room(plan.settings, len(stations))
+        run = Run(plan, folder, on_progress, on_tick, Launcher(plan, folder, local, spaces), spaces)
+        try:
+            return run.run()
+        finally:
+            run.kill()
+
+
+class Run:
+    """The actors of one run, from their start to their end.
+
+    Attributes:
+        cloud: the cloud's process.
+        edges: base stations' processes.
+        t0_ns: time zero of snapshot 0; 0 before the start.
+        restarts: processes that died and were started again.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        on_progress: OnProgress,
+        on_tick: OnTick,
+        launcher: Launcher,
+        spaces: Namespaces | None,
+    ) -> None:
+        self._plan = plan
+        self._settings = plan.settings
+        self._folder = folder
+        self._on_progress = on_progress
+        self._on_tick = on_tick
+        self._launcher = launcher
+        self._spaces = spaces
+        self._down: set[int] = set()  # links that are down on schedule, in namespaces
+        self._failures: list[str] = []
+        self.cloud: Process | None = None
+        self.edges: list[Process] = []
+        self.t0_ns = 0
+        self.restarts: list[Restart] = []
+        self._zombies: list[Process] = []
+        self._cut_off: set[int] = set()  # base stations whose link was down at the end, as they were asked for
+        self._goodbyes_said = False
+
+    def run(self) -> RunRecord:
+        """Start everything, watch it to its end, and collect what it leaves."""
+        self.cloud = self._launcher.cloud()
+        self._launcher.await_cloud(self.cloud)
+        self.cloud.running = self.cloud.actor.serve.remote(self._idle_s)
+        self.edges = self._launcher.edges()
+        self._launcher.await_edges(self.edges)
+        self.t0_ns = time.time_ns() + round(LEAD_S * 1e9)
+        self._ask(("start", self.t0_ns))
+        for edge in self.edges:
+            edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), 0, self._end_s)
+        self._watch()
+        seconds = max(0.0, (time.time_ns() - self.t0_ns) / 1e9)
+        self._await_end()
+        self._collect_edges()
+        return RunRecord(
+            cloud=self._collect_cloud(),
+            t0_ns=self.t0_ns,
+            wall_clock=True,
+            seconds=seconds,
+            address=self._launcher.address,
+            failures=self._failures,
+            restarts=self.restarts,
+        )
+
+    def kill(self) -> None:
+        """End all actors that are still there."""
+        for process in (self.cloud, *self.edges, *self._zombies):
+            if process is not None:
+                ray.kill(process.actor)
+
+    # -- faults on purpose, see `sim.emulate.chaos`
+
+    def edge_of(self, bs: int) -> Process:
+        """Return the process that a base station is in."""
+        return next(edge for edge in self.edges if bs in edge.stations)
+
+    def cut(self, bs: int, seconds: float) -> None:
+        """Cut the TCP connection of a base station for `seconds` [s]."""
+        self.edge_of(bs).actor.cut.remote(bs, seconds)
+
+    def replace(self, bs: int) -> Process:
+        """Start a base station again although its process is still there; return the old one, which goes on."""
+        old = self.edge_of(bs)
+        self.edges[self.edges.index(old)] = fresh = self._launcher.edge(old.stations, old.number + 1)
+        fresh.restart = time.time_ns()
+        self._zombies.append(old)
+        return old
+
+    @property
+    def _idle_s(self) -> float:
+        # A batch is silent for as long as it collects.
+        settings = self._settings
+        return IDLE_S + settings.batch * settings.interval_ms / 1e3 + settings.deadline_ms / 1e3
+
+    @property
+    def _end_s(self) -> float:
+        """How long a base station waits for the cloud's goodbye [s]: longer than a restart of the cloud takes."""
+        return 3 * IDLE_S
+
+    # -- running
+
+    def _watch(self) -> None:
+        """Wait for the cloud to be done; start again what dies."""
+        total = self._settings.snapshots
+        while True:
+            waiting = {
+                call: process
+                for process in (self.cloud, *self.edges)
+                if process is not None and (call := process.connecting or process.running) is not None
+            }
+            done, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_S)
+            for call in done:
+                process = waiting[call]
+                if process is self.cloud:
+                    if self._cloud_done(process, call):
+                        return
+                else:
+                    self._edge_done(process, call)
+            if self._give_up_on_late_starts():
+                return
+            self._outages()
+            self._on_tick(self)
+            progress = self._progress()
+            if progress is not None:
+                self._on_progress(Progress("run", progress[0], total))
+
+    def _give_up_on_late_starts(self) -> bool:
+        """End what was started again and does not come up; return whether that is the cloud, without which all ends."""
+        late_ns = time.time_ns() - round(START_S * 1e9)
+        for process in (self.cloud, *self.edges):
+            if process is None or process.connecting is None or process.restart is None or process.restart > late_ns:
+                continue
+            self._failures.append(f"{process.name} was started again and did not come up within {START_S:g} s.")
+            process.connecting = process.running = None
+            if process is self.cloud:
+                return True
+            ray.kill(process.actor)
+        return False
+
+    def _outages(self) -> None:
+        """Take links of namespaces down and up again on schedule; elsewhere the link model does it."""
+        if self._spaces is None:
+            return
+        after_s = (time.time_ns() - self.t0_ns) / 1e9
+        for edge in self.edges:
+            for bs in edge.stations:
+                config = self._settings.links.config(bs, Direction.UP)
+                down = config is not None and any(begin <= after_s < end for begin, end in config.outages)
+                if down != (bs in self._down):
+                    self._spaces.outage(bs, down)
+                    self._down ^= {bs}
+
+    def _cloud_done(self, cloud: Process, call: Any) -> bool:
+        """Deal with a call of the cloud that returned; return whether the run is over."""
+        try:
+            ray.get(call)
+        except RayActorError as error:
+            if cloud.number >= self._settings.restarts:
+                self._failures.append(sentence(error, cloud.name))
+                return True
+            if not self._folder.links.joinpath(f"{life_name(0)}{SENT}").exists():
+                self._failures.append(f"{cloud.name} died on another node: its streams are there, none can go on here.")
+                return True
+            self.cloud = self._launcher.cloud(cloud.number + 1)
+            self.cloud.restart = cloud.restart or time.time_ns()
+            return False
+        except RayError as error:
+            self._failures.append(sentence(error, cloud.name))
+            return True
+        if cloud.connecting is None:
+            self._goodbyes_said = True
+            return True
+        self._launcher.stands(cloud)  # it listens again
+        self._ask(("start", self.t0_ns))
+        for edge in self.edges:
+            if edge.ended:  # what the dead life was told of it, if anything, is in none of its streams
+                self._gone(edge.stations)
+        cloud.running = cloud.actor.serve.remote(self._idle_s)
+        self._back(cloud)
+        return False
+
+    def _edge_done(self, edge: Process, call: Any) -> None:
+        try:
+            end = ray.get(call)
+        except RayActorError as error:
+            self._gone(edge.stations)
+            if edge.number >= self._settings.restarts:
+                self._failures.append(sentence(error, edge.name))
+                edge.connecting = edge.running = None
+                return
+            self.edges[self.edges.index(edge)] = fresh = self._launcher.edge(edge.stations, edge.number + 1)
+            fresh.restart = edge.restart or time.time_ns()
+            return
+        except RayError as error:
+            self._gone(edge.stations)
+            self._failures.append(sentence(error, edge.name))
+            edge.connecting = edge.running = None
+            return
+        if edge.connecting is None:
+            edge.running = None
+            self._cut_off.update(end.cut_off)
+            self._gone(end.cut_off)
+            if end.unanswered and not self._failures:
+                missed = ", ".join(map(str, end.unanswered))
+                self._failures.append(f"BS {missed} heard no goodbye of the cloud.")
+            return
+        self._launcher.stands(edge)  # it is registered again
+        first = max(self._next_of(bs) for bs in edge.stations)
+        edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), first, self._end_s)
+        self._back(edge)
+
+    def _gone(self, stations: list[int]) -> None:
+        """Tell the cloud, without waiting: one that is frozen or dead must not hold up everything else."""
+        assert self.cloud is not None
+        for bs in stations:
+            self.cloud.actor.ask.remote(("gone", bs))
+
+    def _back(self, process: Process) -> None:
+        if process.restart is not None:
+            self.restarts.append(Restart(process.name, process.restart, time.time_ns()))
+            process.restart = None
+
+    def _next_of(self, bs: int) -> int:
+        """The snapshot after the last one that earlier epochs of a BS have journaled here; at least 1."""
+        last = 0
+        for path in self._folder.streams(SENT):
+            if not path.name.startswith(f"bs-{bs:03d}-"):
+                continue
+            try:
+                messages = read_journal(path)["message"].to_pylist()
+            except LocalError:  # never begun
+                continue
+            last = max([last, *(key.snapshot for data in messages for key in report_keys(data))])
+        return last + 1
+
+    # -- ending
+
+    def _await_end(self) -> None:
+        """Give base stations a moment to return; without the cloud's goodbye they would not."""
+        until_s = time.monotonic() + (END_S if self._goodbyes_said else 0.0)
+        for edge in self.edges:
+            if edge.connecting is not None:  # started again, and too late for anything
+                self.restarts.append(Restart(edge.name, edge.restart or 0, None))
+                ray.kill(edge.actor)
+            elif edge.running is not None:
+                done, _ = ray.wait([edge.running], timeout=max(0.0, until_s - time.monotonic()))
+                if done:
+                    self._edge_done(edge, edge.running)
+                    continue
+                if not self._failures:
+                    self._failures.append(f"{edge.name} did not come to an end.")
+                ray.kill(edge.actor)
+
+    def _collect_edges(self) -> None:
+        for edge in self.edges:
+            try:
+                streams = ray.get(edge.actor.collect.remote(), timeout=END_S)
+            except RayError as error:
+                if not self._failures and edge.connecting is None:
+                    self._failures.append(sentence(error, edge.name))
+                continue
+            self._write(streams)
+        if self.restarts or self._failures:
+            self._collect_leftovers()
+
+    def _collect_leftovers(self) -> None:
+        """Fetch what processes that died on other nodes wrote down: their journals say what was sent."""
+        for node in ray.nodes():  # type: ignore[no-untyped-call]
+            if not node["Alive"] or node["NodeID"] == self._launcher.node:
+                continue
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ship = ray.remote(ship_leftovers).options(num_cpus=0, scheduling_strategy=there)
+            try:
+                self._write(ray.get(ship.remote(self._folder.links.resolve()), timeout=LEFTOVERS_S))
+            except RayError:  # most likely the node is gone, and what it held with it
+                self._failures.append(f"What processes wrote down on node {node['NodeName']} could not be fetched.")
+
+    def _collect_cloud(self) -> CloudOutcome:
+        assert self.cloud is not None
+        try:
+            outcome, streams = ray.get(self.cloud.actor.collect.remote(), timeout=END_S)
+        except RayError as error:
+            if not self._failures:
+                self._failures.append(sentence(error, self.cloud.name))
+            return CloudOutcome()
+        self._write(streams)
+        assert isinstance(outcome, CloudOutcome)
+        if outcome.missing - self._cut_off and not self._failures:
+            missing = ", ".join(map(str, sorted(outcome.missing - self._cut_off)))
+            self._failures.append(f"BS {missing} fell silent before the end of the run.")
+        return replace(outcome, missing=outcome.missing | self._cut_off)
+
+    def _write(self, streams: dict[str, bytes]) -> None:
+        for name, data in streams.items():
+            write_bytes(self._folder.links / name, data)
+
+    def _ask(self, request: tuple[str, int]) -> None:
+        assert self.cloud is not None
+        try:
+            ray.get(self.cloud.actor.ask.remote(request), timeout=END_S)
+        except RayError:
+            return  # the cloud is gone: its main call says so too, and there it is dealt with
+
+    def _progress(self) -> tuple[int, int] | None:
+        """Snapshots that are done and fixes of this life; None while the cloud is not there."""
+        if self.cloud is None or self.cloud.connecting is not None:
+            return None
+        try:
+            done, fixes = ray.get(self.cloud.actor.progress.remote(), timeout=TICK_S)
+        except RayError:
+            return None
+        return int(done), int(fixes)

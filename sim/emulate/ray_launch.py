@@ -1,0 +1,203 @@
+"""Starting the processes of a run on Ray: placed, given their keys and addresses, and told where their streams go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sim.emulate.ray_session import started  # isort: skip  # before Ray: it sets its environment
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cloud.actor import CloudActor
+from edge.actor import EdgeActor
+from fronthaul.errors import LocalError
+from fronthaul.transport.keys import EdgeKeys, KeyRing, ephemeral, load_cloud_keys, load_edge_keys
+from sim.errors import UserError
+from sim.kernel.namespaces import Namespaces
+from sim.plan.plan import Plan
+from sim.plan.settings import EmulateSettings
+from sim.records.folder import THREADS, RunFolder
+
+START_S = 180.0
+"""How long actors may take to come up [s], and `START_EACH_S` for each: they import torch, two cores at a time."""
+START_EACH_S = 6.0
+REGISTER_S = 30.0
+"""How long the cloud may take to welcome a base station [s]."""
+
+
+@dataclass
+class Process:
+    """An actor and what is going on in it.
+
+    Attributes:
+        actor: Ray's handle.
+        name: for people.
+        stations: its base stations; empty for the cloud.
+        number: how many times it was started before: epoch or life.
+        pid: of its process, where that is on this node; None elsewhere.
+        connecting: the call that brings it up, where it was started again.
+        running: its main call.
+        restart: when it died last, until it is back.
+    """
+
+    actor: Any
+    name: str
+    stations: list[int] = field(default_factory=list)
+    number: int = 0
+    pid: int | None = None
+    connecting: Any = None
+    running: Any = None
+    restart: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing goes on in it any more, and nothing will."""
+        return self.connecting is None and self.running is None
+
+
+class Launcher:
+    """Makes the processes of one run, at its start and again.
+
+    Attributes:
+        node: Ray's id of the driver's node.
+        address: where the cloud listens, once it does.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, local: bool, spaces: Namespaces | None) -> None:
+        """Make the keys; no process is started.
+
+        Args:
+            plan: what to run.
+            folder: of the run's streams.
+            local: whether all of Ray is on this host.
+            spaces: network namespaces of the links; None for none.
+
+        Raises:
+            UserError: a key is missing or damaged.
+        """
+        self._plan = plan
+        self._settings = plan.settings
+        self._folder = folder
+        self._local = local
+        self._spaces = spaces
+        self._keys = _keys(plan.settings, len(plan.stations))
+        self.node: str = ray.get_runtime_context().get_node_id()
+        self.address = ""
+
+    def cloud(self, life: int = 0) -> Process:
+        """Have a life of the cloud listen. Later ones do so at the same port, and go on from streams that are here."""
+        actor: Any = (
+            ray.remote(CloudActor)
+            .options(
+                num_cpus=self._settings.cloud_cpus,
+                max_concurrency=3,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=life == 0),
+            )
+            .remote(self._plan.cloud, THREADS)
+        )
+        host = self._settings.host or ("127.0.0.1" if self._local else None)
+        if self._spaces is not None:
+            host = "0.0.0.0"  # each base station's host end has an address of its own
+        listening = actor.listen.remote(
+            host,
+            int(self.address.rsplit(":", 1)[1]) if life else self._settings.port,
+            self._keys.cloud if self._keys else None,
+            self._settings.hwm,
+            self._folder.links.resolve(),
+            self.node,
+            life,
+        )
+        return Process(actor, "The cloud", number=life, connecting=listening)
+
+    def edges(self) -> list[Process]:
+        """Start all base stations, which connect and register."""
+        stations = [site.station.bs for site in self._plan.sites]
+        size = self._settings.bs_per_actor
+        return [self.edge(stations[begin : begin + size], 0) for begin in range(0, len(stations), size)]
+
+    def edge(self, stations: list[int], epoch: int) -> Process:
+        """Start base stations, which connect and register."""
+        settings = self._settings
+        group = [
+            replace(site, station=replace(site.station, epoch=epoch))
+            for site in self._plan.sites
+            if site.station.bs in stations
+        ]
+        actor: Any = (
+            ray.remote(EdgeActor)
+            .options(
+                num_cpus=settings.cpus_per_bs * len(group),
+                num_gpus=settings.gpus_per_bs * len(group),
+                max_concurrency=2,
+                scheduling_strategy="SPREAD",
+            )
+            .remote(group, THREADS, settings.gpus_per_bs * len(group))
+        )
+        own: dict[int, EdgeKeys] = {bs: self._keys.edges[bs] for bs in stations} if self._keys else {}
+        connecting = actor.connect.remote(
+            {bs: self._address_for(bs) for bs in stations},
+            own,
+            {bs: self._spaces.name(bs) for bs in stations} if self._spaces is not None else {},
+            settings.hwm,
+            self._folder.links.resolve(),
+            self.node,
+            REGISTER_S,
+        )
+        return Process(actor, "BS " + ", ".join(map(str, stations)), stations, epoch, connecting=connecting)
+
+    def await_cloud(self, cloud: Process) -> None:
+        """Return once the first life of the cloud listens.
+
+        Raises:
+            UserError: it does not come up, or the port is in use.
+        """
+        self.address = started(cloud.connecting, cloud.name, START_S)
+        self.stands(cloud)
+
+    def await_edges(self, edges: Sequence[Process]) -> None:
+        """Return once all base stations are registered.
+
+        Raises:
+            UserError: one does not come up, or is refused.
+        """
+        until_s = time.monotonic() + START_S + START_EACH_S * len(edges)
+        for edge in edges:
+            started(edge.connecting, edge.name, until_s - time.monotonic())
+            self.stands(edge)
+
+    def stands(self, process: Process) -> None:
+        """Note that what brought a process up has returned, and its number, where it is on this node."""
+        process.connecting = None
+        try:
+            node, pid = ray.get(process.actor.process.remote(), timeout=1.0)
+        except RayError:
+            return
+        process.pid = pid if node == self.node else None
+
+    def _address_for(self, bs: int) -> str:
+        if self._spaces is None:
+            return self.address
+        return f"tcp://{self._spaces.cloud_address(bs)}:{self.address.rsplit(':', 1)[1]}"
+
+
+def _keys(settings: EmulateSettings, stations: int) -> KeyRing | None:
+    """Return the keys of an encrypted run of so many base stations, from their folder or new ones.
+
+    Raises:
+        UserError: a key is missing or damaged.
+    """
+    if not settings.encrypted:
+        return None
+    if settings.keys is None:
+        return ephemeral(stations)
+    try:
+        return KeyRing(
+            load_cloud_keys(settings.keys), {bs: load_edge_keys(settings.keys, bs) for bs in range(stations)}
+        )
+    except LocalError as error:
+        raise UserError(f"{error}: `cofix keys {settings.keys} --bs {stations}` makes keys.") from error

@@ -1,0 +1,162 @@
+"""Ray itself: started here or found on a cluster, with room for the actors and our code where they run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+# Before Ray is imported: it reads them once.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from cloud.center import FusionError
+from sim.errors import UserError
+from sim.plan.plan import Plan
+from sim.plan.settings import EmulateSettings
+from sim.records.folder import THREADS
+
+_PACKAGES = ("fronthaul", "edge", "cloud", "sim")
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def ray_session(plan: Plan) -> Iterator[bool]:
+    """Start or find Ray, and leave it; yields whether all of it is on this host."""
+    address = plan.settings.ray_address or "local"
+    local = address == "local"
+    if ray.is_initialized():  # somebody else's, who made our code importable there and also ends it
+        yield local
+        return
+    if not local:
+        _require_reachable(address)
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if local else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=_runtime_environment(plan, local),
+        )
+    except Exception as error:  # Ray raises plain ones, too, such as where its node takes too long to start
+        where = "on this machine" if local else f"at --ray-address {address}"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"Ray cannot be used {where}: {reason}") from error
+    try:
+        # What Ray has to say of processes that died goes to standard error: standard output is the command's own.
+        with redirect_stdout(sys.stderr):
+            yield local
+    finally:
+        ray.shutdown()
+
+
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""Client preface and an empty SETTINGS frame (RFC 9113, 3.4): gRPC, as Ray speaks it, answers in kind."""
+
+
+def _require_reachable(address: str) -> None:
+    """Refuse within seconds what Ray would take minutes to refuse."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(
+            f"--ray-address {address!r} must be 'local', 'auto' or a cluster's address such as 10.0.0.5:6379."
+        )
+    try:
+        with socket.create_connection((host, int(port)), timeout=3.0) as probe:
+            probe.sendall(_HTTP2_HELLO)
+            answer = probe.recv(9)
+    except OSError as error:
+        raise UserError(f"No Ray cluster answers at --ray-address {address}: {error.strerror or error}.") from error
+    if answer[3:4] != b"\x04":  # the type of a SETTINGS frame
+        raise UserError(f"What answers at --ray-address {address} is not a Ray cluster.")
+
+
+def require_room(settings: EmulateSettings, stations: int) -> None:
+    """Refuse actors of so many base stations that can never be placed."""
+    group = min(settings.bs_per_actor, stations)
+    wanted = {
+        "CPU": (settings.cpus_per_bs * stations + settings.cloud_cpus, settings.cpus_per_bs * group),
+        "GPU": (settings.gpus_per_bs * stations, settings.gpus_per_bs * group),
+    }
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    for kind, (all_actors, one_actor) in wanted.items():
+        there = sum(node.get(kind, 0.0) for node in nodes)
+        largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+        option = f"--{kind.lower()}s-per-bs"
+        if all_actors > there + 1e-6:
+            raise UserError(
+                f"{stations} base stations and the cloud reserve {all_actors:g} {kind}s, Ray has {there:g}: "
+                f"lower {option} or --bs."
+            )
+        if one_actor > largest + 1e-6:
+            raise UserError(
+                f"An actor of {group} base stations reserves {one_actor:g} {kind}s, the largest node has "
+                f"{largest:g}: lower {option} or --bs-per-actor."
+            )
+
+
+def _runtime_environment(plan: Plan, local: bool) -> dict[str, Any]:
+    """Return what makes our code importable where actors run.
+
+    On this host the driver's own import path does. Other hosts may have no copy of it, or another version:
+    they get the packages from the driver, and the scheme's if it is a user's own; data and weights stay here,
+    for actors get theirs as arguments.
+    """
+    variables = {"OMP_NUM_THREADS": str(THREADS)}
+    if local:
+        path = [entry or str(Path.cwd()) for entry in (str(_ROOT), *sys.path)]
+        return {"env_vars": variables | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}}
+    return {
+        "env_vars": variables,
+        "py_modules": [*(str(_ROOT / package) for package in _PACKAGES), *_foreign_modules(plan)],
+        "excludes": ["assets", "assets/**", "**/assets/**", "**/__pycache__/**"],
+    }
+
+
+def _foreign_modules(plan: Plan) -> list[str]:
+    """Return folder or file of the top-level modules that a user's own scheme comes from."""
+    builders = (plan.cloud.build, *(site.station.build for site in plan.sites))
+    names = {builder.__module__.partition(".")[0] for builder in builders} - {*_PACKAGES}
+    found = []
+    for name in sorted(names):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None:
+            path = Path(file)
+            found.append(str(path.parent if path.name == "__init__.py" else path))
+    return found
+
+
+def started(reference: Any, name: str, timeout_s: float) -> Any:
+    """Return a call's result; what goes wrong while actors start is for the user."""
+    try:
+        return ray.get(reference, timeout=max(timeout_s, 0.1))
+    except GetTimeoutError as error:
+        raise UserError(
+            f"{name} did not start in time: Ray may have too few CPUs free, or none of its nodes fits."
+        ) from error
+    except RayError as error:
+        raise UserError(sentence(error, name)) from error
+
+
+def sentence(error: RayError, name: str) -> str:
+    """Say in one sentence what happened to an actor."""
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        if isinstance(cause, FusionError):  # a sentence that has the error's name already
+            return f"{name} failed: {cause}."
+        return f"{name} failed: {cause} ({type(cause).__name__})."
+    if isinstance(error, RayActorError):
+        return f"{name} died: the actor's process ended."
+    lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{name} failed: {lines[0]}"

@@ -1,0 +1,1 @@
+"""Looking into a run's folder: frames, timeline, replay, audit."""

@@ -1,0 +1,332 @@
+"""Looking into a run: totals of links, a choice of frames, one frame down to its bits, what a cut run left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fronthaul.account.conservation import Conservation, conservation
+from fronthaul.account.costs import FrameCost, frame_costs
+from fronthaul.codec.bitstream import unpack
+from fronthaul.log.recorder import SENT
+from fronthaul.message.fates import FrameFate, ReportFate
+from fronthaul.message.messages import Codec, Direction, Frame, Payload, Report, ReportKey
+from fronthaul.message.wire import VERSION, encode
+from sim.errors import UserError, nearest_hint
+from sim.records.books import Books, close
+from sim.records.folder import RunConfiguration, RunFolder, read_configuration
+from sim.records.links import LinkTotals, all_totals, read_ledgers, read_table
+from sim.records.summary import used_reports
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Choice", "FrameView", "LinkTotals", "check_books", "chosen_frames", "frame_view", "link_totals", "recover"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which frames to look at.
+
+    Attributes:
+        link: base station; None for all.
+        begin_s: sent this long after time zero, or later [s].
+        end_s: sent before [s]; None is without end.
+        fates: of frames or reports, by name; empty for all.
+        direction: "up" or "down"; None for both.
+
+    Raises:
+        UserError: a fate or direction that does not exist.
+    """
+
+    link: int | None = None
+    begin_s: float | None = None
+    end_s: float | None = None
+    fates: Collection[str] = ()
+    direction: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        known = [fate.value for fate in (*FrameFate, *ReportFate)]
+        for fate in self.fates:
+            if fate not in known:
+                raise UserError(f"There is no fate {fate!r}{nearest_hint(fate, known)}.")
+        if self.direction is not None and self.direction not in list(Direction):
+            raise UserError(f"--direction is up or down, not {self.direction!r}.")
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing but a link is chosen."""
+        return self == Choice(self.link)
+
+    def takes(self, row: dict[str, Any], t0_ns: int) -> bool:
+        """Whether a row of a ledger is chosen."""
+        if self.direction is not None and row["direction"] != self.direction:
+            return False
+        if self.fates and row["frame_fate"] not in self.fates and row["report_fate"] not in self.fates:
+            return False
+        t_ns = row["t_sent_ns"] if row["t_sent_ns"] is not None else row["t_received_ns"]
+        after_s = (t_ns - t0_ns) / 1e9
+        return (self.begin_s is None or after_s >= self.begin_s) and (self.end_s is None or after_s < self.end_s)
+
+
+@dataclass(frozen=True)
+class FrameView:
+    """One frame, down to its bits.
+
+    Attributes:
+        bs: base station.
+        epoch: start of the BS.
+        seq: of the frame on its link.
+        direction: "up" or "down".
+        version: of the wire format.
+        crc32: as sent.
+        t_sent_ns: when [ns on the run's clock].
+        t_release_ns: when the link model let it onto the wire.
+        t_received_ns: when; None where nothing arrived.
+        frame_fate: what became of the frame.
+        reason: why it was dropped, corrupt or rejected; None if it was not.
+        costs: bytes by name, of each report.
+        data: the frame as it was handed to ZeroMQ: header, side information, payload, CRC-32.
+        reports: what it carries.
+    """
+
+    bs: int
+    epoch: int
+    seq: int
+    direction: str
+    version: int
+    crc32: int
+    t_sent_ns: int
+    t_release_ns: int
+    t_received_ns: int | None
+    frame_fate: str
+    reason: str | None
+    costs: tuple[FrameCost, ...]
+    data: bytes
+    reports: tuple[ReportView, ...]
+
+    @property
+    def hex(self) -> str:
+        """The frame in hexadecimal, two digits a byte."""
+        return self.data.hex()
+
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes on the TCP stream [B]."""
+        return sum(cost.stream_bytes for cost in self.costs)
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """One report of a frame.
+
+    Attributes:
+        snapshot: positioning occasion.
+        round: of the report.
+        report_fate: what became of it; None for what goes down.
+        side: side information.
+        side_values: side information read as big-endian float32 numbers, such as a gain; empty if it is none.
+        bits: bits of an index; 0 where the codec is the cloud's own (what goes down).
+        index: what the payload holds, (coefficients,).
+        payload: the payload.
+    """
+
+    snapshot: int
+    round: int
+    report_fate: str | None
+    side: bytes
+    side_values: tuple[float, ...]
+    bits: int
+    index: npt.NDArray[np.uint32]
+    payload: Payload
+
+
+def link_totals(folder: Path) -> list[LinkTotals]:
+    """Add up each link of a run.
+
+    Raises:
+        UserError: no run's folder, or one without ledgers.
+    """
+    ledgers = read_link_ledgers(folder)
+    return all_totals(ledgers, sorted(bs for bs in ledgers if bs is not None))
+
+
+def check_books(folder: Path) -> Conservation:
+    """Hold ledgers and fixes of a run against each other; that a run was cut is a problem too.
+
+    Raises:
+        UserError: no run's folder, one without ledgers, or a damaged table.
+    """
+    import pyarrow as pa
+
+    run = RunFolder(folder)
+    ledger = pa.concat_tables(list(read_link_ledgers(folder).values()))
+    if run.fixes.exists():
+        return conservation(ledger, used_reports(read_table(run.fixes)))
+    books = conservation(ledger)
+    return replace(books, problems=(f"the run was cut, it has no {run.fixes.name}", *books.problems))
+
+
+def chosen_frames(folder: Path, choice: Choice, t0_ns: int = 0) -> list[dict[str, Any]]:
+    """Return the ledgers' rows that are chosen, by time sent, payloads left out.
+
+    Raises:
+        UserError: no run's folder, one without ledgers, or no such link.
+    """
+    ledgers = read_link_ledgers(folder)
+    if choice.link is not None and choice.link not in ledgers:
+        known = [bs for bs in ledgers if bs is not None]
+        raise UserError(f"There is no link {choice.link} in {folder}: links are {_span(sorted(known))}.")
+    rows: list[dict[str, Any]] = []
+    for bs, ledger in ledgers.items():
+        if choice.link in (None, bs):
+            rows += [row for row in ledger.drop_columns(["payload", "side"]).to_pylist() if choice.takes(row, t0_ns)]
+    return sorted(rows, key=lambda row: row["t_sent_ns"] if row["t_sent_ns"] is not None else row["t_received_ns"])
+
+
+def frame_view(
+    folder: Path, link: int, frame: int, epoch: int | None = None, direction: Direction = Direction.UP
+) -> FrameView:
+    """Take one frame apart.
+
+    Args:
+        folder: of the run.
+        link: base station.
+        frame: its seq on the link.
+        epoch: start of the BS; None takes the last.
+        direction: which way it went.
+
+    Raises:
+        UserError: there is no such link or frame.
+    """
+    ledgers = read_link_ledgers(folder)
+    if link not in ledgers:
+        known = [bs for bs in ledgers if bs is not None]
+        raise UserError(f"There is no link {link} in {folder}: links are {_span(sorted(known))}.")
+    rows = [row for row in ledgers[link].to_pylist() if row["direction"] == direction and row["t_sent_ns"] is not None]
+    if epoch is None:
+        epoch = max((row["epoch"] for row in rows), default=0)
+    frames: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["epoch"] == epoch:
+            frames.setdefault(row["seq"], []).append(row)
+    if frame not in frames:
+        known_frames = f"frames are {_span(sorted(frames))}" if frames else "nothing was sent"
+        raise UserError(f"There is no frame {frame} {direction} on link {link} in epoch {epoch}: {known_frames}.")
+    return _view(frames[frame], read_configuration(RunFolder(folder)))
+
+
+def frame_of(rows: list[dict[str, Any]]) -> Frame:
+    """Put a frame together again from its rows in a ledger."""
+    rows = sorted(rows, key=lambda row: row["part"])
+    reports = tuple(
+        Report(
+            ReportKey(row["bs"], row["epoch"], row["snapshot"], row["round"]),
+            Payload(row["payload"], row["payload_bits"]),
+            row["side"],
+        )
+        for row in rows
+    )
+    return Frame(rows[0]["seq"], reports)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a cut run left.
+
+    Attributes:
+        books: closed on what its streams hold.
+        conservation: sums over all links, and what does not add up.
+    """
+
+    books: Books
+    conservation: Conservation
+    links: list[LinkTotals] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the totals out of the books."""
+        object.__setattr__(self, "links", self.books.links)
+
+
+def recover(folder: Path) -> Recovered:
+    """Close the ledgers of a run that was cut, from its streams, which stay.
+
+    Raises:
+        UserError: no run's folder, or a run that was not cut.
+    """
+    run = RunFolder(folder)
+    configuration = read_configuration(run)
+    if not run.streams(SENT):
+        raise UserError(f"{folder} holds no journals: the run was not cut, or no frame was sent.")
+    books = close(run, configuration.stations, configuration.settings.encrypted)
+    fixes = [(fix.snapshot, fix.used) for fix in books.fixes]
+    return Recovered(books, conservation(books.ledger, fixes))
+
+
+def read_link_ledgers(folder: Path) -> dict[int | None, pa.Table]:
+    """Read the ledgers of a run's links.
+
+    Raises:
+        UserError: no run's folder, one without ledgers, or a damaged ledger.
+    """
+    run = RunFolder(folder)
+    read_configuration(run)  # says whether this is a run's folder at all
+    ledgers = read_ledgers(run)
+    if not any(bs is not None for bs in ledgers):
+        raise UserError(f"{folder} holds no ledgers: the run was cut, recover it with `inspect --recover`.")
+    return ledgers
+
+
+def _view(rows: list[dict[str, Any]], configuration: RunConfiguration) -> FrameView:
+    frame = frame_of(rows)
+    row = rows[0]
+    return FrameView(
+        bs=row["bs"],
+        epoch=row["epoch"],
+        seq=frame.seq,
+        direction=row["direction"],
+        version=VERSION,
+        crc32=row["crc32"],
+        t_sent_ns=row["t_sent_ns"],
+        t_release_ns=row["t_release_ns"],
+        t_received_ns=row["t_received_ns"],
+        frame_fate=row["frame_fate"],
+        reason=row["reason"],
+        costs=frame_costs(frame, curve=any(part["curve_bytes"] > 0 for part in rows)),
+        data=encode(frame),
+        reports=tuple(
+            _report_view(report, part["report_fate"], row["direction"], configuration)
+            for report, part in zip(frame.reports, rows, strict=True)
+        ),
+    )
+
+
+def _report_view(report: Report, fate: str | None, direction: str, configuration: RunConfiguration) -> ReportView:
+    codec: Codec | None = None
+    if direction == Direction.UP:
+        codec = configuration.answer_codec if report.key.round else configuration.codec
+    bits = 0 if codec is None else codec.bits
+    return ReportView(
+        snapshot=report.key.snapshot,
+        round=report.key.round,
+        report_fate=fate,
+        side=report.side,
+        side_values=_floats(report.side),
+        bits=bits,
+        index=unpack(report.payload, bits, report.payload.bits // bits) if bits else np.empty(0, np.uint32),
+        payload=report.payload,
+    )
+
+
+def _floats(side: bytes) -> tuple[float, ...]:
+    return tuple(float(value) for value in np.frombuffer(side, ">f4")) if len(side) % 4 == 0 else ()
+
+
+def _span(numbers: list[int]) -> str:
+    return f"{numbers[0]}..{numbers[-1]}"

@@ -1,0 +1,145 @@
+"""The fixes again, from what was logged: payloads, side values and used sets, nothing else.
+
+At batch 1, and in process at any batch where every report came, a replay is exact on the machine that ran. With a
+larger batch the cloud may have fused other groups than a replay does, since it does not wait for a full one, with Ray
+or where reports are lost: there the promise is 1 mm.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cloud.center import FusionCenter, replay_exchange
+from edge.scheme import weights_scheme
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Payload, Report, ReportKey
+from sim.emulate.in_process import torch_threads
+from sim.errors import UserError
+from sim.plan.plan import cloud_parts
+from sim.plan.weights import Weights, find_weights, load_weights
+from sim.records.folder import THREADS, RunConfiguration, RunFolder, read_configuration
+from sim.records.links import read_ledgers, read_table
+from sim.records.summary import used_reports
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TOLERANCE_M = 1e-3
+"""How far a fix may be from its replay [m]."""
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """How replayed fixes compare with those of the run.
+
+    Attributes:
+        total: fixes of the run.
+        compared: fixes of which all used reports are in the ledgers.
+        identical: fixes that are the same to the last bit.
+        max_difference_m: largest distance between a fix and its replay [m]; 0 for no fixes.
+    """
+
+    total: int
+    compared: int
+    identical: int
+    max_difference_m: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every fix was replayed, and none is further than `TOLERANCE_M` from its replay."""
+        return self.compared == self.total and self.max_difference_m <= TOLERANCE_M
+
+
+def replay(folder: Path) -> ReplayResult:
+    """Fuse the logged reports of a run again, and compare.
+
+    Raises:
+        UserError: no run's folder, a damaged file in it, or the weights of the run are not at hand.
+    """
+    run = RunFolder(folder)
+    configuration = read_configuration(run)
+    center = _center(configuration)
+    fixes = read_table(run.fixes)
+    reports = logged_reports(read_ledgers(run))
+    groups: list[tuple[int, list[Report]]] = []
+    wanted = []
+    positions = zip(*(fixes[name].to_pylist() for name in ("x_m", "y_m", "z_m")), strict=True)
+    for (snapshot, keys), position in zip(used_reports(fixes), positions, strict=True):
+        if all(key in reports for key in keys):
+            groups.append((snapshot, [reports[key] for key in keys]))
+            wanted.append(position)
+    with torch_threads(THREADS), torch.inference_mode():
+        made = _fused(center, groups, configuration.settings.batch)
+    pairs = list(zip(wanted, made, strict=True))
+    return ReplayResult(
+        total=len(fixes),
+        compared=len(pairs),
+        identical=sum(a == b for a, b in pairs),
+        max_difference_m=float(np.max([math.dist(a, b) for a, b in pairs], initial=0.0)),  # NaN if any is
+    )
+
+
+def _fused(
+    center: FusionCenter, groups: list[tuple[int, list[Report]]], batch: int
+) -> list[tuple[float, float, float]]:
+    """Fuse the used reports of each snapshot; one that does not come to a fix again is nowhere (NaN)."""
+    if center.has_rounds:
+        replayed = [replay_exchange(center, snapshot, _by_round(reports)) for snapshot, reports in groups]
+        return [(math.nan, math.nan, math.nan) if fix is None else fix.position for fix in replayed]
+    made: list[tuple[float, float, float]] = []
+    for begin in range(0, len(groups), batch):
+        made += [fix.position for fix in center.fixes([reports for _, reports in groups[begin : begin + batch]])]
+    return made
+
+
+def _by_round(reports: list[Report]) -> list[list[Report]]:
+    """Part reports, ordered by round, where the round changes."""
+    return [list(group) for _, group in itertools.groupby(reports, key=lambda report: report.key.round)]
+
+
+def logged_reports(ledgers: dict[int | None, pa.Table]) -> dict[ReportKey, Report]:
+    """Return the delivered reports of all ledgers, as they were sent."""
+    names = ("bs", "epoch", "snapshot", "round", "payload", "payload_bits", "side", "frame_fate", "report_fate")
+    reports = {}
+    for ledger in ledgers.values():
+        for bs, epoch, snapshot, round_, payload, bits, side, fate, report_fate in zip(
+            *(ledger[name].to_pylist() for name in names), strict=True
+        ):
+            if fate == FrameFate.DELIVERED and report_fate is not None:  # one that a BS journaled, and not a stray
+                key = ReportKey(bs, epoch, snapshot, round_)
+                reports[key] = Report(key, Payload(payload, bits), side)
+    return reports
+
+
+def _center(configuration: RunConfiguration) -> FusionCenter:
+    weights = _shipped_weights(configuration) or _recorded_weights(configuration)
+    parts = cloud_parts(configuration.settings, configuration.scenario, weights)
+    return FusionCenter(parts.build(parts.setup))
+
+
+def _shipped_weights(configuration: RunConfiguration) -> Weights | None:
+    """Return the shipped weights if they are the run's: a run copied to another machine has them elsewhere."""
+    settings = configuration.settings
+    try:
+        path = find_weights(configuration.scenario.data_name, weights_scheme(settings.scheme), settings.bits)
+        weights = load_weights(path)
+    except UserError:
+        return None
+    return weights if weights.digest == configuration.weights_digest else None
+
+
+def _recorded_weights(configuration: RunConfiguration) -> Weights:
+    weights = load_weights(configuration.weights_path)
+    if weights.digest != configuration.weights_digest:
+        raise UserError(
+            f"The weights {configuration.weights_path} have changed since the run "
+            f"(digest {weights.digest}, then {configuration.weights_digest}): the run cannot be replayed."
+        )
+    return weights

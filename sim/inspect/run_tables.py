@@ -1,0 +1,155 @@
+"""The tables of a run's folder, each read once and as what they should be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cloud.fixlog import read_fixes
+from cloud.history import FIXES
+from fronthaul.account.ledger import ledger_schema
+from fronthaul.errors import LocalError
+from fronthaul.log.recorder import SENT
+from fronthaul.message.messages import Direction, ReportKey
+from fronthaul.transport.transport import identity
+from sim.errors import UserError
+from sim.inspect.frames import read_link_ledgers
+from sim.records.folder import RunConfiguration, RunFolder, read_configuration
+from sim.records.links import LinkTotals, all_totals, read_table
+from sim.records.stream_bytes import Connection, Way
+from sim.records.summary import used_reports
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+_T = TypeVar("_T")
+
+
+class RunTables:
+    """What a run's folder says, as far as it is asked for.
+
+    Attributes:
+        folder: its folder.
+        configuration: what `run.toml` says.
+        stations: base stations of the run.
+        was_cut: whether its streams are still there: the run did not end well.
+        ledgers: by BS; None for connections that are no base station's.
+
+    Raises:
+        UserError: no run's folder, one without ledgers, or a damaged table, at once or when it is asked for.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.configuration: RunConfiguration = read_configuration(folder)
+        self.stations = self.configuration.stations
+        self.was_cut = bool(folder.streams(SENT))
+        self.ledgers = {bs: _cast(table, bs) for bs, table in read_link_ledgers(folder.path).items()}
+
+    @cached_property
+    def ledger(self) -> pa.Table:
+        """All ledgers in one."""
+        import pyarrow as pa
+
+        return pa.concat_tables([ledger_schema().empty_table(), *self.ledgers.values()])
+
+    @cached_property
+    def frames(self) -> list[list[Row]]:
+        """Rows of each frame that a sender wrote down."""
+        found: dict[tuple[Any, ...], list[Row]] = {}
+        for row in self.ledger.to_pylist():
+            if row["t_sent_ns"] is not None:
+                found.setdefault((row["bs"], row["epoch"], row["direction"], row["seq"]), []).append(row)
+        return list(found.values())
+
+    @cached_property
+    def frames_of(self) -> dict[int, list[list[Row]]]:
+        """The same by base station."""
+        found: dict[int, list[list[Row]]] = {}
+        for rows in self.frames:
+            found.setdefault(rows[0]["bs"], []).append(rows)
+        return found
+
+    @cached_property
+    def fixes(self) -> pa.Table | None:
+        """The table of fixes; None where the run was cut before it."""
+        return read_table(self.folder.fixes) if self.folder.fixes.exists() else None
+
+    @cached_property
+    def fixed(self) -> list[tuple[int, list[ReportKey]]]:
+        """Snapshot and used reports of each fix, of a cut run as its cloud wrote them down."""
+        if self.fixes is not None:
+            return of_table("fixes.parquet", lambda: used_reports(self.fixes))
+        logs = [_log(path) for path in self.folder.streams(FIXES)]
+        return [(fix.snapshot, list(fix.used)) for log in logs for fix in log]
+
+    @cached_property
+    def links(self) -> list[LinkTotals]:
+        """Totals of each link, from the ledgers."""
+        return all_totals(self.ledgers, sorted(bs for bs in self.ledgers if bs is not None))
+
+    @cached_property
+    def connections(self) -> list[Connection]:
+        """The rows of connections.parquet."""
+        rows = read_table(self.folder.connections).to_pylist()
+        return of_table("connections.parquet", lambda: [_connection(row) for row in rows])
+
+    def last_epoch(self, bs: int) -> int:
+        """Return the last start of a base station that said which clock it reads; 0 where none did."""
+        path = self.folder.links / "events.parquet"
+        if not path.exists():
+            return 0
+        rows = of_table(path.name, lambda: [(row["kind"], row["peer"]) for row in read_table(path).to_pylist()])
+        begin = f"{identity(bs).decode()}-epoch-"
+        starts = [peer.removeprefix(begin) for kind, peer in rows if kind == "clock" and peer.startswith(begin)]
+        return max((int(start) for start in starts if start.isdecimal()), default=0)
+
+    @cached_property
+    def summary(self) -> dict[str, Any] | None:
+        """What summary.json says; None where the run was cut before it."""
+        if not self.folder.summary.exists():
+            return None
+        try:
+            table: dict[str, Any] = json.loads(self.folder.summary.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.folder.summary} cannot be read: the file is damaged.") from error
+        return table
+
+
+def of_table(name: str, read: Callable[[], _T]) -> _T:
+    """Take something out of a table.
+
+    Raises:
+        UserError: it lacks columns, or they hold something else.
+    """
+    import pyarrow as pa
+
+    try:
+        return read()
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{name} is damaged: {error}.") from error
+
+
+def _cast(table: pa.Table, bs: int | None) -> pa.Table:
+    name = "unknown.parquet" if bs is None else f"bs-{bs:03d}.parquet"
+    names = ledger_schema().names
+    cast: pa.Table = of_table(name, lambda: table.select(names).cast(ledger_schema()))
+    return cast
+
+
+def _connection(row: Row) -> Connection:
+    names = [field.name for field in dataclasses.fields(Way)]
+    up, down = (Way(**{name: row[f"{name}_{direction}_bytes"] for name in names}) for direction in Direction)
+    return Connection(row["bs"], row["connections"], row["cut"], up, down)
+
+
+def _log(path: Path) -> Iterable[Any]:
+    try:
+        return read_fixes(path)
+    except (LocalError, FileNotFoundError):  # never begun
+        return ()

@@ -1,0 +1,137 @@
+"""A link's numbers as the kernel's: queueing disciplines of tc, and what of it the kernel can do.
+
+The kernel shapes packets, below TCP, where `fronthaul.link.link_model` shapes frames, above it. A lost or corrupt
+packet is therefore sent again by TCP: its frame comes late, not never, and no fate in a ledger tells of it. So does a
+packet that finds the queue full; a sender's own TCP notices and waits. tbf holds back what follows a packet and not the
+packet itself, so one that finds the line idle leaves at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from fronthaul.account.costs import ETHERNET_HEADER_BYTES, PREAMBLE_FCS_GAP_BYTES
+from fronthaul.link.link_config import LinkConfig
+from fronthaul.message.messages import Direction
+from sim.errors import UserError
+from sim.kernel.probe import NetnsSupport
+
+MTU_BYTES = 1500
+"""Longest IP packet of a veth pair [B]."""
+
+_FULL_FRAME_BYTES = MTU_BYTES + ETHERNET_HEADER_BYTES
+_BURST_S = 1e-3  # of the rate in the bucket: wake-ups of the kernel that are late by less cost no rate
+_BURST_FRAMES = 4
+_NO_LIMIT_BYTES = 1 << 30
+_NETEM_PACKETS = 1_000_000  # may wait in netem, whose default of 1000 would be a second queue limit
+_PARETO_SHAPE_3_DEVIATION = math.sqrt(3)  # of Lomax' distribution over its mean
+
+Configs = Mapping[tuple[int, Direction], LinkConfig | None]
+
+
+def check_shapeable(configs: Configs, support: NetnsSupport) -> None:
+    """Refuse what cannot be had here, before anything is made.
+
+    Raises:
+        UserError: one sentence that names it.
+    """
+    if not (support.root and support.namespaces and support.veth):
+        lacking = support.missing[0].rstrip(".") if support.missing else "Network namespaces cannot be made here"
+        raise UserError(f"{lacking}: leave out --netns to have the link model shape the links.")
+    for (bs, direction), config in configs.items():
+        if config is None:
+            continue
+        where = f"(BS {bs}, {direction})"
+        without = "leave out --netns to have the link model do it"
+        if config.jitter_s and config.jitter == "exponential" and support.netem:
+            raise UserError(f"netem knows no exponential jitter {where}: choose another jitter_shape, or {without}.")
+        for lacks, keys in _lacking(config, support):
+            raise UserError(f"{lacks}: {', '.join(keys)} {where} cannot be shaped by --netns; {without}.")
+        if config.queue_bytes is not None and config.queue_bytes < _FULL_FRAME_BYTES:
+            raise UserError(
+                f"A queue of {config.queue_bytes} B {where} takes no full Ethernet frame, so nothing long would ever "
+                f"pass: --netns needs one of at least {_FULL_FRAME_BYTES} B."
+            )
+        other = configs.get((bs, Direction.DOWN if direction is Direction.UP else Direction.UP))
+        if config.outages != (() if other is None else other.outages):
+            raise UserError(
+                f"The outages of BS {bs} differ between up and down: --netns takes the whole link down; {without}."
+            )
+
+
+def _lacking(config: LinkConfig, support: NetnsSupport) -> Iterable[tuple[str, list[str]]]:
+    """Yield what the kernel has not and the keys of `config` that need it."""
+    by_netem = {
+        "delay": config.delay_s,
+        "jitter": config.jitter_s,
+        "burst": config.burst,
+        "duplicate": config.duplicate,
+        "reorder": config.reorder,
+        "corrupt": config.corrupt,
+    }
+    if config.rate_bps is not None and not support.tbf:
+        yield "The kernel has no tbf", ["rate"]
+    if not support.netem and (keys := [key for key, value in by_netem.items() if value]):
+        yield "The kernel has no netem", keys
+    if config.loss and not support.netem and not support.nft_or_iptables:
+        yield "The kernel has no netem, and neither nft nor iptables drops packets at random", ["loss"]
+
+
+def qdiscs(config: LinkConfig, *, netem: bool) -> list[str]:
+    """Return the queueing disciplines of one direction, as arguments of ``tc qdisc add dev ...``.
+
+    Args:
+        config: what the link does; its outages are no matter of these.
+        netem: whether the kernel has it; if not, only rate and queue are shaped.
+    """
+    disciplines = []
+    emulation = _netem(config) if netem else ""
+    if emulation:
+        disciplines.append(f"root handle 1: netem limit {_NETEM_PACKETS}{emulation}")
+    if config.rate_bps is not None:
+        place = "parent 1:1 handle 10:" if emulation else "root handle 10:"
+        line_bytes = _FULL_FRAME_BYTES + PREAMBLE_FCS_GAP_BYTES
+        burst_bytes = max(_BURST_FRAMES * line_bytes, math.ceil(config.rate_bps / 8 * _BURST_S))
+        limit_bytes = _NO_LIMIT_BYTES if config.queue_bytes is None else config.queue_bytes
+        # tbf counts the Ethernet header by itself; the rest of the modelled line is its overhead.
+        disciplines.append(
+            f"{place} tbf rate {max(8, round(config.rate_bps))}bit burst {burst_bytes} "
+            f"limit {limit_bytes} overhead {PREAMBLE_FCS_GAP_BYTES}"
+        )
+    return disciplines
+
+
+def _netem(config: LinkConfig) -> str:
+    """Return the options of netem; empty where it has nothing to do."""
+    words = ""
+    if config.mean_delay_s:
+        words += f" delay {_microseconds(config.mean_delay_s)}"
+        # netem's second number is the half width of a uniform jitter, and of the others the standard deviation.
+        if config.jitter_s and config.jitter == "uniform":
+            words += f" {_microseconds(config.jitter_s)}"
+        elif config.jitter_s and config.jitter == "normal":
+            words += f" {_microseconds(config.jitter_s / 3)} distribution normal"
+        elif config.jitter_s and config.jitter == "pareto":
+            words += f" {_microseconds(config.jitter_s * _PARETO_SHAPE_3_DEVIATION)} distribution pareto"
+    if config.burst is not None:
+        # One chain does both: a packet is lost by the chain or else by chance.
+        burst = config.burst
+        bad, good = (1 - (1 - chance) * (1 - config.loss) for chance in (burst.loss_bad, burst.loss_good))
+        words += " loss gemodel " + " ".join(_percent(p) for p in (burst.to_bad, burst.to_good, bad, good))
+    elif config.loss:
+        words += f" loss random {_percent(config.loss)}"
+    for option, chance in (("duplicate", config.duplicate), ("corrupt", config.corrupt)):
+        if chance:
+            words += f" {option} {_percent(chance)}"
+    if config.reorder and config.mean_delay_s:  # without a delay there is nothing to skip
+        words += f" reorder {_percent(config.reorder)}"
+    return words
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:.3f}us"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.7f}%"

@@ -1,0 +1,223 @@
+"""Training of ECC: Stage I per base station without labels, Stage II end to end through the quantiser. ECC Sec. III-C.
+
+::
+
+    paths.npz ─ split ─ fresh snapshots ─ Stage I: autoencoders (Eq. 22) ─ Stage II: positions (Eq. 34, STE Eq. 35)
+                                          skipped when starting from       ─ steps for every B ─ weights file
+                                          weights of another B
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from edge.encoder import cosine_loss
+from edge.preprocessing import Phase, preprocess
+from sim.errors import UserError
+from sim.learn.data import SnapshotSource, measure_covariance
+from sim.learn.ecc.model import EccModel, EccShape, calibrated_steps
+from sim.learn.optimizer import MatrixOptimizer
+from sim.learn.splits import SplitName, split_positions
+from sim.learn.trainer import OnProgress, Schedule, Trainer, TrainProgress
+from sim.plan.weights import Weights, load_weights, save_weights
+from sim.world.channel import pad_paths
+from sim.world.paths import PathSet
+from sim.world.scenario import Scenario, scenario_table
+
+_CALIBRATION_SEED = 30_000
+PATH_LIMIT = 12  # strongest paths of a link that training keeps; few links have more
+
+
+@dataclass(frozen=True)
+class EccTraining:
+    """One training: which variant, from what, how long."""
+
+    bits: int | None = 4
+    phase: Phase = "slot"
+    split: SplitName = "random"
+    jitter_m: float = 0.75
+    stage_one_epochs: float = 0.25
+    start_from: Path | None = None
+    shape: EccShape = field(default_factory=EccShape)
+    schedule: Schedule = field(default_factory=Schedule)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Training and validation snapshots of one split, and the covariance that LMMSE uses."""
+
+    training: SnapshotSource
+    validation: SnapshotSource
+    covariance: Tensor
+
+    def like(self, scenario: Scenario, paths: PathSet) -> SnapshotSource:
+        """A source of unmoved snapshots at other positions, estimated with the same covariance."""
+        padded = pad_paths(paths, scenario.numerology.carrier_hz)
+        return SnapshotSource(
+            scenario, padded, paths.position, self.covariance, seed=20_000, device=self.training.device
+        )
+
+
+def make_sources(
+    scenario: Scenario, paths: PathSet, split: SplitName, jitter_m: float, seed: int, device: torch.device
+) -> Sources:
+    """Split a traced data set and prepare its snapshot sources."""
+    if len(paths) < 10:
+        raise UserError(f"{len(paths)} positions are too few to train on; trace more.")
+    parts = split_positions(scenario, paths.position, split)
+    carrier = scenario.numerology.carrier_hz
+    training = pad_paths(paths.select(parts.train), carrier, PATH_LIMIT, mirrors=jitter_m > 0)
+    validation = pad_paths(paths.select(parts.validation), carrier)
+    covariance = measure_covariance(scenario, training)
+
+    def source(of: Any, index: npt.NDArray[np.int64], jitter: float, key: int) -> SnapshotSource:
+        return SnapshotSource(scenario, of, paths.position[index], covariance, jitter_m=jitter, seed=key, device=device)
+
+    return Sources(
+        source(training, parts.train, jitter_m, seed), source(validation, parts.validation, 0.0, 10_000), covariance
+    )
+
+
+def train_ecc(
+    scenario: Scenario,
+    paths: PathSet,
+    training: EccTraining,
+    output: Path,
+    on_progress: OnProgress,
+    *,
+    checkpoints: Path | None = None,
+    scalars: Any = None,
+    device: torch.device | None = None,
+) -> float:
+    """Train one variant and write its weights file; returns the mean 3D error on validation positions [m].
+
+    A training that was stopped resumes from `checkpoints`; the weights file appears only when it is complete.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(training.schedule.seed)
+    identity = {
+        "training": str(asdict(training)),
+        "scenario": str(scenario_table(scenario)),
+        "positions": len(paths),
+    }
+    sources = make_sources(scenario, paths, training.split, training.jitter_m, training.schedule.seed, device)
+    model = EccModel(scenario, training.phase, training.bits, training.shape).to(device)
+    model.fusion_in_single = training.schedule.half != "all"
+    checkpoint = checkpoints / f"{output.stem}.pt" if checkpoints else None
+    fresh = checkpoint is None or not checkpoint.is_file()
+    if fresh and training.start_from is not None:
+        start_from_weights(model, load_weights(training.start_from))
+    elif fresh:
+        _standardise_gains(model, sources.training)
+        if training.bits is not None and training.stage_one_epochs > 0:
+            stage_one(model, sources.training, training, on_progress, scalars)
+    trainer = Trainer(
+        model,
+        sources.training,
+        sources.validation,
+        training.schedule,
+        checkpoint=checkpoint,
+        identity=identity,
+        scalars=scalars,
+    )
+    error = trainer.run(on_progress)
+    steps = _steps_for_all_bits(model, sources.training) if training.bits is not None else {}
+    record = {
+        "validation_mean_3d_m": round(error, 4),
+        "positions": len(sources.training),
+        "split": training.split,
+        "jitter_m": training.jitter_m,
+        "clock": asdict(scenario.clock),
+        "started_from": training.start_from.name if training.start_from else None,
+        "schedule": asdict(training.schedule),
+        "stage_one_epochs": 0.0 if training.start_from else training.stage_one_epochs,
+        "torch": str(torch.__version__),
+    }
+    save_weights(output, model.cpu().weights(sources.covariance, steps, record))
+    return error
+
+
+def stage_one(
+    model: EccModel, source: SnapshotSource, training: EccTraining, on_progress: OnProgress, scalars: Any
+) -> None:
+    """Train every base station's autoencoder on its own unlabelled channels; the decoders are then dropped.
+
+    Base stations share the loop and nothing else: their losses add, their parameters are disjoint.
+    """
+    decoders = model.decoders().to(source.device)
+    both = nn.ModuleList([model.encoders, decoders])
+    optimizer = MatrixOptimizer(both)
+    batch = training.schedule.batch
+    steps = max(1, round(training.stage_one_epochs * len(source) / batch))
+    source.reseed(training.schedule.seed, 1_000_000)
+    model.train()
+    step = 0
+    while step < steps:
+        for index in source.permutation().split(batch):
+            if step >= steps:
+                break
+            x, _ = preprocess(source.batch(index).channel, model.phase)
+            with torch.autocast(x.device.type, torch.bfloat16):
+                made = [d(e(x[:, k])) for k, (e, d) in enumerate(zip(model.encoders, decoders, strict=True))]
+            loss = torch.stack([cosine_loss(x[:, k], made[k]) for k in range(len(made))]).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+            optimizer.step(training.schedule.rate * min(1.0, (step + 1) / 50) * (1 - step / steps))
+            step += 1
+            mean = float(loss.detach()) / len(made)
+            if step % 20 == 0 or step == steps:
+                on_progress(TrainProgress("local", step, steps, mean, 0.0))
+            if scalars:
+                scalars.add_scalar("loss/stage_one", mean, step)
+
+
+def start_from_weights(model: EccModel, weights: Weights) -> None:
+    """Load networks trained for another payload (or clock) of the same shape.
+
+    Raises:
+        UserError: the weights have another shape or preprocessing.
+    """
+    if weights.config["phase"] != model.phase:
+        raise UserError(f"The starting weights use phase {weights.config['phase']!r}, this training {model.phase!r}.")
+    try:
+        for k, encoder in enumerate(model.encoders):
+            share = weights.edge(k)
+            own = {n.removeprefix("encoder."): v.float() for n, v in share.items() if n.startswith("encoder.")}
+            encoder.load_state_dict(own)
+        cloud = {n.removeprefix("fusion."): v.float() for n, v in weights.cloud().items() if n.startswith("fusion.")}
+        model.fusion.load_state_dict(cloud)
+    except RuntimeError as error:
+        raise UserError(f"The starting weights do not fit this network: {str(error).splitlines()[0]}") from error
+
+
+@torch.no_grad()
+def _standardise_gains(model: EccModel, source: SnapshotSource) -> None:
+    """Measure mean and deviation of the log-gains, which the gain mask is standardised by."""
+    made = source.batch(torch.arange(min(4000, len(source))))
+    _, gain = preprocess(made.channel, "none")
+    level = 20 * torch.log10(gain.clamp_min(1e-12))
+    model.fusion.gain_mean.copy_(level.mean(0))
+    model.fusion.gain_deviation.copy_(level.std(0).clamp_min(1e-3))
+
+
+@torch.no_grad()
+def _steps_for_all_bits(model: EccModel, source: SnapshotSource) -> dict[int, Tensor]:
+    """Steps for B = 1 … 8: the trained one as it is, the others calibrated on training latents."""
+    model.eval()
+    source.reseed(_CALIBRATION_SEED)
+    latents = []
+    for index in torch.arange(min(2000, len(source))).split(500):
+        x, _ = preprocess(source.batch(index).channel, model.phase)
+        latents.append(model.latent(x).float())
+    steps = calibrated_steps(torch.cat(latents), range(1, 9))
+    assert model.bits is not None
+    steps[model.bits] = model.step
+    return {bits: step.cpu().clone() for bits, step in steps.items()}

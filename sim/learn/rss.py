@@ -1,0 +1,56 @@
+"""Fitting of the `rss` scheme: a log-distance path-loss line for each base station, by least squares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edge.preprocessing import channel_gain
+from sim.learn.data import SnapshotSource, measure_covariance
+from sim.learn.splits import SplitName, split_positions
+from sim.plan.weights import Weights, save_weights
+from sim.world.channel import pad_paths
+from sim.world.paths import PathSet
+from sim.world.scenario import Scenario
+
+
+def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path, positions: int = 20_000) -> float:
+    """Fit a_k, n_k, σ_k of g_k [dB] = a_k − 10 n_k log10(distance) + e on training positions.
+
+    Returns the mean σ [dB] over the base stations.
+    """
+    parts = split_positions(scenario, paths.position, split)
+    index = parts.train[:positions]
+    chosen = paths.select(index)
+    heard = chosen.paths_per_link() > 0  # a link without paths measures noise, which no line fits
+    padded = pad_paths(chosen, scenario.numerology.carrier_hz)
+    covariance = measure_covariance(scenario, padded)
+    source = SnapshotSource(scenario, padded, paths.position[index], covariance)
+    source.reseed(0, 0)
+    levels = []
+    for chunk in torch.arange(len(index)).split(500):
+        gain = channel_gain(source.batch(chunk).channel)
+        levels.append((20 * torch.log10(gain.clamp_min(1e-12))).numpy())
+    level = np.concatenate(levels)  # (N, K)
+    model = np.zeros((len(scenario.sites), 3))
+    for k, site in enumerate(scenario.sites):
+        distance = np.linalg.norm(paths.position[index] - np.array(site.position), axis=1)
+        design = np.stack([np.ones_like(distance), -10 * np.log10(distance)], 1)[heard[:, k]]
+        line, *_ = np.linalg.lstsq(design, level[heard[:, k], k], rcond=None)
+        model[k] = *line, np.std(level[heard[:, k], k] - design @ line)
+    low, high = np.percentile(level[heard], [0.5, 99.5])
+    config = {
+        "scheme": "rss",
+        "scenario": scenario.name,
+        "gain_db": [round(float(low), 2), round(float(high), 2)],
+        "low": list(scenario.users.low),
+        "high": list(scenario.users.high),
+        "record": {"positions": len(index), "split": split},
+    }
+    tensors = {"cloud.path_loss": torch.from_numpy(model).float()}
+    for k in range(len(scenario.sites)):
+        tensors[f"edge.{k}.covariance"] = torch.view_as_real(covariance[k]).clone()
+    save_weights(output, Weights(config, tensors))
+    return float(model[:, 2].mean())

@@ -1,0 +1,1 @@
+"""What a run is: settings, options of schemes, weights, and the parts made of them."""

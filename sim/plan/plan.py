@@ -1,0 +1,369 @@
+"""From settings to the parts of a run: what stands at each site, what stands at the cloud, and the truth.
+
+Here, once, positions of users are parted from everything else: `Plan.sites` and `Plan.cloud` go to the nodes
+and hold none, `Plan.truth` stays with the driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cloud.collector import CollectorRules
+from cloud.fusion.scheme import CloudSetup, Fusion, RoundFusion, load_fusion
+from cloud.parts import CloudParts
+from edge.base_station import BaseStation, StationParts
+from edge.parts import SiteParts
+from edge.schedule import Schedule
+from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme, weights_scheme
+from fronthaul.draws import generator
+from fronthaul.link.link_model import LinkConfig
+from fronthaul.message.messages import Codec, Direction
+from sim.errors import UserError
+from sim.plan.scheme_options import scheme_options
+from sim.plan.settings import EmulateSettings
+from sim.plan.weights import Weights, find_weights, load_weights
+from sim.world.channel import PaddedPaths, Radio, pad_paths, scenario_pilots
+from sim.world.paths import PathSet
+from sim.world.phases import phased
+from sim.world.scenario import ClockErrors, Scenario, Site, load_scenario
+from sim.world.store import load_test_layout, load_test_paths, load_training_positions
+
+SILENT_PINGS = 3
+"""A base station that misses so many signs of life is not waited for."""
+
+Positions = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All parts of a run.
+
+    Attributes:
+        settings: what was asked for.
+        scenario: resolved.
+        weights_path: file that the weights came from.
+        weights_digest: names its content.
+        codec: of every BS's reports in round 0.
+        answer_codec: of its answers in later rounds; None where a fix takes one round.
+        sites: what stands at each site, in the order of BSs.
+        cloud: what stands at the cloud.
+        truth: positions of the N test users (N, 3) [m]; snapshot n has that of user n mod N.
+        training: positions that the weights were trained on (P, 3) [m], where they are known.
+        paths: of the N test users; for the controls, at the driver only.
+        weights: as read; for the controls.
+        fusion: name of the fusion rule: what the rule says in `rule`, else the scheme's.
+        options: of the scheme as they came out: what the rule says in `chosen`, else what the user gave.
+    """
+
+    settings: EmulateSettings
+    scenario: Scenario
+    weights_path: Path
+    weights_digest: str
+    codec: Codec
+    answer_codec: Codec | None
+    sites: list[SiteParts]
+    cloud: CloudParts
+    truth: Positions
+    training: Positions | None
+    paths: PathSet
+    weights: Weights
+    fusion: str
+    options: Mapping[str, str | int] = field(default_factory=dict)
+
+    @property
+    def stations(self) -> range:
+        """Numbers of the base stations."""
+        return self.settings.stations(self.scenario)
+
+    def schedule(self, t0_ns: int) -> Schedule:
+        """Return the schedule of a run whose snapshot 0 is due at `t0_ns` [ns]."""
+        settings = self.settings
+        return Schedule(t0_ns, settings.interval_ns, settings.snapshots, settings.batch)
+
+
+def load_plan(settings: EmulateSettings) -> Plan:
+    """Read everything that a run needs.
+
+    Raises:
+        UserError: a file is missing or does not fit the scenario, or the scheme is unknown.
+    """
+    scenario = load_scenario(settings.scenario)
+    settings.require_fits(scenario)
+    if scenario.layouts is not None:
+        settings = replace(settings, layout=settings.layout or 0)
+    for load in (load_edge_scheme, load_fusion):  # before weights are looked for: of an unknown scheme there are none
+        _known(load, settings.scheme)
+    scheme_options(settings)
+    path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
+    scenario, paths = load_test_set(scenario, settings)
+    return compose(
+        settings,
+        scenario,
+        paths,
+        load_weights(path),
+        weights_path=path,
+        training=load_training_positions(scenario, settings.test),
+    )
+
+
+def load_test_set(scenario: Scenario, settings: EmulateSettings) -> tuple[Scenario, PathSet]:
+    """Read the test positions: their paths, and the scenario with the sites that these lead to.
+
+    Raises:
+        UserError: a file is missing, damaged, or of another version of the scenario.
+    """
+    if scenario.layouts is None:
+        return scenario, load_test_paths(scenario, settings.test)
+    return load_test_layout(scenario, settings.layout or 0)
+
+
+def compose(
+    settings: EmulateSettings,
+    scenario: Scenario,
+    paths: PathSet,
+    weights: Weights,
+    *,
+    weights_path: Path = Path(),
+    training: Positions | None = None,
+) -> Plan:
+    """Make the parts of a run from what `load_plan` has read.
+
+    Raises:
+        UserError: paths of too few sites, an unknown scheme, options that it does not take, or weights that do not
+            fit it.
+    """
+    stations = settings.stations(scenario)
+    if len(paths) == 0 or paths.sites < len(stations):
+        raise UserError(f"The test paths hold {len(paths)} users and {paths.sites} sites; trace them again.")
+    users = np.arange(min(len(paths), settings.snapshots))
+    heard = users
+    if settings.shuffle_csi:
+        order = generator(settings.seed, "shuffle").permutation(users)
+        heard = np.empty_like(users)
+        heard[order] = np.roll(order, 1)  # one cycle: nobody keeps their own channel
+    padded = padded_paths(scenario, paths.select(heard, stations))
+    build = _known(load_edge_scheme, settings.scheme)
+    sites = [_site_parts(settings, scenario, weights, build, padded, bs, scenario.sites[bs]) for bs in stations]
+    try:  # the whole way of one report, here rather than in an actor, where an error would be far away
+        cloud = cloud_parts(settings, scenario, weights)
+        station, fusion = _halves(sites[0], cloud, says_options=hasattr(build, "options"))
+        rehearsal = tuple(station.reports([0], sites[0].radio.observe(0)[None]))
+        if isinstance(fusion, RoundFusion):
+            fusion.open(0).advance(rehearsal)
+        else:
+            fusion.fuse([rehearsal])
+    except (KeyError, ValueError, RuntimeError, IndexError) as error:
+        bits = "lossless payloads" if settings.bits is None else f"{settings.bits} bits"
+        why = f"no {error}" if isinstance(error, KeyError) else textwrap.shorten(str(error), 300, placeholder=" …")
+        raise UserError(
+            f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {bits}: {why}."
+        ) from error
+    return Plan(
+        settings=settings,
+        scenario=scenario,
+        weights_path=weights_path,
+        weights_digest=weights.digest,
+        codec=station.codec,
+        answer_codec=station.answer_codec,
+        sites=sites,
+        cloud=replace(cloud, rehearsal=rehearsal, report=station.codec, answer=station.answer_codec),
+        truth=paths.position[users],
+        training=training,
+        paths=paths.select(users),
+        weights=weights,
+        fusion=str(getattr(fusion, "rule", settings.scheme)),
+        options=dict(getattr(fusion, "chosen", cloud.setup.options)),
+    )
+
+
+def padded_paths(scenario: Scenario, paths: PathSet) -> PaddedPaths:
+    """Return the paths to the scenario's first sites as radios take them, their phases drawn where it says so."""
+    padded = pad_paths(paths, scenario.numerology.carrier_hz, matrices=scenario.polarized)
+    padded = phased(scenario, padded, range(paths.sites))
+    return padded
+
+
+def _halves(site: SiteParts, cloud: CloudParts, *, says_options: bool) -> tuple[BaseStation, Fusion | RoundFusion]:
+    """Build both halves of a scheme.
+
+    Raises:
+        UserError: a scheme that takes options does not like what it was given.
+    """
+    with _refusals(cloud.scheme) if says_options else contextlib.nullcontext():
+        return site.station.assemble(), cloud.build(cloud.setup)
+
+
+@contextlib.contextmanager
+def _refusals(scheme: str) -> Iterator[None]:
+    """Say what a scheme does not like about its options, in its own words."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"Scheme {scheme!r} cannot run so: {str(error).removesuffix('.')}.") from error
+
+
+def weights_notes(plan: Plan) -> list[str]:
+    """Say, in a sentence each, in what the run differs from what its weights were trained for."""
+    config, settings = plan.weights.config, plan.settings
+    notes = []
+    record = config.get("record")
+    clock = record.get("clock") if isinstance(record, Mapping) else None
+    here = asdict(plan.scenario.clock)
+    if clock is not None and (trained := asdict(ClockErrors()) | clock) != here:
+        notes.append(
+            f"The weights were trained for other clock errors ({_listed(trained)}) "
+            f"than the scenario's ({_listed(here)})."
+        )
+    bits = config.get("bits", settings.bits)
+    if bits != settings.bits:
+        notes.append(f"The weights were trained for {_payload(bits)}, the run sends {_payload(settings.bits)}.")
+    return notes
+
+
+def _listed(table: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in table.items())
+
+
+def _payload(bits: int | None) -> str:
+    return "lossless payloads" if bits is None else f"{bits} bit per coefficient"
+
+
+def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights) -> CloudParts:
+    """Make what stands at the cloud.
+
+    Raises:
+        UserError: an unknown scheme, or options that it does not take.
+    """
+    stations = {bs: scenario.sites[bs].position for bs in settings.stations(scenario)}
+    return CloudParts(
+        scheme=settings.scheme,
+        build=_known(load_fusion, settings.scheme),
+        setup=CloudSetup(
+            stations,
+            settings.bits,
+            weights.config,
+            weights.cloud(),
+            settings.seed,
+            forward=settings.forward,
+            options=scheme_options(settings),
+            networks=_networks(settings, weights, stations),
+        ),
+        rules=CollectorRules(
+            stations=frozenset(stations),
+            snapshots=settings.snapshots,
+            interval_ns=settings.interval_ns,
+            deadline_ns=settings.deadline_ns,
+            round_ns=settings.round_ns,
+            minimum_bs=settings.minimum_bs,
+            roster=settings.roster(scenario),
+        ),
+        batch=settings.batch,
+        down=_down_links(settings, stations),
+        seed=settings.seed,
+        curve=settings.encrypted,
+        silence_ns=SILENT_PINGS * settings.ping_ns,
+    )
+
+
+def _networks(
+    settings: EmulateSettings, weights: Weights, stations: Mapping[int, tuple[float, float, float]]
+) -> dict[int, Callable[[], Any]]:
+    """Makers of what base stations have at the cloud, where the scheme's edge builder has anything there."""
+    at_cloud = getattr(_known(load_edge_scheme, settings.scheme), "at_cloud", None)
+    if at_cloud is None:
+        return {}
+    with _refusals(settings.scheme):
+        made = {bs: at_cloud(_edge_setup(settings, weights, bs, site)) for bs, site in stations.items()}
+    return {bs: make for bs, make in made.items() if make is not None}
+
+
+def _down_links(settings: EmulateSettings, stations: Iterable[int]) -> dict[int, LinkConfig]:
+    configs = {bs: _modelled(settings, bs, Direction.DOWN) for bs in stations}
+    return {bs: config for bs, config in configs.items() if config is not None}
+
+
+def _modelled(settings: EmulateSettings, bs: int, direction: Direction) -> LinkConfig | None:
+    """What the link model does; nothing where the kernel shapes the link."""
+    return None if settings.netns else settings.links.config(bs, direction)
+
+
+def _site_parts(
+    settings: EmulateSettings,
+    scenario: Scenario,
+    weights: Weights,
+    build: Callable[[EdgeSetup], EdgeScheme],
+    paths: PaddedPaths,
+    bs: int,
+    site: Site,
+) -> SiteParts:
+    station = StationParts(
+        bs=bs,
+        epoch=0,
+        build=build,
+        setup=_edge_setup(settings, weights, bs, site.position),
+        covariance=_covariance(weights, bs),
+        noise_w=scenario.tone_noise_w,
+        power_w=scenario.tone_power_w,
+        pilots=scenario_pilots(scenario),
+    )
+    # A contiguous copy: a view would take the paths of all sites along to the actor.
+    own = paths.site(bs)
+    radio = Radio(scenario, own.clone(), bs, settings.seed)
+    orientation = (math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0)
+    return SiteParts(
+        station,
+        radio,
+        site.position,
+        orientation,
+        up=_modelled(settings, bs, Direction.UP),
+        seed=settings.seed,
+        curve=settings.encrypted,
+        bundle=settings.bundle,
+        ping_ns=settings.ping_ns,
+        capture=settings.capture,
+        roster=settings.roster(scenario),
+    )
+
+
+def _edge_setup(settings: EmulateSettings, weights: Weights, bs: int, site: tuple[float, float, float]) -> EdgeSetup:
+    return EdgeSetup(
+        bs,
+        settings.bits,
+        weights.config,
+        weights.edge(bs),
+        forward=settings.forward,
+        site=site,
+        options=scheme_options(settings),
+    )
+
+
+def _covariance(weights: Weights, bs: int) -> Tensor | None:
+    """What a base station's estimator knows of its channel; None where the weights want least squares."""
+    tensors = weights.edge(bs)
+    stored = tensors.get("covariance")
+    if stored is not None:
+        return torch.view_as_complex(stored.float().contiguous())
+    if weights.config.get("estimator") != "ls":
+        raise UserError(f"The weights hold no covariance of site {bs}: they were trained for fewer sites.")
+    if not tensors:
+        raise UserError(f"The weights hold nothing of base station {bs}: they were trained for {bs} sites or fewer.")
+    return None
+
+
+def _known(load: Callable[[str], Any], scheme: str) -> Any:
+    """Load an entry point, its LookupError turned into one for the user."""
+    try:
+        return load(scheme)
+    except LookupError as error:
+        raise UserError(str(error.args[0])) from error

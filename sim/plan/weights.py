@@ -1,0 +1,280 @@
+"""Weights files: safetensors with the configuration as metadata, network weights in half precision or less.
+
+Tensor names: ``edge.<k>.…`` belongs to base station k (encoder, covariance, quantiser steps), ``edge.all.…`` to every
+base station that has none of that name of its own, ``cloud.…`` to the cloud. Covariances and steps stay in single
+precision, since both ends must agree on them bit for bit.
+
+A large matrix may be packed (`Packed`): its name then holds codes of B bit, ``NAME.scale`` a factor for each row, and
+the metadata say B and the shape. A code times its factor is exact in single precision, so that every machine reads the
+same weights. Files without packed matrices are of format 1, others of format 2.
+
+Weights above a limit are written in shards, whole base stations each: ``NAME-00001-of-00003.safetensors`` and so on.
+Every shard holds the configuration; any of their names, or ``NAME.safetensors``, names all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.message.messages import Payload
+from sim.errors import UserError
+from sim.files import whole_file
+from sim.world.store import ASSET_FOLDER
+
+_FORMATS = ("cofix-weights-1", "cofix-weights-2")
+LIMIT_BYTES = 19_000_000
+"""Of a shard: well below what code hosts take as one file [B]."""
+_SCALE = ".scale"  # after the name of a packed matrix
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+EXACT = re.compile(
+    r"(?:^|\.)(?:covariance|step|gain_[^.]+|centre|extent|path_loss|scale|posterior)"
+    r"(?:\.|$)"
+)
+"""Names of tensors that stay as they are, by whole words between dots."""
+_WIDE = re.compile(r"(?:^|\.)network\.(?:mean|deviation)$")
+"""Of those whose values span more decades than half precision: they are kept in bfloat16."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A matrix in few bits: `code` (R, C) int8 times `scale` (R,) float32, of bfloat16's values, is what it stands for.
+
+    `bits` of a code, 2..8 [bit]; `shape` of the tensor whose elements in C order are the R rows of C.
+    """
+
+    code: Tensor
+    scale: Tensor
+    bits: int
+    shape: tuple[int, ...]
+
+    def tensor(self) -> Tensor:
+        """What it stands for, float32 of shape `shape`."""
+        return (self.code.float() * self.scale[:, None]).reshape(self.shape)
+
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Codes as bytes, and scales in bfloat16."""
+        index = (self.code.numpy().astype(np.int16) + (1 << (self.bits - 1))).astype(np.uint8)
+        octets = np.frombuffer(pack(index, self.bits).data, np.uint8)
+        return torch.from_numpy(octets.copy()), self.scale.bfloat16()
+
+    @classmethod
+    def of_stored(cls, octets: Tensor, scale: Tensor, bits: int, shape: Sequence[int]) -> Packed:
+        """Undo `stored`.
+
+        Raises:
+            ValueError: sizes that do not fit each other.
+        """
+        count, rows = math.prod(shape), max(len(scale), 1)
+        if not (2 <= bits <= 8 and count % rows == 0 and octets.numel() == (count * bits + 7) // 8):
+            raise ValueError(f"{octets.numel()} bytes do not hold {list(shape)} codes of {bits} bit")
+        index = unpack(Payload(octets.numpy().tobytes(), count * bits), bits, count)
+        code = (index.astype(np.int16) - (1 << (bits - 1))).astype(np.int8).reshape(rows, -1)
+        return cls(torch.from_numpy(code), scale.float(), bits, tuple(shape))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A scheme's configuration and tensors; `digest` names the file's content."""
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    digest: str = ""
+
+    def edge(self, bs: int) -> dict[str, Tensor]:
+        """Base station `bs`'s share, its prefix stripped; of a path-loss table, its own row.
+
+        What all base stations share is in it as one tensor for all, unless `bs` has its own of that name.
+        """
+        share = self._share("edge.all.") | self._share(f"edge.{bs}.")
+        table = self.tensors.get("cloud.path_loss")
+        if table is not None and bs < len(table):
+            share.setdefault("path_loss", table[bs].clone())
+        return share
+
+    def cloud(self) -> dict[str, Tensor]:
+        """The cloud's share, its prefix stripped; of posterior covariances (K, D, D), every base station's."""
+        share = self._share("cloud.")
+        posteriors: list[Tensor] = []
+        while (found := self.tensors.get(f"edge.{len(posteriors)}.posterior")) is not None:
+            posteriors.append(found)
+        if posteriors:
+            share.setdefault("posterior", torch.stack(posteriors))
+        return share
+
+    def _share(self, prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+
+def save_weights(
+    path: Path, weights: Weights, limit_bytes: int = LIMIT_BYTES, packed: Mapping[str, Packed] | None = None
+) -> list[Path]:
+    """Write a weights file; networks' floating point tensors in half precision.
+
+    Args:
+        path: of the file; where there are shards, their names are made from it, and there is no file of this name.
+        weights: what is written.
+        limit_bytes: tensors of more are written in shards [B]; a base station that is larger has its own.
+        packed: what is written instead of the tensors of these names.
+
+    Returns:
+        The files. Those of an earlier save under the same name are gone.
+    """
+    packed = packed or {}
+    tensors: dict[str, Tensor] = {}
+    for name, value in weights.tensors.items():
+        if name in packed:
+            tensors[name], tensors[name + _SCALE] = packed[name].stored()
+        else:
+            tensors[name] = _stored(name, value)
+    parts = _shards(tensors, limit_bytes)
+    paths = [path] if len(parts) == 1 else [_shard_path(path, n, len(parts)) for n in range(1, len(parts) + 1)]
+    metadata = {"format": _FORMATS[bool(packed)], "config": json.dumps(weights.config, sort_keys=True)}
+    if packed:
+        shapes = {name: [matrix.bits, *matrix.shape] for name, matrix in packed.items()}
+        metadata["packed"] = json.dumps(shapes, separators=(",", ":"))
+    for part, target in zip(parts, paths, strict=True):
+        with whole_file(target) as temporary:
+            save_file(part, temporary, metadata=metadata)
+    for stale in {path, *_existing_shards(path)} - set(paths):
+        stale.unlink(missing_ok=True)
+    return paths
+
+
+def load_weights(path: Path) -> Weights:
+    """Read a weights file, with all shards that belong to it.
+
+    Raises:
+        UserError: it is missing, truncated or no weights file of this project, or a shard is missing.
+    """
+    paths = _files_of(path)
+    configs: list[dict[str, Any]] = []
+    tensors: dict[str, Tensor] = {}
+    digest = hashlib.sha256()
+    for file in paths:
+        config, part = _read(file)
+        configs.append(config)
+        tensors |= part
+        digest.update(file.read_bytes())
+    if any(config != configs[0] for config in configs):
+        raise UserError(f"The shards of the weights {path} are of different files: their configurations differ.")
+    return Weights(configs[0], tensors, digest.hexdigest()[:16])
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") not in _FORMATS:
+                raise UserError(f"{path} is not a weights file of this project (format {metadata.get('format')!r}).")
+            config = json.loads(metadata["config"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            for name, (bits, *shape) in json.loads(metadata.get("packed", "{}")).items():
+                if name in tensors:  # the metadata name those of all shards
+                    scale = tensors.pop(name + _SCALE)
+                    tensors[name] = Packed.of_stored(tensors[name], scale, bits, shape).tensor()
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        sentence = f"The weights {path} are truncated or damaged ({error}); restore or train them again."
+        raise UserError(sentence) from error
+    return config, tensors
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Return the file, or all shards that a name stands for.
+
+    Raises:
+        UserError: one is missing.
+    """
+    shard = _SHARD.fullmatch(path.name)
+    if shard is None and not path.is_file():
+        found = _existing_shards(path)
+        shard = _SHARD.fullmatch(found[0].name) if found else None
+    if shard is None:
+        paths = [path]
+    else:
+        whole = path.with_name(f"{shard[1]}.safetensors")
+        paths = [_shard_path(whole, n, int(shard[3])) for n in range(1, int(shard[3]) + 1)]
+    for file in paths:
+        if not file.is_file():
+            sentence = f"The weights {file} are missing; train them with `python cli.py train`, or restore the file."
+            raise UserError(sentence)
+    return paths
+
+
+def _shards(tensors: dict[str, Tensor], limit_bytes: int) -> list[dict[str, Tensor]]:
+    """Part tensors by owner, cloud first, then what base stations share; each part as large as the limit allows."""
+    groups: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        groups.setdefault(_owner(name), {})[name] = value
+    parts: list[dict[str, Tensor]] = []
+    size = 0
+    for _, group in sorted(groups.items()):
+        own = sum(value.nbytes for value in group.values())
+        if not parts or size + own > limit_bytes:
+            parts.append({})
+            size = 0
+        parts[-1] |= group
+        size += own
+    return parts or [{}]
+
+
+def _owner(name: str) -> int:
+    """Return the base station that a tensor belongs to; -2 for the cloud, -1 for all base stations."""
+    owner = name.split(".")[1] if name.startswith("edge.") else ""
+    return int(owner) if owner.isdecimal() else -1 if owner == "all" else -2
+
+
+def _shard_path(path: Path, number: int, count: int) -> Path:
+    return path.with_name(f"{path.stem}-{number:05d}-of-{count:05d}.safetensors")
+
+
+def _existing_shards(path: Path) -> list[Path]:
+    found = path.parent.glob(f"{path.stem}-*-of-*.safetensors")
+    return sorted(file for file in found if (name := _SHARD.fullmatch(file.name)) and name[1] == path.stem)
+
+
+def find_weights(scenario: str, scheme: str, bits: int | None) -> Path:
+    """Return the shipped weights for a payload of `bits`; for others than those shipped, the nearest (larger first).
+
+    Of weights in shards it is the first.
+
+    Raises:
+        UserError: nothing is shipped for this scenario and scheme.
+    """
+    folder = ASSET_FOLDER / scenario
+    resolutions = [*range(1, 9), None]
+    names = {b: f"{scheme}-{'lossless' if b is None else f'b{b}'}" for b in resolutions}
+    for name in (names[bits], scheme):
+        if (path := _present(folder, name)) is not None:
+            return path
+    shipped = {b: path for b in range(1, 9) if (path := _present(folder, names[b])) is not None}
+    if bits is None or not shipped:
+        raise UserError(
+            f"No weights are shipped for scenario {scenario!r}, scheme {scheme!r}, "
+            f"{'lossless' if bits is None else f'{bits} bits'}: name a file with --weights, or train one."
+        )
+    return shipped[min(shipped, key=lambda b: (abs(b - bits), -b))]
+
+
+def _present(folder: Path, name: str) -> Path | None:
+    path = folder / f"{name}.safetensors"
+    return path if path.is_file() else next(iter(_existing_shards(path)), None)
+
+
+def _stored(name: str, value: Tensor) -> Tensor:
+    if value.is_floating_point() and not EXACT.search(name):
+        value = value.to(torch.bfloat16 if _WIDE.search(name) else torch.float16)
+    return value.contiguous()

@@ -1,0 +1,140 @@
+"""Closing the books of a run: everything that its tables say of links and fixes, derived from streams on disk.
+
+The same for a run that ended and for one that was cut: what is not in a stream is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cloud.fixlog import FixRecord, read_fixes
+from cloud.history import FIXES
+from edge.stages import STAGES, StageRow, read_stages
+from fronthaul.account.clock_offset import ClockOffset, clock_offset
+from fronthaul.account.conservation import Conservation, conservation
+from fronthaul.account.control import ClockSample, ping_samples
+from fronthaul.account.ledger import ledger_schema
+from fronthaul.errors import LocalError
+from fronthaul.log.pcapng import merge_captures
+from sim.records.folder import RunFolder
+from sim.records.links import LinkTotals, Streams, all_totals, close_ledgers, read_streams
+from sim.records.stream_bytes import Connection, Sockets, connections, read_sockets, write_connections
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sim.plan.plan import Plan
+
+Start = tuple[int, int]
+"""A start of a base station: its number and epoch."""
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the streams of a run add up to.
+
+    Attributes:
+        ledgers: by BS; None for connections that are no base station's.
+        fixes: in the order of snapshots.
+        stages: stage times by BS, snapshot and round.
+        links: totals of both directions.
+        connections: bytes of each link, predicted and counted.
+        sockets: what the kernels counted.
+        clocks: offset of the cloud's clock against a base station's, by start; None where both read the same clock.
+    """
+
+    ledgers: dict[int | None, pa.Table]
+    fixes: list[FixRecord]
+    stages: dict[tuple[int, int, int], StageRow]
+    links: list[LinkTotals]
+    connections: list[Connection]
+    sockets: Sockets
+    clocks: dict[Start, ClockOffset | None]
+
+    @property
+    def ledger(self) -> pa.Table:
+        """All ledgers in one."""
+        import pyarrow as pa
+
+        return pa.concat_tables([ledger_schema().empty_table(), *self.ledgers.values()])
+
+    def conservation(self, fixes: pa.Table) -> Conservation:
+        """Hold ledgers and the table of fixes against each other."""
+        from sim.records.summary import used_reports
+
+        return conservation(self.ledger, used_reports(fixes))
+
+
+def derive_books(plan: Plan, folder: RunFolder) -> Books:
+    """Close the books of a run on its own streams, and write the tables of its links."""
+    return close(folder, [site.station.bs for site in plan.sites], plan.settings.encrypted)
+
+
+def close(folder: RunFolder, stations: Iterable[int], curve: bool) -> Books:
+    """Close the books of a run from its folder alone."""
+    stations = list(stations)
+    streams, sockets = read_streams(folder), read_sockets(folder)
+    fixes = _fixes(folder)
+    used = {key for fix in fixes for key in fix.used}
+    ledgers = close_ledgers(folder, streams, stations, used)
+    links = all_totals(ledgers, stations)
+    table = connections(streams, sockets, links, curve)
+    write_connections(folder, table, sockets)
+    return Books(
+        ledgers=ledgers,
+        fixes=fixes,
+        stages=_stages(folder),
+        links=links,
+        connections=table,
+        sockets=sockets,
+        clocks=_clocks(streams, sockets),
+    )
+
+
+def merge_link_captures(folder: RunFolder, stations: Iterable[int]) -> None:
+    """Put the captures of all starts of each base station into one file a link."""
+    for bs in stations:
+        parts = sorted(folder.links.glob(f"bs-{bs:03d}-epoch-*.pcapng"), key=lambda path: (len(path.name), path.name))
+        if parts:
+            merge_captures(parts, folder.capture(bs))
+
+
+def _fixes(folder: RunFolder) -> list[FixRecord]:
+    fixes: list[FixRecord] = []
+    for path in folder.streams(FIXES):
+        with contextlib.suppress(FileNotFoundError, LocalError):  # never begun
+            fixes += read_fixes(path)
+    return sorted(fixes, key=lambda fix: fix.snapshot)
+
+
+def _stages(folder: RunFolder) -> dict[tuple[int, int, int], StageRow]:
+    stages = {}
+    for path in folder.streams(STAGES):
+        bs = int(path.name.split("-")[1])
+        with contextlib.suppress(FileNotFoundError, LocalError):
+            stages.update({(bs, row.snapshot, row.round): row for row in read_stages(path)})
+    return stages
+
+
+def _clocks(streams: Streams, sockets: Sockets) -> dict[Start, ClockOffset | None]:
+    """Estimate the offset of each start's clock from its pings, unless both ends said that they read the same clock."""
+    names = {row["peer"]: row["detail"] for row in sockets.events.to_pylist() if row["kind"] == "clock"}
+    cloud = {name for end, name in names.items() if end.startswith("cloud-")}
+    samples: dict[Start, list[ClockSample]] = {}
+    for sample in ping_samples(streams.received):
+        samples.setdefault((sample.bs, sample.epoch), []).append(sample)
+    clocks: dict[Start, ClockOffset | None] = {}
+    for end, name in names.items():
+        if not end.startswith("bs-"):
+            continue
+        _, bs, _, epoch = end.split("-")
+        start = int(bs), int(epoch)
+        if cloud == {name}:
+            clocks[start] = None
+        else:
+            with contextlib.suppress(LocalError):  # no ping came back: nothing is known
+                clocks[start] = clock_offset(samples.get(start, []))
+    return clocks

@@ -1,0 +1,247 @@
+"""A run's folder: names, what is recorded of the configuration, and when the folder counts as whole.
+
+A folder is called ``<name>.part`` until everything is in it, so a run that was cut never passes for a whole
+one. Its streams (journals, receive logs and the like, `fronthaul.log.recorder`) are there from the first message on;
+`finish` removes them, for ledgers and tables hold the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import subprocess
+import time
+import tomllib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fronthaul.errors import LocalError
+from fronthaul.link.link_file import LinkPlan, link_plan, link_table
+from fronthaul.log.recorder import SENT
+from fronthaul.message.messages import Codec
+from sim.errors import UserError
+from sim.files import write_text
+from sim.plan.plan import Plan
+from sim.plan.settings import EmulateSettings
+from sim.toml.write import toml_text
+from sim.world.scenario import Scenario, scenario_from_table, scenario_table
+
+THREADS = 1
+"""Threads of torch at edge and cloud: with more, sums may be taken in another order."""
+
+_PACKAGES = ("cofix", "numpy", "torch", "pyarrow", "pyzmq", "ray", "msgpack", "bitarray", "safetensors")
+_SOURCE_FOLDER = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names in a run's folder; `path` ends in ``.part`` until `finish`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, settings: EmulateSettings, scenario_name: str) -> RunFolder:
+        """Make the folder of a new run.
+
+        Raises:
+            UserError: the output folder cannot be written.
+        """
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = f"{stamp}-{scenario_name}-{settings.scheme}-{settings.payload}"
+        for attempt in range(1000):
+            whole = settings.output / (f"{name}-{attempt + 1}" if attempt else name)
+            part = whole.with_name(whole.name + ".part")
+            if whole.exists():
+                continue
+            try:
+                part.mkdir(parents=True)
+                (part / "links").mkdir()
+            except FileExistsError as error:
+                if settings.output.exists() and not settings.output.is_dir():
+                    raise UserError(f"--output {settings.output} is a file, not a folder.") from error
+                continue
+            except OSError as error:
+                raise UserError(f"Cannot write to --output {settings.output}: {error.strerror}.") from error
+            return cls(part)
+        raise UserError(f"--output {settings.output} has a thousand runs of this second; choose another.")
+
+    @property
+    def links(self) -> Path:
+        """Folder of what concerns single links."""
+        return self.path / "links"
+
+    @property
+    def fixes(self) -> Path:
+        """Table of fixes."""
+        return self.path / "fixes.parquet"
+
+    @property
+    def connections(self) -> Path:
+        """Table of connections."""
+        return self.links / "connections.parquet"
+
+    @property
+    def controls(self) -> Path:
+        """Table of the controls' errors."""
+        return self.path / "controls.parquet"
+
+    @property
+    def error_cdf(self) -> Path:
+        """Picture: distribution of the error."""
+        return self.path / "error-cdf.png"
+
+    @property
+    def map(self) -> Path:
+        """Picture: sites, truths and estimates."""
+        return self.path / "map.png"
+
+    @property
+    def summary(self) -> Path:
+        """Summary."""
+        return self.path / "summary.json"
+
+    @property
+    def record(self) -> Path:
+        """Resolved configuration."""
+        return self.path / "run.toml"
+
+    def streams(self, ending: str) -> list[Path]:
+        """Streams of one kind that are there, such as `recorder.SENT`, in the order of starts."""
+        return sorted(self.links.glob(f"*{ending}"), key=lambda path: (len(path.name), path.name))
+
+    def epochs(self, bs: int) -> int:
+        """How many times a BS has started, by the streams that are there."""
+        return len(list(self.links.glob(f"bs-{bs:03d}-epoch-*{SENT}")))
+
+    def capture(self, bs: int) -> Path:
+        """Capture of a link."""
+        return self.links / f"bs-{bs:03d}.pcapng"
+
+    def ledger(self, bs: int) -> Path:
+        """Ledger of a link."""
+        return self.links / f"bs-{bs:03d}.parquet"
+
+    def ledgers(self) -> dict[int, Path]:
+        """Ledgers that are there, by BS."""
+        return {int(path.stem.split("-")[1]): path for path in sorted(self.links.glob("bs-*.parquet"))}
+
+    def finish(self) -> RunFolder:
+        """Remove the streams and take away the ``.part``."""
+        for stream in (*self.links.glob("*.arrow"), *self.links.glob("*-epoch-*.pcapng")):
+            stream.unlink(missing_ok=True)
+        whole = self.path.with_name(self.path.name.removesuffix(".part"))
+        self.path.rename(whole)
+        return RunFolder(whole)
+
+
+@dataclass(frozen=True)
+class RunConfiguration:
+    """What `run.toml` says."""
+
+    settings: EmulateSettings
+    scenario: Scenario
+    weights_path: Path
+    weights_digest: str
+    codec: Codec
+    answer_codec: Codec | None = None
+
+    @property
+    def stations(self) -> range:
+        """Numbers of the base stations."""
+        return self.settings.stations(self.scenario)
+
+
+def write_configuration(folder: RunFolder, plan: Plan) -> None:
+    """Write `run.toml`: everything that the run's results depend on."""
+    settings = {k: _plain(getattr(plan.settings, k)) for k in _setting_names()}
+    settings["options"] = dict(plan.settings.options)
+    table = {
+        "commit": commit(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "settings": settings,
+        "weights": {"path": str(plan.weights_path.resolve()), "digest": plan.weights_digest},
+        "codec": dataclasses.asdict(plan.codec),
+        **({"answer_codec": dataclasses.asdict(plan.answer_codec)} if plan.answer_codec else {}),
+        "environment": {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "threads": THREADS,
+            "batch": plan.settings.batch,
+            "packages": {name: _version(name) for name in _PACKAGES},
+        },
+        "scenario": scenario_table(plan.scenario),
+    }
+    write_text(folder.record, toml_text(table))
+
+
+def read_configuration(folder: RunFolder) -> RunConfiguration:
+    """Read `run.toml`.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        table = tomllib.loads(folder.record.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{folder.path} is not a run's folder: it has no {folder.record.name}.") from error
+    except ValueError as error:  # no text, no TOML, or a number of thousands of digits
+        raise UserError(f"{folder.record} is damaged: {error}.") from error
+    try:
+        given = {k: v for k, v in table["settings"].items() if k in _setting_names()}
+        given |= {k: Path(given[k]) for k in ("output", "weights", "test", "keys") if k in given}
+        given["links"] = link_plan(given.get("links", {}))
+        given["options"] = tuple(given.get("options", {}).items())
+        settings = EmulateSettings(**({"bits": None} | given))  # TOML leaves out what is None
+        return RunConfiguration(
+            settings=settings,
+            scenario=scenario_from_table(table["scenario"], str(folder.record)),
+            weights_path=Path(table["weights"]["path"]),
+            weights_digest=table["weights"]["digest"],
+            codec=Codec(**table["codec"]),
+            answer_codec=Codec(**table["answer_codec"]) if "answer_codec" in table else None,
+        )
+    except (KeyError, TypeError, AttributeError, LocalError) as error:
+        raise UserError(f"{folder.record} is damaged: {error}.") from error
+
+
+def commit() -> str | None:
+    """Return the commit of a source checkout, with "+" where files were changed since; None elsewhere."""
+    if not (_SOURCE_FOLDER / ".git").exists():
+        return None
+    head = _git("rev-parse", "HEAD")
+    if head is None or head.returncode != 0:
+        return None
+    # Without optional locks git writes nothing, not even its index.
+    clean = _git("--no-optional-locks", "diff-index", "--quiet", "HEAD")
+    return head.stdout.strip() + ("" if clean is not None and clean.returncode == 0 else "+")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+    command = ["git", "-C", str(_SOURCE_FOLDER), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def _setting_names() -> list[str]:
+    return [field.name for field in dataclasses.fields(EmulateSettings)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, LinkPlan):
+        return link_table(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,253 @@
+"""Bytes of each connection: predicted from what was written down, held against what the kernel counted.
+
+Predicted is the stream: handshakes, control messages, heartbeats and frames, ZMTP and CURVE included. On a link with
+one connection that nothing cut, prediction and kernel agree to the byte, in both directions and at both ends. Where a
+fault cut a connection, nobody can know how much of what was written down crossed it: the prediction is an interval,
+from what arrived to what was sent. A control message that a link model held back until after the connection was closed
+was never sent, and is in no prediction.
+
+Files: ``links/connections.parquet`` one row a link; ``links/sockets.parquet`` one row a TCP connection, as each end's
+kernel counted it; ``links/events.parquet`` connections made, lost and refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fronthaul.account.control import Traffic, control_traffic
+from fronthaul.account.costs import zmtp_frame_bytes
+from fronthaul.account.handshake import handshake_bytes
+from fronthaul.account.ledger import write_parquet
+from fronthaul.errors import LocalError
+from fronthaul.log.arrow_stream import read_stream
+from fronthaul.log.recorder import CONNECTIONS, EVENTS, connection_schema, event_schema
+from fronthaul.message.messages import Direction
+from fronthaul.transport.transport import identity
+from sim.records.folder import RunFolder
+from sim.records.links import LinkTotals, Streams
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NOTHING = Traffic(0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One direction of a link [B].
+
+    Attributes:
+        handshake: greeting and handshake of all connections.
+        control: registration, welcome, goodbye.
+        heartbeat: pings or pongs.
+        data: all frames.
+        least: of which it is known that they crossed.
+        most: that may have crossed.
+        kernel_sent: counted by the sender's kernel, acknowledged; None where a sender took its count with it.
+        kernel_received: counted by the receiver's kernel.
+    """
+
+    handshake: int
+    control: int
+    heartbeat: int
+    data: int
+    least: int
+    most: int
+    kernel_sent: int | None
+    kernel_received: int | None
+
+    def agrees(self, cut: int) -> bool:
+        """Whether no kernel contradicts the prediction, `cut` connections having been cut.
+
+        The kernel counts the other end's FIN as received. Where a reset followed it, nothing tells that it came.
+        """
+        sent = self.least if self.kernel_sent is None else self.kernel_sent
+        received = self.least if self.kernel_received is None else self.kernel_received
+        return self.least <= sent <= self.most and self.least <= received <= self.most + cut
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A link's connections taken together.
+
+    Attributes:
+        bs: base station.
+        connections: how many TCP connections there were; 0 for links in memory, which are accounted for as one.
+        cut: how many of them a fault ended.
+        up: from BS to cloud.
+        down: from cloud to BS.
+    """
+
+    bs: int
+    connections: int
+    cut: int
+    up: Way
+    down: Way
+
+    @property
+    def exact(self) -> bool:
+        """Whether both kernels counted both directions, and prediction and kernels agree to the byte."""
+        ways = (self.up, self.down)
+        return all(way.least == way.most == way.kernel_sent == way.kernel_received for way in ways)
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """TCP connections of a run, as each end saw them (`recorder.connection_schema()`), and events.
+
+    `silent`: how many starts of a base station wrote down no connection, such as those that were killed.
+    """
+
+    edge: pa.Table
+    cloud: pa.Table
+    events: pa.Table
+    silent: Mapping[int, int] = field(default_factory=dict)
+
+
+def read_sockets(folder: RunFolder) -> Sockets:
+    """Read what both ends wrote down of their connections."""
+    edge = [path for path in folder.streams(CONNECTIONS) if path.name.startswith("bs-")]
+    cloud = [path for path in folder.streams(CONNECTIONS) if path.name.startswith("cloud-")]
+    return Sockets(
+        _read(edge, connection_schema),
+        _read(cloud, connection_schema),
+        _read(folder.streams(EVENTS), event_schema),
+        Counter(int(path.name.split("-")[1]) for path in edge if not len(_read([path], connection_schema))),
+    )
+
+
+def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals], curve: bool) -> list[Connection]:
+    """Add up each link's connections.
+
+    Args:
+        streams: what all ends wrote down.
+        sockets: what their kernels counted.
+        links: totals of the frames.
+        curve: whether the links are encrypted.
+    """
+    data = {(link.bs, link.direction): link.stream_bytes for link in links}
+    table = []
+    for bs in sorted({bs for bs, _ in data}):
+        pairs = _joined(sockets, bs)
+        mine = streams.of(bs)
+        sent = control_traffic(_released(mine.journal, pairs))
+        came = bool(pairs) or len(mine.received) > 0
+        handshake = handshake_bytes(b"" if curve else identity(bs), curve=curve)
+        # Of a start that was killed the cloud knows, unless it was killed in the same moment.
+        unknown = max(0, sockets.silent.get(bs, 0) - sum(edge is None for edge, _ in pairs)) if pairs else 0
+        pairs += unknown * [(None, None)]
+        count = max(len(pairs), int(came))
+        clean = len(pairs) <= 1 and all(edge and cloud and not edge["cut"] for edge, cloud in pairs)
+        ways = []
+        for direction, opening in zip(Direction, handshake, strict=True):
+            traffic = sent.get((bs, direction), NOTHING)
+            frames = data.get((bs, direction), 0)
+            most = count * opening + traffic.control_bytes + traffic.heartbeat_bytes + frames
+            arrived = _arrived_bytes(mine.received, direction, curve)
+            up = direction is Direction.UP
+            ways.append(
+                Way(
+                    handshake=count * opening,
+                    control=traffic.control_bytes,
+                    heartbeat=traffic.heartbeat_bytes,
+                    data=frames,
+                    least=most if clean else arrived,
+                    most=most,
+                    kernel_sent=_sum(pairs, 0 if up else 1, "sent_bytes"),
+                    kernel_received=_sum(pairs, 1 if up else 0, "received_bytes"),
+                )
+            )
+        cut = sum(not (edge and cloud) or edge["cut"] for edge, cloud in pairs)
+        table.append(Connection(bs, len(pairs), cut, *ways))
+    return table
+
+
+def byte_problems(table: Iterable[Connection]) -> list[str]:
+    """Hold predicted stream bytes against the kernels' counts, one sentence a contradiction."""
+    problems = []
+    for connection in table:
+        for direction, way in zip(Direction, (connection.up, connection.down), strict=True):
+            if connection.connections and not way.agrees(connection.cut):
+                predicted = f"{way.most} B" if way.least == way.most else f"{way.least} to {way.most} B"
+                problems.append(
+                    f"on the link of BS {connection.bs} {direction}, {predicted} were predicted, the sender's kernel "
+                    f"counted {way.kernel_sent} B and the receiver's {way.kernel_received} B"
+                )
+    return problems
+
+
+def write_connections(folder: RunFolder, table: list[Connection], sockets: Sockets) -> None:
+    """Write the tables of connections, sockets and events."""
+    import pyarrow as pa
+
+    rows = []
+    for connection in table:
+        row: dict[str, Any] = {"bs": connection.bs, "connections": connection.connections, "cut": connection.cut}
+        for direction, way in zip(Direction, (connection.up, connection.down), strict=True):
+            row |= {f"{name}_{direction}_bytes": value for name, value in dataclasses.asdict(way).items()}
+        rows.append(row)
+    names = [field.name for field in dataclasses.fields(Way)]
+    counts = [(f"{name}_{direction}_bytes", pa.int64()) for direction in Direction for name in names]
+    schema = pa.schema([("bs", pa.uint16()), ("connections", pa.uint16()), ("cut", pa.uint16()), *counts])
+    write_parquet(pa.Table.from_pylist(rows, schema), folder.connections)
+    ends = [
+        side.append_column("end", pa.repeat(pa.scalar(end), len(side)))
+        for end, side in (("edge", sockets.edge), ("cloud", sockets.cloud))
+    ]
+    write_parquet(pa.concat_tables(ends), folder.links / "sockets.parquet")
+    write_parquet(sockets.events, folder.links / "events.parquet")
+
+
+_Pair = tuple[dict[str, Any] | None, dict[str, Any] | None]
+
+
+def _joined(sockets: Sockets, bs: int) -> list[_Pair]:
+    """Return the two ends of each TCP connection of a BS; None for an end that took its count with it."""
+    edge = {(row["local"], row["remote"]): row for row in sockets.edge.to_pylist() if row["bs"] == bs}
+    cloud = {(row["remote"], row["local"]): row for row in sockets.cloud.to_pylist()}
+    mine = edge.keys() | {ends for ends, row in cloud.items() if row["bs"] == bs}
+    return [(edge.get(ends), cloud.get(ends)) for ends in sorted(mine)]
+
+
+def _released(journal: pa.Table, pairs: list[_Pair]) -> pa.Table:
+    """Return a link's journal without what was still held back when its last connection was closed at that end."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [journal.slice(0, 0)]
+    for end, direction in enumerate(Direction):
+        rows = journal.filter(pc.equal(journal["direction"], direction.value))
+        closed = [pair[end] for pair in pairs]
+        if closed and all(closed):  # else an end took the time with it, and what crossed is not known anyway
+            last_ns = max(row["t_closed_ns"] for row in closed if row)
+            release = rows["t_release_ns"]
+            rows = rows.filter(pc.or_(pc.less_equal(release, rows["t_sent_ns"]), pc.less_equal(release, last_ns)))
+        parts.append(rows)
+    return pa.concat_tables(parts)
+
+
+def _sum(pairs: list[_Pair], end: int, name: str) -> int | None:
+    rows = [pair[end] for pair in pairs]
+    return sum(row[name] for row in rows if row) if rows and all(rows) else None
+
+
+def _arrived_bytes(received: pa.Table, direction: Direction, curve: bool) -> int:
+    rows = zip(received["direction"].to_pylist(), received["bytes"].to_pylist(), strict=True)
+    return sum(zmtp_frame_bytes(size, curve=curve) for way, size in rows if way == direction)
+
+
+def _read(paths: Iterable[Path], schema: Callable[[], pa.Schema]) -> pa.Table:
+    import pyarrow as pa
+
+    tables = [schema().empty_table()]
+    for path in paths:
+        try:
+            tables.append(read_stream(path).replace_schema_metadata(None))
+        except (FileNotFoundError, LocalError):  # never begun
+            continue
+    return pa.concat_tables(tables)

@@ -1,0 +1,1 @@
+"""Published tables and figures: the paper beside what is measured here."""

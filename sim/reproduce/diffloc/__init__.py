@@ -1,0 +1,1 @@
+"""DiffLoc's tables and figures."""

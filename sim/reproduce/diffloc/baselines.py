@@ -1,0 +1,136 @@
+"""Measurements of what DiffLoc is compared with: joint regressions, grid fusion, neighbours, and knowing nothing.
+
+As in `measures`; the paper's baselines are DiffLoc Sec. V-B, the others are controls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sim.learn.diffloc.evaluate import FloatArray, errors_m, nearest_neighbours
+from sim.learn.diffloc.features import Features
+from sim.learn.diffloc.jobs import Fit, joined
+from sim.learn.diffloc.objectives import regress
+from sim.reproduce.diffloc.bench import Bench
+from sim.reproduce.diffloc.statistics import by_distance, each_statistics, statistics, training_distance_m
+
+Result = dict[str, Any]
+NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
+
+
+def joint_regression(bench: Bench, jobs: Sequence[str]) -> Result:
+    """Measure one network on the fingerprints of all base stations; the paper's supervised MLP is one."""
+    fit, features = bench.fit(jobs[0]), joined(bench.features(jobs[0]))
+    found = _outputs(fit, features, "test")[0].double().numpy()
+    return {"fused": {"joint": statistics(errors_m(found, truth_of(features, "test")))}}
+
+
+def convolutional(bench: Bench, jobs: Sequence[str]) -> Result:
+    """Measure the convolutional regression, whose estimates of all samples are kept."""
+    fit, features = bench.fit(jobs[0]), bench.features(jobs[0])
+    assert fit.estimates is not None
+    found = fit.estimates[index_of(features, "test")].double().numpy()
+    return {"fused": {"joint": statistics(errors_m(found, truth_of(features, "test")))}}
+
+
+def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
+    """Measure probability fusion on the grid whose product of maps is best on validation samples.
+
+    Each base station alone says the mean of its map; fused, the mean of the normalised product of all maps.
+    """
+    features = bench.features(jobs[0])
+    validation = {}
+    for name in jobs:
+        _, fused = _grid_positions(bench.fit(name), features, "validation")
+        validation[name] = float(errors_m(fused, truth_of(features, "validation")).mean())
+    best = min(jobs, key=lambda name: validation[name])
+    alone, fused = _grid_positions(bench.fit(best), features, "test")
+    truth = truth_of(features, "test")
+    return {
+        "stations": [k + 1 for k in bench.stations(best)],
+        "alone": each_statistics(errors_m(alone, truth)),
+        "fused": {"product": statistics(errors_m(fused, truth))},
+        "spacing_m": bench.job(best).spacing_m,
+        "validation": [{"spacing_m": bench.job(name).spacing_m, "mean": validation[name]} for name in jobs],
+    }
+
+
+def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | None = None) -> Result:
+    """Measure weighted k nearest neighbours on compressed fingerprints, of each base station and of all side by side.
+
+    k is the best on validation samples, for each of them its own.
+    """
+    features = bench.features(names[0])
+    known = bench.stations(names[0])
+    chosen = known if stations is None else tuple(stations)
+    tables = [features.z[known.index(k)] for k in chosen]
+    truth = truth_of(features, "test")
+    alone = [_neighbours(features, z) for z in tables]
+    fused, best = _neighbours(features, torch.cat(tables, -1))
+    error = errors_m(fused, truth)
+    return {
+        "stations": [k + 1 for k in chosen],
+        "alone": each_statistics(errors_m(np.stack([found for found, _ in alone]), truth)),
+        "fused": {"joint": statistics(error)},
+        "neighbours": {"alone": [k for _, k in alone], "joint": best},
+        "by_distance": by_distance(training_distance_m(truth_of(features, "train"), truth), error),
+    }
+
+
+def prior_mean(bench: Bench, names: Sequence[str]) -> Result:
+    """Measure what the mean training position says of each test sample: no information."""
+    features = bench.features(names[0])
+    truth = truth_of(features, "test")
+    mean = truth_of(features, "train").mean(0)
+    return {"fused": {"joint": statistics(errors_m(np.broadcast_to(mean, truth.shape), truth))}}
+
+
+def prior_draw(bench: Bench, names: Sequence[str]) -> Result:
+    """Measure what a training position drawn at random says of each test sample, mean over all of them."""
+    features = bench.features(names[0])
+    truth, training = truth_of(features, "test"), truth_of(features, "train")
+    errors = errors_m(np.broadcast_to(training[:, None], (len(training), *truth.shape)), truth).mean(0)
+    return {"fused": {"joint": statistics(errors)}}
+
+
+def index_of(features: Features, part: str) -> Tensor:
+    """Indices of the samples of a part."""
+    return torch.from_numpy(getattr(features.split, part))
+
+
+def truth_of(features: Features, part: str) -> FloatArray:
+    """True positions (N, D) of a part, normalised."""
+    found: FloatArray = features.position[index_of(features, part)].double().numpy()
+    return found
+
+
+@torch.no_grad()
+def _outputs(fit: Fit, features: Features, part: str) -> Tensor:
+    """Output (K, N, outputs) of networks that are given the channel alone."""
+    assert fit.network is not None
+    return regress(fit.network, fit.network.embed_channel(features.z[:, index_of(features, part)]))
+
+
+def _grid_positions(fit: Fit, features: Features, part: str) -> tuple[FloatArray, FloatArray]:
+    """Mean (K, N, D) of each base station's map, and (N, D) of their product."""
+    assert fit.grid is not None
+    chance = torch.log_softmax(_outputs(fit, features, part), -1)
+    points = fit.grid.points()
+    alone, fused = chance.exp() @ points, torch.softmax(chance.sum(0), -1) @ points
+    return alone.double().numpy(), fused.double().numpy()
+
+
+def _neighbours(features: Features, z: Tensor) -> tuple[FloatArray, int]:
+    """Estimates of the test samples, and the k that is best on validation samples."""
+    table, position = z[index_of(features, "train")].numpy(), truth_of(features, "train")
+    truth = truth_of(features, "validation")
+    query = z[index_of(features, "validation")].numpy()
+    counts = [k for k in NEIGHBOURS if k <= len(table)]
+    errors = [errors_m(nearest_neighbours(query, table, position, k), truth).mean() for k in counts]
+    best = counts[int(np.argmin(errors))]
+    return nearest_neighbours(z[index_of(features, "test")].numpy(), table, position, best), best

@@ -1,0 +1,96 @@
+"""Tables of records (`rows`) in Markdown; every figure is one of a record's, in metres unless it says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sim.reproduce.markdown import NOT_TRAINED, Record, metres, table, with_interval
+
+HEADS = {
+    "sum": "sum (the paper's)",
+    "gauss": "gauss",
+    "precision": "precision",
+    "product": "product of maps",
+    "joint": "one estimate from all",
+}
+
+
+def printed(value: float) -> str:
+    """A length [m] from the paper, which prints tenths of centimetres."""
+    return f"{value:.3f}"
+
+
+def means(records: Sequence[Record]) -> list[str]:
+    """Mean errors: a column for each base station alone, and one for each way to fuse; the paper's lines above ours."""
+    numbers = sorted({k for one in records for k in (one["result"] or {}).get("stations", ())})
+    numbers = numbers or list(range(1, 1 + max((len(one["paper"].get("alone", ())) for one in records), default=0)))
+    rules = [rule for rule in HEADS if any(rule in fused_of(one) for one in records)]
+    lines: list[list[str]] = []
+    section = ""
+    for record in records:
+        if record["section"] != section:
+            section = record["section"]
+            lines.append([f"*{section}*", *[""] * (len(numbers) + len(rules))])
+        paper, result = record["paper"], record["result"]
+        if paper:
+            alone = paper["alone"][: len(numbers)]
+            cells = [printed(value) for value in alone] + [""] * (len(numbers) - len(alone))
+            fused = [printed(paper["fused"][rule]) if rule in paper["fused"] else "" for rule in rules]
+            lines.append([f"*paper:* {record['label']}", *cells, *fused])
+        if result is None:
+            lines.append([record["label"], *[""] * len(numbers), NOT_TRAINED, *[""] * (len(rules) - 1)])
+            continue
+        own = dict(zip(result["stations"], result["alone"], strict=True)) if "alone" in result else {}
+        cells = [metres(own[k]["mean"]) if k in own else "" for k in numbers]
+        fused = [metres(result["fused"][rule]["mean"]) if rule in result["fused"] else "" for rule in rules]
+        lines.append([record["label"], *cells, *fused])
+    heads = [f"BS {k}" for k in numbers] + [HEADS[rule] for rule in rules]
+    return table(["mean error [m]", *heads], lines)
+
+
+def fused_of(record: Record) -> dict[str, Any]:
+    """What a record says of fused estimates, measured or in the paper."""
+    fused: dict[str, Any] = (record["result"] or record["paper"]).get("fused", {})
+    return fused
+
+
+def details(records: Sequence[Record]) -> list[str]:
+    """Fused errors with interval, median and 90th percentile."""
+    lines = []
+    for record in records:
+        for rule, found in fused_of(record).items() if record["result"] else ():
+            paper = record["paper"].get("fused", {}).get(rule)
+            beside = "" if paper is None else printed(paper)
+            cells = [with_interval(found), metres(found["median"]), metres(found["p90"]), str(found["samples"])]
+            lines.append([record["label"], HEADS[rule], beside, *cells])
+    head = ["fused", "by", "paper: mean [m]", "mean [m] (95 %)", "median [m]", "p90 [m]", "samples"]
+    return table(head, lines)
+
+
+def distances(records: Sequence[Record]) -> list[str]:
+    """Fused mean errors by the distance to the nearest training position."""
+    found = [one for one in records if (one["result"] or {}).get("by_distance")]
+    if not found:
+        return []
+    lines = ["Mean fused error [m] by distance to the nearest training position (test samples):", ""]
+    for record in found:
+        cells = [
+            f"from {one['from_m']:g} m: {metres(one['mean'])} ({one['samples']})"
+            for one in record["result"]["by_distance"]
+        ]
+        lines.append(f"- {record['label']}: {'; '.join(cells)}")
+    return [*lines, ""]
+
+
+def over_seeds(records: Sequence[Record]) -> list[str]:
+    """Fused mean errors of several seeds."""
+    lines = []
+    for record in records:
+        if record["result"] is None:
+            lines.append([record["label"], NOT_TRAINED, "", ""])
+            continue
+        for rule, found in record["result"]["fused"].items():
+            each = ", ".join(metres(value) for value in found["each"])
+            lines.append([record["label"], HEADS[rule], each, f"{metres(found['mean'])} ± {metres(found['spread'])}"])
+    return table(["three base stations", "by", "seeds 0, 1, 2 [m]", "mean ± standard deviation [m]"], lines)

@@ -1,0 +1,119 @@
+"""Measurements of DiffLoc's own networks on test samples: each base station alone, and fused by rules.
+
+Every measurement takes a bench and names of jobs, and returns what `rows` keeps: ``alone`` with statistics for each of
+``stations`` (numbered from 1), ``fused`` with statistics for each way to fuse. Nothing is chosen on test samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cloud.fusion.scores.sampler import NotFiniteError
+from sim.learn.diffloc.evaluate import FloatArray, Networks, errors_m, fuse_gaussians, sample
+from sim.learn.diffloc.trained import Trained
+from sim.reproduce.diffloc.bench import Bench
+from sim.reproduce.diffloc.statistics import by_distance, each_statistics, spread, statistics, training_distance_m
+
+Result = dict[str, Any]
+
+
+def sampled(
+    bench: Bench,
+    jobs: Sequence[str],
+    *,
+    steps: int,
+    rules: Sequence[str],
+    particles: int = 1,
+    stations: Sequence[int] | None = None,
+    alone: bool = True,
+    shuffled: bool = False,
+    distances: str = "",
+) -> Result:
+    """Measure a diffusion or consistency model.
+
+    Args:
+        bench: jobs.
+        jobs: the one.
+        steps: of the ladder.
+        rules: by which to fuse.
+        particles: samples that are averaged.
+        stations: which base stations; all of the job's by default.
+        alone: whether base stations alone are measured.
+        shuffled: control: channels permuted among test samples.
+        distances: of which rule errors are given by the distance to the nearest training position.
+    """
+    trained = bench.trained(jobs[0])
+    chosen = trained.fit.job.setting.stations if stations is None else stations
+    networks = trained.networks("test", shuffled=shuffled).of(places(trained, stations))
+    truth = trained.truth("test")
+    result: Result = {"stations": [k + 1 for k in chosen]}
+    if alone:
+        result["alone"] = each_statistics(errors_m(sampled_alone(networks, steps, particles), truth))
+    errors = {}
+    for rule in rules:
+        with contextlib.suppress(NotFiniteError):  # a sum that ran beyond all numbers has no error: it is left out
+            errors[rule] = errors_m(sample(networks, rule, steps, particles=particles).position, truth)
+    result["fused"] = {rule: statistics(error) for rule, error in errors.items()}
+    if distances:
+        apart = training_distance_m(trained.truth("train"), truth)
+        result["by_distance"] = by_distance(apart, errors[distances])
+    return result
+
+
+def sampled_alone(networks: Networks, steps: int, particles: int = 1) -> FloatArray:
+    """Positions (K, N, D) by each base station alone; of one base station every rule is itself."""
+    each = range(len(networks.posterior))
+    return np.stack([sample(networks.of([k]), "sum", steps, particles=particles).position for k in each])
+
+
+def regressed(
+    bench: Bench, jobs: Sequence[str], *, stations: Sequence[int] | None = None, distances: bool = False
+) -> Result:
+    """Measure direct regression on the same body: each base station, and the precision-weighted mean."""
+    trained = bench.trained(jobs[0])
+    chosen = trained.fit.job.setting.stations if stations is None else stations
+    some = places(trained, stations)
+    found, truth = trained.regressed("test")[some], trained.truth("test")
+    error = errors_m(fuse_gaussians(found, trained.posterior[some]).position, truth)
+    result: Result = {
+        "stations": [k + 1 for k in chosen],
+        "alone": each_statistics(errors_m(found, truth)),
+        "fused": {"precision": statistics(error)},
+    }
+    if distances:
+        result["by_distance"] = by_distance(training_distance_m(trained.truth("train"), truth), error)
+    return result
+
+
+def over_seeds(
+    bench: Bench,
+    jobs: Sequence[str],
+    *,
+    stations: Sequence[int],
+    steps: int = 0,
+    particles: int = 1,
+    rules: Sequence[str] = (),
+) -> Result:
+    """Measure trainings that differ in their seed alone; without `steps` regressions."""
+    each = []
+    for name in jobs:
+        if steps:
+            found = sampled(bench, [name], steps=steps, particles=particles, rules=rules, stations=stations)
+        else:
+            found = regressed(bench, [name], stations=stations)
+        each.append(found)
+    return {
+        "stations": each[0]["stations"],
+        "alone": [spread([one["alone"][k]["mean"] for one in each]) for k in range(len(stations))],
+        "fused": {rule: spread([one["fused"][rule]["mean"] for one in each]) for rule in each[0]["fused"]},
+    }
+
+
+def places(trained: Trained, stations: Sequence[int] | None) -> list[int]:
+    """Where base stations stand among those of the job."""
+    known = trained.fit.job.setting.stations
+    return list(range(len(known))) if stations is None else [known.index(k) for k in stations]

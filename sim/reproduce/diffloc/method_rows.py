@@ -1,0 +1,158 @@
+"""Rows of Tables IV to VI: the paper's methods and the controls beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sim.learn.diffloc.jobs import SPACINGS_M
+from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS
+from sim.reproduce.diffloc import paper
+from sim.reproduce.diffloc.baselines import (
+    convolutional,
+    grid_fusion,
+    joint_regression,
+    neighbours,
+    prior_draw,
+    prior_mean,
+)
+from sim.reproduce.diffloc.bench import Bench
+from sim.reproduce.diffloc.measures import over_seeds, regressed, sampled
+from sim.reproduce.rows import Row
+
+PAPER_STEPS = 200
+"""Of DiffLoc-MLP and -UNet, with one particle. DiffLoc Table II."""
+PARTICLES = 16
+"""Averaged at `DDIM_STEPS` steps: the mean of the posterior, which has the least squared error. DiffLoc Eq. 6."""
+RULES = ("sum", "gauss")
+CT_RULES = ("sum", "gauss", "precision")
+METHODS, CONTROLS = "the paper's methods", "controls"
+BUYS, SEEDS = "what buys accuracy", "three seeds"
+AVERAGED = {"steps": DDIM_STEPS, "particles": PARTICLES, "rules": RULES}
+TWO_STEPS = {"steps": CT_STEPS, "rules": CT_RULES}
+
+
+def table4(bench: Bench) -> list[Row]:
+    """Random split of the scenario's 2000 positions, then what more data and other inputs change."""
+    name = "paris-7-random"
+    mlp = _diffusion("DiffLoc-MLP", f"{name}-mlp-soft", paper.figures("sum", 113.2, paper.MLP))
+    return [
+        Row("supervised MLP", joint_regression, (f"{name}-joint-mlp",), section=METHODS,
+            paper=paper.figures("joint", 3328.7)),
+        Row("CNN", convolutional, (f"{name}-cnn",), section=METHODS, paper=paper.figures("joint", 1040.1)),
+        _grid(name, paper.figures("product", 306.0, paper.GRID)),
+        *mlp,
+        *_diffusion("DiffLoc-UNet", f"{name}-unet", paper.figures("sum", 11.4, paper.UNET)),
+        _consistency(f"{name}-ct", paper.figures("sum", 0.5, paper.CT)),
+        *_controls(name),
+        Row("CSI shuffled among test positions, DiffLoc-UNet", sampled, (f"{name}-unet",),
+            {"steps": DDIM_STEPS, "rules": RULES, "alone": False, "shuffled": True}, section=CONTROLS),
+        Row("CSI shuffled among test positions, DiffLoc-CT", sampled, (f"{name}-ct",),
+            TWO_STEPS | {"alone": False, "shuffled": True}, section=CONTROLS),
+        *_buys(bench, name),
+        *_seeds(bench, name),
+    ]  # fmt: skip
+
+
+def table5(_: Bench) -> list[Row]:
+    """Users at 15 to 25 m/s, random split."""
+    name = "paris-7-fast-random"
+    return [
+        Row("supervised MLP", joint_regression, (f"{name}-joint-mlp",), section=METHODS,
+            paper=paper.figures("joint", 8032.2)),
+        Row("CNN", convolutional, (f"{name}-cnn",), section=METHODS, paper=paper.figures("joint", 7650.1)),
+        _grid(name, paper.figures("product", 8019.0)),
+        *_diffusion("DiffLoc-UNet", f"{name}-unet", paper.figures("sum", 21.3)),
+        _consistency(f"{name}-ct", paper.figures("sum", 0.9)),
+        *_controls(name),
+    ]  # fmt: skip
+
+
+def table6(_: Bench) -> list[Row]:
+    """Users held out whole."""
+    name = "paris-7-user"
+    return [
+        _grid(name, paper.figures("product", 501.9, paper.USER_GRID)),
+        *_diffusion("DiffLoc-UNet", f"{name}-unet", paper.figures("sum", 11.6, paper.USER_UNET)),
+        _consistency(f"{name}-ct", paper.figures("sum", 0.6, paper.USER_CT)),
+        *_controls(name),
+        Row("joint regression, MLP", joint_regression, (f"{name}-joint-mlp",), section=CONTROLS),
+    ]
+
+
+def _grid(name: str, figures: dict[str, object]) -> Row:
+    grids = tuple(f"{name}-grid{spacing:g}" for spacing in SPACINGS_M)
+    return Row("grid fusion", grid_fusion, grids, section=METHODS, paper=figures)
+
+
+def _diffusion(label: str, job: str, figures: dict[str, object]) -> list[Row]:
+    return [
+        Row(f"{label}, {PAPER_STEPS} steps, 1 particle", sampled, (job,), {"steps": PAPER_STEPS, "rules": RULES},
+            section=METHODS, paper=figures),
+        Row(f"{label}, {DDIM_STEPS} steps, mean of {PARTICLES} particles", sampled, (job,), AVERAGED, section=METHODS),
+    ]  # fmt: skip
+
+
+def _consistency(job: str, figures: dict[str, object]) -> Row:
+    label = f"DiffLoc-CT, {CT_STEPS} steps"
+    return Row(label, sampled, (job,), TWO_STEPS | {"distances": "gauss"}, section=METHODS, paper=figures)
+
+
+def _controls(name: str) -> list[Row]:
+    any_job = (f"{name}-ct",)
+    return [
+        Row("regression, same body as DiffLoc-UNet and -CT", regressed, (f"{name}-regression",), {"distances": True},
+            section=CONTROLS),
+        Row("joint regression, UNet", joint_regression, (f"{name}-joint-unet",), section=CONTROLS),
+        Row("weighted k nearest neighbours", neighbours, features=any_job, section=CONTROLS),
+        Row("prior: mean training position", prior_mean, features=any_job, section=CONTROLS),
+        Row("prior: a training position drawn at random", prior_draw, features=any_job, section=CONTROLS),
+    ]  # fmt: skip
+
+
+def _buys(bench: Bench, name: str) -> list[Row]:
+    few = bench.stations("dense-ct")
+    some = {"stations": few}
+
+    def three(label: str, prefix: str, options: dict[str, object]) -> list[Row]:
+        return [
+            Row(f"{label}: regression", regressed, (f"{prefix}-regression",), options | {"distances": True},
+                section=BUYS),
+            Row(f"{label}: DiffLoc-UNet, {DDIM_STEPS} steps, {PARTICLES} particles", sampled, (f"{prefix}-unet",),
+                options | AVERAGED, section=BUYS),
+            Row(f"{label}: DiffLoc-CT", sampled, (f"{prefix}-ct",), options | TWO_STEPS | {"distances": "gauss"},
+                section=BUYS),
+            Row(f"{label}: neighbours", neighbours, (), options, features=(f"{prefix}-ct",), section=BUYS),
+        ]  # fmt: skip
+
+    def variant(label: str, prefix: str) -> list[Row]:
+        return [
+            Row(f"{label}: regression", regressed, (f"{prefix}-regression",), {"distances": True}, section=BUYS),
+            Row(f"{label}: DiffLoc-CT", sampled, (f"{prefix}-ct",), TWO_STEPS | {"distances": "gauss"}, section=BUYS),
+            Row(f"{label}: neighbours", neighbours, features=(f"{prefix}-ct",), section=BUYS),
+        ]
+
+    return [
+        *three("2000 positions", name, dict(some)),
+        *three("20 000 positions", "dense", {}),
+        *variant("log-levels of beams", "paris-7-beams"),
+        *variant("block split", "paris-7-block"),
+    ]
+
+
+def _seeds(bench: Bench, name: str) -> list[Row]:
+    few = bench.stations(f"{name}-ct-seed1")
+
+    def row(label: str, model: str, options: dict[str, object]) -> Row:
+        names = _seeded(f"{name}-{model}")
+        return Row(f"seeds: {label}", over_seeds, names, {"stations": few} | options, section=SEEDS)
+
+    return [
+        row("regression", "regression", {}),
+        row(f"DiffLoc-UNet, {DDIM_STEPS} steps, {PARTICLES} particles", "unet", AVERAGED),
+        row(f"DiffLoc-CT, {CT_STEPS} steps", "ct", TWO_STEPS),
+    ]
+
+
+def _seeded(name: str) -> tuple[str, ...]:
+    seeds: Sequence[str] = ("", "-seed1", "-seed2")
+    return tuple(f"{name}{seed}" for seed in seeds)

@@ -1,0 +1,1 @@
+"""ECC's tables."""

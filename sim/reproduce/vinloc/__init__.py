@@ -1,0 +1,1 @@
+"""VIn-Loc's tables and figures."""

@@ -1,0 +1,192 @@
+"""The trainings behind VIn-Loc's tables, at hand: users of a scenario, networks from shipped weights or checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sim.errors import UserError
+from sim.learn.vinloc.data import Users, load_users
+from sim.learn.vinloc.evaluate import Network, network_of
+from sim.learn.vinloc.export import export_weights
+from sim.learn.vinloc.jobs import JOBS, Job, make_model, run_job
+from sim.learn.vinloc.resnet import ResNetLocator
+from sim.learn.vinloc.resnet_train import RESNET_JOBS, ResNetJob, make_resnet, run_resnet
+from sim.learn.vinloc.train import Schedule, TrainProgress
+from sim.plan.weights import load_weights
+from sim.world import store
+from sim.world.scenario import Scenario, load_scenario, scenario_table
+from sim.world.store import DATA_FOLDER
+
+OnProgress = Callable[[str, TrainProgress], None]
+
+
+class Bench:
+    """Jobs by name, VIn-Loc's and those of ResNet fingerprinting.
+
+    Every method that takes a name takes that of a job.
+    """
+
+    def __init__(
+        self,
+        jobs: Mapping[str, Job] | None = None,
+        resnets: Mapping[str, ResNetJob] | None = None,
+        on_progress: OnProgress = lambda *_: None,
+    ) -> None:
+        """Take all jobs by default; `on_progress` is told the name of a job and how far it is."""
+        self._jobs = JOBS if jobs is None else jobs
+        self._resnets = RESNET_JOBS if resnets is None else resnets
+        self._on_progress = on_progress
+        self._users: tuple[str, Users] | None = None
+
+    def job(self, name: str) -> Job | ResNetJob:
+        """What is trained."""
+        return self._resnets[name] if name in self._resnets else self._jobs[name]
+
+    def scenario(self, name: str) -> Scenario:
+        """Whose users the job learns from."""
+        return load_scenario(self.job(name).scenario)
+
+    def resnet_job(self, name: str) -> ResNetJob:
+        """A training of ResNet fingerprinting."""
+        return self._resnets[name]
+
+    def users(self, scenario: Scenario) -> Users:
+        """Users of a scenario; those of one scenario are kept, for they are large."""
+        key = json.dumps(scenario_table(scenario), sort_keys=True)
+        if self._users is None or self._users[0] != key:
+            self._users = None
+            self._users = key, load_users(scenario)
+        return self._users[1]
+
+    def is_trained(self, name: str) -> bool:
+        """Whether weights are shipped, or the job has been run to its end."""
+        if self._shipped(name) is not None:
+            return True
+        path = self._checkpoint(name)
+        if not path.is_file():
+            return False
+        step, identity = _progress(path.resolve(), path.stat().st_mtime_ns)
+        schedule = {**asdict(Schedule()), **identity["schedule"]}  # an older checkpoint lacks later keys
+        same = schedule == asdict(self.job(name).schedule)
+        return same and identity["scenario"] == self.scenario(name).tracing_digest() and step >= self._steps(name)
+
+    def train(self, name: str) -> None:
+        """Run the job, if it has not been."""
+        if self._shipped(name) is not None:
+            return
+        folder = self._checkpoint(name).parent
+        if name in self._resnets:
+            run_resnet(self._resnets[name], folder, lambda progress: self._on_progress(name, progress))
+        else:
+            run_job(self._jobs[name], folder, lambda progress: self._on_progress(name, progress))
+
+    def network(self, name: str) -> Network:
+        """The job's networks, of which weights are shipped or which has been run."""
+        scenario = self.scenario(name)
+        shipped = self._shipped(name)
+        if shipped is not None:
+            return network_of(load_weights(shipped), tap_s(scenario))
+        users = self.users(scenario)
+        model = make_model(scenario, self._jobs[name], users)
+        model.load_state_dict(_state(self._checkpoint(name)))
+        return Network(model.eval(), users.train.scale)
+
+    def resnet(self, name: str) -> ResNetLocator:
+        """A network of ResNet fingerprinting that has been run."""
+        network = make_resnet(self.scenario(name), self._resnets[name])
+        network.load_state_dict(_state(self._checkpoint(name)))
+        return network.eval()
+
+    def weights_file(self, name: str) -> Path:
+        """Weights for the emulator: those shipped, else made from the checkpoint."""
+        shipped = self._shipped(name)
+        if shipped is not None:
+            return shipped
+        network, job, scenario = self.network(name), self._jobs[name], self.scenario(name)
+        path = self._checkpoint(name).with_name(f"{name}.safetensors")
+        export_weights(network.model, network.unit, scenario, job, path)
+        return path
+
+    def identity(self, name: str, *, fitted: bool) -> str | None:
+        """Digest of the data and, with `fitted`, of what was trained; None where that is not."""
+        if fitted and not self.is_trained(name):
+            return None
+        total = hashlib.blake2b(json.dumps(scenario_table(self.scenario(name)), sort_keys=True).encode(), digest_size=8)
+        total.update(_file_digest(data_file(self.scenario(name))))
+        if fitted:
+            total.update(_file_digest(self._shipped(name) or self._checkpoint(name)))
+        return total.hexdigest()
+
+    def require_data(self, names: Iterable[str]) -> None:
+        """Check that the path data of jobs are there.
+
+        Raises:
+            UserError: some are missing; the sentence names the commands that make them.
+        """
+        scenarios = [self.scenario(name) for name in names]
+        missing = [scenario.data_name for scenario in scenarios if not data_file(scenario).is_file()]
+        if missing:
+            commands = " and ".join(f"`python cli.py trace {name}`" for name in dict.fromkeys(missing))
+            raise UserError(f"The path data of {', '.join(dict.fromkeys(missing))} are missing: run {commands}.")
+
+    def _checkpoint(self, name: str) -> Path:
+        return DATA_FOLDER / self.scenario(name).data_name / "vinloc" / f"{name}.pt"
+
+    def _shipped(self, name: str) -> Path | None:
+        """Weights of the job in the package's assets."""
+        path = store.ASSET_FOLDER / self.scenario(name).data_name / "vinloc.safetensors"
+        if name in self._resnets or not path.is_file():
+            return None
+        config = _config(path.resolve(), path.stat().st_mtime_ns)
+        return path if config["record"]["job"] == name else None
+
+    def _steps(self, name: str) -> int:
+        schedule: Schedule = self.job(name).schedule
+        per_epoch = max(1, len(self.users(self.scenario(name)).train) // schedule.batch)
+        return max(1, round(schedule.epochs * per_epoch))
+
+
+def data_file(scenario: Scenario) -> Path:
+    """What stands for the drawn or traced data of a scenario."""
+    name = "paths.npz" if scenario.layouts is None else f"layouts/{store.SITES_FILE}"
+    return DATA_FOLDER / scenario.data_name / name
+
+
+def tap_s(scenario: Scenario) -> float:
+    """Time between two taps [s]."""
+    return 1 / (scenario.numerology.ifft * scenario.numerology.tone_spacing_hz)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["model"]
+    return state
+
+
+@cache
+def _progress(path: Path, _changed_ns: int) -> tuple[int, dict[str, Any]]:
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return int(state["step"]), state["identity"]
+
+
+@cache
+def _config(path: Path, _changed_ns: int) -> dict[str, Any]:
+    return load_weights(path).config
+
+
+def _file_digest(path: Path) -> bytes:
+    state = path.stat()
+    return _digest(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _digest(path: Path, _changed_ns: int, _size: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()

@@ -1,0 +1,111 @@
+"""``vinloc-lost``: VIn-Loc's error when base stations are lost at run time, by emulations with real payloads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fronthaul.draws import generator
+from fronthaul.link.link_file import LinkPlan, link_plan
+from sim.emulate.emulator import emulate
+from sim.plan.outcome import RunResult
+from sim.plan.settings import EmulateSettings
+from sim.records.links import read_table
+from sim.reproduce.published import Published, publish
+from sim.reproduce.rows import OnRow, Row
+from sim.reproduce.vinloc.bench import Bench
+from sim.reproduce.vinloc.figures import lost_draw
+from sim.reproduce.vinloc.method_rows import SHIPPED
+from sim.reproduce.vinloc.pages import lost_page
+from sim.reproduce.vinloc.statistics import statistics
+from sim.world.store import DATA_FOLDER
+
+NAME = "vinloc-lost"
+LOST = (0, 3, 6, 9, 12)
+RUNS = 1
+"""Draws of which base stations are lost, for each number."""
+SNAPSHOTS, BATCH = 200, 25
+"""Of a run; half of the snapshots are whole batches, so that none is sent on both sides of the cut."""
+INTERVAL_MS = 10.0
+BITS = 4
+
+
+def lost_rows() -> list[Row]:
+    """A row for each number of base stations that are lost."""
+    return [
+        Row(f"{lost} of 18 lost", emulated, SHIPPED, {"lost": lost, "snapshots": SNAPSHOTS}, section=f"B = {BITS}")
+        for lost in LOST
+    ]  # fmt: skip
+
+
+def emulated(bench: Bench, jobs: Sequence[str], *, lost: int, snapshots: int) -> dict[str, Any]:
+    """Measure runs of which `lost` base stations are cut off half-way; positions of the second half count."""
+    scenario = bench.scenario(jobs[0])
+    settings = EmulateSettings(
+        scenario=bench.job(jobs[0]).scenario,
+        scheme="vinloc",
+        bs=len(scenario.sites),
+        bits=BITS,
+        snapshots=snapshots,
+        driver="process",
+        interval_ms=INTERVAL_MS,
+        batch=BATCH,
+        weights=bench.weights_file(jobs[0]),
+        capture=False,
+        controls=False,
+        output=DATA_FOLDER / scenario.data_name / "runs" / NAME,
+    )
+    parts = []
+    for number in range(RUNS if lost else 1):
+        order = generator(0, "lost", number).permutation(len(scenario.sites))
+        cut = sorted(int(bs) for bs in order[:lost])
+        parts.append(_after_the_cut(emulate(replace(settings, links=cut_links(cut, snapshots))), cut, snapshots))
+    estimate, truth = (np.concatenate([part[way] for part in parts]) for way in (0, 1))
+    return {
+        "errors": statistics(estimate, truth),
+        "lost": lost,
+        "runs": len(parts),
+        "fixes": len(estimate),
+        "snapshots": len(parts) * (snapshots - snapshots // 2),
+    }
+
+
+def cut_links(stations: Sequence[int], snapshots: int) -> LinkPlan:
+    """Links of which those of `stations` carry nothing from the middle of the run on."""
+    begin = (snapshots // 2 - 0.5) * INTERVAL_MS
+    outage = f"{begin:g}ms-{(snapshots + 100) * INTERVAL_MS:g}ms"
+    return link_plan({"bs": {str(bs): {"outage": outage} for bs in stations}} if stations else {})
+
+
+def _after_the_cut(run: RunResult, cut: Sequence[int], snapshots: int) -> tuple[Any, Any]:
+    """Estimates and true positions [m] of the fixes after the cut; none of them may have used what was cut."""
+    axes = [f"{axis}_m" for axis in "xyz"]
+    fixes = read_table(run.folder / "fixes.parquet")
+    late = fixes.filter(np.asarray(fixes["snapshot"]) >= snapshots // 2)
+    used = {bs for stations in late["used_bs"].to_pylist() for bs in stations}
+    assert not used & set(cut), f"{run.folder}: links were cut, and still carried reports of {sorted(used & set(cut))}"
+    return tuple(np.stack([np.asarray(late[f"{kind}{axis}"]) for axis in axes], 1) for kind in ("", "true_"))  # type: ignore[return-value]
+
+
+PUBLISHED = Published(lost_page, lost_draw)
+
+
+def reproduce(
+    output: Path,
+    *,
+    bench: Bench | None = None,
+    train: bool = True,
+    commit: str | None = None,
+    on_row: OnRow = lambda *_: None,
+) -> Path:
+    """Run what is missing and write the table into `output`; see `published.publish`.
+
+    Raises:
+        UserError: path data are missing, or a run fails.
+    """
+    desk = Bench() if bench is None else bench
+    return publish(NAME, PUBLISHED, lost_rows(), desk, output, train=train, commit=commit, on_row=on_row)

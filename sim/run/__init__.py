@@ -1,1 +1,0 @@
-"""Running the emulator: drivers, placement, run folders, reports."""

@@ -1,0 +1,331 @@
+"""Many emulations in process: every combination of lists of settings, one row each.
+
+A row is a run of its own, in a folder named after its combination, with what was measured of it in ``row.json``. A
+row that is there for the same settings, weights and test positions is not run again, so a sweep that was stopped goes
+on, and one with longer lists runs only what is new. All is on the simulated clock: rows come out the same each time.
+
+An error is known only where a fix was made. A link that loses much makes few fixes, maybe of the easy snapshots: next
+to the errors of the fixes stands how many there were, and a quantile over all snapshots, in which one without a fix
+counts as infinitely far off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.scheme import weights_scheme
+from fronthaul.link.link_file import LinkPlan, link_table
+from sim.errors import UserError
+from sim.files import write_json, write_text
+from sim.plan.weights import find_weights, load_weights
+from sim.plan.plan import load_test_set
+from sim.emulate.emulator import emulate
+from sim.records.links import read_table
+from sim.plan.scheme_options import scheme_options
+from sim.plan.outcome import Progress, RunResult
+from sim.plan.settings import EmulateSettings
+from sim.sweep.sweep_figure import draw
+from sim.world.scenario import Scenario, load_scenario, scenario_table
+
+Row = dict[str, Any]
+OnRow = Callable[[str, int, int, bool], None]
+"""Told what is running, snapshots done and in all, and whether only now anything runs: rows before were there."""
+
+_NO_OUTCOME = ("output", "driver", "capture", "controls")
+"""Settings that change no figure of a row."""
+_LATER = ("options", "random_subset", "layout")
+"""Settings that older rows knew nothing of, and were without."""
+
+PER_REPORT = "payload [bit/report]"
+EXPLAINED = (
+    "fixes: made, of all snapshots; mean and p90: 3D error of the fixes made; p90 of all: of all snapshots, those "
+    'without a fix counting as infinitely far off ("beyond": too many of them); payload per fix: of all base stations; '
+    "crossed: frames that the link did not drop, every overhead on the TCP stream included, per fix made; late, lost: "
+    "of all reports."
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One combination.
+
+    Attributes:
+        texts: value of each option as it was given.
+        settings: what is run.
+        name: of the folder of the row.
+    """
+
+    texts: Mapping[str, str]
+    settings: EmulateSettings
+    name: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep: its files, and one row a combination."""
+
+    table: Path
+    text: Path
+    picture: Path
+    rows: list[Row]
+
+
+def combinations(
+    axes: Mapping[str, Sequence[str]], settings_of: Callable[[Mapping[str, str]], EmulateSettings], output: Path
+) -> list[Case]:
+    """Return every combination of the axes' values, the last axis changing fastest; all are checked.
+
+    Args:
+        axes: values of each option, as texts.
+        settings_of: makes settings of one value each.
+        output: folder of the sweep.
+
+    Raises:
+        UserError: a value is there twice, or a combination is impossible; nothing has been run.
+    """
+    for name, values in axes.items():
+        if len(set(values)) < len(values):
+            raise UserError(f"--{name} lists a value twice: {','.join(values)}.")
+    inputs = Inputs()
+    varied = [name for name, values in axes.items() if len(values) > 1]
+    cases = []
+    for chosen in itertools.product(*axes.values()):
+        texts = dict(zip(axes, chosen, strict=True))
+        name = "_".join(f"{key}-{_plain_name(texts[key])}" for key in varied) or "single"
+        try:
+            settings = dataclasses.replace(settings_of(texts), driver="process", controls=False, output=output / name)
+            settings.require_fits(inputs.scenario(settings))
+            scheme_options(settings)
+        except UserError as error:
+            where = ", ".join(f"--{key} {texts[key]}" for key in varied)
+            raise UserError(f"{error} (in the combination {where})" if where else str(error)) from error
+        cases.append(Case(texts, settings, name))
+    return cases
+
+
+def run_sweep(cases: Sequence[Case], output: Path, command: str, on_row: OnRow = lambda *_: None) -> Sweep:
+    """Run what is not there yet; write ``sweep.json``, ``sweep.md`` and ``sweep.png`` into `output`.
+
+    Args:
+        cases: of `combinations`.
+        output: folder of the sweep.
+        command: that the user gave, for the record.
+        on_row: see `OnRow`.
+
+    Raises:
+        UserError: weights are missing, a run fails, or `output` cannot be written; rows before stay.
+    """
+    inputs = Inputs()
+    keys = [inputs.key(case.settings) for case in cases]  # reads all weights: what is missing is known at once
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write to --output {output}: {error.strerror}.") from error
+    total = sum(case.settings.snapshots for case in cases)
+    done, ran = 0, False
+    rows: list[Row] = []
+    for case, key in zip(cases, keys, strict=True):
+        row = _finished(output / case.name, key)
+        if row is None:
+            row = _run(case, key, functools.partial(_advance, on_row, case.name, done, total, not ran))
+            ran = True
+        rows.append(row)
+        done += case.settings.snapshots
+        on_row(case.name, done, total, False)
+    table, text, picture = (output / f"sweep.{ending}" for ending in ("json", "md", "png"))
+    write_json(table, {"command": command, "swept": swept(rows), "rows": rows})
+    write_text(text, markdown(rows, command))
+    draw(picture, rows, swept(rows))
+    return Sweep(table, text, picture, rows)
+
+
+def swept(rows: Sequence[Row]) -> list[str]:
+    """Return the options of which the rows have several values."""
+    return [name for name in rows[0]["settings"] if len({row["settings"][name] for row in rows}) > 1]
+
+
+def heading(rows: Sequence[Row]) -> list[str]:
+    """Return the heading of the table of a sweep."""
+    return [
+        *(f"--{name}" for name in swept(rows)),
+        "fixes",
+        "mean 3D [m] (95 %)",
+        "p90 [m]",
+        "p90 of all [m]",
+        PER_REPORT,
+        "payload [bit/fix]",
+        "crossed [bit/fix]",
+        "late",
+        "lost",
+    ]
+
+
+def body(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the cells of the table of a sweep; every figure is a row's."""
+    names = swept(rows)
+    lines = []
+    for row in rows:
+        error = row["error_3d_m"]
+        low, high = error["ci95_of_mean"] if error else (None, None)
+        cells = [
+            *(row["settings"][name] for name in names),
+            f"{row['fixes']} of {row['snapshots']}",
+            f"{_metres(error['mean'])} ({_metres(low)}–{_metres(high)})" if error else "no fix",
+            _metres(error["p90"]) if error else "–",
+            _metres(row["p90_of_all_m"], "beyond"),
+            _count(row["payload_bits_per_report"]),
+            _count(row["payload_bits_per_fix"]),
+            _count(row["crossed_bits_per_fix"]),
+            f"{100 * row['late_share']:.1f} %",
+            f"{100 * row['lost_share']:.1f} %",
+        ]
+        lines.append(cells)
+    return lines
+
+
+def markdown(rows: Sequence[Row], command: str) -> str:
+    """Render the table, the command beside it."""
+    names = swept(rows)
+    lines = [f"`{command}`", ""]
+    fixed = {name: value for name, value in rows[0]["settings"].items() if name not in names}
+    if fixed:
+        lines += ["Every row: " + ", ".join(f"--{name} {value}" for name, value in fixed.items()) + ".", ""]
+    head = heading(rows)
+    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    lines += [f"| {' | '.join(cells)} |" for cells in body(rows)]
+    return "\n".join([*lines, "", EXPLAINED]) + "\n"
+
+
+def _advance(on_row: OnRow, name: str, before: int, total: int, first: bool, progress: Progress) -> None:
+    start = progress.stage == "start"
+    on_row(name, before + (0 if start else progress.done), total, first and start)
+
+
+def _run(case: Case, key: str, on_progress: Callable[[Progress], None]) -> Row:
+    folder = case.settings.output
+    for part in folder.glob("*.part"):  # of this row, when it was stopped
+        shutil.rmtree(part, ignore_errors=True)
+    try:
+        result = emulate(case.settings, on_progress)
+    except UserError as error:
+        raise UserError(f"Row {case.name}: {error}") from error
+    row = _measured(case, result)
+    write_json(folder / "row.json", {"key": key, "row": row})
+    return row
+
+
+def _measured(case: Case, result: RunResult) -> Row:
+    summary = result.summary
+    errors = read_table(result.folder / "fixes.parquet")["error_3d_m"].to_numpy()
+    snapshots, fixes = summary["snapshots"], summary["fixes"]
+    counted = summary["bytes"]
+    crossed_bits = 8 * sum(counted[name] for name in ("payload", "side", "header", "padding", "zmtp", "curve"))
+    reports = summary["reports"]
+    sent = max(1, sum(reports.values()))
+    # Where answers go back and forth, how many there are is measured; else every base station reports once.
+    payload_bits = summary["bs"] * summary["payload_bits_per_report"]
+    if summary["payload_bits_per_answer"]:
+        payload_bits = 8 * counted["payload"] / snapshots
+    return {
+        "settings": dict(case.texts),
+        "run": f"{case.name}/{result.folder.name}",
+        "snapshots": snapshots,
+        "fixes": fixes,
+        "error_3d_m": summary["error_3d_m"],
+        "p50_of_all_m": quantile_of_all(errors, snapshots, 0.5),
+        "p90_of_all_m": quantile_of_all(errors, snapshots, 0.9),
+        "payload_bits_per_report": summary["payload_bits_per_report"],
+        "payload_bits_per_fix": payload_bits,
+        "crossed_bits_per_fix": crossed_bits / fixes if fixes else None,
+        "late_share": reports["late"] / sent,
+        "lost_share": reports["lost"] / sent,
+        "unused_share": reports["unused"] / sent,
+        "weights_digest": summary["weights_digest"],
+        "commit": summary["commit"],
+        "notes": summary["notes"],
+    }
+
+
+def quantile_of_all(error_m: npt.NDArray[np.float64], snapshots: int, share: float) -> float | None:
+    """Return the error [m] that at least `share` of all snapshots do not exceed; None where too few have a fix."""
+    rank = max(1, math.ceil(share * snapshots))
+    return float(np.sort(error_m)[rank - 1]) if rank <= len(error_m) else None
+
+
+def _finished(folder: Path, key: str) -> Row | None:
+    """Return a row that was run before with the same key."""
+    try:
+        found = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    row: Row | None = found.get("row") if isinstance(found, dict) and found.get("key") == key else None
+    return row
+
+
+class Inputs:
+    """What combinations read: scenarios, weights and test positions, each once."""
+
+    def __init__(self) -> None:
+        self._scenarios: dict[str, Scenario] = {}
+        self._digests: dict[tuple[object, ...], str] = {}
+
+    def scenario(self, settings: EmulateSettings) -> Scenario:
+        """Return the scenario of a combination."""
+        if settings.scenario not in self._scenarios:
+            self._scenarios[settings.scenario] = load_scenario(settings.scenario)
+        return self._scenarios[settings.scenario]
+
+    def key(self, settings: EmulateSettings) -> str:
+        """Name everything that a row's figures depend on, but the program."""
+        table: dict[str, Any] = {}
+        for field in dataclasses.fields(settings):
+            value = getattr(settings, field.name)
+            if field.name not in _NO_OUTCOME and (field.name not in _LATER or value):
+                table[field.name] = link_table(value) if isinstance(value, LinkPlan) else value
+        scenario = self.scenario(settings)
+        path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
+        table |= {
+            "scenario": scenario_table(scenario),
+            "weights": self._once(("weights", path), lambda: load_weights(path).digest),
+            "test": self._once(
+                (settings.scenario, settings.test, settings.layout), lambda: _digest(scenario, settings)
+            ),
+        }
+        return hashlib.sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def _once(self, name: tuple[object, ...], make: Callable[[], str]) -> str:
+        if name not in self._digests:
+            self._digests[name] = make()
+        return self._digests[name]
+
+
+def _digest(scenario: Scenario, settings: EmulateSettings) -> str:
+    _, paths = load_test_set(scenario, settings)
+    return hashlib.sha256(paths.position.tobytes() + paths.matrix.tobytes()).hexdigest()
+
+
+def _plain_name(text: str) -> str:
+    """Return a text as it may stand in the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text.replace("%", "pct")).strip("-.") or "none"
+
+
+def _metres(value: float | None, otherwise: str = "–") -> str:
+    return otherwise if value is None else f"{value:.3f}"
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{round(value):,}".replace(",", " ")

@@ -1,0 +1,1 @@
+"""TOML files, read with checks and written."""
