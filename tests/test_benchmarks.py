@@ -17,7 +17,7 @@ from benchmarks.timing import QUICK, Case, measure, row
 from benchmarks.whole import require_same_fixes
 from sim.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def quick(tmp_path: Path, *parts: str) -> tuple[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 Nothing here estimates a position. Each function is handed the truth at test time, in the ways in which an evaluation
 might let it in by mistake, so that the figures that come out can be held against published ones. It is the only code of
 this project that takes the truth into sampling, all its functions are called ``leaky_…``, and no other module than
-`leaky_table` imports it (`tests/test_learn_diffloc_tables.py`).
+`leaky_table` imports it (`tests/sim/reproduce/diffloc/test_diffloc_tables.py`).
 
 Shapes: K base stations, N samples, D dimensions; normalised.
 """

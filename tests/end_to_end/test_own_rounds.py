@@ -19,7 +19,7 @@ from sim.plan.settings import EmulateSettings
 from sim.records.folder import RunFolder
 from sim.records.links import read_ledgers
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "schemes.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "schemes.md"
 POINTS = "[cofix.edge]\npush = push:PushEdge\n[cofix.fusion]\npush = push:PushFusion\n"
 
 

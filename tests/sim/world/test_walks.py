@@ -1,4 +1,4 @@
-"""Walks: drawn in a made-up place here, and in a traced scene in tests/test_world_tracer.py."""
+"""Walks: drawn in a made-up place here, and in a traced scene in tests/sim/world/test_tracer.py."""
 
 from dataclasses import replace
 

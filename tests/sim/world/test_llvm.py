@@ -12,7 +12,7 @@ import pytest
 
 from sim.world import llvm
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import tiny_world
 
 from cloud.node import CloudNode
 from edge.node import EdgeNode
@@ -23,7 +24,6 @@ from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 from sim.plan.plan import Plan, load_plan
 from sim.records.books import derive_books
 from sim.records.folder import RunFolder
-from tests import tiny_world
 
 
 def forged(plan: Plan, bs: int, snapshot: int) -> list[bytes]:

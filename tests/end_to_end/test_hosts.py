@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny_world
 
 from cloud.node import CloudNode
 from edge.node import EdgeNode
@@ -17,7 +18,6 @@ from sim.plan.plan import load_plan
 from sim.records.books import derive_books
 from sim.records.folder import RunFolder
 from sim.records.summary import fix_table
-from tests import tiny_world
 
 AHEAD_NS = 7_300_000_000
 

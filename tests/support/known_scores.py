@@ -1,6 +1,6 @@
 """Posteriors whose noised scores are known, and the fusion rules measured on them; no network anywhere.
 
-Run as a script, it prints the table that tests/test_cloud_scores_analytic.py asserts.
+Run as a script, it prints the table that tests/cloud/fusion/scores/test_analytic.py asserts.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from sim.world.scenario import load_scenario
 from sim.world.store import ASSET_FOLDER, load_test_paths, load_training_positions
 
 SNAPSHOTS = 120
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(tmp_path: Path, **changes: object) -> tuple[Path, dict[str, object]]:

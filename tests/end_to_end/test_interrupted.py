@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_world
 
 from fronthaul.errors import LocalError
 from fronthaul.log.sent import read_journal
 from sim.inspect.frames import recover
-from tests import tiny_world
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(folder: Path, *options: str, before: str = "") -> list[str]:

@@ -193,7 +193,7 @@ def test_another_machine(settings: EmulateSettings, tmp_path: Path) -> None:
     folder = emulate(settings).folder
     narrow = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
     here = Path(__file__).parent
-    places = os.pathsep.join([str(here), str(here.parent)])
+    places = os.pathsep.join(map(str, (here, here.parent / "support", here.parents[1])))
     code = (
         "import json, sys, pathlib, test_guarantees\n"
         "print(json.dumps(test_guarantees.elsewhere(*map(pathlib.Path, sys.argv[1:]))))"

@@ -21,7 +21,7 @@ from edge.base_station import BaseStation
 from edge.estimation import LmmseEstimator
 from edge.scheme import EdgeSetup, load_edge_scheme
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "schemes.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "schemes.md"
 SLOTS, ANTENNAS, TONES = 10, 4, 24
 STATIONS = {0: (-100.0, 0.0, 25.0), 1: (100.0, 0.0, 25.0), 2: (0.0, 100.0, 25.0)}
 

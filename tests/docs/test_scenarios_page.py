@@ -12,7 +12,7 @@ from sim.world import scenario as world
 from sim.world.paths import load_paths
 from sim.world.scenario import load_scenario
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "scenarios.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "scenarios.md"
 SECTIONS = {
     "Top level": world.Scenario,
     "`sites`": world.Site,

@@ -13,7 +13,7 @@ from sim.errors import UserError
 from sim.toml.write import toml_text
 from sim.world.scenario import Array, LinkBudget, Scenario, Walk, load_scenario, scenario_from_table, scenario_table
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "scenarios.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "scenarios.md"
 DIGESTS = {  # of the paths that are shipped
     "paris-6": "7984388b11699bda",
     "paris-6-bias": "7984388b11699bda",
@@ -167,7 +167,7 @@ def require_one_sentence(error: UserError) -> None:
     assert text.endswith((".", "?")) and "\n" not in text
 
 
-# docs/scenarios.md, beside what tests/test_docs_scenarios.py looks at
+# docs/scenarios.md, beside what tests/docs/test_scenarios_page.py looks at
 
 
 @pytest.mark.parametrize(

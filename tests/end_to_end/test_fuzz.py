@@ -13,7 +13,7 @@ from tests.fuzz import collector, decoder
 from tests.fuzz.__main__ import SEEDS
 from tests.fuzz.model import REASONS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {"decoder": decoder, "collector": collector}
 SECONDS = {"decoder": 40, "collector": 20}
 EVERY_OUTCOME = {

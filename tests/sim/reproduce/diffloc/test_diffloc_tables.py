@@ -14,27 +14,27 @@ import straight_world
 import torch
 
 from sim.errors import UserError
-from sim.learn.diffloc import (
-    baselines,
-    bench,
-    figurerows,
-    figures,
-    fusionrows,
-    jobs,
-    leaky_table,
-    markdown,
-    methodrows,
-    tables,
-)
+from sim.learn.diffloc import jobs
 from sim.learn.diffloc.evaluate import errors_m
 from sim.learn.diffloc.fit import Schedule
 from sim.reproduce import rows
+from sim.reproduce.diffloc import (
+    baselines,
+    bench,
+    figure_rows,
+    figures,
+    fusion_rows,
+    leaky_table,
+    markdown,
+    method_rows,
+    tables,
+)
 from sim.reproduce.diffloc.measures import sampled
 from sim.reproduce.diffloc.statistics import by_distance, statistics
 from sim.reproduce.markdown import metres
 from sim.world.scenario import Scenario, load_scenario
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[4]
 POSITIONS, MORE = 120, 140
 ALL, FEW = (0, 1, 2), (0, 2)
 STUDIED = "paris-7-random-ct"
@@ -70,12 +70,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         tiny = scenario()
         patch.setattr(jobs, "load_scenario", lambda _: tiny)
-        patch.setattr(methodrows, "PAPER_STEPS", 4)
-        patch.setattr(methodrows, "AVERAGED", {"steps": 3, "particles": 2, "rules": ("sum", "gauss")})
+        patch.setattr(method_rows, "PAPER_STEPS", 4)
+        patch.setattr(method_rows, "AVERAGED", {"steps": 3, "particles": 2, "rules": ("sum", "gauss")})
         for name, value in (("STEPS", 3), ("PARTICLES", 2), ("LOCAL", {"local_steps": 3, "local_particles": 8})):
-            patch.setattr(fusionrows, name, value)
+            patch.setattr(fusion_rows, name, value)
         for name, value in (("LADDER", (2, 5)), ("SHORT", 4), ("DDIM_STEPS", 3), ("SUBSETS", 2)):
-            patch.setattr(figurerows, name, value)
+            patch.setattr(figure_rows, name, value)
         patch.setattr(leaky_table, "STEPS", 3)
         position = straight_world.positions(tiny, MORE)
         wall = ((0.6, 0.8, 0.0), 150.0)
@@ -225,7 +225,7 @@ def test_the_leaky_oracle_is_imported_by_its_table_alone() -> None:
             if "sim.reproduce.diffloc.leaky_table" in found:
                 table_importers.add(path.relative_to(ROOT).as_posix())
     assert importers == {"sim/reproduce/diffloc/leaky_table.py"}
-    assert table_importers == {"sim/reproduce/diffloc/tables.py", "tests/test_learn_diffloc_tables.py"}
+    assert table_importers == {"sim/reproduce/diffloc/tables.py", "tests/sim/reproduce/diffloc/test_diffloc_tables.py"}
     tree = ast.parse((ROOT / "sim/reproduce/diffloc/leaky_oracle.py").read_text())
     functions = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     assert functions and all(function.lstrip("_").startswith("leaky_") for function in functions)
