@@ -122,7 +122,7 @@ def draw_cloud(axes: Axes) -> list[float]:
 
 def draw_run(axes: Axes) -> None:
     """Draw what the driver writes."""
-    panel(axes, 20, 20, 1340, 166, SIM, "sim/emulate", "")
+    panel(axes, 20, 20, 1340, 166, SIM, "sim/emulate, sim/records", "")
     axes.text(38, 90, "The driver places the actors, starts the\nrun and closes its folder: these files,\n"
               "run.toml, summary.json and plots.", color=MUTED, fontsize=8.6, va="center", linespacing=1.6)  # fmt: skip
     box(axes, 378, 70, 244, 56, SIM, "send journal, capture", "written before each send")
