@@ -31,8 +31,11 @@ NOT_QUICK = (
     *("fronthaul/transport", "sim/records/test_coverage.py", "sim/records/test_links.py"),
     *("sim/world/test_layouts.py", "sim/world/test_llvm.py", "sim/world/test_sionna_rt.py"),
     *("sim/world/test_trace_factory.py", "sim/world/test_tracer.py"),
+    # These compute, but for five seconds or more in all.
+    *("cloud/fusion/scores/test_mixture.py", "fronthaul/link/test_link_model.py", "sim/plan/test_settings.py"),
+    "sim/world/test_bound.py",
 )
-"""What does otherwise there."""
+"""What does otherwise there, or takes too long for a loop of a minute."""
 MACHINE = (
     *("end_to_end/test_hosts.py", "end_to_end/test_interrupted.py", "end_to_end/test_intruders.py"),
     *("fronthaul/transport", "sim/kernel/test_namespaces.py", "sim/reproduce/vinloc/test_lost.py"),
