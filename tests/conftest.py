@@ -1,15 +1,80 @@
-"""One thread for torch: the same bits on every machine, and tests that share a small one fairly."""
+"""What every test shares: torch's one thread, the tiny world, and which tests are quick or have the machine alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import tiny_world
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from sim.plan.settings import EmulateSettings
 from sim.world import store
 
+# The same bits on every machine, and tests that share a small one fairly.
 torch.set_num_threads(1)
+
+TESTS = Path(__file__).parent
+QUICK = (
+    "cloud",
+    "edge",
+    "fronthaul",
+    "sim/plan",
+    "sim/records",
+    "sim/test_files.py",
+    "sim/world",
+    "test_architecture.py",
+)
+"""Where tests compute: no sockets, no traced scenes, hardly a process of their own."""
+NOT_QUICK = (
+    *("fronthaul/transport", "sim/records/test_coverage.py", "sim/records/test_links.py"),
+    *("sim/world/test_layouts.py", "sim/world/test_llvm.py", "sim/world/test_sionna_rt.py"),
+    *("sim/world/test_trace_factory.py", "sim/world/test_tracer.py"),
+    # These compute, but for five seconds or more in all.
+    *("cloud/fusion/scores/test_mixture.py", "fronthaul/link/test_link_model.py", "sim/plan/test_settings.py"),
+    "sim/world/test_bound.py",
+)
+"""What does otherwise there, or takes too long for a loop of a minute."""
+MACHINE = (
+    *("end_to_end/test_hosts.py", "end_to_end/test_interrupted.py", "end_to_end/test_intruders.py"),
+    *("fronthaul/transport", "sim/kernel/test_namespaces.py", "sim/reproduce/vinloc/test_lost.py"),
+    "test_benchmarks.py",
+)
+"""What keeps to a clock, counts in the kernel, or takes several cores, as Ray does: one after the other."""
+
+
+def lies_in(item: pytest.Item, places: Sequence[str]) -> bool:
+    """Whether a test lies in one of the files or folders."""
+    return any(item.path.is_relative_to(TESTS / place) for place in places)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(map(item.get_closest_marker, ("ray", "slow", "gpu"))) or not lies_in(item, QUICK):
+            continue
+        if not lies_in(item, NOT_QUICK):
+            item.add_marker("quick")
+    for item in items:
+        if item.get_closest_marker("ray") or lies_in(item, MACHINE):
+            item.add_marker(pytest.mark.xdist_group("machine"))
+    if hasattr(config, "workerinput"):  # what takes longest first, so that workers end together
+        items.sort(
+            key=lambda item: (not item.get_closest_marker("xdist_group"), bool(item.get_closest_marker("quick")))
+        )
+
+
+class ByModule(LoadGroupScheduling):
+    """One worker runs a module's tests, which share fixtures, except those of a group."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return nodeid.split("::")[0] if scope == nodeid else scope
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
+    return ByModule(config, log)
 
 
 @pytest.fixture

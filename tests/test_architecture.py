@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,14 +31,17 @@ def modules(*packages: str) -> list[Path]:
     return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Full names of all modules that a file imports, at whatever depth of nesting."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            yield node.module or ""
+            names.add(node.module or "")
+    return frozenset(names)
 
 
 def tops(path: Path) -> set[str]:
@@ -68,7 +71,7 @@ def test_zmq_is_in_the_sockets_alone() -> None:
 
 
 def test_sockets_are_chosen_for_the_actor_shells_alone() -> None:
-    choosing = {name_of(path) for path in modules(*PACKAGES) if "fronthaul.transport.connect" in set(imported(path))}
+    choosing = {name_of(path) for path in modules(*PACKAGES) if "fronthaul.transport.connect" in imported(path)}
     assert choosing <= RAY_FILES
 
 

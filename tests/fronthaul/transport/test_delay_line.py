@@ -12,7 +12,7 @@ from fronthaul.transport.delay_line import DelayedCloud, DelayedEdge
 from fronthaul.transport.transport import Received
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
-SOON_S = 10.0
+SOON_S = 30.0
 """Longer than anything takes; nothing waits for it unless a test fails."""
 MILLISECOND_NS = 1_000_000
 

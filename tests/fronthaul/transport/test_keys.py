@@ -25,7 +25,7 @@ from fronthaul.transport.keys import (
 from fronthaul.transport.transport import LinkEvent, Received, identity
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
-SOON_S = 10.0
+SOON_S = 30.0
 """Longer than anything takes; nothing waits for it unless a test fails."""
 
 

@@ -19,7 +19,7 @@ from fronthaul.transport.keys import KeyRing, ephemeral
 from fronthaul.transport.transport import ConnectionCount, identity
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
-SOON_S = 10.0
+SOON_S = 30.0
 """Longer than anything takes; nothing waits for it unless a test fails."""
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="needs Linux")
 

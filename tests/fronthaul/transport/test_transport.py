@@ -14,7 +14,7 @@ from fronthaul.transport.memory import MemoryNetwork
 from fronthaul.transport.transport import CloudTransport, EdgeTransport, bs_of, identity
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
-SOON_S = 10.0
+SOON_S = 30.0
 """Longer than anything takes; nothing waits for it unless a test fails."""
 STATIONS = 8
 

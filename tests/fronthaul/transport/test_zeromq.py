@@ -20,7 +20,7 @@ from fronthaul.transport.keys import KeyRing, ephemeral
 from fronthaul.transport.transport import ConnectionCount, LinkEvent, Received
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
-SOON_S = 10.0
+SOON_S = 30.0
 """Longer than anything takes; nothing waits for it unless a test fails."""
 
 

