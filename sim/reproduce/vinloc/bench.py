@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sim.errors import UserError
 from sim.learn.checkpoint import read_checkpoint
 from sim.learn.vinloc.data import Users, load_users
 from sim.learn.vinloc.evaluate import Network, network_of
@@ -20,6 +19,7 @@ from sim.learn.vinloc.resnet import ResNetLocator
 from sim.learn.vinloc.resnet_train import RESNET_JOBS, ResNetJob, make_resnet, run_resnet
 from sim.learn.vinloc.train import TrainProgress, schedule_steps
 from sim.plan.weights import load_weights
+from sim.reproduce.bench import file_digest, require_traced
 from sim.world import store
 from sim.world.scenario import Scenario, load_scenario, scenario_table
 from sim.world.store import DATA_FOLDER
@@ -120,9 +120,9 @@ class Bench:
         if fitted and not self.is_trained(name):
             return None
         total = hashlib.blake2b(json.dumps(scenario_table(self.scenario(name)), sort_keys=True).encode(), digest_size=8)
-        total.update(_file_digest(data_file(self.scenario(name))))
+        total.update(file_digest(data_file(self.scenario(name))))
         if fitted:
-            total.update(_file_digest(self._shipped(name) or self._checkpoint(name)))
+            total.update(file_digest(self._shipped(name) or self._checkpoint(name)))
         return total.hexdigest()
 
     def require_data(self, names: Iterable[str]) -> None:
@@ -132,10 +132,7 @@ class Bench:
             UserError: some are missing; the sentence names the commands that make them.
         """
         scenarios = [self.scenario(name) for name in names]
-        missing = [scenario.data_name for scenario in scenarios if not data_file(scenario).is_file()]
-        if missing:
-            commands = " and ".join(f"`python cli.py trace {name}`" for name in dict.fromkeys(missing))
-            raise UserError(f"The path data of {', '.join(dict.fromkeys(missing))} are missing: run {commands}.")
+        require_traced((one.data_name, data_file(one), one.data_name) for one in scenarios)
 
     def _checkpoint(self, name: str) -> Path:
         return DATA_FOLDER / self.scenario(name).data_name / "vinloc" / f"{name}.pt"
@@ -164,14 +161,3 @@ def _progress(path: Path, _changed_ns: int) -> tuple[int, dict[str, Any]]:
 @cache
 def _config(path: Path, _changed_ns: int) -> dict[str, Any]:
     return load_weights(path).config
-
-
-def _file_digest(path: Path) -> bytes:
-    state = path.stat()
-    return _digest(path.resolve(), state.st_mtime_ns, state.st_size)
-
-
-@cache
-def _digest(path: Path, _changed_ns: int, _size: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
