@@ -256,7 +256,7 @@ def reproduce(
     ] = True,
 ) -> None:
     """Measure a published table, the paper's figures beside; stopped at any time, it resumes."""
-    from sim.reproduce.ecc.table2 import reproduce as measure
+    from sim.reproduce.tables import reproduce as measure
     from sim.terminal import ProgressBar
 
     told = f"Stopped; finished rows are in {output}, and the same command goes on from there."

@@ -30,8 +30,9 @@ from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
 from sim.records.books import derive_books, merge_link_captures
 from sim.records.folder import RunFolder, commit, write_configuration
+from sim.records.statistics import error_statistics
 from sim.records.stream_bytes import byte_problems
-from sim.records.summary import error_statistics, fix_table, summarise
+from sim.records.summary import fix_table, summarise
 from sim.world.store import data_folder, load_ground_plan
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ stacked by shape and orthogonalised in float32 they take a fraction of the time 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -32,9 +33,10 @@ class MatrixOptimizer:
         That pays for large matrices: on CPUs with bfloat16 products it takes less than half of the time.
         """
         self._half = half
+        self._parameters = list(model.parameters())
         shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
         rest: list[nn.Parameter] = []
-        for parameter in model.parameters():
+        for parameter in self._parameters:
             if parameter.requires_grad and _is_spectral(parameter):
                 shapes.setdefault(tuple(parameter.shape), []).append(parameter)
             elif parameter.requires_grad:
@@ -42,6 +44,13 @@ class MatrixOptimizer:
         self._stacks = list(shapes.values())
         self._momenta = [torch.zeros(len(s), *s[0].shape, device=s[0].device) for s in self._stacks]
         self._rest = torch.optim.AdamW(rest, betas=(0.9, 0.98))
+
+    def descend(self, loss: Tensor, rate: float) -> None:
+        """Take one step against the gradient of `loss`, clipped to a norm of 1, at AdamW rate `rate`."""
+        self.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self.step(rate)
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
@@ -75,6 +84,12 @@ class MatrixOptimizer:
         for momentum, saved in zip(self._momenta, state["momenta"], strict=True):
             momentum.copy_(saved)
         self._rest.load_state_dict(state["rest"])
+
+
+def warm_cosine(peak: float, step: int, steps: int, warmup_steps: int) -> float:
+    """Learning rate at a step of `steps`: linear up to `peak` over the first ones, and down to zero by a cosine."""
+    warm = min(1.0, (step + 1) / max(1, warmup_steps))
+    return peak * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _is_spectral(parameter: nn.Parameter) -> bool:

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from edge.preprocessing import preprocess
-from sim.errors import UserError
-from sim.files import whole_file
+from sim.learn.checkpoint import Checkpoint
 from sim.learn.data import SnapshotSource
-from sim.learn.optimizer import MatrixOptimizer
+from sim.learn.optimizer import MatrixOptimizer, warm_cosine
 
 Loss = Literal["distance", "squared"]
 Half = Literal["all", "edge", "none"]
@@ -93,14 +92,15 @@ class Trainer:
             scalars: a TensorBoard SummaryWriter, or None.
         """
         self._model, self._training, self._validation, self._schedule = model, training, validation, schedule
-        self._checkpoint, self._identity, self._scalars = checkpoint, identity or {}, scalars
+        self._scalars = scalars
         self._steps_per_epoch = max(1, len(training) // schedule.batch)
         self._steps = max(1, round(schedule.epochs * self._steps_per_epoch))
         self._optimizer = MatrixOptimizer(model)
+        self._checkpoint = Checkpoint(checkpoint, identity or {}, {"model": model, "optimizer": self._optimizer})
 
     def run(self, on_progress: OnProgress) -> float:
         """Train to the end of the schedule; returns the final mean validation error [m]."""
-        step = self._resume()
+        step = self._checkpoint.resume()
         started = time.monotonic()
         error = math.nan
         while step < self._steps:
@@ -123,7 +123,7 @@ class Trainer:
             on_progress(progress)
             if self._scalars:
                 self._scalars.add_scalar("error_3d_m/validation", error, step)
-            self._save(step)
+            self._checkpoint.save(step)
         return error if not math.isnan(error) else float(self.validate().mean())
 
     @torch.no_grad()
@@ -153,39 +153,9 @@ class Trainer:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self._schedule.half != "none"):
             estimate = self._model(x, gain, present)
         loss = weighted_loss(estimate, made.position, self._schedule.loss)
-        self._optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-        self._optimizer.step(self._rate(step))
+        schedule = self._schedule
+        self._optimizer.descend(loss, warm_cosine(schedule.rate, step, self._steps, schedule.warmup_steps))
         return float(loss.detach())
-
-    def _rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / max(1, self._schedule.warmup_steps))
-        return self._schedule.rate * warm * 0.5 * (1 + math.cos(math.pi * step / self._steps))
-
-    def _save(self, step: int) -> None:
-        if self._checkpoint is None:
-            return
-        state = {
-            "identity": self._identity,
-            "step": step,
-            "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-        }
-        with whole_file(self._checkpoint) as temporary:
-            torch.save(state, temporary)
-
-    def _resume(self) -> int:
-        if self._checkpoint is None or not self._checkpoint.is_file():
-            return 0
-        state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-        if state["identity"] != self._identity:
-            raise UserError(
-                f"The checkpoint {self._checkpoint} belongs to another training; remove it or name another folder."
-            )
-        self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
 
 
 def random_presence(gain: Tensor, share: float, draw: torch.Generator) -> Tensor:

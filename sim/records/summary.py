@@ -23,7 +23,6 @@ from scipy.spatial import cKDTree
 from cloud.fixlog import FixRecord
 from fronthaul.account.conservation import Conservation
 from fronthaul.account.costs import lossless_bits
-from fronthaul.draws import generator
 from fronthaul.link.link_report import link_report
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, ReportKey
@@ -32,6 +31,7 @@ from sim.plan.plan import Plan, weights_notes
 from sim.records.books import Books
 from sim.records.coverage import coverage_90
 from sim.records.links import LinkTotals
+from sim.records.statistics import error_statistics
 from sim.records.stream_bytes import Connection
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ MEASURED = ("estimate", "encode", "pack", "fuse")
 UNCERTAINTY = "fronthaul_uncertainty"
 """Column of what the clocks' offset leaves uncertain about `fronthaul`; 0 on one host."""
 
-_RESAMPLES = 1000
 _Floats = npt.NDArray[np.float64]
 
 
@@ -279,25 +278,6 @@ def _clock_offsets(books: Books) -> list[dict[str, Any]]:
         for (bs, epoch), offset in sorted(books.clocks.items())
         if offset is not None
     ]
-
-
-def error_statistics(error_m: _Floats, seed: int) -> dict[str, Any] | None:
-    """Return mean, median, RMSE, percentiles [m] and the 95 % interval of the mean; None for no fixes.
-
-    The interval is a bootstrap's: percentiles of the means of 1000 resamples, drawn from the run's seed.
-    """
-    if len(error_m) == 0:
-        return None
-    draw = generator(seed, "bootstrap")
-    means = [error_m[draw.integers(0, len(error_m), len(error_m))].mean() for _ in range(_RESAMPLES)]
-    return {
-        "mean": float(error_m.mean()),
-        "median": float(np.median(error_m)),
-        "rmse": float(np.sqrt((error_m**2).mean())),
-        "p90": float(np.percentile(error_m, 90)),
-        "p95": float(np.percentile(error_m, 95)),
-        "ci95_of_mean": [float(value) for value in np.percentile(means, [2.5, 97.5])],
-    }
 
 
 def _counted_bytes(links: Sequence[LinkTotals], connections: Sequence[Connection]) -> dict[str, Any]:

@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sim.files import write_picture
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0b6e99", "#c8553d", "#3a7d44", "#8f5fa8", "#b8860b", "#5a6472")
+COLOURS = ("#0b6e99", "#c8553d", "#3a7d44", "#8f5fa8", "#b8860b", "#5a6472", "#1fa2a6", "#a83a6a", "#6b4f2a", "#222222")
 GRID, INK = "#e4e4ea", "#1a1a2e"
 
 
-def new_axes() -> tuple[Figure, Axes]:
-    """Make a figure with axes."""
+def new_axes(columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Make a figure with axes side by side."""
     from matplotlib.figure import Figure as New  # no pyplot: no global state, no display
 
-    figure = New(figsize=(7.6, 5.0), layout="constrained")
-    return figure, figure.subplots()
+    figure = New(figsize=(7.6 if columns == 1 else 6.25 * columns, 5.0), layout="constrained")
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
-def save_figure(figure: Figure, axes: Axes, path: Path, *, logarithmic: bool = True) -> None:
+def error_bars(
+    axes: Axes, points: Iterable[tuple[float, dict[str, Any]]], label: str, colour: str, *,
+    most_m: float = float("inf"), linestyle: str = "-", marker: str = "o",
+) -> None:  # fmt: skip
+    """Draw means with 95 % intervals against x, those above `most_m` at that edge; without points nothing."""
+    found = sorted(points, key=lambda point: point[0])
+    interval_bars(
+        axes, [(x, one["mean"], *one["ci95_of_mean"]) for x, one in found], label, colour,
+        most_m=most_m, linestyle=linestyle, marker=marker,
+    )  # fmt: skip
+
+
+def interval_bars(
+    axes: Axes, points: Iterable[tuple[float, float, float, float]], label: str, colour: str, *,
+    most_m: float = float("inf"), linestyle: str = "-", marker: str = "o",
+) -> None:  # fmt: skip
+    """Draw (x, middle, low, high) as a line with bars."""
+    found = [(x, *(min(value, most_m) for value in values)) for x, *values in points]
+    if found:
+        x, middle, low, high = zip(*found, strict=True)
+        bars = [[max(m - a, 0.0) for m, a in zip(middle, low, strict=True)],
+                [max(a - m, 0.0) for m, a in zip(middle, high, strict=True)]]  # fmt: skip
+        axes.errorbar(x, middle, bars, color=colour, linestyle=linestyle, marker=marker, markersize=4, capsize=3,
+                      linewidth=1.6, label=label)  # fmt: skip
+
+
+def save_figure(figure: Figure, path: Path, *, logarithmic: bool = True) -> None:
     """Write the figure with its legend above the axes."""
+    handles: dict[str, Artist] = {}
+    for axes in figure.axes:
+        _tidy(axes, logarithmic)
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=2 * len(figure.axes),
+                  frameon=False, fontsize=8, handlelength=3.5)  # fmt: skip
+    write_picture(figure, path)
+
+
+def _tidy(axes: Axes, logarithmic: bool) -> None:
     if logarithmic:
         from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -38,6 +76,3 @@ def save_figure(figure: Figure, axes: Axes, path: Path, *, logarithmic: bool = T
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8, handlelength=3.5)
-    write_picture(figure, path)

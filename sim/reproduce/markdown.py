@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Record = dict[str, Any]
@@ -11,9 +11,15 @@ NOT_TRAINED = "not trained"
 _ASTRAY_M = 1e4
 
 
-def header(name: str) -> list[str]:
-    """First lines of a page."""
-    return [f"<!-- made by `python cli.py reproduce {name}`; do not edit -->", ""]
+def page(name: str, lines: Iterable[str], records: Sequence[Record]) -> str:
+    """A page of these lines, with where it comes from at its top and its end."""
+    head = [f"<!-- made by `python cli.py reproduce {name}`; do not edit -->", ""]
+    return "\n".join([*head, *lines, *provenance(records)]).rstrip() + "\n"
+
+
+def picture(name: str) -> list[str]:
+    """The picture beside the page."""
+    return [f"![{name}]({name}.png)", ""]
 
 
 def metres(value: float) -> str:
@@ -21,10 +27,9 @@ def metres(value: float) -> str:
     return f"{value:.2f}" if value < _ASTRAY_M else f"{value:.1e}"
 
 
-def with_interval(found: Record) -> str:
-    """A mean with its 95 % interval."""
-    low, high = found["ci95_of_mean"]
-    return f"{metres(found['mean'])} ({metres(low)}–{metres(high)})"
+def with_interval(found: Record, kind: str = "mean", show: Callable[[float], str] = metres) -> str:
+    """A mean, or another statistic, with its 95 % interval."""
+    return f"{show(found[kind])} ({'–'.join(map(show, found[f'ci95_of_{kind}']))})"
 
 
 def line(cells: Iterable[str]) -> str:
@@ -33,9 +38,38 @@ def line(cells: Iterable[str]) -> str:
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    """A table, with an empty line after it."""
+    """A table, with an empty line after it; lines that are too short are filled up."""
     rule = "|" + "---|" * len(head)
-    return [line(head), rule, *(line(cells) for cells in lines), ""]
+    return [line(head), rule, *(line([*cells, *[""] * (len(head) - len(cells))]) for cells in lines), ""]
+
+
+def sectioned(records: Sequence[Record], lines: Callable[[Record], Iterable[list[str]]]) -> list[list[str]]:
+    """Lines of a table for each record, a heading above each section."""
+    found, section = [], ""
+    for record in records:
+        if record["section"] != section:
+            section = record["section"]
+            found.append([f"*{section}*"])
+        found += lines(record)
+    return found
+
+
+def listed(head: str, lines: Sequence[str]) -> list[str]:
+    """A list under a sentence; nothing without lines."""
+    return [head, "", *(f"- {one}" for one in lines), ""] if lines else []
+
+
+def errors_by_distance(records: Sequence[Record], head: str, *, sections: bool = False) -> list[str]:
+    """Mean errors by the distance to the nearest training position, of the records that have them."""
+    lines = []
+    for record in records:
+        cells = [
+            f"from {one['from_m']:g} m: {metres(one['mean'])} ({one['samples']})"
+            for one in (record["result"] or {}).get("by_distance", ())
+        ]
+        if cells:
+            lines.append(f"{record['section']}, " * sections + f"{record['label']}: {'; '.join(cells)}")
+    return listed(head, lines)
 
 
 def not_trained(records: Sequence[Record]) -> list[str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sim.files import write_rows
+from sim.reproduce.bench import Bench
 
 REVISION = 2
 """Of what measurements do; to be raised with a change to fusion rules, samplers or measurements that moves figures."""
@@ -25,22 +26,6 @@ Record = dict[str, Any]
 OnRow = Callable[[str, int, int], None]
 
 
-class Bench(Protocol):
-    """The trainings behind a table, at hand; names are those of jobs."""
-
-    def require_data(self, names: Iterable[str]) -> None:
-        """Check that the data of jobs are there, else raise `UserError`."""
-
-    def is_trained(self, name: str) -> bool:
-        """Whether the job has been run."""
-
-    def train(self, name: str) -> None:
-        """Run the job, if it has not been."""
-
-    def identity(self, name: str, *, fitted: bool) -> str | None:
-        """Digest of its data and, with `fitted`, of what was trained; None where that is not."""
-
-
 @dataclass(frozen=True)
 class Row:
     """One row.
@@ -48,11 +33,12 @@ class Row:
     Attributes:
         label: its first cell, unique in a table.
         measure: measures it: takes the bench, the names of the jobs, and `options`.
-        jobs: whose networks it needs.
+        jobs: whose networks it needs, or the run that it is.
         options: of the measurement.
         features: jobs of which it needs the features alone.
         section: heading that it stands under.
         paper: the paper's figures.
+        about: where it stands in a picture or on a page, such as its number of steps.
     """
 
     label: str
@@ -62,6 +48,7 @@ class Row:
     features: tuple[str, ...] = ()
     section: str = ""
     paper: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> str:
         """What the result depends on beside data and networks."""
@@ -97,7 +84,7 @@ def measure_rows(
     """
     bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
     stored = {record["label"]: record for record in json.loads(store.read_text())} if store.is_file() else {}
-    records = [_blank(row) | _known(stored.get(row.label), row) for row in rows]
+    records = stored_records(rows, stored)
     for number, (row, record) in enumerate(zip(rows, records, strict=True)):
         for name in row.jobs:
             if train and not bench.is_trained(name):
@@ -120,8 +107,14 @@ def measure_rows(
     return found
 
 
+def stored_records(rows: Sequence[Row], stored: Mapping[str, Record]) -> list[Record]:
+    """Records of rows by their labels: what is stored, where it was measured with the same options, else no result."""
+    return [_blank(row) | _known(stored.get(row.label), row) for row in rows]
+
+
 def _blank(row: Row) -> Record:
-    return {"label": row.label, "section": row.section, "paper": dict(row.paper), "key": None, "result": None}
+    shown = {"label": row.label, "section": row.section, "paper": dict(row.paper), "about": dict(row.about)}
+    return {**shown, "key": None, "result": None}
 
 
 def _known(record: Record | None, row: Row) -> Record:

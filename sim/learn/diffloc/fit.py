@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from edge.score_network import NetworkShape, ScoreNetwork
-from sim.errors import UserError
-from sim.files import whole_file
+from sim.learn.checkpoint import Checkpoint, Stateful
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.objectives import Objective
 
@@ -86,40 +85,39 @@ class _Fit:
         self._z, self._position = features.z, features.position
         self._train = torch.from_numpy(features.split.train)
         self._validation = torch.from_numpy(features.split.validation)
-        self._objective, self._schedule, self._checkpoint = objective, schedule, checkpoint
-        self._identity = {"shape": asdict(shape), "objective": repr(objective), "schedule": repr(schedule)}
+        self._objective, self._schedule = objective, schedule
         torch.manual_seed(schedule.seed)
         self._network = ScoreNetwork(shape, len(features.z))
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=schedule.rate, fused=True)
-        self._best_loss = torch.full((len(features.z),), float("inf"))
-        self._best_epoch = [-1] * len(features.z)
-        self._best = {name: value.clone() for name, value in self._network.state_dict().items()}
+        self._best = _Best(self._network, len(features.z))
+        identity = {"shape": asdict(shape), "objective": repr(objective), "schedule": repr(schedule)}
+        parts: dict[str, Stateful] = {"network": self._network, "optimizer": self._optimizer, "best": self._best}
+        self._checkpoint = Checkpoint(checkpoint, identity, parts)
 
     def run(self, on_epoch: OnEpoch) -> tuple[ScoreNetwork, list[float]]:
         schedule = self._schedule
         begin = time.monotonic()
-        for epoch in range(self._resume(), schedule.epochs):
+        for epoch in range(self._checkpoint.resume(), schedule.epochs):
             training = self._epoch(epoch)
             validation = self._validate()
-            self._keep(validation, epoch)
+            self._best.keep(self._network, validation, epoch)
             on_epoch(
                 FitProgress(
                     epoch + 1,
                     schedule.epochs,
                     training,
                     float(validation.mean()),
-                    list(self._best_epoch),
+                    list(self._best.epoch),
                     time.monotonic() - begin,
                 )
             )
-            if epoch - max(self._best_epoch) >= schedule.patience:
+            if epoch - max(self._best.epoch) >= schedule.patience:
                 break
             if epoch % 10 == 9:
-                self._save(epoch + 1)
-        self._network.load_state_dict(self._best)
-        if self._checkpoint is not None:
-            self._checkpoint.unlink(missing_ok=True)
-        return self._network.eval(), self._best_loss.tolist()
+                self._checkpoint.save(epoch + 1)
+        self._network.load_state_dict(self._best.weights)
+        self._checkpoint.remove()
+        return self._network.eval(), self._best.loss.tolist()
 
     def _epoch(self, epoch: int) -> float:
         schedule = self._schedule
@@ -155,40 +153,28 @@ class _Fit:
         passes = [self._losses(self._validation, draw) for _ in range(_VALIDATION_PASSES)]
         return torch.stack(passes).mean(0)
 
-    def _keep(self, validation: Tensor, epoch: int) -> None:
-        """Keep each network's weights where it is better than ever."""
-        stations = len(validation)
-        for name, value in self._network.state_dict().items():
-            if value.ndim == 0:
-                continue
-            for k in torch.nonzero(validation < self._best_loss).flatten().tolist():
-                self._best[name].view(stations, -1)[k] = value.view(stations, -1)[k]
-        for k in torch.nonzero(validation < self._best_loss).flatten().tolist():
-            self._best_loss[k] = validation[k]
-            self._best_epoch[k] = epoch
 
-    def _save(self, epoch: int) -> None:
-        if self._checkpoint is None:
-            return
-        state: dict[str, Any] = {
-            "identity": self._identity,
-            "epoch": epoch,
-            "network": self._network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "best": self._best,
-            "best_loss": self._best_loss,
-            "best_epoch": self._best_epoch,
-        }
-        with whole_file(self._checkpoint) as temporary:
-            torch.save(state, temporary)
+class _Best:
+    """The weights of each of K networks at the epoch after which its validation loss was least."""
 
-    def _resume(self) -> int:
-        if self._checkpoint is None or not self._checkpoint.is_file():
-            return 0
-        state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-        if state["identity"] != self._identity:
-            raise UserError(f"The checkpoint {self._checkpoint} belongs to another training; remove it.")
-        self._network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._best, self._best_loss, self._best_epoch = state["best"], state["best_loss"], state["best_epoch"]
-        return int(state["epoch"])
+    def __init__(self, network: ScoreNetwork, stations: int) -> None:
+        self.loss = torch.full((stations,), float("inf"))
+        self.epoch = [-1] * stations
+        self.weights = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def keep(self, network: ScoreNetwork, validation: Tensor, epoch: int) -> None:
+        """Take the weights of those whose loss is less than ever."""
+        better = torch.nonzero(validation < self.loss).flatten().tolist()
+        for name, value in network.state_dict().items():
+            if value.ndim:
+                for k in better:
+                    self.weights[name].view(len(validation), -1)[k] = value.view(len(validation), -1)[k]
+        for k in better:
+            self.loss[k] = validation[k]
+            self.epoch[k] = epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss": self.loss, "epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.loss, self.epoch, self.weights = state["loss"], state["epoch"], state["weights"]

@@ -152,8 +152,7 @@ def stage_one(
     Base stations share the loop and nothing else: their losses add, their parameters are disjoint.
     """
     decoders = model.decoders().to(source.device)
-    both = nn.ModuleList([model.encoders, decoders])
-    optimizer = MatrixOptimizer(both)
+    optimizer = MatrixOptimizer(nn.ModuleList([model.encoders, decoders]))
     batch = training.schedule.batch
     steps = max(1, round(training.stage_one_epochs * len(source) / batch))
     source.reseed(training.schedule.seed, 1_000_000)
@@ -167,10 +166,7 @@ def stage_one(
             with torch.autocast(x.device.type, torch.bfloat16):
                 made = [d(e(x[:, k])) for k, (e, d) in enumerate(zip(model.encoders, decoders, strict=True))]
             loss = torch.stack([cosine_loss(x[:, k], made[k]) for k in range(len(made))]).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-            optimizer.step(training.schedule.rate * min(1.0, (step + 1) / 50) * (1 - step / steps))
+            optimizer.descend(loss, training.schedule.rate * min(1.0, (step + 1) / 50) * (1 - step / steps))
             step += 1
             mean = float(loss.detach()) / len(made)
             if step % 20 == 0 or step == steps:

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fronthaul.draws import generator
 from sim.errors import UserError
 from sim.files import whole_file
+from sim.learn.draws import torch_generator
 from sim.learn.splits import SplitName, split_positions
 from sim.world.channel import Motion, PaddedPaths, Synthesizer, pad_paths, receiver_noise
 from sim.world.paths import PathSet, load_paths
@@ -81,7 +81,7 @@ def synthesise(scenario: Scenario, paths: PathSet, scale: float | None = None, s
         seed: of clock errors and noise.
     """
     synthesizer = Synthesizer(scenario)
-    draw = torch.Generator().manual_seed(int(generator(seed, "vinloc responses").integers(2**62)))
+    draw = torch_generator(seed, "vinloc responses")
     padded = padded_paths(scenario, paths)
     made = torch.empty(len(paths), paths.sites, scenario.csi_shape[1], scenario.numerology.taps, 2, dtype=torch.float16)
     first: float | None = scale

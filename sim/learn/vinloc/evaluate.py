@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fronthaul.draws import generator
+from sim.learn.draws import torch_generator
 from sim.learn.splits import split_positions
 from sim.learn.vinloc.data import CirSet, synthesise
 from sim.learn.vinloc.model import VinLocModel
@@ -62,8 +63,7 @@ def hidden(users: CirSet) -> CirSet:
 
 def kept_stations(users: int, stations: int, size: int, seed: int = SEED) -> Tensor:
     """Draw which base stations (N, S) of K are kept of each user, ascending; all where there are no more."""
-    draw = torch.Generator().manual_seed(int(generator(seed, "vinloc kept", size).integers(2**62)))
-    return random_stations(users, stations, size, draw)
+    return random_stations(users, stations, size, torch_generator(seed, "vinloc kept", size))
 
 
 def random_stations(users: int, stations: int, size: int, draw: torch.Generator) -> Tensor:

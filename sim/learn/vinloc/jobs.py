@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from sim.errors import UserError, nearest_hint
 from sim.learn.vinloc.data import Users, load_users
 from sim.learn.vinloc.model import VinLocModel
-from sim.learn.vinloc.train import Schedule, TrainProgress, VinLocTrainer
+from sim.learn.vinloc.train import OnProgress, Schedule, VinLocTrainer
 from sim.world.scenario import Scenario, load_scenario
 from sim.world.store import DATA_FOLDER
 
@@ -79,12 +78,15 @@ def make_model(scenario: Scenario, job: Job, users: Users) -> VinLocModel:
     embedding: dict[str, Any] = {"antennas": array.antennas, "taps": taps, "rows": array.rows, "channels": channels}
     network = {"positions": job.positions, "width": job.width, "feedforward": 2 * job.width}
     low, high = (torch.tensor(corner, dtype=torch.float32) for corner in (scenario.users.low, scenario.users.high))
-    numerology = scenario.numerology
-    tap_s = 1 / (numerology.ifft * numerology.tone_spacing_hz)
-    return VinLocModel(embedding, network, low, high, tap_s)
+    return VinLocModel(embedding, network, low, high, tap_s(scenario))
 
 
-def run_job(job: Job, folder: Path, on_progress: Callable[[TrainProgress], None] = lambda _: None) -> VinLocModel:
+def tap_s(scenario: Scenario) -> float:
+    """Time between two taps [s]."""
+    return 1 / (scenario.numerology.ifft * scenario.numerology.tone_spacing_hz)
+
+
+def run_job(job: Job, folder: Path, on_progress: OnProgress = lambda _: None) -> VinLocModel:
     """Train a job, or go on with it; what is done already is loaded. Checkpoints are in ``folder``."""
     scenario = load_scenario(job.scenario)
     users = load_users(scenario)

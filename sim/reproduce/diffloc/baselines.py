@@ -6,7 +6,6 @@ As in `measures`; the paper's baselines are DiffLoc Sec. V-B, the others are con
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +15,11 @@ from sim.learn.diffloc.evaluate import FloatArray, errors_m, nearest_neighbours
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.jobs import Fit, joined
 from sim.learn.diffloc.objectives import regress
+from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc.bench import Bench
-from sim.reproduce.diffloc.statistics import by_distance, each_statistics, statistics, training_distance_m
+from sim.reproduce.diffloc.measures import by_distance, each_statistics
+from sim.reproduce.rows import Result
 
-Result = dict[str, Any]
 NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
 
 
@@ -27,7 +27,7 @@ def joint_regression(bench: Bench, jobs: Sequence[str]) -> Result:
     """Measure one network on the fingerprints of all base stations; the paper's supervised MLP is one."""
     fit, features = bench.fit(jobs[0]), joined(bench.features(jobs[0]))
     found = _outputs(fit, features, "test")[0].double().numpy()
-    return {"fused": {"joint": statistics(errors_m(found, truth_of(features, "test")))}}
+    return {"fused": {"joint": sample_statistics(errors_m(found, truth_of(features, "test")))}}
 
 
 def convolutional(bench: Bench, jobs: Sequence[str]) -> Result:
@@ -35,7 +35,7 @@ def convolutional(bench: Bench, jobs: Sequence[str]) -> Result:
     fit, features = bench.fit(jobs[0]), bench.features(jobs[0])
     assert fit.estimates is not None
     found = fit.estimates[index_of(features, "test")].double().numpy()
-    return {"fused": {"joint": statistics(errors_m(found, truth_of(features, "test")))}}
+    return {"fused": {"joint": sample_statistics(errors_m(found, truth_of(features, "test")))}}
 
 
 def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
@@ -54,7 +54,7 @@ def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
     return {
         "stations": [k + 1 for k in bench.stations(best)],
         "alone": each_statistics(errors_m(alone, truth)),
-        "fused": {"product": statistics(errors_m(fused, truth))},
+        "fused": {"product": sample_statistics(errors_m(fused, truth))},
         "spacing_m": bench.job(best).spacing_m,
         "validation": [{"spacing_m": bench.job(name).spacing_m, "mean": validation[name]} for name in jobs],
     }
@@ -76,9 +76,9 @@ def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | 
     return {
         "stations": [k + 1 for k in chosen],
         "alone": each_statistics(errors_m(np.stack([found for found, _ in alone]), truth)),
-        "fused": {"joint": statistics(error)},
+        "fused": {"joint": sample_statistics(error)},
         "neighbours": {"alone": [k for _, k in alone], "joint": best},
-        "by_distance": by_distance(training_distance_m(truth_of(features, "train"), truth), error),
+        "by_distance": by_distance(truth_of(features, "train"), truth, error),
     }
 
 
@@ -87,7 +87,7 @@ def prior_mean(bench: Bench, names: Sequence[str]) -> Result:
     features = bench.features(names[0])
     truth = truth_of(features, "test")
     mean = truth_of(features, "train").mean(0)
-    return {"fused": {"joint": statistics(errors_m(np.broadcast_to(mean, truth.shape), truth))}}
+    return {"fused": {"joint": sample_statistics(errors_m(np.broadcast_to(mean, truth.shape), truth))}}
 
 
 def prior_draw(bench: Bench, names: Sequence[str]) -> Result:
@@ -95,7 +95,7 @@ def prior_draw(bench: Bench, names: Sequence[str]) -> Result:
     features = bench.features(names[0])
     truth, training = truth_of(features, "test"), truth_of(features, "train")
     errors = errors_m(np.broadcast_to(training[:, None], (len(training), *truth.shape)), truth).mean(0)
-    return {"fused": {"joint": statistics(errors)}}
+    return {"fused": {"joint": sample_statistics(errors)}}
 
 
 def index_of(features: Features, part: str) -> Tensor:

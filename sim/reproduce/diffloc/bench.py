@@ -6,13 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 
-from sim.errors import UserError
 from sim.learn.diffloc.features import Features, FeatureSetting
 from sim.learn.diffloc.jobs import DENSE, FITS, Fit, Job, job_features, jobs, load_fit, run
 from sim.learn.diffloc.trained import Trained, measured
+from sim.reproduce.bench import file_digest, require_traced
 from sim.world.store import DATA_FOLDER
 
 TRACE = {DENSE: f"paris-7 --positions 20000 --output data/{DENSE}"}
@@ -74,9 +73,9 @@ class Bench:
         if fitted and not self.is_trained(name):
             return None
         total = hashlib.blake2b(json.dumps(asdict(job.setting)).encode(), digest_size=8)
-        total.update(_file_digest(data_file(job.data)))
+        total.update(file_digest(data_file(job.data)))
         if fitted:
-            total.update(_file_digest(self._path(name)))
+            total.update(file_digest(self._path(name)))
         return total.hexdigest()
 
     def require_data(self, names: Iterable[str]) -> None:
@@ -85,10 +84,8 @@ class Bench:
         Raises:
             UserError: some are missing; the sentence names the commands that make them.
         """
-        missing = [data for data in dict.fromkeys(self.job(name).data for name in names) if not _exists(data)]
-        if missing:
-            commands = " and ".join(f"`python cli.py trace {TRACE.get(data, data)}`" for data in missing)
-            raise UserError(f"The path data {', '.join(missing)} are missing; make them with {commands}.")
+        found = dict.fromkeys(self.job(name).data for name in names)
+        require_traced((data, data_file(data), TRACE.get(data, data)) for data in found)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{self.job(name).name}.safetensors"
@@ -97,18 +94,3 @@ class Bench:
 def data_file(data: str) -> Path:
     """Path set of a folder under ``data/``."""
     return DATA_FOLDER / data / "paths.npz"
-
-
-def _exists(data: str) -> bool:
-    return data_file(data).is_file()
-
-
-def _file_digest(path: Path) -> bytes:
-    state = path.stat()
-    return _digest(path.resolve(), state.st_mtime_ns, state.st_size)
-
-
-@cache
-def _digest(path: Path, _changed_ns: int, _size: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()

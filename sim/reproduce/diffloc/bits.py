@@ -1,9 +1,8 @@
 """``diffloc-bits``: DiffLoc's error against the bits of a fix, and against the delay of its links.
 
-Every point is an in-process emulation of all test positions with the real payloads. A point whose run is at hand with
-the same settings, weights and test positions is not run again, so a study that was stopped resumes, and points that
-are the same run once; points whose weights are missing say so. Networks are told apart as elsewhere: "ct" is the
-consistency network, "unet" the diffusion.
+Every point is an in-process emulation of all test positions with the real payloads; points that are the same run are
+run once, and those whose weights are missing say so. Networks are told apart as elsewhere: "ct" is the consistency
+network, "unet" the diffusion.
 
 Timing is the same throughout: snapshots so far apart that none waits for another, a deadline, one snapshot at a time,
 links without a limit of their rate. On the simulated clock computing takes no time, so that all of a fix's latency is
@@ -12,33 +11,31 @@ its links' delay: a delay d each way makes it d + 2 d R with R rounds, and d wit
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fronthaul.link.link_file import link_plan
-from sim.emulate.emulator import emulate
-from sim.errors import UserError
-from sim.files import write_rows, write_text
 from sim.learn.diffloc.export import export_weights
 from sim.learn.diffloc.jobs import FITS
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
-from sim.plan.weights import load_weights
 from sim.records.links import read_table
-from sim.records.summary import error_statistics
+from sim.records.statistics import error_statistics
+from sim.reproduce import markdown
 from sim.reproduce.diffloc.bench import Bench
-from sim.reproduce.diffloc.bits_figure import draw
-from sim.reproduce.diffloc.bits_page import page
-from sim.sweep.sweep import Inputs
+from sim.reproduce.drawing import COLOURS, error_bars, new_axes, save_figure
+from sim.reproduce.emulations import Emulations
+from sim.reproduce.markdown import NOT_TRAINED, Record, metres, table, with_interval
+from sim.reproduce.rows import Result, Row
 from sim.world.scenario import Scenario, load_scenario
 from sim.world.store import DATA_FOLDER, load_test_paths
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NAME = "diffloc-bits"
 DEADLINE_MS = 100.0
@@ -58,9 +55,7 @@ DELAY_SNAPSHOTS = 100
 CT_STEPS, UNET_STEPS, UNET_PARTICLES = (2, 5, 20), 20, 16
 _UNET_JOB = "paris-7-random-unet"
 _FOLDER = DATA_FOLDER / "paris-7"
-
-Record = dict[str, Any]
-OnRow = Callable[[str, int, int], None]
+_MARKERS = {"(a)": "o", "(b)": "s", "(c)": "^", "ECC": "D"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Point:
     """One emulation.
 
     Attributes:
-        line: what it belongs to, see `bitspage`.
+        line: what it belongs to, as in a table's first column.
         settings: what is run; its `weights` may be missing.
         delay_ms: of each link, each way; None where the point is one of error against bits.
     """
@@ -185,53 +180,47 @@ def _delayed(settings: EmulateSettings, ms: int) -> EmulateSettings:
     return replace(settings, links=link_plan({"default": {"delay": f"{ms}ms"}}))
 
 
-def reproduce(
-    output: Path,
-    *,
-    study: Study | None = None,
-    train: bool = True,
-    on_row: OnRow = lambda *_: None,
-) -> Path:
-    """Run what is missing; write ``diffloc-bits.json``, ``.md`` and ``.png`` into `output`; returns the page.
+class BitsBench(Emulations):
+    """The points of a study; what is trained is its diffusion, whose weights are made from a job."""
 
-    Args:
-        output: folder.
-        study: what is emulated; by default `usual_study`, whose diffusion weights are made where they are missing.
-        train: run the training of the diffusion weights if it has not been.
-        on_row: called with a point's name, points done, points in all.
+    def __init__(self, study: Study | None = None, unet_job: str = "") -> None:
+        """Take the usual study by default, with weights exported where they are missing or older than the job."""
+        self.study, self._unet_job = (usual_study(), _UNET_JOB) if study is None else (study, unet_job)
+        self.points = points(self.study)
+        super().__init__({point.name: point.settings for point in self.points})
+        self._jobs = Bench()
+        if self._unet_job and self._jobs.is_trained(self._unet_job):
+            self._export()
 
-    Raises:
-        UserError: path data are missing, or a run fails; points before stay.
-    """
-    if study is None:
-        study = usual_study()
-        _make_unet(study.unet, train, on_row)
-    output.mkdir(parents=True, exist_ok=True)
-    store = output / f"{NAME}.json"
-    wanted = points(study)
-    stored: list[Record] = json.loads(store.read_text())["points"] if store.is_file() else []
-    results = {record["key"]: record["result"] for record in stored if record["result"] is not None}
-    inputs = Inputs()
-    keys = [_key(inputs, point.settings) for point in wanted]
-    about = _about(study)
+    def is_trained(self, name: str) -> bool:
+        """Whether it is not of the diffusion, or that is trained."""
+        other = not self._unet_job or self.settings[name].weights != self.study.unet
+        return other or self._jobs.is_trained(self._unet_job)
 
-    text = output / f"{NAME}.md"
+    def train(self, name: str) -> None:
+        """Train the diffusion, and write its weights."""
+        self._jobs.train(self._unet_job)
+        self._export()
 
-    def write() -> None:
-        rows = [_record(point, key, results.get(key)) for point, key in zip(wanted, keys, strict=True)]
-        table = {**about, "points": rows}
-        write_rows(store, table)
-        draw(output / f"{NAME}.png", table)
-        write_text(text, page(NAME, table))
+    def _export(self) -> None:
+        path = self.study.unet
+        exported = sorted(path.parent.glob(f"{path.stem}*.safetensors"))
+        trained_s = (FITS / f"{self._unet_job}.safetensors").stat().st_mtime
+        if not exported or min(file.stat().st_mtime for file in exported) < trained_s:
+            export_weights(self._jobs.trained(self._unet_job), load_scenario("paris-7"), path)
 
-    for number, (point, key) in enumerate(zip(wanted, keys, strict=True)):
-        on_row(point.name, number, len(wanted))
-        if key is not None and key not in results:
-            results[key] = _measured(point)
-            write()  # a study that is stopped has a page of what there is
-    write()
-    on_row("done", len(wanted), len(wanted))
-    return text
+
+def bits_rows(bench: BitsBench) -> list[Row]:
+    """A row for each point."""
+    base = bench.study.base
+    study = {"scenario": load_scenario(base.scenario).name, "bs": base.bs, "snapshots": base.snapshots,
+             "raw_bits": raw_bits(load_scenario(base.scenario), base.bs)}  # fmt: skip
+    rows = []
+    for point in bench.points:
+        settings = point.settings
+        own = {"bits": settings.bits or 16, "delay_ms": point.delay_ms, "options": dict(settings.options)}
+        rows.append(Row(point.name, measured, (point.name,), section=point.line, about=own | {"study": study}))
+    return rows
 
 
 def raw_bits(scenario: Scenario, stations: int) -> int:
@@ -240,45 +229,9 @@ def raw_bits(scenario: Scenario, stations: int) -> int:
     return stations * 2 * pairs * taps * 32  # DiffLoc Eq. 4
 
 
-def _about(study: Study) -> Record:
-    scenario = load_scenario(study.base.scenario)
-    return {
-        "scenario": scenario.name,
-        "bs": study.base.bs,
-        "snapshots": study.base.snapshots,
-        "raw_fingerprint_bits": raw_bits(scenario, study.base.bs),
-        "deadline_ms": DEADLINE_MS,
-        "interval_ms": INTERVAL_MS,
-    }
-
-
-def _record(point: Point, key: str | None, result: Record | None) -> Record:
-    settings = point.settings
-    return {
-        "name": point.name,
-        "line": point.line,
-        "bits": settings.bits or 16,
-        "delay_ms": point.delay_ms,
-        "scenario": settings.scenario,
-        "options": dict(settings.options),
-        "key": key,
-        "result": result,
-    }
-
-
-def _key(inputs: Inputs, settings: EmulateSettings) -> str | None:
-    """Digest of what a point depends on; None where its weights are missing, or are of another payload."""
-    try:
-        key = inputs.key(settings)
-        other = settings.scheme == "ecc" and load_weights(settings.weights or Path()).config["bits"] != settings.bits
-    except UserError:
-        return None
-    return None if other else key
-
-
-def _measured(point: Point) -> Record:
-    begin = time.monotonic()
-    result = emulate(point.settings)
+def measured(bench: BitsBench, names: Sequence[str]) -> Result:
+    """Run a point; its error, coverage, latency and sizes."""
+    result = bench.run(names[0])
     columns = ["error_2d_m", "rounds", "total_ns"]
     fixes = read_table(result.folder / "fixes.parquet").select(columns)
     summary, snapshots = result.summary, result.summary["snapshots"]
@@ -295,13 +248,10 @@ def _measured(point: Point) -> Record:
         "latency_ms": {f"p{p}": float(np.percentile(total_ms, p)) for p in (50, 95)} if len(fixes) else None,
         "per_snapshot": _sizes(result, snapshots),
         "weights_digest": summary["weights_digest"],
-        "commit": summary["commit"],
-        "date": datetime.now(UTC).date().isoformat(),
-        "minutes": round((time.monotonic() - begin) / 60, 2),
     }
 
 
-def _sizes(result: RunResult, snapshots: int) -> Record:
+def _sizes(result: RunResult, snapshots: int) -> Result:
     """Payload up and down, side information and headers [bit]; what crosses the wire [B]: all of a snapshot."""
     summary = result.summary
     counted = summary["bytes"]
@@ -320,16 +270,173 @@ def _sizes(result: RunResult, snapshots: int) -> Record:
     }
 
 
-def _make_unet(path: Path, train: bool, on_row: OnRow) -> None:
-    """Export the diffusion weights where they are missing, or older than their training."""
-    bench = Bench()
-    if train and not bench.is_trained(_UNET_JOB):
-        on_row(f"training {_UNET_JOB}", 0, 1)
-        bench.train(_UNET_JOB)
-    if not bench.is_trained(_UNET_JOB):
-        return
-    exported = sorted(path.parent.glob(f"{path.stem}*.safetensors"))
-    trained_s = (FITS / f"{_UNET_JOB}.safetensors").stat().st_mtime
-    if not exported or min(file.stat().st_mtime for file in exported) < trained_s:
-        on_row(f"exporting {path.name}", 0, 1)
-        export_weights(bench.trained(_UNET_JOB), load_scenario("paris-7"), path)
+LEGEND = """\
+(a): networks at the base stations, a state and its answers for each step, rule `gauss`. (b): embeddings are sent once,
+networks run at the cloud, two steps, rule `gauss`. (c): each base station sends a mixture for its own posterior, rule
+`exact`. CT: consistency network; UNet: diffusion network, DDIM. ECC: the scheme `ecc` on the same users and sites, on
+its own paper's arrays and band (scenario `paris-7-ecc`). Its training has every position moved by up to 0.75 m each
+time that it comes up, with paths to match; DiffLoc's has each position as it was traced: they do not learn from equal
+data."""
+
+TIMING = """\
+`--interval {interval_ms:g} --deadline {deadline_ms:g} --batch 1`, `--delay` as it stands, no `--rate`, in process: on
+the simulated clock computing and serialising take no time and snapshots do not wait for each other, so that latency is
+link delay alone. A delay d each way makes it d + 2 d R with R steps, and d with one message. A frame that comes at the
+deadline is late; the fix is then what the last whole step gave (`conclude`), and before the first there is none."""
+
+
+def bits_page(name: str, records: Sequence[Record]) -> str:
+    """Return the page."""
+    study = records[0]["about"]["study"]
+    at_rest, delayed = _parted(records)
+    lines = [
+        f"![error against bits and delay]({name}.png)",
+        "",
+        f"{study['snapshots']} test positions of `{study['scenario']}`, {study['bs']} base stations, every point an "
+        "in-process emulation with the real payloads. Errors are horizontal, in metres, with 95 % bootstrap intervals "
+        "of the mean.",
+        "",
+        *LEGEND.splitlines(),
+        "",
+        "## Error against bits",
+        "",
+        *_bits_table(at_rest, study["raw_bits"]),
+        "## Error against delay",
+        "",
+        *TIMING.format(interval_ms=INTERVAL_MS, deadline_ms=DEADLINE_MS).splitlines(),
+        "",
+        *_by_delay(delayed, "mean error [m] (95 %)", _error),
+        *_by_delay(delayed, "fixes", _fixes),
+        *_by_delay(delayed, "latency of a fix, p50 [ms]", _latency),
+    ]
+    weights = sorted({record["result"]["weights_digest"] for record in records if record["result"]})
+    return markdown.page(name, [*lines, *([f"Weights {', '.join(weights)}.", ""] if weights else [])], records)
+
+
+def _parted(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Points of error against bits, and of error against delay."""
+    at_rest = [one for one in records if one["about"]["delay_ms"] is None]
+    return at_rest, [one for one in records if one["about"]["delay_ms"] is not None]
+
+
+def _bits_table(points: Sequence[Record], raw: int) -> list[str]:
+    head = ["", "B", "payload up [bit/fix]", "down", "both", "side [bit/fix]", "headers [bit/fix]",
+            "TCP stream [B/fix]", "Ethernet [B/fix]", "mean error [m] (95 %)", "median", "p90",
+            "in 90 % region", "fixes"]  # fmt: skip
+    rows = []
+    for one in points:
+        found = one["result"]
+        if found is None:
+            rows.append([one["section"], _payload(one), *["–"] * 7, NOT_TRAINED, *["–"] * 4])
+            continue
+        size, error, covered = found["per_snapshot"], found["error_2d_m"], found["coverage_90"]
+        rows.append(
+            [
+                one["section"],
+                _payload(one),
+                _whole(size["payload_up_bits"]),
+                _whole(size["payload_down_bits"]),
+                _whole(payload_bits(one)),
+                _whole(size["side_bits"]),
+                _whole(size["header_bits"]),
+                _whole(size["stream_bytes"]),
+                _whole(size["ethernet_bytes"]),
+                with_interval(error) if error else "no fix",
+                metres(error["median"]) if error else "–",
+                metres(error["p90"]) if error else "–",
+                "–" if covered is None else f"{100 * covered:.1f} %",
+                f"{found['fixes']} of {found['snapshots']}",
+            ]
+        )
+    return [
+        *table(head, rows),
+        "Payload, side information and headers are counted in the ledger, all links and both directions; headers are "
+        "ours with CRC and padding, and ZMTP's. TCP stream: counted, all of that; Ethernet: modelled, with TCP/IP. The "
+        f"raw fingerprints in float32 would take {_whole(raw)} bit of payload a fix.",
+        "",
+    ]
+
+
+def payload_bits(point: Record) -> float:
+    """Payload of a fix in both directions [bit]."""
+    size = point["result"]["per_snapshot"]
+    return float(size["payload_up_bits"] + size["payload_down_bits"])
+
+
+def _by_delay(points: Sequence[Record], what: str, cell: Callable[[Record], str]) -> list[str]:
+    delays = list(dict.fromkeys(one["about"]["delay_ms"] for one in points))
+    lines = dict.fromkeys(one["section"] for one in points)
+    at = {(one["section"], one["about"]["delay_ms"]): one for one in points}
+    rows = []
+    for line in lines:
+        there = [at[line, delay] for delay in delays]
+        rows.append([line, *(cell(one["result"]) if one["result"] else NOT_TRAINED for one in there)])
+    return table([f"{what}, by delay each way", *(f"{delay} ms" for delay in delays)], rows)
+
+
+def _error(found: Record) -> str:
+    if not found["error_2d_m"]:
+        return "no fix"
+    return with_interval(found["error_2d_m"]) + (" *cut*" if found["cut"] else "")
+
+
+def _fixes(found: Record) -> str:
+    made = f"{found['fixes']}"
+    if not found["cut"]:
+        return made
+    return f"{made}, of them {found['cut']} cut after {found['steps_p50']:g} step{'s' * (found['steps_p50'] != 1)}"
+
+
+def _latency(found: Record) -> str:
+    return f"{found['latency_ms']['p50']:g}" if found["latency_ms"] else "–"
+
+
+def _payload(point: Record) -> str:
+    return "16 (lossless)" if point["about"]["bits"] == 16 else str(point["about"]["bits"])
+
+
+def _whole(value: float) -> str:
+    return f"{round(value):,}".replace(",", " ")
+
+
+def bits_draw(path: Path, records: Sequence[Record]) -> None:
+    """Draw the study; a line's colour is the same on both sides."""
+    done = [one for one in records if one["result"] and one["result"]["error_2d_m"]]
+    at_rest, delayed = _parted(done)
+    names = list(dict.fromkeys(one["section"] for one in records))
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
+    figure, (left, right) = new_axes(2)
+    _draw_lines(left, at_rest, colours, payload_bits)
+    for name, colour in colours.items():
+        line = sorted((one for one in at_rest if one["section"] == name), key=payload_bits)
+        for one in line[:: max(1, len(line) - 1)]:  # both ends of a line
+            at = (payload_bits(one), one["result"]["error_2d_m"]["mean"])
+            text = f"B={one['about']['bits']}"
+            left.annotate(text, at, (5, 5), textcoords="offset points", fontsize=7.5, color=colour)
+    raw = records[0]["about"]["study"]["raw_bits"]
+    left.axvline(raw, color="#888888", linestyle="--", linewidth=1.2, label="raw fingerprints, float32")
+    left.set_xscale("log")
+    left.set_xlabel("payload of a fix, all links, both directions [bit]")
+    delays = list(dict.fromkeys(one["about"]["delay_ms"] for one in _parted(records)[1]))
+
+    def place(record: Record) -> float:
+        return float(delays.index(record["about"]["delay_ms"]))
+
+    _draw_lines(right, delayed, colours, place)
+    cut = [one for one in delayed if one["result"]["cut"]]
+    right.scatter([place(one) for one in cut], [one["result"]["error_2d_m"]["mean"] for one in cut], s=70, marker="x",
+                  c=[colours[one["section"]] for one in cut], zorder=3)  # fmt: skip
+    right.set_xticks(range(len(delays)), [str(delay) for delay in delays])
+    right.set_xlabel(f"delay of every link, each way [ms]; deadline {DEADLINE_MS:g} ms; ×: rounds were cut")
+    for axes in (left, right):
+        axes.set_ylabel("mean horizontal error [m], 95 % interval")
+    means = [one["result"]["error_2d_m"]["mean"] for one in done]
+    save_figure(figure, path, logarithmic=bool(means) and max(means) > 8 * min(means))
+
+
+def _draw_lines(
+    axes: Axes, records: Sequence[Record], colours: Mapping[str, str], at: Callable[[Record], float]
+) -> None:
+    for name, colour in colours.items():
+        points = [(at(one), one["result"]["error_2d_m"]) for one in records if one["section"] == name]
+        error_bars(axes, points, name, colour, marker=_MARKERS[name[:3]])

@@ -1,51 +1,104 @@
-"""Pictures and pages of the paper's figures 7, 8, 9 and 11, from their records (`figurerows`); no measurement here."""
+"""The paper's figures 7, 8, 9 and 11: base stations fused, steps, soft labels, noise; rows, pages and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fronthaul.draws import generator
+from sim.learn.diffloc.evaluate import Networks, errors_m, sample
+from sim.learn.diffloc.jobs import SNRS_DB, STEPS
+from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, Trained
+from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc import paper
+from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.diffloc.markdown import HEADS, details, means, printed
-from sim.reproduce.drawing import COLOURS, INK, new_axes, save_figure
-from sim.reproduce.markdown import NOT_TRAINED, Record, header, metres, not_trained, provenance, table
+from sim.reproduce.diffloc.measures import sampled
+from sim.reproduce.diffloc.noisy import noisy_inputs
+from sim.reproduce.drawing import COLOURS, INK, error_bars, interval_bars, new_axes, save_figure
+from sim.reproduce.markdown import NOT_TRAINED, Record, metres, not_trained, page, picture, table
+from sim.reproduce.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+UNET, CT = "paris-7-random-unet", "paris-7-random-ct"
+SUBSETS = 6
+"""Of base stations, of each size, for the diffusion; the consistency model is measured on all."""
+LADDER = (*STEPS, 200)
+SHORT = 50
+"""Steps of the diffusion in figures 9 and 11."""
+RULES = ("sum", "gauss")
 STYLES = {"sum": "--", "gauss": "-", "precision": ":"}
 MOST_M = 1e3
 """Errors above are drawn at the upper edge: of samplers that run away."""
 MARK: dict[str, Any] = {"color": INK, "marker": "x", "linewidth": 1.2}
 
 
+def fig7_rows(_: Bench) -> list[Row]:
+    """Error against the number of base stations fused."""
+    known = {"sizes": [{"fused": k, "min": low, "max": high} for k, (low, high) in paper.SUBSETS.items()]}
+    return [
+        Row("DiffLoc-CT by gauss, 2 steps", over_subsets, (CT,), {"rule": "gauss", "steps": CT_STEPS, "most": 0}),
+        *(
+            Row(f"DiffLoc-UNet by {rule}, {steps} steps", over_subsets, (UNET,),
+                {"rule": rule, "steps": steps, "most": SUBSETS}, paper=known if rule == "sum" else {})
+            for rule, steps in (("sum", DDIM_STEPS), ("gauss", DDIM_STEPS), ("sum", SHORT))
+        ),
+    ]  # fmt: skip
+
+
+def over_subsets(bench: Bench, jobs: Sequence[str], *, rule: str, steps: int, most: int) -> dict[str, Any]:
+    """Measure subsets of base stations: all, or at most `most` of each size, drawn by a fixed seed."""
+    trained = bench.trained(jobs[0])
+    networks, truth = trained.networks("test"), trained.truth("test")
+    known = trained.fit.job.setting.stations
+    sizes = []
+    for size in range(1, len(known) + 1):
+        chosen = list(itertools.combinations(range(len(known)), size))
+        if most and math.comb(len(known), size) > most:
+            drawn = generator(0, "subsets", size).permutation(len(chosen))[:most]
+            chosen = [chosen[i] for i in sorted(drawn)]
+        means = [float(errors_m(sample(networks.of(some), rule, steps).position, truth).mean()) for some in chosen]
+        found = {
+            "fused": size,
+            "min": min(means),
+            "median": float(np.median(means)),
+            "max": max(means),
+            "subsets": [{"stations": [known[k] + 1 for k in some], "mean": mean}
+                        for some, mean in zip(chosen, means, strict=True)],
+        }  # fmt: skip
+        sizes.append(found)
+    return {"rule": rule, "steps": steps, "sizes": sizes}
+
+
 def fig7_draw(path: Path, records: Sequence[Record]) -> None:
     """Median, least and most error over subsets against their size."""
-    figure, axes = new_axes()
+    figure, (axes,) = new_axes()
     for number, record in enumerate(records):
-        if record["result"] is None:
-            continue
-        sizes = record["result"]["sizes"]
-        at = [one["fused"] for one in sizes]
-        middle = [min(one["median"], MOST_M) for one in sizes]
-        least = [a - min(one["min"], MOST_M) for a, one in zip(middle, sizes, strict=True)]
-        most = [min(one["max"], MOST_M) - a for a, one in zip(middle, sizes, strict=True)]
-        axes.errorbar(at, middle, [least, most], color=COLOURS[number % len(COLOURS)], marker="o", markersize=4,
-                      capsize=3, linewidth=1.6, label=record["label"])  # fmt: skip
+        sizes = (record["result"] or {}).get("sizes", ())
+        points = [(one["fused"], one["median"], one["min"], one["max"]) for one in sizes]
+        interval_bars(axes, points, record["label"], COLOURS[number % len(COLOURS)], most_m=MOST_M)
     at = list(paper.SUBSETS)
     low, high = ([paper.SUBSETS[k][i] for k in at] for i in (0, 1))
     axes.plot(at, high, linestyle="-", label="paper: DiffLoc-UNet, most and least", **MARK)
     axes.plot(at, low, linestyle="-", **MARK)
     axes.set_xlabel("base stations fused")
     axes.set_ylabel("mean 2-D error over test samples [m],\nmedian, least and most over subsets")
-    save_figure(figure, axes, path)
+    save_figure(figure, path)
 
 
 def fig7_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
-    lines = _top(name, "Mean error over test samples [m] against base stations fused: median (least–most) over subsets "
-                 "of so many; in brackets, how many subsets. *Paper*: least and most.")  # fmt: skip
+    told = (
+        "Mean error over test samples [m] against base stations fused: median (least–most) over subsets of so many; in "
+        "brackets, how many subsets. *Paper*: least and most."
+    )
     sizes = sorted({one["fused"] for record in records for one in (record["result"] or {}).get("sizes", ())})
     cells = []
     for record in records:
@@ -54,35 +107,77 @@ def fig7_page(name: str, records: Sequence[Record]) -> str:
             f"{metres(one['median'])} ({metres(one['min'])}–{metres(one['max'])}) [{len(one['subsets'])}]"
             for one in (found[k] for k in sizes if k in found)
         ]
-        cells.append([record["label"], *(each or [NOT_TRAINED, *[""] * (len(sizes) - 1)])])
+        cells.append([record["label"], *(each or [NOT_TRAINED])])
     ends = {k: f"{printed(low)}–{printed(high)}" for k, (low, high) in paper.SUBSETS.items()}
     known = [ends.get(k, "") for k in sizes]
-    lines += table(["", *(str(k) for k in sizes)], [["*paper:* DiffLoc-UNet", *known], *cells])
-    return _end(lines, records)
+    lines = table(["", *(str(k) for k in sizes)], [["*paper:* DiffLoc-UNet", *known], *cells])
+    return page(name, [*picture(name), told, "", *lines], records)
+
+
+def fig8_rows(bench: Bench) -> list[Row]:
+    """Error against steps."""
+    few = bench.stations("paris-7-unet-t2")
+    rows = []
+    for steps in LADDER:
+        figures = paper.figures("sum", 100 * paper.STEPS[steps]) if steps in paper.STEPS else {}
+        usual = {"steps": steps, "rules": RULES, "alone": False}
+        about = {"steps": steps}
+        trained = f"paris-7-unet-t{steps}" if steps in STEPS else UNET
+        rows += [
+            Row(f"UNet trained for T = 200, {steps} steps", sampled, (UNET,), usual, section="UNet, T = 200",
+                paper=figures, about=about),
+            Row(f"UNet trained for T = 200, {steps} steps, three BSs", sampled, (UNET,), usual | {"stations": few},
+                section="UNet, T = 200, three BSs", about=about),
+            Row(f"UNet trained for T = {steps}, {steps} steps, three BSs", sampled, (trained,),
+                usual | {"stations": few}, section="UNet, T = steps, three BSs", paper=figures, about=about),
+            Row(f"CT, {steps} steps", sampled, (CT,), usual, section="CT", about=about),
+        ]  # fmt: skip
+    return _by_section(rows)
 
 
 def fig8_draw(path: Path, records: Sequence[Record]) -> None:
     """Error against steps."""
-    figure, axes = new_axes()
-    _curves(axes, records, _steps)
+    figure, (axes,) = new_axes()
+    _curves(axes, records, "steps")
     known = "paper: DiffLoc-UNet, where its text says"
     axes.plot(list(paper.STEPS), list(paper.STEPS.values()), linestyle="-", label=known, **MARK)
     axes.set_xscale("log")
-    ticks = sorted({_steps(record) for record in records})
+    ticks = sorted({record["about"]["steps"] for record in records})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axes.minorticks_off()
     axes.set_xlabel("steps")
     axes.set_ylabel(f"mean 2-D error [m], 95 % interval;\nabove {MOST_M:g} m drawn at the edge")
-    save_figure(figure, axes, path)
+    save_figure(figure, path)
 
 
-def _steps(record: Record) -> float:
-    return float(record["label"].split(" steps")[0].split()[-1])
+def fig8_page(name: str, records: Sequence[Record]) -> str:
+    """Return the page."""
+    told = (
+        "Fused errors against steps. Paper: DiffLoc-UNet retrained for each number of steps. Where a figure is missing "
+        "the sum ran beyond what a number can hold."
+    )
+    return _fused(name, records, told)
+
+
+def fig9_rows(bench: Bench) -> list[Row]:
+    """With dynamic soft labels and without."""
+    few = bench.stations("paris-7-random-ct-soft")
+    usual = {"steps": SHORT, "rules": RULES}
+    three = {"steps": CT_STEPS, "rules": (*RULES, "precision"), "stations": few}
+    return [
+        Row("MLP, soft labels", sampled, ("paris-7-random-mlp-soft",), usual,
+            paper=paper.figures("sum", 113.2, paper.MLP)),
+        Row("MLP, hard labels", sampled, ("paris-7-random-mlp",), usual),
+        Row("UNet, soft labels", sampled, ("paris-7-random-unet-soft",), usual),
+        Row("UNet, hard labels", sampled, (UNET,), usual, paper=paper.figures("sum", 11.4, paper.UNET)),
+        Row("CT, soft labels, three BSs", sampled, ("paris-7-random-ct-soft",), three),
+        Row("CT, hard labels, three BSs", sampled, (CT,), three),
+    ]  # fmt: skip
 
 
 def fig9_draw(path: Path, records: Sequence[Record]) -> None:
     """Each base station, and fused: a dot for each row, a cross of its colour for what the paper has."""
-    figure, axes = new_axes()
+    figure, (axes,) = new_axes()
     stations = sorted({k for record in records for k in (record["result"] or {}).get("stations", ())})
     groups = [f"BS {k}" for k in stations] + list(STYLES)
     for number, record in enumerate(records):
@@ -101,32 +196,7 @@ def fig9_draw(path: Path, records: Sequence[Record]) -> None:
             axes.plot(at, list(printed_m.values()), "x", color=colour, markersize=6, label=f"paper: {record['label']}")
     axes.set_xticks(range(len(groups)), [HEADS.get(group, group).replace(" (", "\n(") for group in groups])
     axes.set_ylabel(f"mean 2-D error [m];\nabove {MOST_M:g} m drawn at the edge")
-    save_figure(figure, axes, path)
-
-
-def fig11_draw(path: Path, records: Sequence[Record]) -> None:
-    """Error against the signal-to-noise ratio of test samples."""
-    figure, axes = new_axes()
-    _curves(axes, records, _snr_db)
-    at = sorted(paper.NOISE)
-    axes.plot(at, [paper.NOISE[snr] for snr in at], linestyle="-", label="paper: trained with the same", **MARK)
-    axes.plot(at, [paper.MIXED_M] * len(at), linestyle=":", label="paper: trained with all, about", **MARK)
-    axes.set_xlabel("signal-to-noise ratio of channel estimates [dB]")
-    axes.set_ylabel("mean 2-D error [m], 95 % interval")
-    save_figure(figure, axes, path)
-
-
-def _snr_db(record: Record) -> float:
-    return float(record["label"].split(", ")[1].removesuffix(" dB"))
-
-
-def fig8_page(name: str, records: Sequence[Record]) -> str:
-    """Return the page."""
-    told = (
-        "Fused errors against steps. Paper: DiffLoc-UNet retrained for each number of steps. Where a figure is missing "
-        "the sum ran beyond what a number can hold."
-    )
-    return _fused(name, records, told)
+    save_figure(figure, path)
 
 
 def fig9_page(name: str, records: Sequence[Record]) -> str:
@@ -138,42 +208,85 @@ def fig9_page(name: str, records: Sequence[Record]) -> str:
     return _fused(name, records, text, alone=True)
 
 
+def fig11_rows(bench: Bench) -> list[Row]:
+    """Noisy test samples, three base stations: trained without noise, with all, with the same."""
+    few = bench.stations("paris-7-unet-snrmixed")
+    rows = []
+    for snr_db in SNRS_DB:
+        usual = {"snr_db": snr_db, "stations": few, "steps": SHORT}
+        own = paper.figures("sum", 100 * paper.NOISE[snr_db]) if snr_db in paper.NOISE else {}
+        mixed = paper.figures("sum", 100 * paper.MIXED_M)
+        label, about = f"{snr_db:g} dB", {"snr_db": snr_db}
+        rows += [
+            Row(f"trained without noise, {label}", under_noise, (UNET,), usual, section="trained without noise",
+                about=about),
+            Row(f"trained with all, {label}", under_noise, ("paris-7-unet-snrmixed",), usual,
+                section="trained with all", paper=mixed, about=about),
+            Row(f"trained with the same, {label}", under_noise, (f"paris-7-unet-snr{snr_db:g}",), usual,
+                section="trained with the same", paper=own, about=about),
+        ]  # fmt: skip
+    return _by_section(rows)
+
+
+def under_noise(
+    bench: Bench, jobs: Sequence[str], *, snr_db: float, stations: Sequence[int], steps: int
+) -> dict[str, Any]:
+    """Measure a diffusion on test samples with noise of `snr_db`."""
+    trained = bench.trained(jobs[0])
+    networks, index = _noisy_networks(bench, jobs[0], trained, snr_db)
+    known = trained.fit.job.setting.stations
+    networks, truth = networks.of([known.index(k) for k in stations]), trained.truth("test")[index]
+    fused = {rule: sample_statistics(errors_m(sample(networks, rule, steps).position, truth)) for rule in RULES}
+    return {"stations": [k + 1 for k in stations], "snr_db": snr_db, "fused": fused}
+
+
+def _noisy_networks(bench: Bench, name: str, trained: Trained, snr_db: float) -> tuple[Networks, slice]:
+    """Networks on the test samples of a noise level, and which those are of the job's test samples."""
+    levels = trained.fit.job.setting.snr_db
+    if snr_db not in levels:
+        return trained.networks("test", z=noisy_inputs(bench, name, snr_db)), slice(None)
+    count = len(trained.features.split.test) // len(levels)  # copies of all samples follow each other
+    first = levels.index(snr_db) * count
+    part = slice(first, first + count)
+    return trained.networks("test", z=trained.features.z[:, trained.index("test")[part]]), part
+
+
+def fig11_draw(path: Path, records: Sequence[Record]) -> None:
+    """Error against the signal-to-noise ratio of test samples."""
+    figure, (axes,) = new_axes()
+    _curves(axes, records, "snr_db")
+    at = sorted(paper.NOISE)
+    axes.plot(at, [paper.NOISE[snr] for snr in at], linestyle="-", label="paper: trained with the same", **MARK)
+    axes.plot(at, [paper.MIXED_M] * len(at), linestyle=":", label="paper: trained with all, about", **MARK)
+    axes.set_xlabel("signal-to-noise ratio of channel estimates [dB]")
+    axes.set_ylabel("mean 2-D error [m], 95 % interval")
+    save_figure(figure, path)
+
+
 def fig11_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
     text = "Fused errors of three base stations on noisy test samples; the paper fuses seven."
     return _fused(name, records, text)
 
 
+def _by_section(rows: list[Row]) -> list[Row]:
+    """Rows of a section one after the other, sections in their order."""
+    sections = list(dict.fromkeys(row.section for row in rows))
+    return sorted(rows, key=lambda row: sections.index(row.section))
+
+
 def _fused(name: str, records: Sequence[Record], text: str, *, alone: bool = False) -> str:
-    lines = _top(name, text)
-    if alone:
-        lines += means(records)
-    return _end(lines + details(records) + not_trained(records), records)
+    lines = [*(means(records) if alone else ()), *details(records), *not_trained(records)]
+    return page(name, [*picture(name), text, "", *lines], records)
 
 
-def _top(name: str, text: str) -> list[str]:
-    return [*header(name), f"![{name}]({name}.png)", "", text, ""]
-
-
-def _end(lines: Sequence[str], records: Sequence[Record]) -> str:
-    return "\n".join([*lines, *provenance(records)]).rstrip() + "\n"
-
-
-def _curves(axes: Axes, records: Sequence[Record], where: Callable[[Record], float]) -> None:
+def _curves(axes: Axes, records: Sequence[Record], where: str) -> None:
     """Draw a curve for each section and rule, with 95 % intervals."""
     for number, section in enumerate(dict.fromkeys(record["section"] for record in records)):
-        points = sorted(
-            ((where(one), one["result"]["fused"]) for one in records if one["section"] == section and one["result"]),
-            key=lambda point: point[0],
-        )
-        for rule in STYLES:
-            of_rule = [(x, fused[rule]) for x, fused in points if rule in fused]
-            if not of_rule:
-                continue
-            mean = [min(one["mean"], MOST_M) for _, one in of_rule]
-            ends = [[min(value, MOST_M) for value in one["ci95_of_mean"]] for _, one in of_rule]
-            low = [max(a - one[0], 0.0) for a, one in zip(mean, ends, strict=True)]
-            high = [max(one[1] - a, 0.0) for a, one in zip(mean, ends, strict=True)]
-            axes.errorbar([x for x, _ in of_rule], mean, [low, high], color=COLOURS[number % len(COLOURS)],
-                          linestyle=STYLES[rule], marker="o", markersize=4, capsize=3, linewidth=1.6,
-                          label=f"{section}: {HEADS[rule]}")  # fmt: skip
+        some = [one for one in records if one["section"] == section and one["result"]]
+        for rule, style in STYLES.items():
+            points = [
+                (one["about"][where], one["result"]["fused"][rule]) for one in some if rule in one["result"]["fused"]
+            ]
+            colour = COLOURS[number % len(COLOURS)]
+            error_bars(axes, points, f"{section}: {HEADS[rule]}", colour, most_m=MOST_M, linestyle=style)

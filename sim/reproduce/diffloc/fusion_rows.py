@@ -23,9 +23,9 @@ from sim.learn.diffloc.evaluate import (
 )
 from sim.learn.diffloc.features import SCALE_M
 from sim.learn.diffloc.trained import CT_STEPS
+from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc.bench import Bench
-from sim.reproduce.diffloc.statistics import statistics
-from sim.reproduce.markdown import NOT_TRAINED, Record, header, metres, provenance, table, with_interval
+from sim.reproduce.markdown import NOT_TRAINED, Record, metres, page, table, with_interval
 from sim.reproduce.rows import Row
 
 STEPS = 50
@@ -104,7 +104,7 @@ def _judged(seen: Estimate, seen_truth: FloatArray, estimate: Estimate, truth: F
     trace = np.trace(estimate.covariance, axis1=1, axis2=2)
     claimed = float(np.sqrt(trace).mean() * SCALE_M)
     return {
-        "error": statistics(errors_m(estimate.position, truth)),
+        "error": sample_statistics(errors_m(estimate.position, truth)),
         "claimed_m": claimed,
         "coverage": coverage(estimate, truth),
         "factor": factor,
@@ -116,8 +116,7 @@ def _judged(seen: Estimate, seen_truth: FloatArray, estimate: Estimate, truth: F
 
 def fusion_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
-    lines = header(name)
-    lines += [
+    lines = [
         "2-D errors in metres on test samples of the random split, all seven base stations fused. *Claimed*: mean over "
         "samples of the root of the covariance's trace, to be held against the root mean square error. *Coverage*: "
         f"share of the samples within the {100 * SHARE:.0f} % region that the covariance draws; *after*: covariances "
@@ -129,12 +128,12 @@ def fusion_page(name: str, records: Sequence[Record]) -> str:
     for record in records:
         found = record["result"]
         if found is None:
-            rows.append([record["label"], NOT_TRAINED, *[""] * 7])
+            rows.append([record["label"], NOT_TRAINED])
             continue
         error = found["error"]
         shares = [f"{100 * found[key]:.1f} %" for key in ("coverage", "coverage_after")]
         rows.append([
-            record["label"], with_interval(error), metres(error["rms"]), metres(found["claimed_m"]), shares[0],
+            record["label"], with_interval(error), metres(error["rmse"]), metres(found["claimed_m"]), shares[0],
             f"{found['factor']:.2f}", metres(found["claimed_after_m"]), shares[1],
             "yes" if found["honest_after"] else "no",
         ])  # fmt: skip
@@ -142,7 +141,7 @@ def fusion_page(name: str, records: Sequence[Record]) -> str:
     lines += table([*head, "coverage after", f"{100 * HONEST[0]:.0f}–{100 * HONEST[1]:.0f} % after"], rows)
     for record in records:
         lines += _remarks(record["label"], record["result"])
-    return "\n".join([*lines, "", *provenance(records)]).rstrip() + "\n"
+    return page(name, [*lines, ""], records)
 
 
 def _remarks(label: str, found: Record | None) -> list[str]:
@@ -151,7 +150,7 @@ def _remarks(label: str, found: Record | None) -> list[str]:
     if found is not None and label.endswith(": sum"):
         lines.append(
             f"- The paper's sum ({label.removesuffix(': sum')}) claims {metres(found['claimed_m'])} m; its root mean "
-            f"square error is {metres(found['error']['rms'])} m, and its {100 * SHARE:.0f} % region holds "
+            f"square error is {metres(found['error']['rmse'])} m, and its {100 * SHARE:.0f} % region holds "
             f"{100 * found['coverage']:.1f} % of the samples."
         )
     if found is not None and "share" in found:

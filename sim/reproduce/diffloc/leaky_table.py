@@ -12,6 +12,7 @@ from sim.learn.diffloc.evaluate import FloatArray, Networks, errors_m, sample
 from sim.learn.diffloc.features import SCALE_M
 from sim.learn.diffloc.objectives import Consistency
 from sim.learn.diffloc.trained import CT_STEPS, Trained
+from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc import paper
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.diffloc.leaky_oracle import (
@@ -21,10 +22,9 @@ from sim.reproduce.diffloc.leaky_oracle import (
     leaky_start,
     leaky_sum,
 )
-from sim.reproduce.diffloc.measures import sampled_alone
+from sim.reproduce.diffloc.measures import each_statistics, sampled_alone
 from sim.reproduce.diffloc.noisy import noisy_inputs
-from sim.reproduce.diffloc.statistics import each_statistics, statistics
-from sim.reproduce.markdown import NOT_TRAINED, Record, header, provenance, table
+from sim.reproduce.markdown import NOT_TRAINED, Record, page, table
 from sim.reproduce.rows import Row
 
 STEPS = 50
@@ -80,7 +80,7 @@ def consistency_leak(bench: Bench, jobs: Sequence[str], *, sigma: float, snr_db:
     trained, networks, truth = _at_work(bench, jobs[0], snr_db)
     said = leaky_consistency(networks, truth, sigma)
     expected = RAYLEIGH * sigma * SCALE_M
-    fused = {"mean": statistics(errors_m(leaky_fused(said), truth))}
+    fused = {"mean": sample_statistics(errors_m(leaky_fused(said), truth))}
     known = {"expected_m": expected, "expected_fused_m": expected / len(said) ** 0.5}
     return _leak(trained, errors_m(said, truth), fused) | known | _honest(networks, truth, "gauss", CT_STEPS)
 
@@ -92,8 +92,8 @@ def denoising_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = 
     last = networks.levels(trained.fit.job.timesteps)[-1]
     expected = RAYLEIGH * last.ratio * SCALE_M
     fused = {
-        "sum": statistics(errors_m(leaky_sum(networks, truth), truth)),
-        "mean": statistics(errors_m(leaky_fused(said), truth)),
+        "sum": sample_statistics(errors_m(leaky_sum(networks, truth), truth)),
+        "mean": sample_statistics(errors_m(leaky_fused(said), truth)),
     }
     steps = min(STEPS, trained.fit.job.timesteps)
     known = {"expected_m": expected}
@@ -107,7 +107,7 @@ def start_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = None
     said = np.stack([leaky_start(networks.of([k]), truth, DDPM_BAR, "sum", STEPS)[0] for k in each])
     fused, bar = leaky_start(networks, truth, DDPM_BAR, "sum", STEPS)
     steps = min(STEPS, trained.fit.job.timesteps)
-    found = _leak(trained, errors_m(said, truth), {"sum": statistics(errors_m(fused, truth))})
+    found = _leak(trained, errors_m(said, truth), {"sum": sample_statistics(errors_m(fused, truth))})
     return found | {"bar": bar} | _honest(networks, truth, "sum", steps)
 
 
@@ -129,7 +129,7 @@ def _honest(networks: Networks, truth: FloatArray, rule: str, steps: int) -> dic
         "rule": rule,
         "steps": steps,
         "alone": each_statistics(errors_m(sampled_alone(networks, steps), truth)),
-        "fused": statistics(errors_m(sample(networks, rule, steps).position, truth)),
+        "fused": sample_statistics(errors_m(sample(networks, rule, steps).position, truth)),
     }
     return {"honest": found}
 
@@ -145,8 +145,7 @@ def _range(values: Sequence[float]) -> str:
 
 def leaky_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
-    lines = header(name)
-    lines += [
+    lines = [
         "**Nothing called leaky here is an estimate:** those samplers were handed the true position of each test "
         "sample. *Honest* are the same networks on the same samples, begun at noise. Mean 2-D errors in metres.",
         "",
@@ -173,7 +172,7 @@ def leaky_page(name: str, records: Sequence[Record]) -> str:
         "users and with noise.",
         "",
     ]
-    return "\n".join([*lines, *provenance(records)]).rstrip() + "\n"
+    return page(name, lines, records)
 
 
 def _cells(record: Record) -> list[str]:

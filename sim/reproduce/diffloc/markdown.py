@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sim.reproduce.markdown import NOT_TRAINED, Record, metres, table, with_interval
+from sim.reproduce.markdown import NOT_TRAINED, Record, metres, sectioned, table, with_interval
 
 HEADS = {
     "sum": "sum (the paper's)",
@@ -26,27 +26,23 @@ def means(records: Sequence[Record]) -> list[str]:
     numbers = sorted({k for one in records for k in (one["result"] or {}).get("stations", ())})
     numbers = numbers or list(range(1, 1 + max((len(one["paper"].get("alone", ())) for one in records), default=0)))
     rules = [rule for rule in HEADS if any(rule in fused_of(one) for one in records)]
-    lines: list[list[str]] = []
-    section = ""
-    for record in records:
-        if record["section"] != section:
-            section = record["section"]
-            lines.append([f"*{section}*", *[""] * (len(numbers) + len(rules))])
+
+    def lines(record: Record) -> list[list[str]]:
         paper, result = record["paper"], record["result"]
+        found = []
         if paper:
-            alone = paper["alone"][: len(numbers)]
-            cells = [printed(value) for value in alone] + [""] * (len(numbers) - len(alone))
+            alone = [printed(value) for value in paper["alone"][: len(numbers)]]
             fused = [printed(paper["fused"][rule]) if rule in paper["fused"] else "" for rule in rules]
-            lines.append([f"*paper:* {record['label']}", *cells, *fused])
+            found.append([f"*paper:* {record['label']}", *alone, *[""] * (len(numbers) - len(alone)), *fused])
         if result is None:
-            lines.append([record["label"], *[""] * len(numbers), NOT_TRAINED, *[""] * (len(rules) - 1)])
-            continue
+            return [*found, [record["label"], *[""] * len(numbers), NOT_TRAINED]]
         own = dict(zip(result["stations"], result["alone"], strict=True)) if "alone" in result else {}
         cells = [metres(own[k]["mean"]) if k in own else "" for k in numbers]
         fused = [metres(result["fused"][rule]["mean"]) if rule in result["fused"] else "" for rule in rules]
-        lines.append([record["label"], *cells, *fused])
+        return [*found, [record["label"], *cells, *fused]]
+
     heads = [f"BS {k}" for k in numbers] + [HEADS[rule] for rule in rules]
-    return table(["mean error [m]", *heads], lines)
+    return table(["mean error [m]", *heads], sectioned(records, lines))
 
 
 def fused_of(record: Record) -> dict[str, Any]:
@@ -68,27 +64,12 @@ def details(records: Sequence[Record]) -> list[str]:
     return table(head, lines)
 
 
-def distances(records: Sequence[Record]) -> list[str]:
-    """Fused mean errors by the distance to the nearest training position."""
-    found = [one for one in records if (one["result"] or {}).get("by_distance")]
-    if not found:
-        return []
-    lines = ["Mean fused error [m] by distance to the nearest training position (test samples):", ""]
-    for record in found:
-        cells = [
-            f"from {one['from_m']:g} m: {metres(one['mean'])} ({one['samples']})"
-            for one in record["result"]["by_distance"]
-        ]
-        lines.append(f"- {record['label']}: {'; '.join(cells)}")
-    return [*lines, ""]
-
-
-def over_seeds(records: Sequence[Record]) -> list[str]:
+def seeds_table(records: Sequence[Record]) -> list[str]:
     """Fused mean errors of several seeds."""
     lines = []
     for record in records:
         if record["result"] is None:
-            lines.append([record["label"], NOT_TRAINED, "", ""])
+            lines.append([record["label"], NOT_TRAINED])
             continue
         for rule, found in record["result"]["fused"].items():
             each = ", ".join(metres(value) for value in found["each"])

@@ -14,11 +14,23 @@ import numpy as np
 
 from cloud.fusion.scores.sampler import NotFiniteError
 from sim.learn.diffloc.evaluate import FloatArray, Networks, errors_m, fuse_gaussians, sample
+from sim.learn.diffloc.features import SCALE_M
 from sim.learn.diffloc.trained import Trained
+from sim.records.statistics import distance_to_nearest, errors_by_distance, sample_statistics
 from sim.reproduce.diffloc.bench import Bench
-from sim.reproduce.diffloc.statistics import by_distance, each_statistics, spread, statistics, training_distance_m
+from sim.reproduce.rows import Result
 
-Result = dict[str, Any]
+DISTANCES_M = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0)
+
+
+def each_statistics(errors_m: FloatArray) -> list[dict[str, Any]]:
+    """Statistics of each base station's errors (K, N) [m]."""
+    return [sample_statistics(row) for row in errors_m]
+
+
+def by_distance(training: FloatArray, truth: FloatArray, errors_m: FloatArray) -> list[dict[str, float]]:
+    """Mean errors [m] of test samples at normalised positions (N, D) by the distance to the nearest training sample."""
+    return errors_by_distance(distance_to_nearest(training, truth) * SCALE_M, errors_m, DISTANCES_M)
 
 
 def sampled(
@@ -57,10 +69,9 @@ def sampled(
     for rule in rules:
         with contextlib.suppress(NotFiniteError):  # a sum that ran beyond all numbers has no error: it is left out
             errors[rule] = errors_m(sample(networks, rule, steps, particles=particles).position, truth)
-    result["fused"] = {rule: statistics(error) for rule, error in errors.items()}
+    result["fused"] = {rule: sample_statistics(error) for rule, error in errors.items()}
     if distances:
-        apart = training_distance_m(trained.truth("train"), truth)
-        result["by_distance"] = by_distance(apart, errors[distances])
+        result["by_distance"] = by_distance(trained.truth("train"), truth, errors[distances])
     return result
 
 
@@ -82,10 +93,10 @@ def regressed(
     result: Result = {
         "stations": [k + 1 for k in chosen],
         "alone": each_statistics(errors_m(found, truth)),
-        "fused": {"precision": statistics(error)},
+        "fused": {"precision": sample_statistics(error)},
     }
     if distances:
-        result["by_distance"] = by_distance(training_distance_m(trained.truth("train"), truth), error)
+        result["by_distance"] = by_distance(trained.truth("train"), truth, error)
     return result
 
 
@@ -108,9 +119,14 @@ def over_seeds(
         each.append(found)
     return {
         "stations": each[0]["stations"],
-        "alone": [spread([one["alone"][k]["mean"] for one in each]) for k in range(len(stations))],
-        "fused": {rule: spread([one["fused"][rule]["mean"] for one in each]) for rule in each[0]["fused"]},
+        "alone": [_spread([one["alone"][k]["mean"] for one in each]) for k in range(len(stations))],
+        "fused": {rule: _spread([one["fused"][rule]["mean"] for one in each]) for rule in each[0]["fused"]},
     }
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and standard deviation of one value for each seed."""
+    return {"each": list(values), "mean": float(np.mean(values)), "spread": float(np.std(values, ddof=1))}
 
 
 def places(trained: Trained, stations: Sequence[int] | None) -> list[int]:

@@ -10,17 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from sim.errors import UserError
+from sim.learn.checkpoint import read_checkpoint
 from sim.learn.vinloc.data import Users, load_users
 from sim.learn.vinloc.evaluate import Network, network_of
 from sim.learn.vinloc.export import export_weights
-from sim.learn.vinloc.jobs import JOBS, Job, make_model, run_job
+from sim.learn.vinloc.jobs import JOBS, Job, make_model, run_job, tap_s
 from sim.learn.vinloc.resnet import ResNetLocator
 from sim.learn.vinloc.resnet_train import RESNET_JOBS, ResNetJob, make_resnet, run_resnet
-from sim.learn.vinloc.train import Schedule, TrainProgress
+from sim.learn.vinloc.train import TrainProgress, schedule_steps
 from sim.plan.weights import load_weights
+from sim.reproduce.bench import file_digest, require_traced
 from sim.world import store
 from sim.world.scenario import Scenario, load_scenario, scenario_table
 from sim.world.store import DATA_FOLDER
@@ -74,9 +73,10 @@ class Bench:
         if not path.is_file():
             return False
         step, identity = _progress(path.resolve(), path.stat().st_mtime_ns)
-        schedule = {**asdict(Schedule()), **identity["schedule"]}  # an older checkpoint lacks later keys
-        same = schedule == asdict(self.job(name).schedule)
-        return same and identity["scenario"] == self.scenario(name).tracing_digest() and step >= self._steps(name)
+        schedule, scenario = self.job(name).schedule, self.scenario(name)
+        if identity["schedule"] != asdict(schedule) or identity["scenario"] != scenario.tracing_digest():
+            return False
+        return step >= schedule_steps(schedule, len(self.users(scenario).train))[1]
 
     def train(self, name: str) -> None:
         """Run the job, if it has not been."""
@@ -96,13 +96,13 @@ class Bench:
             return network_of(load_weights(shipped), tap_s(scenario))
         users = self.users(scenario)
         model = make_model(scenario, self._jobs[name], users)
-        model.load_state_dict(_state(self._checkpoint(name)))
+        model.load_state_dict(read_checkpoint(self._checkpoint(name)).state["model"])
         return Network(model.eval(), users.train.scale)
 
     def resnet(self, name: str) -> ResNetLocator:
         """A network of ResNet fingerprinting that has been run."""
         network = make_resnet(self.scenario(name), self._resnets[name])
-        network.load_state_dict(_state(self._checkpoint(name)))
+        network.load_state_dict(read_checkpoint(self._checkpoint(name)).state["model"])
         return network.eval()
 
     def weights_file(self, name: str) -> Path:
@@ -120,9 +120,9 @@ class Bench:
         if fitted and not self.is_trained(name):
             return None
         total = hashlib.blake2b(json.dumps(scenario_table(self.scenario(name)), sort_keys=True).encode(), digest_size=8)
-        total.update(_file_digest(data_file(self.scenario(name))))
+        total.update(file_digest(data_file(self.scenario(name))))
         if fitted:
-            total.update(_file_digest(self._shipped(name) or self._checkpoint(name)))
+            total.update(file_digest(self._shipped(name) or self._checkpoint(name)))
         return total.hexdigest()
 
     def require_data(self, names: Iterable[str]) -> None:
@@ -132,10 +132,7 @@ class Bench:
             UserError: some are missing; the sentence names the commands that make them.
         """
         scenarios = [self.scenario(name) for name in names]
-        missing = [scenario.data_name for scenario in scenarios if not data_file(scenario).is_file()]
-        if missing:
-            commands = " and ".join(f"`python cli.py trace {name}`" for name in dict.fromkeys(missing))
-            raise UserError(f"The path data of {', '.join(dict.fromkeys(missing))} are missing: run {commands}.")
+        require_traced((one.data_name, data_file(one), one.data_name) for one in scenarios)
 
     def _checkpoint(self, name: str) -> Path:
         return DATA_FOLDER / self.scenario(name).data_name / "vinloc" / f"{name}.pt"
@@ -148,11 +145,6 @@ class Bench:
         config = _config(path.resolve(), path.stat().st_mtime_ns)
         return path if config["record"]["job"] == name else None
 
-    def _steps(self, name: str) -> int:
-        schedule: Schedule = self.job(name).schedule
-        per_epoch = max(1, len(self.users(self.scenario(name)).train) // schedule.batch)
-        return max(1, round(schedule.epochs * per_epoch))
-
 
 def data_file(scenario: Scenario) -> Path:
     """What stands for the drawn or traced data of a scenario."""
@@ -160,33 +152,12 @@ def data_file(scenario: Scenario) -> Path:
     return DATA_FOLDER / scenario.data_name / name
 
 
-def tap_s(scenario: Scenario) -> float:
-    """Time between two taps [s]."""
-    return 1 / (scenario.numerology.ifft * scenario.numerology.tone_spacing_hz)
-
-
-def _state(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["model"]
-    return state
-
-
 @cache
 def _progress(path: Path, _changed_ns: int) -> tuple[int, dict[str, Any]]:
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return int(state["step"]), state["identity"]
+    saved = read_checkpoint(path, mapped=True)
+    return saved.step, saved.identity
 
 
 @cache
 def _config(path: Path, _changed_ns: int) -> dict[str, Any]:
     return load_weights(path).config
-
-
-def _file_digest(path: Path) -> bytes:
-    state = path.stat()
-    return _digest(path.resolve(), state.st_mtime_ns, state.st_size)
-
-
-@cache
-def _digest(path: Path, _changed_ns: int, _size: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,10 @@ from sim.emulate.emulator import emulate
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
 from sim.records.links import read_table
-from sim.reproduce.published import Published, publish
-from sim.reproduce.rows import OnRow, Row
+from sim.reproduce.rows import Result, Row
 from sim.reproduce.vinloc.bench import Bench
-from sim.reproduce.vinloc.figures import lost_draw
+from sim.reproduce.vinloc.measures import position_statistics
 from sim.reproduce.vinloc.method_rows import SHIPPED
-from sim.reproduce.vinloc.pages import lost_page
-from sim.reproduce.vinloc.statistics import statistics
 from sim.world.store import DATA_FOLDER
 
 NAME = "vinloc-lost"
@@ -34,7 +30,7 @@ INTERVAL_MS = 10.0
 BITS = 4
 
 
-def lost_rows() -> list[Row]:
+def lost_rows(_: Bench) -> list[Row]:
     """A row for each number of base stations that are lost."""
     return [
         Row(f"{lost} of 18 lost", emulated, SHIPPED, {"lost": lost, "snapshots": SNAPSHOTS}, section=f"B = {BITS}")
@@ -42,7 +38,7 @@ def lost_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def emulated(bench: Bench, jobs: Sequence[str], *, lost: int, snapshots: int) -> dict[str, Any]:
+def emulated(bench: Bench, jobs: Sequence[str], *, lost: int, snapshots: int) -> Result:
     """Measure runs of which `lost` base stations are cut off half-way; positions of the second half count."""
     scenario = bench.scenario(jobs[0])
     settings = EmulateSettings(
@@ -66,7 +62,7 @@ def emulated(bench: Bench, jobs: Sequence[str], *, lost: int, snapshots: int) ->
         parts.append(_after_the_cut(emulate(replace(settings, links=cut_links(cut, snapshots))), cut, snapshots))
     estimate, truth = (np.concatenate([part[way] for part in parts]) for way in (0, 1))
     return {
-        "errors": statistics(estimate, truth),
+        "errors": position_statistics(estimate, truth),
         "lost": lost,
         "runs": len(parts),
         "fixes": len(estimate),
@@ -89,23 +85,3 @@ def _after_the_cut(run: RunResult, cut: Sequence[int], snapshots: int) -> tuple[
     used = {bs for stations in late["used_bs"].to_pylist() for bs in stations}
     assert not used & set(cut), f"{run.folder}: links were cut, and still carried reports of {sorted(used & set(cut))}"
     return tuple(np.stack([np.asarray(late[f"{kind}{axis}"]) for axis in axes], 1) for kind in ("", "true_"))  # type: ignore[return-value]
-
-
-PUBLISHED = Published(lost_page, lost_draw)
-
-
-def reproduce(
-    output: Path,
-    *,
-    bench: Bench | None = None,
-    train: bool = True,
-    commit: str | None = None,
-    on_row: OnRow = lambda *_: None,
-) -> Path:
-    """Run what is missing and write the table into `output`; see `published.publish`.
-
-    Raises:
-        UserError: path data are missing, or a run fails.
-    """
-    desk = Bench() if bench is None else bench
-    return publish(NAME, PUBLISHED, lost_rows(), desk, output, train=train, commit=commit, on_row=on_row)

@@ -1,6 +1,7 @@
 """Measurements of a table's rows on test users: each takes the bench and names of jobs, and says what `rows` keeps.
 
-A result has ``errors`` (`statistics`) and whatever the row's page shows beside them. Nothing is chosen on test users.
+A result has ``errors`` (`position_statistics`) and whatever the row's page shows beside them. Nothing is chosen on test
+users.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from edge.cir_embedding import VALUES
 from sim.learn.vinloc.data import CirSet, Users
 from sim.learn.vinloc.evaluate import hidden, late_clocks, positions_of, shuffled
 from sim.learn.vinloc.resnet_train import resnet_positions
+from sim.records.statistics import FloatArray, ci95, distance_to_nearest, errors_by_distance, rmse, sample_statistics
+from sim.reproduce.rows import Result
 from sim.reproduce.vinloc.baselines import chosen_table, neighbour_positions, prior_positions
 from sim.reproduce.vinloc.bench import Bench
-from sim.reproduce.vinloc.statistics import FloatArray, by_distance, statistics
 from sim.world.scenario import load_scenario
 
-Result = dict[str, Any]
+DISTANCES_M = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 8.0)
 FLOAT_BITS = 32
 """Of a value that is not quantised."""
 TAP_BITS = 64
@@ -104,17 +107,37 @@ def payload(users: CirSet, size: int, bits: int) -> Result:
 
 def _result(users: Users, found: Tensor, distances: bool) -> Result:
     estimate, truth = _array(found), _array(users.test.position)
-    result: Result = {"errors": statistics(estimate, truth)}
+    result: Result = {"errors": position_statistics(estimate, truth)}
     if distances:
-        result["by_distance"] = by_distance(_array(users.train.position), truth, estimate)
+        apart = distance_to_nearest(_array(users.train.position), truth)
+        result["by_distance"] = errors_by_distance(apart, np.linalg.norm(estimate - truth, axis=1), DISTANCES_M)
     return result
+
+
+def position_statistics(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> dict[str, Any]:
+    """Statistics [m] of estimates (N, 3) [m] of true positions (N, 3) [m].
+
+    Errors are the distances |p̂ − p| in 3D; under ``horizontal`` those in the plane, under ``axes`` those of a
+    coordinate.
+    """
+    error = np.asarray(estimate, np.float64) - np.asarray(truth, np.float64)
+    distance: FloatArray = np.linalg.norm(error, axis=1)
+    return {
+        **sample_statistics(distance),
+        "ci95_of_rmse": ci95(distance, rmse),
+        "horizontal": _plain(np.linalg.norm(error[:, :2], axis=1)),
+        "axes": {axis: _plain(np.abs(error[:, place])) for place, axis in enumerate("xyz")},
+    }
+
+
+def _plain(error_m: FloatArray) -> dict[str, float]:
+    return {"rmse": rmse(error_m), "mean": float(error_m.mean()), "p90": float(np.percentile(error_m, 90))}
 
 
 def _each_layout(users: CirSet, found: Tensor, count: int) -> Result:
     """Root mean square and mean error [m] of each layout's users, which follow each other."""
     error = np.linalg.norm(_array(found) - _array(users.position), axis=1).reshape(count, -1)
-    rmse, mae = np.sqrt(np.square(error).mean(1)), error.mean(1)
-    return {"rmse": rmse.tolist(), "mae": mae.tolist(), "users": error.shape[1]}
+    return {"rmse": [rmse(one) for one in error], "mean": error.mean(1).tolist(), "users": error.shape[1]}
 
 
 def _array(tensor: Tensor) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sim.reproduce.rows import Row
 from sim.reproduce.vinloc import paper
+from sim.reproduce.vinloc.bench import Bench
 from sim.reproduce.vinloc.measures import layouts, located, neighbours, prior, resnet, unsynchronised
 
 ALL, SOME = 18, 15
@@ -24,7 +25,7 @@ SHIPPED = ("more",)
 """The job whose weights are shipped for the hall."""
 
 
-def table2() -> list[Row]:
+def table2(_: Bench) -> list[Row]:
     """Fixed and variable base stations of a factory hall."""
     return [
         Row("ResNet fingerprinting", resnet, ("resnet-fixed",), section=FIXED, paper=paper.FIXED_RESNET),
@@ -51,7 +52,7 @@ def table2() -> list[Row]:
     ]  # fmt: skip
 
 
-def table4() -> list[Row]:
+def table4(_: Bench) -> list[Row]:
     """Ray-traced streets, layouts of base stations held out."""
     rows = []
     for number, (job, known) in enumerate((("street", paper.STREET), ("block", paper.BLOCK)), start=1):
@@ -65,7 +66,7 @@ def table4() -> list[Row]:
     return rows
 
 
-def bits_rows() -> list[Row]:
+def bits_rows(_: Bench) -> list[Row]:
     """Error against resolution."""
     return [
         Row("float" if bits == 0 else f"B = {bits}", located, SHIPPED, {"size": SOME, "bits": bits})
@@ -73,7 +74,7 @@ def bits_rows() -> list[Row]:
     ]  # fmt: skip
 
 
-def size_rows() -> list[Row]:
+def size_rows(_: Bench) -> list[Row]:
     """Error against base stations."""
     return [
         Row(f"{size} TRPs, B = {BITS}", located, SHIPPED, {"size": size, "bits": BITS}, section=f"B = {BITS}")
@@ -81,7 +82,7 @@ def size_rows() -> list[Row]:
     ]
 
 
-def sync_rows() -> list[Row]:
+def sync_rows(_: Bench) -> list[Row]:
     """Error against synchronisation errors."""
     named = {SHIPPED[0]: "trained with perfect clocks", "sync": "trained with errors up to 50 ns"}
     return [
@@ -91,7 +92,7 @@ def sync_rows() -> list[Row]:
     ]
 
 
-def phase_rows() -> list[Row]:
+def phase_rows(_: Bench) -> list[Row]:
     """Phases of the same paths: with what the way adds, drawn, and initial ones alone."""
     rows = [
         Row(f"shipped weights; positioned with phases {said}", located, SHIPPED, {"size": SOME, "scenario": scenario})

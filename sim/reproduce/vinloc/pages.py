@@ -1,17 +1,38 @@
-"""Pages of VIn-Loc's tables in Markdown; every figure is one of a record's, in metres unless it says otherwise."""
+"""Pages and pictures of VIn-Loc's tables; every figure is one of a record's, in metres unless it says otherwise.
+
+MAE is the mean error.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from sim.reproduce.markdown import NOT_TRAINED, Record, header, metres, not_trained, provenance, table
+from sim.reproduce import markdown
+from sim.reproduce.drawing import COLOURS, INK, error_bars, new_axes, save_figure
+from sim.reproduce.markdown import (
+    NOT_TRAINED,
+    Record,
+    errors_by_distance,
+    listed,
+    metres,
+    not_trained,
+    picture,
+    sectioned,
+    table,
+    with_interval,
+)
 
 KINDS = """\
 RMSE, MAE, median and percentiles are of the distance |p̂ − p| in 3D, of test users that no training saw; in brackets,
 95 % bootstrap intervals. The paper's figures are as printed: it does not say of which kind of error they are, and they
 cannot all be of one kind (`sim/reproduce/vinloc/paper.py`), so that those of single axes stand below."""
+
+
+DISTANCES = "MAE [m] by distance to the nearest training position (users):"
 
 
 def table2_page(name: str, records: Sequence[Record]) -> str:
@@ -23,7 +44,13 @@ def table2_page(name: str, records: Sequence[Record]) -> str:
         "station; nearest neighbours are on magnitudes of the responses, over the TRPs that both users have.",
         "",
     ]
-    lines = [*text, *errors_table(records), *axes_table(records), *distances(records), *chosen(records)]
+    lines = [
+        *text,
+        *errors_table(records),
+        *axes_table(records),
+        *errors_by_distance(records, DISTANCES, sections=True),
+        *chosen(records),
+    ]
     return _page(name, lines, records)
 
 
@@ -39,28 +66,27 @@ def bits_page(name: str, records: Sequence[Record]) -> str:
     for record in records:
         found = record["result"]
         if found is None:
-            cells.append([record["label"], NOT_TRAINED, *[""] * 6])
+            cells.append([record["label"], NOT_TRAINED])
             continue
         size = [str(found["payload_bits"]), str(found["fix_bits"]), f"{100 * found['of_lossless']:.2f} %"]
         cells.append([record["label"], *size, *_errors(found["errors"])[:4]])
     head = ["", "payload of a TRP [bit]", "of a fix [bit]", "of the response as complex64", *_HEAD[:4]]
     known = [record["result"]["size"] for record in records if record["result"]]
     told = f"{known[0]} TRPs of 18, drawn for each user; the shipped weights, " if known else ""
-    text = [_picture(name), "", f"{told}trained at 1, 2, 3, 4, 8 bit and float at once.", ""]
+    text = [*picture(name), f"{told}trained at 1, 2, 3, 4, 8 bit and float at once.", ""]
     return _page(name, [*text, *table(head, cells)], records)
 
 
 def size_page(name: str, records: Sequence[Record]) -> str:
     """Error against base stations."""
-    text = [_picture(name), "", "TRPs drawn for each user from 18; the shipped weights for all numbers.", ""]
+    text = [*picture(name), "TRPs drawn for each user from 18; the shipped weights for all numbers.", ""]
     return _page(name, [*text, *by_section(records, "size", "TRPs"), *monotone(records)], records)
 
 
 def sync_page(name: str, records: Sequence[Record]) -> str:
     """Error against synchronisation errors."""
     text = [
-        _picture(name),
-        "",
+        *picture(name),
         "15 TRPs of 18, values float. Each TRP's clock is off by a Gaussian error of the standard deviation σ,",
         "truncated at 2 σ (TR 38.855), one draw for each user and TRP; test responses are synthesised again with it.",
         "",
@@ -82,8 +108,7 @@ def phase_page(name: str, records: Sequence[Record]) -> str:
 def lost_page(name: str, records: Sequence[Record]) -> str:
     """Base stations lost at run time."""
     text = [
-        _picture(name),
-        "",
+        *picture(name),
         "In-process emulations with real payloads: half-way through a run the links of some TRPs, drawn at random, are",
         "cut for good. Errors are of the snapshots after the cut, over all runs of a row.",
         "",
@@ -92,7 +117,7 @@ def lost_page(name: str, records: Sequence[Record]) -> str:
     for record in records:
         found = record["result"]
         if found is None:
-            cells.append([record["label"], NOT_TRAINED, *[""] * 7])
+            cells.append([record["label"], NOT_TRAINED])
             continue
         made = f"{found['fixes']} of {found['snapshots']}"
         cells.append([record["label"], str(found["runs"]), made, *_errors(found["errors"])])
@@ -105,24 +130,21 @@ _HEAD = ["RMSE [m] (95 %)", "MAE [m] (95 %)", "median [m]", "p90 [m]", "p95 [m]"
 
 def _errors(found: dict[str, Any]) -> list[str]:
     """Cells under `_HEAD`."""
-    both = [f"{metres(found[kind])} ({_span(found[f'ci95_of_{kind}'])})" for kind in ("rmse", "mae")]
+    both = [with_interval(found, kind) for kind in ("rmse", "mean")]
     return [*both, metres(found["median"]), metres(found["p90"]), metres(found["p95"]), str(found["samples"])]
 
 
 def errors_table(records: Sequence[Record]) -> list[str]:
     """The paper's figures beside ours."""
-    cells = []
-    section = ""
-    for record in records:
-        if record["section"] != section:
-            section = record["section"]
-            cells.append([f"*{section}*", *[""] * (len(_HEAD) + 2)])
+
+    def line(record: Record) -> list[list[str]]:
         found = record["result"]
         if found is None:
-            cells.append([record["label"], _known(record), "", NOT_TRAINED, *[""] * (len(_HEAD) - 1)])
-            continue
+            return [[record["label"], _known(record), "", NOT_TRAINED]]
         payload = str(found["payload_bits"]) if "payload_bits" in found else ""
-        cells.append([record["label"], _known(record), payload, *_errors(found["errors"])])
+        return [[record["label"], _known(record), payload, *_errors(found["errors"])]]
+
+    cells = sectioned(records, line)
     head = ["", "paper: RMSE / MAE / p90 [m]", "payload of a TRP [bit]", *_HEAD]
     if not any(record["paper"] for record in records):
         head, cells = head[:1] + head[2:], [row[:1] + row[2:] for row in cells]
@@ -131,7 +153,7 @@ def errors_table(records: Sequence[Record]) -> list[str]:
 
 def _known(record: Record) -> str:
     known = record["paper"]
-    return f"{known['rmse']:.2f} / {known['mae']:.2f} / {known['p90']:.2f}" if known else ""
+    return f"{known['rmse']:.2f} / {known['mean']:.2f} / {known['p90']:.2f}" if known else ""
 
 
 def axes_table(records: Sequence[Record]) -> list[str]:
@@ -142,21 +164,9 @@ def axes_table(records: Sequence[Record]) -> list[str]:
             continue
         found = record["result"]["errors"]
         parts = [found["horizontal"], *(found["axes"][axis] for axis in "xyz")]
-        cells.append([record["label"], *(" / ".join(metres(one[k]) for k in ("rmse", "mae", "p90")) for one in parts)])
+        cells.append([record["label"], *(" / ".join(metres(one[k]) for k in ("rmse", "mean", "p90")) for one in parts)])
     head = ["RMSE / MAE / p90 [m]", "horizontal", "x", "y", "z"]
     return table(head, cells) if cells else []
-
-
-def distances(records: Sequence[Record]) -> list[str]:
-    """Mean errors by the distance to the nearest training position."""
-    lines = []
-    for record in records:
-        bins = (record["result"] or {}).get("by_distance")
-        if bins:
-            cells = [f"from {one['from_m']:g} m: {metres(one['mae'])} ({one['samples']})" for one in bins]
-            lines.append(f"- {record['section']}, {record['label']}: {'; '.join(cells)}")
-    head = "MAE [m] by distance to the nearest training position (users):"
-    return [head, "", *lines, ""] if lines else []
 
 
 def chosen(records: Sequence[Record]) -> list[str]:
@@ -165,8 +175,8 @@ def chosen(records: Sequence[Record]) -> list[str]:
     for record in records:
         found = (record["result"] or {}).get("chosen")
         if found:
-            lines.append(f"- {record['label']}: k = {found['neighbours']}, magnitudes by {found['compression']}")
-    return ["Chosen on validation users:", "", *lines, ""] if lines else []
+            lines.append(f"{record['label']}: k = {found['neighbours']}, magnitudes by {found['compression']}")
+    return listed("Chosen on validation users:", lines)
 
 
 def over_layouts(records: Sequence[Record]) -> list[str]:
@@ -175,10 +185,10 @@ def over_layouts(records: Sequence[Record]) -> list[str]:
     for record in records:
         found = (record["result"] or {}).get("layouts")
         if found:
-            rmse, mae = ("–".join(metres(end(found[kind])) for end in (min, max)) for kind in ("rmse", "mae"))
+            rmse, mae = ("–".join(metres(end(found[kind])) for end in (min, max)) for kind in ("rmse", "mean"))
             count = f"{len(found['rmse'])} layouts of {found['users']} users"
-            lines.append(f"- {record['label']}: {count}, RMSE {rmse} m, MAE {mae} m")
-    return ["From the best to the worst test layout:", "", *lines, ""] if lines else []
+            lines.append(f"{record['label']}: {count}, RMSE {rmse} m, MAE {mae} m")
+    return listed("From the best to the worst test layout:", lines)
 
 
 def by_section(records: Sequence[Record], key: str, named: str) -> list[str]:
@@ -208,8 +218,8 @@ def monotone(records: Sequence[Record]) -> list[str]:
         )
         if len(points) < 2:
             continue
-        rises = [(n, one, two) for (_, one), (n, two) in itertools.pairwise(points) if two["mae"] > one["mae"]]
-        beyond = [str(n) for n, one, two in rises if two["mae"] > one["ci95_of_mae"][1]]
+        rises = [(n, one, two) for (_, one), (n, two) in itertools.pairwise(points) if two["mean"] > one["mean"]]
+        beyond = [str(n) for n, one, two in rises if two["mean"] > one["ci95_of_mean"][1]]
         if beyond:
             told = f"with {', '.join(beyond)} TRPs the MAE is above the interval of one TRP less"
         elif rises:
@@ -221,14 +231,43 @@ def monotone(records: Sequence[Record]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _span(ends: Sequence[float]) -> str:
-    return "–".join(metres(end) for end in ends)
-
-
-def _picture(name: str) -> str:
-    return f"![{name}]({name}.png)"
-
-
 def _page(name: str, lines: Sequence[str], records: Sequence[Record]) -> str:
-    ends = [*not_trained(records), *provenance(records)]
-    return "\n".join([*header(name), *lines, *ends]).rstrip() + "\n"
+    return markdown.page(name, [*lines, *not_trained(records)], records)
+
+
+LABEL = "mean 3D error [m], 95 % interval"
+
+
+def bits_draw(path: Path, records: Sequence[Record]) -> None:
+    """Error against payload bits of a base station; float as a line."""
+    figure, (axes,) = new_axes()
+    found = [one["result"] for one in records if one["result"]]
+    points = [(one["payload_bits"], one["errors"]) for one in found if one["bits"]]
+    error_bars(axes, points, "quantised values", COLOURS[0])
+    for one in found:
+        if not one["bits"]:
+            label = f"float, {one['payload_bits']} bit"
+            axes.axhline(one["errors"]["mean"], color=INK, linestyle=":", label=label)
+    axes.set_xscale("log", base=2)
+    ticks = sorted(bits for bits, _ in points)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axes.minorticks_off()
+    axes.set_xlabel("payload of a base station [bit]")
+    axes.set_ylabel(LABEL)
+    save_figure(figure, path, logarithmic=False)
+
+
+def _draw_sections(path: Path, records: Sequence[Record], *, key: str, label: str) -> None:
+    """Error against `key` of the results, a line for each section."""
+    figure, (axes,) = new_axes()
+    for number, section in enumerate(dict.fromkeys(record["section"] for record in records)):
+        some = [one["result"] for one in records if one["section"] == section and one["result"]]
+        error_bars(axes, [(one[key], one["errors"]) for one in some], section, COLOURS[number % len(COLOURS)])
+    axes.set_xlabel(label)
+    axes.set_ylabel(LABEL)
+    save_figure(figure, path)
+
+
+size_draw = partial(_draw_sections, key="size", label="base stations of 18")
+sync_draw = partial(_draw_sections, key="sigma_ns", label="standard deviation of base stations' clocks [ns]")
+lost_draw = partial(_draw_sections, key="lost", label="base stations of 18 whose links are cut")

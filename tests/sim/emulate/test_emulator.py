@@ -28,7 +28,7 @@ from sim.plan.settings import EmulateSettings
 from sim.plan.weights import load_weights
 from sim.records.books import Books, derive_books
 from sim.records.folder import RunFolder, write_configuration
-from sim.records.summary import error_statistics
+from sim.records.statistics import error_statistics
 from sim.world.channel import pad_paths
 
 

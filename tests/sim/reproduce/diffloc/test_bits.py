@@ -11,7 +11,9 @@ import tiny_scores
 from sim.emulate.emulator import emulate
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
+from sim.reproduce import emulations
 from sim.reproduce.diffloc import bits
+from sim.reproduce.tables import reproduce
 from sim.world import store
 from sim.world.scenario import load_scenario
 
@@ -38,21 +40,21 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[EmulateSettings]:
         found.append(settings)
         return emulate(settings)
 
-    monkeypatch.setattr(bits, "emulate", noted)
+    monkeypatch.setattr(emulations, "emulate", noted)
     return found
 
 
 def by_name(output: Path) -> dict[str, Any]:
-    table = json.loads((output / "diffloc-bits.json").read_text())
-    assert len({one["name"] for one in table["points"]}) == len(table["points"])
-    return {one["name"]: one["result"] for one in table["points"]} | {"raw": table["raw_fingerprint_bits"]}
+    records = json.loads((output / "diffloc-bits.json").read_text())
+    assert len({one["label"] for one in records}) == len(records)
+    return {one["label"]: one["result"] for one in records} | {"raw": records[0]["about"]["study"]["raw_bits"]}
 
 
 def test_points_are_measured_once_and_say_what_is_missing(
     study: bits.Study, ran: list[EmulateSettings], tmp_path: Path
 ) -> None:
     output = tmp_path / "tables"
-    page = bits.reproduce(output, study=study)
+    page = reproduce(bits.NAME, output, bench=bits.BitsBench(study))
     text = page.read_text()
     found = by_name(output)
     assert found["raw"] == 3 * 2 * 4 * 8 * 32  # base stations, magnitude and phase, antennas, tones, float32
@@ -70,14 +72,14 @@ def test_points_are_measured_once_and_say_what_is_missing(
     assert text.count("not trained") == 4 + 2 * 3 * 3 and (output / "diffloc-bits.png").stat().st_size > 10_000
     count = len(ran)
     assert count == 5 + 11  # of twelve with a delay one is there: 2 steps without delay
-    bits.reproduce(output, study=study)
+    reproduce(bits.NAME, output, bench=bits.BitsBench(study))
     assert len(ran) == count and page.read_text() == text
 
 
 def test_what_does_not_fit_into_the_deadline_is_cut_and_latency_is_delay_alone(
     study: bits.Study, tmp_path: Path
 ) -> None:
-    bits.reproduce(tmp_path / "tables", study=study)
+    reproduce(bits.NAME, tmp_path / "tables", bench=bits.BitsBench(study))
     found = by_name(tmp_path / "tables")
     for line, rounds in (("(a) edge, CT, 2 steps", 2), ("(b) central, CT", 0), ("(c) one-shot, CT", 0)):
         result = found[f"{line}, 5 ms"]

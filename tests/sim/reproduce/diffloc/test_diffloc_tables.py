@@ -17,26 +17,24 @@ from sim.errors import UserError
 from sim.learn.diffloc import jobs
 from sim.learn.diffloc.evaluate import errors_m
 from sim.learn.diffloc.fit import Schedule
-from sim.reproduce import rows
+from sim.reproduce import rows, tables
 from sim.reproduce.diffloc import (
     baselines,
     bench,
-    figure_rows,
     figures,
     fusion_rows,
     leaky_table,
     markdown,
-    method_rows,
-    tables,
+    methods,
 )
 from sim.reproduce.diffloc.measures import sampled
-from sim.reproduce.diffloc.statistics import by_distance, statistics
 from sim.reproduce.markdown import metres
 from sim.world.scenario import Scenario, load_scenario
 
 ROOT = Path(__file__).resolve().parents[4]
 POSITIONS, MORE = 120, 140
 ALL, FEW = (0, 1, 2), (0, 2)
+NAMES = [name for name, table in tables.TABLES.items() if table.bench is bench.Bench]
 STUDIED = "paris-7-random-ct"
 """Trained long enough to have learnt something."""
 
@@ -70,12 +68,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         tiny = scenario()
         patch.setattr(jobs, "load_scenario", lambda _: tiny)
-        patch.setattr(method_rows, "PAPER_STEPS", 4)
-        patch.setattr(method_rows, "AVERAGED", {"steps": 3, "particles": 2, "rules": ("sum", "gauss")})
+        patch.setattr(methods, "PAPER_STEPS", 4)
+        patch.setattr(methods, "AVERAGED", {"steps": 3, "particles": 2, "rules": ("sum", "gauss")})
         for name, value in (("STEPS", 3), ("PARTICLES", 2), ("LOCAL", {"local_steps": 3, "local_particles": 8})):
             patch.setattr(fusion_rows, name, value)
         for name, value in (("LADDER", (2, 5)), ("SHORT", 4), ("DDIM_STEPS", 3), ("SUBSETS", 2)):
-            patch.setattr(figure_rows, name, value)
+            patch.setattr(figures, name, value)
         patch.setattr(leaky_table, "STEPS", 3)
         position = straight_world.positions(tiny, MORE)
         wall = ((0.6, 0.8, 0.0), 150.0)
@@ -111,17 +109,18 @@ def texts(value: float) -> set[str]:
     return forms | {f"{100 * value:.1f}"}
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_table_is_measured_written_and_resumed(
     desk: bench.Bench, world: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = tables.reproduce(name, world / "out", bench=desk, commit="abc")
+    monkeypatch.setattr(tables, "commit", lambda: "abc")
+    page = tables.reproduce(name, world / "out", bench=desk)
     records = json.loads((world / "out" / f"{name}.json").read_text())
     text = page.read_text()
     assert text.startswith(f"<!-- made by `python cli.py reproduce {name}`; do not edit -->\n")
     assert all(record["result"] is not None and record["commit"] == "abc" for record in records)
     assert "not trained" not in text.lower()
-    assert (world / "out" / f"{name}.png").is_file() == (tables.TABLES[name][1].draw is not None)
+    assert (world / "out" / f"{name}.png").is_file() == (tables.TABLES[name].draw is not None)
     known = set().union(*(texts(value) for value in numbers(records)))
     for line in text.splitlines():
         if not line.startswith(("|", "-")):
@@ -172,7 +171,7 @@ def test_rows_of_other_networks_or_options_alone_are_measured_again(desk: bench.
 
 def test_without_training_rows_say_so(world: Path, tmp_path: Path) -> None:
     bare = bench.Bench(tiny_jobs(), tmp_path / "none")
-    for name in tables.TABLES:
+    for name in NAMES:
         text = tables.reproduce(name, tmp_path / "out", bench=bare, train=False).read_text()
         assert "not trained" in text.lower()
     assert not (tmp_path / "none").exists()
@@ -225,25 +224,10 @@ def test_the_leaky_oracle_is_imported_by_its_table_alone() -> None:
             if "sim.reproduce.diffloc.leaky_table" in found:
                 table_importers.add(path.relative_to(ROOT).as_posix())
     assert importers == {"sim/reproduce/diffloc/leaky_table.py"}
-    assert table_importers == {"sim/reproduce/diffloc/tables.py", "tests/sim/reproduce/diffloc/test_diffloc_tables.py"}
+    assert table_importers == {"sim/reproduce/tables.py", "tests/sim/reproduce/diffloc/test_diffloc_tables.py"}
     tree = ast.parse((ROOT / "sim/reproduce/diffloc/leaky_oracle.py").read_text())
     functions = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     assert functions and all(function.lstrip("_").startswith("leaky_") for function in functions)
-
-
-def test_statistics_of_errors() -> None:
-    errors = np.arange(1.0, 101.0)
-    found = statistics(errors)
-    assert (found["mean"], found["median"], found["samples"]) == (50.5, 50.5, 100)
-    assert found["p90"] == pytest.approx(np.percentile(errors, 90))
-    low, high = found["ci95_of_mean"]
-    assert low == pytest.approx(50.5 - 1.96 * 2.9, abs=0.7) and high == pytest.approx(50.5 + 1.96 * 2.9, abs=0.7)
-    bins = by_distance(np.array([0.1, 0.6, 0.7, 90.0]), np.array([1.0, 2.0, 4.0, 8.0]))
-    assert bins == [
-        {"from_m": 0.0, "samples": 1, "mean": 1.0},
-        {"from_m": 0.5, "samples": 2, "mean": 3.0},
-        {"from_m": 40.0, "samples": 1, "mean": 8.0},
-    ]
 
 
 def test_the_grid_is_chosen_on_validation_samples(desk: bench.Bench) -> None:
@@ -265,6 +249,6 @@ def test_neighbours_find_a_training_sample_again(desk: bench.Bench, monkeypatch:
 
 def test_a_figure_draws_what_runs_away_at_the_edge(tmp_path: Path) -> None:
     fused = {"sum": {"mean": 1e10, "ci95_of_mean": [9e9, 1.1e10]}}
-    record = {"label": "CT, 5 steps", "section": "CT", "paper": {}, "result": {"fused": fused}}
+    record = {"label": "CT, 5 steps", "section": "CT", "paper": {}, "about": {"steps": 5}, "result": {"fused": fused}}
     figures.fig8_draw(tmp_path / "fig8.png", [record])
     assert (tmp_path / "fig8.png").stat().st_size > 1000

@@ -14,13 +14,13 @@ import torch
 
 from sim.errors import UserError
 from sim.learn.vinloc.evaluate import hidden, late_clocks, positions_of, shuffled
-from sim.reproduce import markdown
-from sim.reproduce.ecc.table2 import NAMES
+from sim.reproduce import markdown, tables
 from sim.reproduce.rows import Row
-from sim.reproduce.vinloc import bench, lost, pages, tables
+from sim.reproduce.vinloc import bench, lost, pages
 from sim.reproduce.vinloc import method_rows as methodrows
 from sim.world import store
 
+NAMES = [name for name in tables.TABLES if name.startswith("vinloc")]
 TRAINED = "more"
 
 
@@ -56,16 +56,11 @@ def numbers(value: Any) -> Iterator[float]:
         yield float(value)
 
 
-def reproduce(name: str, output: Path, desk: bench.Bench, *, train: bool = True) -> Path:
-    if name == lost.NAME:
-        return lost.reproduce(output, bench=desk, train=train, commit="abc")
-    return tables.reproduce(name, output, bench=desk, train=train, commit="abc")
-
-
-@pytest.mark.parametrize("name", [*tables.TABLES, lost.NAME])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_table_is_measured_written_and_resumed(desk: bench.Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     output = Path("out")
-    text = reproduce(name, output, desk).read_text()
+    monkeypatch.setattr(tables, "commit", lambda: "abc")
+    text = tables.reproduce(name, output, bench=desk).read_text()
     records = json.loads((output / f"{name}.json").read_text())
     assert text.startswith(f"<!-- made by `python cli.py reproduce {name}`; do not edit -->\n")
     assert f"![{name}]({name}.png)" in text or not (output / f"{name}.png").exists()
@@ -83,19 +78,19 @@ def test_a_table_is_measured_written_and_resumed(desk: bench.Bench, name: str, m
 
     monkeypatch.setattr(Row, "run", not_again)
     monkeypatch.setattr(bench.Bench, "train", not_again)
-    assert reproduce(name, output, desk).read_text() == text
+    assert tables.reproduce(name, output, bench=desk).read_text() == text
 
 
 def test_all_are_commands() -> None:
     wanted = {f"vinloc-{name}" for name in ("table2", "table4", "bits", "trps", "lost", "sync", "phase")}
-    assert wanted == {name for name in NAMES if name.startswith("vinloc")}
+    assert wanted == set(NAMES)
 
 
 def test_without_training_rows_say_so(desk: bench.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "DATA_FOLDER", tmp_path)
     monkeypatch.setattr(bench.Bench, "is_trained", lambda *_: False)
-    for name in (*tables.TABLES, lost.NAME):
-        text = reproduce(name, tmp_path / "out", desk, train=False).read_text()
+    for name in NAMES:
+        text = tables.reproduce(name, tmp_path / "out", bench=desk, train=False).read_text()
         assert "Not trained: " in text or markdown.NOT_TRAINED in text
 
 
@@ -153,7 +148,7 @@ def test_clocks_without_error_change_nothing_and_others_do(desk: bench.Bench) ->
 
 
 def record(section: str, size: int, mae: float, low: float, high: float) -> dict[str, Any]:
-    errors = {"mae": mae, "ci95_of_mae": [low, high]}
+    errors = {"mean": mae, "ci95_of_mean": [low, high]}
     return {"section": section, "result": {"size": size, "errors": errors}}
 
 

@@ -1,4 +1,4 @@
-"""Rows of Tables IV to VI: the paper's methods and the controls beside them."""
+"""Tables IV to VI: the paper's methods and the controls beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from sim.reproduce.diffloc.baselines import (
     prior_mean,
 )
 from sim.reproduce.diffloc.bench import Bench
+from sim.reproduce.diffloc.markdown import details, means, seeds_table
 from sim.reproduce.diffloc.measures import over_seeds, regressed, sampled
+from sim.reproduce.markdown import Record, errors_by_distance, listed, metres, page
 from sim.reproduce.rows import Row
 
 PAPER_STEPS = 200
@@ -156,3 +158,34 @@ def _seeds(bench: Bench, name: str) -> list[Row]:
 def _seeded(name: str) -> tuple[str, ...]:
     seeds: Sequence[str] = ("", "-seed1", "-seed2")
     return tuple(f"{name}{seed}" for seed in seeds)
+
+
+def method_page(name: str, records: Sequence[Record]) -> str:
+    """Return the page of a table of methods."""
+    usual = [one for one in records if one["section"] not in (BUYS, SEEDS)]
+    buys = [one for one in records if one["section"] == BUYS]
+    seeds = [one for one in records if one["section"] == SEEDS]
+    lines = ["2-D errors in metres on test samples; everything that is tuned is tuned on validation samples.", ""]
+    lines += means(usual)
+    if buys:
+        lines += means(buys)
+    lines += details([*usual, *buys])
+    if seeds:
+        lines += seeds_table(seeds)
+    told = "Mean fused error [m] by distance to the nearest training position (test samples):"
+    return page(name, [*lines, *errors_by_distance(records, told), *_chosen(records)], records)
+
+
+def _chosen(records: Sequence[Record]) -> list[str]:
+    """What was chosen on validation samples."""
+    lines = []
+    for record in records:
+        result = record["result"] or {}
+        if "spacing_m" in result:
+            tried = ", ".join(f"{one['spacing_m']:g} m: {metres(one['mean'])} m" for one in result["validation"])
+            spacing = f"{result['spacing_m']:g} m"
+            lines.append(f"{record['label']}: spacing {spacing} (validation error by spacing: {tried})")
+        if "neighbours" in result:
+            alone = ", ".join(str(k) for k in result["neighbours"]["alone"])
+            lines.append(f"{record['label']}: k = {result['neighbours']['joint']}; of single base stations {alone}")
+    return listed("Chosen on validation samples:", lines)

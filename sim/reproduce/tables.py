@@ -1,0 +1,92 @@
+"""Published tables and figures, measured again: ``python cli.py reproduce NAME``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.errors import UserError, nearest_hint
+from sim.files import write_text
+from sim.records.folder import commit
+from sim.reproduce.bench import Bench
+from sim.reproduce.diffloc import bits, figures, fusion_rows, leaky_table, methods
+from sim.reproduce.diffloc.bench import Bench as DiffLocBench
+from sim.reproduce.ecc import table2
+from sim.reproduce.markdown import Record
+from sim.reproduce.rows import OnRow, Row, measure_rows
+from sim.reproduce.vinloc import lost, method_rows, pages
+from sim.reproduce.vinloc.bench import Bench as VinLocBench
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is measured, and how it is shown.
+
+    Attributes:
+        bench: makes what stands behind the rows.
+        rows: makes the rows, given that.
+        page: makes the Markdown page from name and records.
+        draw: makes the picture, where there is one.
+    """
+
+    bench: Callable[[], Bench]
+    rows: Callable[[Any], Sequence[Row]]
+    page: Callable[[str, Sequence[Record]], str]
+    draw: Callable[[Path, Sequence[Record]], None] | None = None
+
+
+TABLES = {
+    "ecc-table2": Table(table2.EccBench, table2.table2_rows, table2.table2_page),
+    "diffloc-table4": Table(DiffLocBench, methods.table4, methods.method_page),
+    "diffloc-table5": Table(DiffLocBench, methods.table5, methods.method_page),
+    "diffloc-table6": Table(DiffLocBench, methods.table6, methods.method_page),
+    "diffloc-fig7": Table(DiffLocBench, figures.fig7_rows, figures.fig7_page, figures.fig7_draw),
+    "diffloc-fig8": Table(DiffLocBench, figures.fig8_rows, figures.fig8_page, figures.fig8_draw),
+    "diffloc-fig9": Table(DiffLocBench, figures.fig9_rows, figures.fig9_page, figures.fig9_draw),
+    "diffloc-fig11": Table(DiffLocBench, figures.fig11_rows, figures.fig11_page, figures.fig11_draw),
+    "diffloc-fusion": Table(DiffLocBench, fusion_rows.fusion_rows, fusion_rows.fusion_page),
+    "diffloc-leaky": Table(DiffLocBench, leaky_table.leaky_rows, leaky_table.leaky_page),
+    bits.NAME: Table(bits.BitsBench, bits.bits_rows, bits.bits_page, bits.bits_draw),
+    "vinloc-table2": Table(VinLocBench, method_rows.table2, pages.table2_page),
+    "vinloc-table4": Table(VinLocBench, method_rows.table4, pages.table4_page),
+    "vinloc-bits": Table(VinLocBench, method_rows.bits_rows, pages.bits_page, pages.bits_draw),
+    "vinloc-trps": Table(VinLocBench, method_rows.size_rows, pages.size_page, pages.size_draw),
+    "vinloc-sync": Table(VinLocBench, method_rows.sync_rows, pages.sync_page, pages.sync_draw),
+    "vinloc-phase": Table(VinLocBench, method_rows.phase_rows, pages.phase_page),
+    lost.NAME: Table(VinLocBench, lost.lost_rows, pages.lost_page, pages.lost_draw),
+}
+
+
+def reproduce(
+    name: str,
+    output: Path,
+    on_row: OnRow = lambda *_: None,
+    *,
+    train: bool = True,
+    bench: Bench | None = None,
+) -> Path:
+    """Measure a table's rows; write ``NAME.json``, ``NAME.md`` and maybe ``NAME.png`` into `output`; return the page.
+
+    Args:
+        name: one of `TABLES`.
+        output: folder.
+        on_row: called with label, rows done, rows in all.
+        train: run trainings that are missing; ECC's are `sim.reproduce.ecc.campaign`'s.
+        bench: what stands behind the rows; the table's own by default.
+
+    Raises:
+        UserError: there is no such table, path data are missing, or a row's run fails; rows before stay.
+    """
+    if name not in TABLES:
+        raise UserError(f"There is no table {name!r}{nearest_hint(name, TABLES)}.")
+    table = TABLES[name]
+    desk = table.bench() if bench is None else bench
+    store = output / f"{name}.json"
+    records = measure_rows(desk, table.rows(desk), store, train=train, commit=commit(), on_row=on_row)
+    if table.draw is not None:
+        table.draw(output / f"{name}.png", records)
+    page = output / f"{name}.md"
+    write_text(page, table.page(name, records))
+    return page
