@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from edge.preprocessing import preprocess
+from fronthaul.files import whole_file
 from sim.errors import UserError
-from sim.files import whole_file
 from sim.learn.data import SnapshotSource
 from sim.learn.optimizer import MatrixOptimizer
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from edge.score_network import NetworkShape, ScoreNetwork
+from fronthaul.files import whole_file
 from sim.errors import UserError
-from sim.files import whole_file
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.objectives import Objective
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from fronthaul.draws import generator
+from fronthaul.files import whole_file
 from sim.errors import UserError
-from sim.files import whole_file
 from sim.learn.splits import SplitName, split_positions
 from sim.world.channel import Motion, PaddedPaths, Synthesizer, pad_paths, receiver_noise
 from sim.world.paths import PathSet, load_paths

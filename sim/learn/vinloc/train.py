@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from fronthaul.draws import generator
+from fronthaul.files import whole_file
 from sim.errors import UserError
-from sim.files import whole_file
 from sim.learn.optimizer import MatrixOptimizer
 from sim.learn.vinloc.data import CirSet, delayed
 from sim.learn.vinloc.model import VinLocModel, quantised
