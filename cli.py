@@ -40,7 +40,7 @@ def keys(
 ) -> None:
     """Make keys of cloud and base stations, for `emulate --keys FOLDER`."""
     from fronthaul.errors import LocalError
-    from fronthaul.transport.keys import write_keys
+    from fronthaul.transport.new_keys import write_keys
     from sim.errors import UserError
 
     if not 1 <= bs <= 1 << 16:

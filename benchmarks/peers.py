@@ -29,7 +29,8 @@ from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Codec, Direction, Frame, Payload, Registration, Report, ReportKey
 from fronthaul.message.wire import decode, encode
 from fronthaul.sender.outbox import Outbox
-from fronthaul.transport.transport import CloudTransport, EdgeTransport, identity
+from fronthaul.transport.identity import identity
+from fronthaul.transport.transport import CloudTransport, EdgeTransport
 from fronthaul.transport.zeromq import QUEUE_MESSAGES, DealerTransport, RouterTransport
 
 BATCH = 16
@@ -140,8 +141,8 @@ class _Station:
 
     def __init__(self, folder: Path, bs: int, transport: EdgeTransport, order: Order) -> None:
         self.bs, self.transport = bs, transport
-        self.outbox = Outbox(bundle=order.bundle)
-        self.recorder = Recorder(folder, f"bs-{bs}-{order.number}", sends=Direction.UP)
+        self.outbox = Outbox(transport=transport.costs, bundle=order.bundle)
+        self.recorder = Recorder(folder, f"bs-{bs}-{order.number}", sends=Direction.UP, transport=transport.costs)
 
     def send(self, made: Sequence[Report]) -> None:
         """Journal and send, as `EdgeNode` does."""
@@ -203,7 +204,7 @@ class Receiver:
         if order.side == "bare":
             return self._bare_rate(order) if order.what == "rate" else self._bare_rounds(order)
         _freeze()
-        recorder = Recorder(self._folder, f"cloud-{order.number}", sends=Direction.DOWN)
+        recorder = Recorder(self._folder, f"cloud-{order.number}", sends=Direction.DOWN, transport=self.ours.costs)
         collector = _collector(order.count)
         work = _rate if order.what == "rate" else _rounds
         seconds = work(self.ours, collector, recorder, order.count)
@@ -273,7 +274,7 @@ def _poll(transport: CloudTransport, collector: Collector, recorder: Recorder) -
 
 def _rounds(transport: CloudTransport, collector: Collector, recorder: Recorder, count: int) -> float:
     """Ask all stations, and wait for all answers, over and over."""
-    outboxes = [Outbox() for _ in range(STATIONS)]
+    outboxes = [Outbox(transport=transport.costs) for _ in range(STATIONS)]
     begin_s = time.perf_counter()
     for snapshot in range(count):
         now_ns = time.time_ns()

@@ -17,8 +17,9 @@ from benchmarks.timing import Bench, Case, Row, measure
 from fronthaul.errors import TransportError
 from fronthaul.message.messages import Welcome
 from fronthaul.message.wire import encode
+from fronthaul.transport.identity import identity
 from fronthaul.transport.memory import MemoryNetwork
-from fronthaul.transport.transport import CloudTransport, EdgeTransport, identity
+from fronthaul.transport.transport import CloudTransport, EdgeTransport
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 REPORT = encode(frame())

@@ -18,6 +18,7 @@ from fronthaul.log.sent import Departure, SendJournal
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Frame
 from fronthaul.message.wire import decode, encode
+from fronthaul.transport.zmtp import ZMTP_NULL
 
 BATCH = max(BATCHES)
 
@@ -31,7 +32,7 @@ def run(bench: Bench) -> list[Row]:
     data, packed = encode(sent), msgpack.packb(fields)
     bundle = frame(BATCH)
     bundled = encode(bundle)
-    journal = SendJournal(bench.folder / "journal.arrow", direction=Direction.UP)
+    journal = SendJournal(bench.folder / "journal.arrow", direction=Direction.UP, transport=ZMTP_NULL)
     log = ReceiveLog(bench.folder / "received.arrow", direction=Direction.UP)
     departure = Departure(data, 1, 1)
     arrival = Arrival(key.bs, data, 1, FrameFate.DELIVERED)

@@ -13,6 +13,7 @@ from fronthaul.message.messages import Control, Direction, Goodbye, Payload, Pon
 from fronthaul.message.wire import encode
 from fronthaul.sender.outbox import Outbox
 from fronthaul.sender.sender import Sender
+from fronthaul.transport.transport_costs import TransportCosts
 
 
 class Downlink:
@@ -25,7 +26,7 @@ class Downlink:
         links: Mapping[int, LinkConfig],
         *,
         seed: int,
-        curve: bool,
+        transport: TransportCosts,
         next_seq: Mapping[tuple[int, int], int],
     ) -> None:
         """Begin without base stations.
@@ -35,14 +36,14 @@ class Downlink:
             clock: stamps what is sent.
             links: link models by BS; a BS that is missing has a perfect link.
             seed: of their draws.
-            curve: whether the links are encrypted.
+            transport: what the links add to each message.
             next_seq: seq of the next frame, by BS and epoch, where earlier lives have sent some.
         """
         self._sender = sender
         self._clock = clock
         self._links = links
         self._seed = seed
-        self._curve = curve
+        self._transport = transport
         self._next_seq = next_seq
         self._t0_ns = 0
         self._epochs: dict[int, int] = {}
@@ -90,4 +91,4 @@ class Downlink:
         model = None
         if config is not None:
             model = LinkModel(config, seed=self._seed, bs=bs, direction=Direction.DOWN, epoch=epoch, t0_ns=self._t0_ns)
-        return Outbox(model, curve=self._curve, first_seq=first_seq)
+        return Outbox(model, transport=self._transport, first_seq=first_seq)

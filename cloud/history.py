@@ -10,19 +10,11 @@ from cloud.collector import History
 from cloud.fixlog import read_fixes
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.log.received import read_received
-from fronthaul.log.recorder import RECEIVED, SENT
 from fronthaul.log.sent import read_journal
+from fronthaul.log.stream_names import FIXES, RECEIVED, SENT, life_name
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Goodbye, Registration, ReportKey, Welcome
 from fronthaul.message.wire import claim, decode, is_control, report_keys
-
-FIXES = "-fixes.arrow"
-"""End of the name of a life's stream of fixes."""
-
-
-def life_name(life: int) -> str:
-    """Return the name of the streams of the cloud's start number `life`."""
-    return f"cloud-{life}"
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,14 @@ from cloud.center import FusionCenter
 from cloud.collector import Collector, Gathered
 from cloud.downlink import Downlink
 from cloud.fixlog import FixLog, FixRecord
-from cloud.history import FIXES, life_name, read_past
+from cloud.history import read_past
 from cloud.parts import CloudOutcome, CloudParts
 from cloud.rounds import Rounds
 from fronthaul.clock import Clock
 from fronthaul.errors import RegistrationError, RemoteError, TransportError
 from fronthaul.log.received import Arrival
 from fronthaul.log.recorder import Recorder
+from fronthaul.log.stream_names import FIXES, life_name
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import (
     MAX_TEXT_BYTES,
@@ -86,7 +87,7 @@ class CloudNode:
         self._transport = transport
         self._clock = clock
         past = read_past(folder, life)
-        self._recorder = Recorder(folder, life_name(life), sends=Direction.DOWN, curve=parts.curve)
+        self._recorder = Recorder(folder, life_name(life), sends=Direction.DOWN, transport=transport.costs)
         self._recorder.clock(clock)
         self._fix_log = FixLog(folder / f"{life_name(life)}{FIXES}")
         self._collector = Collector(parts.rules, past.history)
@@ -96,7 +97,7 @@ class CloudNode:
         )
         self._sender = Sender(self._recorder, clock, transport.send, self._on_gone)
         self._downlink = Downlink(
-            self._sender, clock, parts.down, seed=parts.seed, curve=parts.curve, next_seq=past.next_seq
+            self._sender, clock, parts.down, seed=parts.seed, transport=transport.costs, next_seq=past.next_seq
         )
         for registration in past.history.registrations:
             self._downlink.open(registration.bs, registration.epoch)
@@ -161,7 +162,7 @@ class CloudNode:
             else:
                 self._center.fixes([reports])
         with tempfile.TemporaryDirectory() as folder:
-            recorder = Recorder(Path(folder), "rehearsal", sends=Direction.DOWN)
+            recorder = Recorder(Path(folder), "rehearsal", sends=Direction.DOWN, transport=self._transport.costs)
             recorder.received([Arrival(0, encode(Frame(0, (reports[0],))), 0, FrameFate.DELIVERED)])
             recorder.close()
 

@@ -26,7 +26,6 @@ class CloudParts:
         rehearsal: reports of one snapshot, to try the rule on before anything counts.
         down: link models by BS; a BS that is missing has a perfect link.
         seed: of their draws.
-        curve: whether the links are encrypted.
         silence_ns: a BS of which nothing is heard for so long is not waited for [ns]; 0 waits for ever.
     """
 
@@ -40,7 +39,6 @@ class CloudParts:
     rehearsal: tuple[Report, ...] = ()
     down: Mapping[int, LinkConfig] = field(default_factory=dict)
     seed: int = 0
-    curve: bool = False
     silence_ns: int = 0
 
     def refusal(self, registration: Registration, *, has_rounds: bool) -> str | None:

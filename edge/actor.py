@@ -24,7 +24,7 @@ from fronthaul.clock import WallClock
 from fronthaul.log.workspace import Workspace
 from fronthaul.transport.connect import edge_transport
 from fronthaul.transport.keys import EdgeKeys
-from fronthaul.transport.netns import inside
+from fronthaul.transport.thread_namespace import inside
 
 
 class EdgeActor:

@@ -29,6 +29,7 @@ from fronthaul.link.link_model import LinkModel
 from fronthaul.log.received import Arrival
 from fronthaul.log.recorder import Recorder
 from fronthaul.log.sent import Departure
+from fronthaul.log.stream_names import edge_name
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import (
     Abort,
@@ -55,11 +56,6 @@ class Refused(FronthaulError):
     """The cloud turned this base station away, in its own words."""
 
 
-def edge_name(bs: int, epoch: int) -> str:
-    """Return the name of the streams of a base station's start."""
-    return f"bs-{bs:03d}-epoch-{epoch}"
-
-
 class EdgeNode:
     """A base station wired to radio, link, streams and clock."""
 
@@ -82,14 +78,14 @@ class EdgeNode:
         bs, epoch = self.station.bs, self.station.epoch
         name = edge_name(bs, epoch)
         capture_bs = bs if site.capture else None
-        self._recorder = Recorder(folder, name, sends=Direction.UP, curve=site.curve, capture_bs=capture_bs)
+        self._recorder = Recorder(folder, name, sends=Direction.UP, transport=transport.costs, capture_bs=capture_bs)
         self._recorder.clock(clock)
         self._sender = Sender(self._recorder, clock, self._put, self._on_gone)
         self._stages = StageLog(folder, name)
         self._model = None
         if site.up is not None:
             self._model = LinkModel(site.up, seed=site.seed, bs=bs, direction=Direction.UP, epoch=epoch)
-        self._outbox = Outbox(self._model, curve=site.curve, bundle=site.bundle)
+        self._outbox = Outbox(self._model, transport=transport.costs, bundle=site.bundle)
         self._prepared: tuple[list[int], Tensor] | None = None  # snapshots, and what is received in each
         self._welcome: Control | None = None
         self._ended = False
@@ -156,7 +152,13 @@ class EdgeNode:
         """
         (report,) = self.station.reports([0], self._site.radio.observe(0)[None])
         with tempfile.TemporaryDirectory() as folder:
-            recorder = Recorder(Path(folder), "rehearsal", sends=Direction.UP, capture_bs=self.station.bs)
+            recorder = Recorder(
+                Path(folder),
+                "rehearsal",
+                sends=Direction.UP,
+                transport=self._transport.costs,
+                capture_bs=self.station.bs,
+            )
             recorder.sent(self.station.bs, [Departure(encode(Frame(0, (report,))), 0, 0)])
             recorder.close()
             stages = StageLog(Path(folder), "rehearsal")

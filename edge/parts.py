@@ -32,7 +32,6 @@ class SiteParts:
         orientation: yaw, pitch, roll [rad].
         up: model of the link from here to the cloud; None is a perfect link.
         seed: of its draws.
-        curve: whether the link is encrypted.
         bundle: reports that share a frame.
         ping_ns: between two signs of life [ns]; 0 gives none.
         capture: whether the link's frames are captured (pcapng).
@@ -45,7 +44,6 @@ class SiteParts:
     orientation: Vector
     up: LinkConfig | None = None
     seed: int = 0
-    curve: bool = False
     bundle: int = 1
     ping_ns: int = 0
     capture: bool = True

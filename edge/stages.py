@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import RowStream, read_stream
+from fronthaul.log.stream_names import STAGES
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-STAGES = "-stages.arrow"
-"""End of the stream's name."""
 
 
 class StageRow(NamedTuple):

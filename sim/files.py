@@ -1,35 +1,20 @@
-"""Files written whole or not at all: under a temporary name beside the target, then renamed."""
+"""Kinds of files that a user finds, each written whole or not at all (`fronthaul.files.whole_file`)."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fronthaul.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 120
 _COLOURS = 256
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; at the end of a block without error it becomes `path`.
-
-    The folder is made if need be. Writers of the same file at the same time do not meet; the last one holds.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -10,12 +10,30 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("fronthaul", "edge", "cloud", "sim")
-ALLOWED = {
-    "fronthaul": {"fronthaul"},
-    "edge": {"edge", "fronthaul"},
-    "cloud": {"cloud", "fronthaul"},
-    "sim": set(PACKAGES),
-}
+ORDER = (
+    # One line a level, top down: a room imports from lower lines alone, never from its own line or above.
+    "cli",
+    "sim.commands",
+    "sim.reproduce",
+    "sim.inspect sim.sweep",
+    "sim.emulate",
+    "sim.records sim.learn sim.kernel sim.doctor",  # kernel: shaped links, for emulate; doctor: what a machine can do
+    "sim.plan",
+    "sim.world",
+    "sim.toml sim.files sim.terminal",
+    "sim.errors",
+    "edge cloud",
+    "fronthaul.sender",
+    "fronthaul.link fronthaul.payload",
+    "fronthaul.account fronthaul.codec",
+    "fronthaul.log",
+    "fronthaul.transport",
+    "fronthaul.roster",  # who measures a snapshot
+    "fronthaul.message",
+    "fronthaul.clock fronthaul.draws fronthaul.files",
+    "fronthaul.errors",
+)
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms.split()}
 RAY_FILES = {
     "edge/actor.py",
     "cloud/actor.py",
@@ -24,7 +42,8 @@ RAY_FILES = {
     "sim/emulate/ray_session.py",
 }
 ZMQ_FILES = {"fronthaul/transport/zeromq.py"}
-ZMQ_LOADERS = ZMQ_FILES | {"fronthaul/transport/connect.py"}  # for the actor shells
+ZMQ_LOADERS = ZMQ_FILES | {"fronthaul/transport/connect.py", "fronthaul/transport/new_keys.py"}
+"""Imported by the actor shells, and where keys are made."""
 
 
 def modules(*packages: str) -> list[Path]:
@@ -52,12 +71,61 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_point_one_way(package: str) -> None:
-    forbidden = {*PACKAGES, "cli"} - ALLOWED[package]
-    found = {name_of(path): tops(path) & forbidden for path in modules(package)}
-    assert found
-    assert not {name: what for name, what in found.items() if what}
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module: str) -> str:
+    """Return the line of `ORDER` that a module belongs to: the longest name there that begins its own."""
+    parts = module.split(".")
+    return next(name for n in (2, 1) if (name := ".".join(parts[:n])) in LEVEL)
+
+
+Graph = dict[str, set[str]]
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """Whom each of our modules imports.
+
+    Imports within functions count, and so do those for annotations alone (TYPE_CHECKING): two modules that need each
+    other to be understood are in a circle, whenever Python loads them.
+    """
+    paths = {module_of(path): path for path in [*modules(*PACKAGES), ROOT / "cli.py"]}
+    found: Graph = {}
+    for name, path in paths.items():
+        wanted = set(imported(path))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                wanted |= {f"{node.module}.{alias.name}" for alias in node.names}
+        found[name] = wanted & paths.keys()
+    return found
+
+
+def circles(graph: Graph) -> list[str]:
+    """Take away what imports nothing that is left, over and over: what remains imports in a circle, or into one."""
+    left = {name: set(wanted) - {name} for name, wanted in graph.items()}
+    while free := {name for name, wanted in left.items() if not wanted & left.keys()}:
+        left = {name: wanted for name, wanted in left.items() if name not in free}
+    return sorted(left)
+
+
+def test_every_room_has_its_place(graph: Graph) -> None:
+    assert {room_of(name) for name in graph.keys() - set(PACKAGES)} == LEVEL.keys()
+
+
+def test_imports_point_down(graph: Graph) -> None:
+    pairs = [(name, other) for name in graph for other in graph[name] - set(PACKAGES)]
+    rooms = [(name, other, room_of(name), room_of(other)) for name, other in pairs]
+    assert not [(name, other) for name, other, above, below in rooms if above != below and LEVEL[above] >= LEVEL[below]]
+
+
+def test_nothing_imports_in_a_circle(graph: Graph) -> None:
+    assert circles(graph) == []
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
 
 
 def test_ray_is_in_the_actor_shells_and_the_cluster_alone() -> None:
@@ -81,7 +149,7 @@ def test_fronthaul_imports_no_torch() -> None:
 
 def loaded_by(paths: list[Path]) -> set[str]:
     """Top-level modules that a fresh interpreter holds after importing the given files."""
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    names = [module_of(path) for path in paths]
     code = (
         f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
@@ -107,3 +175,7 @@ def test_packages_hold_a_docstring_only() -> None:
         if path.name == "__init__.py":
             body = ast.parse(path.read_text()).body
             assert len(body) == 1 and isinstance(body[0], ast.Expr), f"{name_of(path)} holds more than a docstring"
+
+
+def test_packages_are_typed() -> None:
+    assert [package for package in PACKAGES if not (ROOT / package / "py.typed").is_file()] == []

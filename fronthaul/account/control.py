@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fronthaul.account.costs import zmtp_frame_bytes
 from fronthaul.errors import RemoteError
 from fronthaul.log.sent import sent_rows
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Message, Ping, Pong
 from fronthaul.message.wire import decode, is_control
+from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 class Traffic(NamedTuple):
-    """Control messages of a link in one direction, with what ZMTP and CURVE add to them.
+    """Control messages of a link in one direction, with what the transport adds to them.
 
     Attributes:
         control_bytes: of everything but heartbeats [B].
@@ -56,28 +56,28 @@ def control_traffic(journal: pa.Table) -> dict[tuple[int, Direction], Traffic]:
     """Return the control messages that were sent, by link and direction.
 
     Args:
-        journal: rows of one journal or of many, `journal.journal_table_schema()`.
+        journal: rows of one journal or of many, `sent.journal_table_schema()`.
     """
     traffic: dict[tuple[int, Direction], Traffic] = {}
     for row in sent_rows(journal):
         if row["drop_reason"] is None and is_control(row["message"]):
-            _count(traffic, row, row["message"], curve=row["curve"])
+            _count(traffic, row, row["message"], recorded_costs(row["transport"]))
     return traffic
 
 
-def received_traffic(received: pa.Table, curve: bool) -> dict[tuple[int, Direction], Traffic]:
+def received_traffic(received: pa.Table, transport: TransportCosts) -> dict[tuple[int, Direction], Traffic]:
     """Return the control messages that arrived, by link and direction.
 
     Those of connections that belong to no BS are no link's, and left out.
 
     Args:
         received: rows of one receive log or of many, `received.received_table_schema()`.
-        curve: whether the links are encrypted.
+        transport: what it adds to each message.
     """
     traffic: dict[tuple[int, Direction], Traffic] = {}
     for row in control_rows(received):
         if row["bs"] is not None:
-            _count(traffic, row, row["data"], curve=curve)
+            _count(traffic, row, row["data"], transport)
     return traffic
 
 
@@ -107,9 +107,11 @@ def ping_samples(received_down: pa.Table) -> list[ClockSample]:
     return samples
 
 
-def _count(traffic: dict[tuple[int, Direction], Traffic], row: dict[str, Any], data: bytes, *, curve: bool) -> None:
+def _count(
+    traffic: dict[tuple[int, Direction], Traffic], row: dict[str, Any], data: bytes, transport: TransportCosts
+) -> None:
     link = (row["bs"], Direction(row["direction"]))
-    cost = zmtp_frame_bytes(len(data), curve=curve)
+    cost = transport.stream_bytes(len(data))
     control_bytes, heartbeat_bytes, messages = traffic.get(link, (0, 0, 0))
     if isinstance(_decoded(data), Ping | Pong):
         traffic[link] = Traffic(control_bytes, heartbeat_bytes + cost, messages + 1)

@@ -1,17 +1,16 @@
 """What a message costs: every overhead by its name (accounting, "Bytes").
 
-Counted: what crosses the TCP stream, by our own header and by ZMTP 3.1. Modelled, and called so: what TCP/IP
-and Ethernet would add on a link with the stated MSS or MTU; acknowledgements and retransmissions are left
-out.
+Counted: what crosses the stream of a link, by our own header and by the transport (`TransportCosts`). Modelled, and
+called so: what TCP/IP and Ethernet would add on a link with the stated MSS or MTU; acknowledgements and
+retransmissions are left out.
 """
 
 from dataclasses import dataclass
 
 from fronthaul.message.messages import Frame
 from fronthaul.message.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, HEADER_BYTES
+from fronthaul.transport.transport_costs import TransportCosts
 
-CURVE_BYTES = 33
-"""CURVE adds to each part: 8 B command name, 8 B nonce, 16 B authenticator, 1 B flags [B]."""
 TCPIP_HEADER_BYTES = 52
 """IPv4 20 B + TCP 20 B + timestamps 12 B [B]."""
 ETHERNET_HEADER_BYTES = 14
@@ -33,8 +32,8 @@ class FrameCost:
         side_bits: side information [bit].
         header_bytes: our own header and CRC [B].
         padding_bits: zeros up to the next byte after the payload [bit].
-        zmtp_bytes: ZMTP frame header [B].
-        curve_bytes: what encryption adds [B]; 0 without.
+        zmtp_bytes: the transport's framing, of ZeroMQ the ZMTP frame header [B].
+        curve_bytes: what the transport's encryption adds, of ZeroMQ CURVE [B]; 0 without.
     """
 
     payload_bits: int
@@ -51,8 +50,8 @@ class FrameCost:
         return bits // 8 + self.header_bytes + self.zmtp_bytes + self.curve_bytes
 
 
-def frame_costs(frame: Frame, *, curve: bool = False) -> tuple[FrameCost, ...]:
-    """Return what a frame costs on the TCP stream, one entry a report, with CURVE encryption or without.
+def frame_costs(frame: Frame, transport: TransportCosts) -> tuple[FrameCost, ...]:
+    """Return what a frame costs on the stream of a transport, one entry a report.
 
     What the reports of a bundle share stands in the first entry, so that the sum over entries is the frame's cost.
     """
@@ -62,28 +61,13 @@ def frame_costs(frame: Frame, *, curve: bool = False) -> tuple[FrameCost, ...]:
         shared_bytes, own_bytes = HEADER_BYTES + CRC_BYTES, 0
     else:
         shared_bytes, own_bytes = BUNDLE_HEADER_BYTES + CRC_BYTES, BUNDLE_KEY_BYTES
-    curve_bytes = CURVE_BYTES if curve else 0
     body_bytes = shared_bytes + count * (own_bytes + side_bytes + len(payload.data))
-    zmtp_bytes = zmtp_header_bytes(body_bytes + curve_bytes)
+    zmtp_bytes, curve_bytes = transport.framing_bytes(body_bytes), transport.encryption_bytes
     bits, side_bits, padding_bits = payload.bits, 8 * side_bytes, payload.padding_bits
     first = FrameCost(bits, side_bits, shared_bytes + own_bytes, padding_bits, zmtp_bytes, curve_bytes)
     if count == 1:
         return (first,)
     return (first, *(FrameCost(bits, side_bits, own_bytes, padding_bits, 0, 0),) * (count - 1))
-
-
-def zmtp_header_bytes(body_bytes: int) -> int:
-    """Return the header of a ZMTP frame [B]: flags and a length of 1 B up to 255 B, of 8 B above."""
-    return 2 if body_bytes <= 255 else 9
-
-
-def zmtp_frame_bytes(body_bytes: int, *, curve: bool = False) -> int:
-    """Return header and body of a ZMTP frame [B], for a body of `body_bytes` before encryption.
-
-    This is what a control message of `len(wire.encode(message))` bytes costs on the TCP stream.
-    """
-    wrapped = body_bytes + (CURVE_BYTES if curve else 0)
-    return zmtp_header_bytes(wrapped) + wrapped
 
 
 def modelled_tcpip_bytes(stream_bytes: int, mss: int = 1448, header: int = TCPIP_HEADER_BYTES) -> int:

@@ -1,34 +1,31 @@
 """What became of every frame: the senders' journals joined with what arrived (accounting, "Fates").
 
     SendJournal ---+
-                   +--> close_ledger --> ledger table --> write_parquet
-    ReceiveLog ----+        ^                 |
-                       used reports           +--> conservation
+                   +--> close_ledger --> ledger table --> conservation
+    ReceiveLog ----+        ^
+                       used reports
 
 Notation: a *link* is a BS and a direction; a frame is *journaled* if its sender wrote it down, a *stray* if
 it arrived without that; a *part* is a report of a frame. Strays are one row each, and keep null in the columns that
-only a sender knows. Control messages are not in the ledger: `traffic` accounts for them.
+only a sender knows. Control messages are not in the ledger: `control` accounts for them.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Collection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fronthaul.account.conservation import Conservation, conservation
 from fronthaul.account.costs import frame_costs
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.log.sent import flip, sent_rows
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, Frame, ReportKey
 from fronthaul.message.wire import CRC_BYTES, decode, is_control
+from fronthaul.transport.transport_costs import recorded_costs
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = ["Conservation", "close_ledger", "conservation", "ledger_schema", "write_parquet"]
 
 Row = dict[str, Any]
 
@@ -90,7 +87,7 @@ def close_ledger(journal: pa.Table, received: pa.Table, used: Collection[ReportK
     if a frame delivered it; else lost. Frames that go down have no report fate.
 
     Args:
-        journal: rows of all journals, `journal.journal_table_schema()`.
+        journal: rows of all journals, `sent.journal_table_schema()`.
         received: rows of all receive logs, `received.received_table_schema()`.
         used: the reports that are in fixes, of all rounds.
 
@@ -111,7 +108,7 @@ def close_ledger(journal: pa.Table, received: pa.Table, used: Collection[ReportK
         times = (row["t_sent_ns"], row["t_release_ns"], arrival["t_received_ns"] if arrival else None)
         frame_fate = arrival["frame_fate"] if arrival else FrameFate.DROPPED.value
         reason = drop_reason or (arrival["reason"] if arrival else None)
-        costs = frame_costs(frame, curve=row["curve"])
+        costs = frame_costs(frame, recorded_costs(row["transport"]))
         for part, (report, cost) in enumerate(zip(frame.reports, costs, strict=True)):
             key, payload = report.key, report.payload
             table.append(
@@ -235,12 +232,3 @@ def _report_fates(sent: list[_Sent], arrival_of: list[Row | None], used: frozens
             else:
                 fate_of.setdefault(report.key, ReportFate.LOST.value)
     return fate_of
-
-
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table under a temporary name, then rename: `path` is whole or absent."""
-    import pyarrow.parquet as pq
-
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)

@@ -5,7 +5,7 @@ to the kernel in a single write(2) before the call returns: kill -9 loses no row
 most one cut batch at the end, which `read_stream` leaves out. A power failure may lose more: nothing is synced to the
 disk.
 
-How rows become a batch message is told in `rowpack`.
+How rows become a batch message is told in `arrow_rows`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fronthaul.errors import LocalError
+from fronthaul.files import whole_file
 from fronthaul.log.arrow_rows import Columns, RowPacker
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class RowStream:
 
         Args:
             path: file to create.
-            schema: the columns; `rowpack` names the types that are written fast.
+            schema: the columns; `arrow_rows` names the types that are written fast.
             metadata: what holds for all rows, kept in the file's schema.
 
         Raises:
@@ -47,16 +48,13 @@ class RowStream:
         self._path = path
         self._packer = _packer(schema)
         self._good_bytes = 0
-        # Written beside and renamed, so that no reader ever meets a file with half a schema.
-        temporary = path.with_name(path.name + ".tmp")
-        self._file = temporary.open("wb", buffering=0)
-        try:
-            self._write(schema.with_metadata(dict(metadata or {})).serialize().to_pybytes())
-        except LocalError:
-            self._file.close()
-            temporary.unlink()
-            raise
-        temporary.rename(path)
+        with whole_file(path) as temporary:  # so that no reader ever meets a file with half a schema
+            self._file = temporary.open("wb", buffering=0)
+            try:
+                self._write(schema.with_metadata(dict(metadata or {})).serialize().to_pybytes())
+            except LocalError:
+                self._file.close()
+                raise
 
     def append(self, *values: object) -> None:
         """Write one row, given in the schema's order; it is the kernel's when this returns.

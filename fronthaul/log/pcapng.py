@@ -30,6 +30,8 @@ from itertools import chain
 from pathlib import Path
 
 from fronthaul.errors import LocalError
+from fronthaul.files import whole_file
+from fronthaul.log.stream_names import link_name
 from fronthaul.message.messages import Direction
 
 MAX_PIECE_BYTES = 0xFFFF - 12
@@ -90,7 +92,7 @@ class CaptureWriter:
         except OSError as error:
             raise LocalError(f"cannot write {path}: {error.strerror}") from error
         self._offset = 0  # end of the last whole block
-        self._write(_section() + _interface(f"bs-{bs:03d}"))
+        self._write(_section() + _interface(link_name(bs)))
 
     def write(self, items: Sequence[Captured]) -> None:
         """Append messages in their order, in a single system call: they are the kernel's when this returns.
@@ -169,11 +171,10 @@ def merge_captures(paths: Iterable[Path], target: Path) -> None:
         LocalError: one of `paths` is no such capture or cannot be read, or `target` cannot be written.
     """
     # One section: some analysers name the interfaces of later sections after those of the first.
-    temporary = target.with_name(target.name + ".tmp")
     interfaces = 0
     sources: list[Iterator[bytes]] = []
     try:
-        with ExitStack() as stack:
+        with whole_file(target) as temporary, ExitStack() as stack:
             merged = stack.enter_context(temporary.open("wb"))
             merged.write(_section())
             for path in paths:
@@ -187,11 +188,8 @@ def merge_captures(paths: Iterable[Path], target: Path) -> None:
                     merged.write(block)
                     interfaces += 1
             merged.writelines(_in_time(sources))
-        temporary.replace(target)
     except OSError as error:
-        raise LocalError(f"cannot merge into {target}: {error.filename or temporary}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise LocalError(f"cannot merge into {target}: {error.filename or target}: {error.strerror}") from error
 
 
 def _in_time(sources: list[Iterator[bytes]]) -> Iterator[bytes]:

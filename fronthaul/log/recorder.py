@@ -22,15 +22,14 @@ from fronthaul.log.arrow_stream import RowStream
 from fronthaul.log.pcapng import CaptureWriter
 from fronthaul.log.received import Arrival, ReceiveLog
 from fronthaul.log.sent import Departure, SendJournal, corrupted
+from fronthaul.log.stream_names import CAPTURE, CONNECTIONS, EVENTS, RECEIVED, SENT
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import claim, is_control
 from fronthaul.transport.transport import ConnectionCount, LinkEvent
+from fronthaul.transport.transport_costs import TransportCosts
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-SENT, RECEIVED, CONNECTIONS, EVENTS = "-sent.arrow", "-received.arrow", "-connections.arrow", "-events.arrow"
-"""Ends of the streams' names."""
 
 
 @functools.cache
@@ -70,7 +69,7 @@ class Recorder:
         name: str,
         *,
         sends: Direction,
-        curve: bool = False,
+        transport: TransportCosts,
         capture_bs: int | None = None,
     ) -> None:
         """Create the streams.
@@ -79,7 +78,7 @@ class Recorder:
             folder: in which they lie.
             name: of the end and its start, which no other has.
             sends: which way its messages go; what it receives goes the other way.
-            curve: whether its links are encrypted.
+            transport: what its links add to each message.
             capture_bs: the base station whose link is captured; None captures nothing.
 
         Raises:
@@ -90,7 +89,7 @@ class Recorder:
         self._name = name
         self._capture = None
         with contextlib.ExitStack() as opened:  # closes them where one of them cannot be made
-            self._journal = SendJournal(folder / f"{name}{SENT}", direction=sends, curve=curve)
+            self._journal = SendJournal(folder / f"{name}{SENT}", direction=sends, transport=transport)
             opened.callback(self._journal.close)
             self._log = ReceiveLog(folder / f"{name}{RECEIVED}", direction=receives)
             opened.callback(self._log.close)
@@ -99,7 +98,7 @@ class Recorder:
             self._events = RowStream(folder / f"{name}{EVENTS}", event_schema())
             opened.callback(self._events.close)
             if capture_bs is not None:
-                self._capture = CaptureWriter(folder / f"{name}.pcapng", capture_bs)
+                self._capture = CaptureWriter(folder / f"{name}{CAPTURE}", capture_bs)
                 opened.callback(self._capture.close)
             self._streams = opened.pop_all()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import RowStream, read_stream
 from fronthaul.message.messages import Direction
+from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +70,7 @@ def flip(message: bytes, bits: Sequence[int]) -> bytes:
 
 @functools.cache
 def journal_schema() -> pa.Schema:
-    """Return the columns of a journal's file; direction and curve stand in its metadata."""
+    """Return the columns of a journal's file; direction and transport stand in its metadata."""
     import pyarrow as pa
 
     return pa.schema(
@@ -86,27 +87,28 @@ def journal_schema() -> pa.Schema:
 
 @functools.cache
 def journal_table_schema() -> pa.Schema:
-    """Return the columns of `read_journal`: those of the file, then direction and curve."""
+    """Return the columns of `read_journal`: those of the file, then direction and the transport's record."""
     import pyarrow as pa
 
-    return journal_schema().append(pa.field("direction", pa.string())).append(pa.field("curve", pa.bool_()))
+    transport = pa.field("transport", pa.dictionary(pa.int32(), pa.string()))
+    return journal_schema().append(pa.field("direction", pa.string())).append(transport)
 
 
 class SendJournal:
     """The journal of one sender, for one direction."""
 
-    def __init__(self, path: Path, *, direction: Direction, curve: bool = False) -> None:
+    def __init__(self, path: Path, *, direction: Direction, transport: TransportCosts) -> None:
         """Create the journal.
 
         Args:
             path: file to create.
             direction: which way the messages go.
-            curve: whether the links are encrypted, which costs bytes.
+            transport: what the links add to each message.
 
         Raises:
             LocalError: there is a file at `path` already, or the disk is full.
         """
-        metadata = {"direction": direction.value, "curve": "true" if curve else "false"}
+        metadata = {"direction": direction.value, "transport": transport.to_text()}
         self._rows = RowStream(path, journal_schema(), metadata)
 
     def append(self, bs: int, departures: Sequence[Departure]) -> None:
@@ -152,7 +154,7 @@ class SendJournal:
 
 
 def read_journal(path: Path) -> pa.Table:
-    """Return the rows of a journal, `journal_table_schema()`, also where its writer died.
+    """Return the rows of a journal, `journal_table_schema()`, also where its writer died; see `journal_transport`.
 
     Raises:
         LocalError: the file is no journal.
@@ -161,13 +163,27 @@ def read_journal(path: Path) -> pa.Table:
 
     table = read_stream(path)
     metadata = table.schema.metadata or {}
-    direction, curve = metadata.get(b"direction", b"").decode(errors="replace"), metadata.get(b"curve")
-    if table.schema != journal_schema() or direction not in set(Direction) or curve not in (b"true", b"false"):
+    direction = metadata.get(b"direction", b"").decode(errors="replace")
+    text = metadata.get(b"transport", b"").decode(errors="replace")
+    if table.schema != journal_schema() or direction not in set(Direction):
         raise LocalError(f"{path} is not a send journal")
+    try:
+        recorded_costs(text)
+    except LocalError as error:
+        raise LocalError(f"{path} is not a send journal: {error}") from error
     directions = pa.repeat(pa.scalar(direction), table.num_rows)
-    curves = pa.repeat(pa.scalar(curve == b"true"), table.num_rows)
-    columns = [*table.columns, directions, curves]
-    return pa.Table.from_arrays(columns, schema=journal_table_schema())
+    transports = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), table.num_rows), [text])
+    columns = [*table.columns, directions, transports]
+    return pa.Table.from_arrays(columns, schema=journal_table_schema().with_metadata({"transport": text}))
+
+
+def journal_transport(journal: pa.Table) -> TransportCosts:
+    """Return what the links of one journal add to each message, also where it has no rows.
+
+    Args:
+        journal: as `read_journal` returns it.
+    """
+    return recorded_costs(journal.schema.metadata[b"transport"].decode())
 
 
 def sent_rows(journal: pa.Table) -> list[dict[str, Any]]:

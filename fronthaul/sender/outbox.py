@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fronthaul.account.costs import zmtp_frame_bytes
 from fronthaul.errors import QueueFull, RemoteError, TransportError
 from fronthaul.link.link_model import LinkModel
 from fronthaul.log.sent import TRANSPORT_FULL, Departure
 from fronthaul.message.messages import Abort, Control, Frame, Report
 from fronthaul.message.wire import decode, encode
+from fronthaul.transport.transport_costs import TransportCosts
 
 
 class Outbox:
@@ -26,18 +26,18 @@ class Outbox:
     """
 
     def __init__(
-        self, model: LinkModel | None = None, *, curve: bool = False, bundle: int = 1, first_seq: int = 0
+        self, model: LinkModel | None = None, *, transport: TransportCosts, bundle: int = 1, first_seq: int = 0
     ) -> None:
         """Start counting.
 
         Args:
             model: of the link in this direction; None lets everything pass at once.
-            curve: whether the link is encrypted, which costs bytes and so time.
+            transport: what the link adds to each message, which costs bytes and so time.
             bundle: reports that share a frame, 1..64.
             first_seq: seq of the first frame.
         """
         self._model = model
-        self._curve = curve
+        self._stream_bytes = transport.stream_bytes
         self._bundle = bundle
         self.frames_made = first_seq
 
@@ -50,11 +50,11 @@ class Outbox:
             if self._model is None:
                 departures.append(Departure(data, now_ns, now_ns))
                 continue
-            passage = self._model.frame(self.frames_made - 1, self._stream_bytes(data), 8 * len(data), now_ns)
+            passage = self._model.frame(self.frames_made - 1, self._stream_bytes(len(data)), 8 * len(data), now_ns)
             departures.append(Departure(data, now_ns, passage.t_release_ns, passage.drop_reason, passage.flipped))
             if passage.duplicate:
                 data = self._encode(bundled)
-                passage = self._model.copy(self.frames_made - 1, self._stream_bytes(data), 8 * len(data), now_ns)
+                passage = self._model.copy(self.frames_made - 1, self._stream_bytes(len(data)), 8 * len(data), now_ns)
                 departures.append(Departure(data, now_ns, passage.t_release_ns, passage.drop_reason, passage.flipped))
         return departures
 
@@ -63,15 +63,12 @@ class Outbox:
         data = encode(message)
         if self._model is None:
             return Departure(data, now_ns, now_ns)
-        return Departure(data, now_ns, self._model.control(self._stream_bytes(data), now_ns))
+        return Departure(data, now_ns, self._model.control(self._stream_bytes(len(data)), now_ns))
 
     def _encode(self, reports: tuple[Report, ...]) -> bytes:
         data = encode(Frame(self.frames_made, reports))
         self.frames_made += 1
         return data
-
-    def _stream_bytes(self, data: bytes) -> int:
-        return zmtp_frame_bytes(len(data), curve=self._curve)
 
 
 def drop_reason(error: TransportError) -> str:

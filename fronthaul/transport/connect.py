@@ -1,20 +1,29 @@
-"""Which transport a link needs: sockets in the caller's thread, or behind a delay line where messages are held back."""
+"""Which transport carries a link: by the scheme of an address, behind a delay line where messages are held back."""
 
 from __future__ import annotations
 
-from fronthaul.transport.delay_line import DelayedCloud, DelayedEdge
+from fronthaul.errors import LocalError
+from fronthaul.transport.delay_line import DelayedCloud, DelayedEdge, SocketCloud, SocketEdge
 from fronthaul.transport.keys import CloudKeys, EdgeKeys
 from fronthaul.transport.transport import CloudTransport, EdgeTransport
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
+
+TRANSPORTS = {"tcp": (DealerTransport, RouterTransport)}
+"""Base station's and cloud's end by the scheme of the address at which the cloud listens."""
 
 
 def edge_transport(
     address: str, bs: int, *, keys: EdgeKeys | None, queue_messages: int, delayed: bool
 ) -> EdgeTransport:
-    """Return a base station's end of its link; `delayed` if its link model may hold messages back."""
+    """Return a base station's end of its link; `delayed` if its link model may hold messages back.
 
-    def connect() -> DealerTransport:
-        return DealerTransport(address, bs, keys=keys, queue_messages=queue_messages)
+    Raises:
+        LocalError: `address` is not one.
+    """
+    edge, _ = TRANSPORTS[_scheme(address)]
+
+    def connect() -> SocketEdge:
+        return edge(address, bs, keys=keys, queue_messages=queue_messages)
 
     return DelayedEdge(connect) if delayed else connect()
 
@@ -24,11 +33,27 @@ def cloud_transport(
 ) -> CloudTransport:
     """Return the cloud's end of all links; `delayed` if a link model may hold messages back.
 
-    Raises:
-        LocalError: the port is in use, or the host is not ours.
-    """
+    Args:
+        host: address to listen at; "scheme://address" chooses another transport than ZeroMQ over TCP.
+        port: port to listen at; 0 takes a free one.
+        keys: encrypt with these; None leaves the links in the clear.
+        queue_messages: how many may wait on each side of each link.
+        delayed: see above.
 
-    def listen() -> RouterTransport:
-        return RouterTransport(host, port, keys=keys, queue_messages=queue_messages)
+    Raises:
+        LocalError: the port is in use, the host is not ours, or there is no such transport.
+    """
+    named, _, own = host.rpartition("://")
+    _, cloud = TRANSPORTS[_scheme(f"{named or 'tcp'}://{own}")]
+
+    def listen() -> SocketCloud:
+        return cloud(own, port, keys=keys, queue_messages=queue_messages)
 
     return DelayedCloud(listen) if delayed else listen()
+
+
+def _scheme(address: str) -> str:
+    scheme = address.partition("://")[0]
+    if scheme not in TRANSPORTS:
+        raise LocalError(f"{address!r} names no transport: an address begins with {' or '.join(TRANSPORTS)}")
+    return scheme

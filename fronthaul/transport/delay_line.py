@@ -35,6 +35,7 @@ from fronthaul.transport.transport import (
     Received,
     check_sendable,
 )
+from fronthaul.transport.transport_costs import TransportCosts
 
 HELD_MESSAGES = 100_000
 """How many messages may be held back: 1 s of delay at 100 000 a second."""
@@ -58,11 +59,11 @@ class Wakeable(Protocol):
 
 
 class SocketEdge(EdgeTransport, Wakeable, Protocol):
-    """Such as `sockets.DealerTransport`."""
+    """Such as `zeromq.DealerTransport`."""
 
 
 class SocketCloud(CloudTransport, Wakeable, Protocol):
-    """Such as `sockets.RouterTransport`."""
+    """Such as `zeromq.RouterTransport`."""
 
 
 Message = TypeVar("Message", bytes, Received)
@@ -320,6 +321,12 @@ class DelayedEdge:
         """Start the thread and make the transport there; what `factory` raises comes out here."""
         self._line = _EdgeLine(factory)
         self._line.start()
+        self._costs = self._line.transport.costs
+
+    @property
+    def costs(self) -> TransportCosts:
+        """See `EdgeTransport.costs`."""
+        return self._costs
 
     @property
     def t_received_ns(self) -> int:
@@ -359,11 +366,17 @@ class DelayedCloud:
         self._line = _CloudLine(factory)
         self._line.start()
         self._address = self._line.transport.address
+        self._costs = self._line.transport.costs
 
     @property
     def address(self) -> str:
         """See `CloudTransport.address`."""
         return self._address
+
+    @property
+    def costs(self) -> TransportCosts:
+        """See `CloudTransport.costs`."""
+        return self._costs
 
     @property
     def t_received_ns(self) -> int:

@@ -7,19 +7,20 @@ key is which base station's, and lets no other in. Keys are written in Z85, 40 c
     allowed.toml    public keys by base station       at the cloud
     cloud.pub       the cloud's public key            everywhere
     bs-003.key      a base station's pair, a secret   at that base station alone
+
+New ones come from `new_keys`.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fronthaul.errors import LocalError
-from fronthaul.transport.transport import bs_of, identity
+from fronthaul.transport.identity import bs_of, identity
 
 Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 """Characters of a written key (ZeroMQ RFC 32): none of them needs escaping within quotes."""
@@ -82,38 +83,6 @@ class KeyRing:
     edges: Mapping[int, EdgeKeys]
 
 
-def ephemeral(bs: int) -> KeyRing:
-    """Make keys for base stations 0 ... `bs` - 1, which are written nowhere."""
-    from fronthaul.transport.zeromq import new_key_pair  # here, for whoever runs without sockets needs no ZeroMQ
-
-    public, secret = new_key_pair()
-    pairs = [new_key_pair() for _ in range(bs)]
-    cloud = CloudKeys(public, secret, {own: number for number, (own, _) in enumerate(pairs)})
-    return KeyRing(cloud, {number: EdgeKeys(public, *pair) for number, pair in enumerate(pairs)})
-
-
-def write_keys(folder: Path, bs: int) -> None:
-    """Make keys for base stations 0 ... `bs` - 1 and write them, secrets readable by their owner alone.
-
-    Raises:
-        LocalError: there are keys already, or the folder cannot be written.
-    """
-    ring = ephemeral(bs)
-    allowed = "".join(f'{identity(number).decode()} = "{_text(keys.public)}"\n' for number, keys in ring.edges.items())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # First, for its name is what tells that there are keys already.
-        _write(folder / "cloud.key", _pair(ring.cloud.public, ring.cloud.secret), 0o600)
-        _write(folder / "cloud.pub", _text(ring.cloud.public) + "\n", 0o644)
-        _write(folder / "allowed.toml", allowed, 0o644)
-        for number, keys in ring.edges.items():
-            _write(_edge_file(folder, number), _pair(keys.public, keys.secret), 0o600)
-    except FileExistsError as error:
-        raise LocalError(f"there are keys in {folder} already: remove them, or choose another folder") from error
-    except OSError as error:
-        raise LocalError(f"keys cannot be written to {folder}: {error.strerror}") from error
-
-
 def load_cloud_keys(folder: Path) -> CloudKeys:
     """Read what the cloud needs: cloud.key and allowed.toml.
 
@@ -140,15 +109,21 @@ def load_edge_keys(folder: Path, bs: int) -> EdgeKeys:
         LocalError: a file is missing or damaged.
     """
     server_public = _read(folder / "cloud.pub").strip().encode()
-    return EdgeKeys(server_public, *_read_pair(_edge_file(folder, bs)))
+    return EdgeKeys(server_public, *_read_pair(edge_key_file(folder, bs)))
+
+
+def edge_key_file(folder: Path, bs: int) -> Path:
+    """Return where a base station's key pair lies."""
+    return folder / f"{identity(bs).decode()}.key"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine's own: what stays within it may go unencrypted."""
+    """Whether `host`, with a scheme or without, is this machine's own: what stays within may go unencrypted."""
+    address = host.rpartition("://")[2].strip("[]")
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
-        return host == "localhost"
+        return address == "localhost"
 
 
 def admit(request: list[bytes], allowed: Mapping[bytes, int]) -> tuple[list[bytes], str | None]:
@@ -185,25 +160,6 @@ def _check(key: bytes) -> None:
     groups = [key[start : start + 5] for start in range(0, KEY_CHARACTERS, 5)]
     if len(key) != KEY_CHARACTERS or not set(key) <= set(Z85) or any(_value(group) >> 32 for group in groups):
         raise LocalError(f"a key has {KEY_CHARACTERS} characters of Z85, and one of these is none")
-
-
-def _edge_file(folder: Path, bs: int) -> Path:
-    return folder / f"{identity(bs).decode()}.key"
-
-
-def _text(key: bytes) -> str:
-    return key.decode("ascii")
-
-
-def _pair(public: bytes, secret: bytes) -> str:
-    return f'public = "{_text(public)}"\nsecret = "{_text(secret)}"\n'
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    # Never for a moment readable by others, nor over what is there.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
 
 
 def _read(path: Path) -> str:

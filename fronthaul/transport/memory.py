@@ -1,14 +1,17 @@
 """Links within one process: queues that never block, never fill up and need no threads.
 
 With a clock, a message is there once the clock has reached its time of release. Without one it is there at once.
+Nothing frames messages here; links are accounted for as those of ZeroMQ in the clear that they stand for.
 """
 
 import heapq
+from dataclasses import replace
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 from fronthaul.clock import Clock, WallClock
 from fronthaul.errors import LocalError, TransportError
+from fronthaul.transport.identity import identity
 from fronthaul.transport.transport import (
     CloudTransport,
     ConnectionCount,
@@ -16,8 +19,12 @@ from fronthaul.transport.transport import (
     LinkEvent,
     Received,
     check_sendable,
-    identity,
 )
+from fronthaul.transport.transport_costs import TransportCosts
+from fronthaul.transport.zmtp import ZMTP_NULL
+
+MEMORY = replace(ZMTP_NULL, name="memory", kernel_counts=False)
+"""What links in memory are accounted for as."""
 
 Message = TypeVar("Message", bytes, Received)
 
@@ -117,6 +124,10 @@ class _MemoryCloud:
         self._closed = False
 
     @property
+    def costs(self) -> TransportCosts:
+        return MEMORY
+
+    @property
     def address(self) -> str:
         return "memory"
 
@@ -167,6 +178,10 @@ class _MemoryEdge:
         self._clock = clock
         self._closed = False
         self._note(LinkEvent(clock.now_ns(), "connected", "memory", "", bs))
+
+    @property
+    def costs(self) -> TransportCosts:
+        return MEMORY
 
     @property
     def t_received_ns(self) -> int:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from fronthaul.errors import LocalError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
+from fronthaul.transport.transport_costs import TransportCosts
 
 
 class Received(NamedTuple):
@@ -72,6 +73,10 @@ class EdgeTransport(Protocol):
     """A base station's end of its link."""
 
     @property
+    def costs(self) -> TransportCosts:
+        """What this transport adds to the messages that it carries."""
+
+    @property
     def t_received_ns(self) -> int:
         """When the message that `receive` returned last had come in [ns]; 0 before the first."""
 
@@ -118,6 +123,10 @@ class CloudTransport(Protocol):
     """The cloud's end of all links."""
 
     @property
+    def costs(self) -> TransportCosts:
+        """What this transport adds to the messages that it carries."""
+
+    @property
     def address(self) -> str:
         """Where base stations connect to."""
 
@@ -154,19 +163,6 @@ class CloudTransport(Protocol):
 
     def close(self) -> None:
         """Let go of all links; closing twice is fine."""
-
-
-def identity(bs: int) -> bytes:
-    """Return the name by which the cloud knows the connection of `bs` where there are no keys."""
-    return b"bs-%03d" % bs
-
-
-def bs_of(peer: bytes) -> int | None:
-    """Undo `identity`: the base station at the other end of a connection; None for any other name."""
-    digits = peer.removeprefix(b"bs-")
-    if not digits.isdigit() or len(digits) > 5 or int(digits) > 0xFFFF or identity(int(digits)) != peer:
-        return None
-    return int(digits)
 
 
 def check_sendable(data: bytes) -> None:

@@ -28,20 +28,14 @@ from typing import Any, Generic, TypeVar
 
 import zmq
 
-from fronthaul.account.costs import CURVE_BYTES
 from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
+from fronthaul.transport.identity import bs_of, identity
 from fronthaul.transport.keys import CloudKeys, EdgeKeys, admit
 from fronthaul.transport.tcp_connections import PATIENCE_S, ConnectionBook
-from fronthaul.transport.transport import (
-    ConnectionCount,
-    LinkEvent,
-    Received,
-    bs_of,
-    check_release,
-    check_sendable,
-    identity,
-)
+from fronthaul.transport.transport import ConnectionCount, LinkEvent, Received, check_release, check_sendable
+from fronthaul.transport.transport_costs import TransportCosts
+from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 QUEUE_MESSAGES = 1000
 """What may wait on each side of a link: over a second at 500 snapshots/s, under 0.5 MB at 400 B a report."""
@@ -71,11 +65,12 @@ class _Endpoint(ABC, Generic[Message]):
     """What both ends share: the socket, its monitor, its connections and waiting for all of these."""
 
     def __init__(self, kind: int, queue_messages: int, *, curve: bool, book: ConnectionBook) -> None:
+        self.costs: TransportCosts = ZMTP_CURVE if curve else ZMTP_NULL
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(kind)
         self._socket.setsockopt(zmq.SNDHWM, queue_messages)
         self._socket.setsockopt(zmq.RCVHWM, queue_messages)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES + (CURVE_BYTES if curve else 0))
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES + self.costs.encryption_bytes)
         self._socket.setsockopt(zmq.LINGER, _milliseconds(LINGER_S))
         self._polled: list[tuple[Any, int]] = [(self._socket, zmq.POLLIN)]
         self._helpers: list[zmq.Socket[bytes]] = []

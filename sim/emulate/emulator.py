@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from fronthaul.account.ledger import write_parquet
 from fronthaul.errors import LocalError
-from fronthaul.log.recorder import SENT
+from fronthaul.files import write_parquet
 from fronthaul.log.sent import read_journal
+from fronthaul.log.stream_names import SENT
 from fronthaul.message.wire import is_control
 from sim.emulate.controls import Controls, compute_controls
 from sim.emulate.run_pictures import error_cdf, position_map

@@ -32,11 +32,10 @@ import ray
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cloud.history import life_name
 from cloud.parts import CloudOutcome
 from fronthaul.errors import LocalError
-from fronthaul.log.recorder import SENT
 from fronthaul.log.sent import read_journal
+from fronthaul.log.stream_names import SENT, life_name
 from fronthaul.log.workspace import ship_leftovers
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import report_keys
@@ -306,9 +305,7 @@ class Run:
     def _next_of(self, bs: int) -> int:
         """The snapshot after the last one that earlier epochs of a BS have journaled here; at least 1."""
         last = 0
-        for path in self._folder.streams(SENT):
-            if not path.name.startswith(f"bs-{bs:03d}-"):
-                continue
+        for path in self._folder.streams(SENT, bs):
             try:
                 messages = read_journal(path)["message"].to_pylist()
             except LocalError:  # never begun

@@ -16,7 +16,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cloud.actor import CloudActor
 from edge.actor import EdgeActor
 from fronthaul.errors import LocalError
-from fronthaul.transport.keys import EdgeKeys, KeyRing, ephemeral, load_cloud_keys, load_edge_keys
+from fronthaul.transport.keys import EdgeKeys, KeyRing, load_cloud_keys, load_edge_keys
+from fronthaul.transport.new_keys import ephemeral
 from sim.errors import UserError
 from sim.kernel.namespaces import Namespaces
 from sim.plan.plan import Plan
@@ -182,7 +183,8 @@ class Launcher:
     def _address_for(self, bs: int) -> str:
         if self._spaces is None:
             return self.address
-        return f"tcp://{self._spaces.cloud_address(bs)}:{self.address.rsplit(':', 1)[1]}"
+        scheme, port = self.address.split(":", 1)[0], self.address.rsplit(":", 1)[1]
+        return f"{scheme}://{self._spaces.cloud_address(bs)}:{port}"
 
 
 def _keys(settings: EmulateSettings, stations: int) -> KeyRing | None:

@@ -18,13 +18,12 @@ import numpy as np
 
 from fronthaul.account.conservation import conservation
 from fronthaul.account.costs import FrameCost, frame_costs
-from fronthaul.account.handshake import handshake_bytes
 from fronthaul.account.ledger import close_ledger
 from fronthaul.errors import LocalError
+from fronthaul.log.stream_names import CAPTURE
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, Frame
 from fronthaul.message.wire import CRC_BYTES, encode
-from fronthaul.transport.transport import identity
 from sim.inspect.captures import Expected, compare, read_capture
 from sim.inspect.frames import frame_of
 from sim.inspect.run_tables import Row, RunTables, of_table
@@ -142,7 +141,7 @@ def _costs(run: RunTables) -> Finding:
         if isinstance(frame, str):
             continue  # said by the check above
         ordered = sorted(rows, key=lambda row: row["part"])
-        for row, cost in zip(ordered, frame_costs(frame, curve=run.configuration.settings.encrypted), strict=True):
+        for row, cost in zip(ordered, frame_costs(frame, run.transport), strict=True):
             total += cost.stream_bytes
             for name in _COSTS:
                 if row[name] != getattr(cost, name):
@@ -174,14 +173,13 @@ def _codecs(run: RunTables) -> Finding:
 
 def _sums(run: RunTables) -> Finding:
     problems = _Cases()
-    curve = run.configuration.settings.encrypted
     data = {(link.bs, link.direction): link.stream_bytes for link in run.links}
     known = {connection.bs for connection in run.connections}
     for bs in run.stations:
         if bs not in known:
             problems.add("links without a row in connections.parquet", f"BS {bs}")
     for connection in run.connections:
-        openings = handshake_bytes(b"" if curve else identity(connection.bs), curve=curve)
+        openings = run.transport.handshake_bytes(connection.bs)
         for way, direction, opening in zip((connection.up, connection.down), Direction, openings, strict=True):
             name = f"BS {connection.bs} {direction}"
             if way.data != data.get((connection.bs, direction), 0):
@@ -199,9 +197,11 @@ def _sums(run: RunTables) -> Finding:
 
 
 def _kernels(run: RunTables) -> Finding:
+    if not run.transport.kernel_counts:
+        return Finding("kernel", "left out", f"links over {run.transport.name}, no kernel counted")
     opened = [connection for connection in run.connections if connection.connections]
     if not opened:
-        return Finding("kernel", "left out", "links in memory, no kernel counted")
+        return Finding("kernel", "left out", "the kernel noted no connection")
     problems = byte_problems(opened)
     problems += _socket_problems(run, opened)
     ways = [way for connection in opened for way in (connection.up, connection.down)]
@@ -246,7 +246,7 @@ def _captures(run: RunTables) -> Finding:
     for bs in run.stations:
         expected = list(_expected(run, bs))
         whole = run.folder.capture(bs)
-        paths = [whole] if whole.exists() else sorted(run.folder.links.glob(f"bs-{bs:03d}-epoch-*.pcapng"))
+        paths = [whole] if whole.exists() else run.folder.streams(CAPTURE, bs)
         if not paths:
             if expected:
                 problems.append(f"there is no capture of BS {bs}")
@@ -258,7 +258,7 @@ def _captures(run: RunTables) -> Finding:
         found = compare(messages, expected, _strays_down(run, bs), died)
         frames, size, cut = frames + found.frames, size + found.size, cut + found.cut
         problems += [f"BS {bs}: {problem}" for problem in found.problems]
-    told = f"{frames} frames of {size} B, as in the ledgers without ZMTP and CURVE"
+    told = f"{frames} frames of {size} B, as in the ledgers without what the transport added"
     return _finding("captures", problems, told + (f"; {cut} died with their process" if cut else ""))
 
 

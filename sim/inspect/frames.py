@@ -11,17 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fronthaul.account.conservation import Conservation, conservation
-from fronthaul.account.costs import FrameCost, frame_costs
+from fronthaul.account.costs import FrameCost
 from fronthaul.codec.bitstream import unpack
-from fronthaul.log.recorder import SENT
+from fronthaul.log.stream_names import SENT
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Codec, Direction, Frame, Payload, Report, ReportKey
 from fronthaul.message.wire import VERSION, encode
 from sim.errors import UserError, nearest_hint
-from sim.records.books import Books, close
+from sim.records.books import Books, close, used_reports
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
-from sim.records.links import LinkTotals, all_totals, read_ledgers, read_table
-from sim.records.summary import used_reports
+from sim.records.links import COUNTED, LinkTotals, all_totals, read_ledgers, read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -264,7 +263,7 @@ def recover(folder: Path) -> Recovered:
     configuration = read_configuration(run)
     if not run.streams(SENT):
         raise UserError(f"{folder} holds no journals: the run was not cut, or no frame was sent.")
-    books = close(run, configuration.stations, configuration.settings.encrypted)
+    books = close(run, configuration.stations)
     fixes = [(fix.snapshot, fix.used) for fix in books.fixes]
     return Recovered(books, conservation(books.ledger, fixes))
 
@@ -298,7 +297,7 @@ def _view(rows: list[dict[str, Any]], configuration: RunConfiguration) -> FrameV
         t_received_ns=row["t_received_ns"],
         frame_fate=row["frame_fate"],
         reason=row["reason"],
-        costs=frame_costs(frame, curve=any(part["curve_bytes"] > 0 for part in rows)),
+        costs=tuple(FrameCost(**{name: part[name] for name in COUNTED}) for part in rows),
         data=encode(frame),
         reports=tuple(
             _report_view(report, part["report_fate"], row["direction"], configuration)

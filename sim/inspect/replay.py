@@ -24,9 +24,9 @@ from sim.emulate.in_process import torch_threads
 from sim.errors import UserError
 from sim.plan.plan import cloud_parts
 from sim.plan.weights import Weights, find_weights, load_weights
+from sim.records.books import used_reports
 from sim.records.folder import THREADS, RunConfiguration, RunFolder, read_configuration
 from sim.records.links import read_ledgers, read_table
-from sim.records.summary import used_reports
 
 if TYPE_CHECKING:
     import pyarrow as pa

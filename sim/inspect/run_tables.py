@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloud.fixlog import read_fixes
-from cloud.history import FIXES
 from fronthaul.account.ledger import ledger_schema
 from fronthaul.errors import LocalError
-from fronthaul.log.recorder import SENT
+from fronthaul.log.stream_names import FIXES, SENT, EdgeStart, start_of
 from fronthaul.message.messages import Direction, ReportKey
-from fronthaul.transport.transport import identity
+from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
+from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 from sim.errors import UserError
 from sim.inspect.frames import read_link_ledgers
+from sim.records.books import used_reports
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
 from sim.records.links import LinkTotals, all_totals, read_table
 from sim.records.stream_bytes import Connection, Way
-from sim.records.summary import used_reports
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +49,9 @@ class RunTables:
         self.configuration: RunConfiguration = read_configuration(folder)
         self.stations = self.configuration.stations
         self.was_cut = bool(folder.streams(SENT))
-        self.ledgers = {bs: _cast(table, bs) for bs, table in read_link_ledgers(folder.path).items()}
+        self.ledgers = {
+            bs: _cast(table, folder.ledger(bs).name) for bs, table in read_link_ledgers(folder.path).items()
+        }
 
     @cached_property
     def ledger(self) -> pa.Table:
@@ -96,8 +98,19 @@ class RunTables:
     @cached_property
     def connections(self) -> list[Connection]:
         """The rows of connections.parquet."""
-        rows = read_table(self.folder.connections).to_pylist()
-        return of_table("connections.parquet", lambda: [_connection(row) for row in rows])
+        return of_table("connections.parquet", lambda: [_connection(row) for row in self._connections.to_pylist()])
+
+    @cached_property
+    def transport(self) -> TransportCosts:
+        """What the links added to each message, as it was recorded; runs before 0.2.0 knew ZeroMQ alone."""
+        text = (self._connections.schema.metadata or {}).get(b"transport")
+        if text is not None:
+            return of_table("connections.parquet", lambda: recorded_costs(text.decode()))
+        return ZMTP_CURVE if self.configuration.settings.encrypted else ZMTP_NULL
+
+    @cached_property
+    def _connections(self) -> pa.Table:
+        return read_table(self.folder.connections)
 
     def last_epoch(self, bs: int) -> int:
         """Return the last start of a base station that said which clock it reads; 0 where none did."""
@@ -105,9 +118,9 @@ class RunTables:
         if not path.exists():
             return 0
         rows = of_table(path.name, lambda: [(row["kind"], row["peer"]) for row in read_table(path).to_pylist()])
-        begin = f"{identity(bs).decode()}-epoch-"
-        starts = [peer.removeprefix(begin) for kind, peer in rows if kind == "clock" and peer.startswith(begin)]
-        return max((int(start) for start in starts if start.isdecimal()), default=0)
+        starts = [start_of(peer) for kind, peer in rows if kind == "clock"]
+        epochs = [start.epoch for start in starts if isinstance(start, EdgeStart) and start.bs == bs]
+        return max(epochs, default=0)
 
     @cached_property
     def summary(self) -> dict[str, Any] | None:
@@ -131,12 +144,11 @@ def of_table(name: str, read: Callable[[], _T]) -> _T:
 
     try:
         return read()
-    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+    except (KeyError, TypeError, ValueError, LocalError, pa.ArrowException) as error:
         raise UserError(f"{name} is damaged: {error}.") from error
 
 
-def _cast(table: pa.Table, bs: int | None) -> pa.Table:
-    name = "unknown.parquet" if bs is None else f"bs-{bs:03d}.parquet"
+def _cast(table: pa.Table, name: str) -> pa.Table:
     names = ledger_schema().names
     cast: pa.Table = of_table(name, lambda: table.select(names).cast(ledger_schema()))
     return cast

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cloud.fixlog import read_fixes
-from cloud.history import FIXES
 from fronthaul.errors import LocalError
+from fronthaul.log.stream_names import FIXES
 from sim.inspect.frames import Choice, chosen_frames, read_link_ledgers
 from sim.records.folder import RunFolder, read_configuration
 from sim.records.links import read_table

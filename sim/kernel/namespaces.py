@@ -21,13 +21,12 @@ from ipaddress import IPv4Address, IPv4Network
 from types import TracebackType
 
 from fronthaul.link.link_file import LinkPlan
+from fronthaul.log.stream_names import link_name
 from fronthaul.message.messages import Direction
-from fronthaul.transport.netns import inside
 from sim.errors import UserError
 from sim.kernel.probe import (
     CommandError,
     LossTool,
-    NetnsSupport,
     command,
     iptables_loss,
     iptables_rules,
@@ -40,8 +39,6 @@ from sim.kernel.probe import (
     try_command,
 )
 from sim.kernel.shaping import MTU_BYTES, check_shapeable, qdiscs
-
-__all__ = ["Namespaces", "NetnsSupport", "free_blocks", "inside", "probe", "remove_leftovers"]
 
 _INNER = "cloud"  # what the interface in a namespace leads to
 _BLOCK_ADDRESSES = 4  # of a /30
@@ -108,7 +105,7 @@ class Namespaces:
 
     def name(self, bs: int) -> str:
         """Return the name of a base station's namespace, for `inside`."""
-        return f"{self._tag}-bs-{bs:03d}"
+        return f"{self._tag}-{link_name(bs)}"
 
     def cloud_address(self, bs: int) -> str:
         """Return the IP address at which `bs` finds the cloud, such as "10.77.3.1"."""

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
+from fronthaul.files import whole_file
 from sim.errors import UserError
-from sim.files import whole_file
 
 
 class Stateful(Protocol):

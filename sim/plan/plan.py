@@ -271,7 +271,6 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
         batch=settings.batch,
         down=_down_links(settings, stations),
         seed=settings.seed,
-        curve=settings.encrypted,
         silence_ns=SILENT_PINGS * settings.ping_ns,
     )
 
@@ -328,7 +327,6 @@ def _site_parts(
         orientation,
         up=_modelled(settings, bs, Direction.UP),
         seed=settings.seed,
-        curve=settings.encrypted,
         bundle=settings.bundle,
         ping_ns=settings.ping_ns,
         capture=settings.capture,

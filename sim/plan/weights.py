@@ -30,9 +30,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.files import whole_file
 from fronthaul.message.messages import Payload
 from sim.errors import UserError
-from sim.files import whole_file
 from sim.world.store import ASSET_FOLDER
 
 _FORMATS = ("cofix-weights-1", "cofix-weights-2")

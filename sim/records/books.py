@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cloud.fixlog import FixRecord, read_fixes
-from cloud.history import FIXES
-from edge.stages import STAGES, StageRow, read_stages
+from edge.stages import StageRow, read_stages
 from fronthaul.account.clock_offset import ClockOffset, clock_offset
 from fronthaul.account.conservation import Conservation, conservation
 from fronthaul.account.control import ClockSample, ping_samples
 from fronthaul.account.ledger import ledger_schema
 from fronthaul.errors import LocalError
 from fronthaul.log.pcapng import merge_captures
+from fronthaul.log.stream_names import CAPTURE, FIXES, STAGES, CloudStart, EdgeStart, start_of
+from fronthaul.message.messages import ReportKey
 from sim.records.folder import RunFolder
 from sim.records.links import LinkTotals, Streams, all_totals, close_ledgers, read_streams
 from sim.records.stream_bytes import Connection, Sockets, connections, read_sockets, write_connections
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sim.plan.plan import Plan
-
-Start = tuple[int, int]
-"""A start of a base station: its number and epoch."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Books:
     links: list[LinkTotals]
     connections: list[Connection]
     sockets: Sockets
-    clocks: dict[Start, ClockOffset | None]
+    clocks: dict[EdgeStart, ClockOffset | None]
 
     @property
     def ledger(self) -> pa.Table:
@@ -63,17 +61,15 @@ class Books:
 
     def conservation(self, fixes: pa.Table) -> Conservation:
         """Hold ledgers and the table of fixes against each other."""
-        from sim.records.summary import used_reports
-
         return conservation(self.ledger, used_reports(fixes))
 
 
 def derive_books(plan: Plan, folder: RunFolder) -> Books:
     """Close the books of a run on its own streams, and write the tables of its links."""
-    return close(folder, [site.station.bs for site in plan.sites], plan.settings.encrypted)
+    return close(folder, [site.station.bs for site in plan.sites])
 
 
-def close(folder: RunFolder, stations: Iterable[int], curve: bool) -> Books:
+def close(folder: RunFolder, stations: Iterable[int]) -> Books:
     """Close the books of a run from its folder alone."""
     stations = list(stations)
     streams, sockets = read_streams(folder), read_sockets(folder)
@@ -81,8 +77,8 @@ def close(folder: RunFolder, stations: Iterable[int], curve: bool) -> Books:
     used = {key for fix in fixes for key in fix.used}
     ledgers = close_ledgers(folder, streams, stations, used)
     links = all_totals(ledgers, stations)
-    table = connections(streams, sockets, links, curve)
-    write_connections(folder, table, sockets)
+    table = connections(streams, sockets, links)
+    write_connections(folder, table, sockets, streams.transport)
     return Books(
         ledgers=ledgers,
         fixes=fixes,
@@ -94,11 +90,23 @@ def close(folder: RunFolder, stations: Iterable[int], curve: bool) -> Books:
     )
 
 
+def used_reports(fixes: pa.Table) -> list[tuple[int, list[ReportKey]]]:
+    """Return snapshot and used reports of each fix, as the conservation check wants them."""
+    names = ("snapshot", "used_bs", "used_epoch", "used_round")
+    rows = zip(*(fixes[name].to_pylist() for name in names), strict=True)
+    return [
+        (
+            snapshot,
+            [ReportKey(bs, epoch, snapshot, round_) for bs, epoch, round_ in zip(*used, strict=True)],
+        )
+        for snapshot, *used in rows
+    ]
+
+
 def merge_link_captures(folder: RunFolder, stations: Iterable[int]) -> None:
     """Put the captures of all starts of each base station into one file a link."""
     for bs in stations:
-        parts = sorted(folder.links.glob(f"bs-{bs:03d}-epoch-*.pcapng"), key=lambda path: (len(path.name), path.name))
-        if parts:
+        if parts := folder.streams(CAPTURE, bs):
             merge_captures(parts, folder.capture(bs))
 
 
@@ -113,25 +121,24 @@ def _fixes(folder: RunFolder) -> list[FixRecord]:
 def _stages(folder: RunFolder) -> dict[tuple[int, int, int], StageRow]:
     stages = {}
     for path in folder.streams(STAGES):
-        bs = int(path.name.split("-")[1])
-        with contextlib.suppress(FileNotFoundError, LocalError):
-            stages.update({(bs, row.snapshot, row.round): row for row in read_stages(path)})
+        start = start_of(path.name)
+        if isinstance(start, EdgeStart):
+            with contextlib.suppress(FileNotFoundError, LocalError):
+                stages.update({(start.bs, row.snapshot, row.round): row for row in read_stages(path)})
     return stages
 
 
-def _clocks(streams: Streams, sockets: Sockets) -> dict[Start, ClockOffset | None]:
+def _clocks(streams: Streams, sockets: Sockets) -> dict[EdgeStart, ClockOffset | None]:
     """Estimate the offset of each start's clock from its pings, unless both ends said that they read the same clock."""
-    names = {row["peer"]: row["detail"] for row in sockets.events.to_pylist() if row["kind"] == "clock"}
-    cloud = {name for end, name in names.items() if end.startswith("cloud-")}
-    samples: dict[Start, list[ClockSample]] = {}
+    names = {start_of(row["peer"]): row["detail"] for row in sockets.events.to_pylist() if row["kind"] == "clock"}
+    cloud = {name for start, name in names.items() if isinstance(start, CloudStart)}
+    samples: dict[EdgeStart, list[ClockSample]] = {}
     for sample in ping_samples(streams.received):
-        samples.setdefault((sample.bs, sample.epoch), []).append(sample)
-    clocks: dict[Start, ClockOffset | None] = {}
-    for end, name in names.items():
-        if not end.startswith("bs-"):
+        samples.setdefault(EdgeStart(sample.bs, sample.epoch), []).append(sample)
+    clocks: dict[EdgeStart, ClockOffset | None] = {}
+    for start, name in names.items():
+        if not isinstance(start, EdgeStart):
             continue
-        _, bs, _, epoch = end.split("-")
-        start = int(bs), int(epoch)
         if cloud == {name}:
             clocks[start] = None
         else:

@@ -21,7 +21,7 @@ import torch
 
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_plan, link_table
-from fronthaul.log.recorder import SENT
+from fronthaul.log.stream_names import CAPTURE, LEDGER, SENT, ledgers, link_name, start_of, streams
 from fronthaul.message.messages import Codec
 from sim.errors import UserError
 from sim.files import write_text
@@ -109,30 +109,31 @@ class RunFolder:
         """Resolved configuration."""
         return self.path / "run.toml"
 
-    def streams(self, ending: str) -> list[Path]:
-        """Streams of one kind that are there, such as `recorder.SENT`, in the order of starts."""
-        return sorted(self.links.glob(f"*{ending}"), key=lambda path: (len(path.name), path.name))
+    def streams(self, kind: str, bs: int | None = None) -> list[Path]:
+        """Streams of one kind that are there, see `stream_names.streams`."""
+        return streams(self.links, kind, bs)
 
     def epochs(self, bs: int) -> int:
         """How many times a BS has started, by the streams that are there."""
-        return len(list(self.links.glob(f"bs-{bs:03d}-epoch-*{SENT}")))
+        return len(self.streams(SENT, bs))
 
     def capture(self, bs: int) -> Path:
         """Capture of a link."""
-        return self.links / f"bs-{bs:03d}.pcapng"
+        return self.links / f"{link_name(bs)}{CAPTURE}"
 
-    def ledger(self, bs: int) -> Path:
-        """Ledger of a link."""
-        return self.links / f"bs-{bs:03d}.parquet"
+    def ledger(self, bs: int | None) -> Path:
+        """Ledger of a link; None stands for connections that are no base station's."""
+        return self.links / f"{link_name(bs)}{LEDGER}"
 
-    def ledgers(self) -> dict[int, Path]:
+    def ledgers(self) -> dict[int | None, Path]:
         """Ledgers that are there, by BS."""
-        return {int(path.stem.split("-")[1]): path for path in sorted(self.links.glob("bs-*.parquet"))}
+        return ledgers(self.links)
 
     def finish(self) -> RunFolder:
         """Remove the streams and take away the ``.part``."""
-        for stream in (*self.links.glob("*.arrow"), *self.links.glob("*-epoch-*.pcapng")):
-            stream.unlink(missing_ok=True)
+        for path in self.links.iterdir():
+            if start_of(path.name) is not None:
+                path.unlink()
         whole = self.path.with_name(self.path.name.removesuffix(".part"))
         self.path.rename(whole)
         return RunFolder(whole)

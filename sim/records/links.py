@@ -6,6 +6,7 @@ connections that are no base station's, where anything did.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fronthaul.account.costs import modelled_ecpri_ethernet_bytes, modelled_ethernet_bytes, modelled_tcpip_bytes
-from fronthaul.account.ledger import close_ledger, write_parquet
+from fronthaul.account.ledger import close_ledger
 from fronthaul.errors import LocalError
+from fronthaul.files import write_parquet
 from fronthaul.log.received import read_received, received_table_schema
-from fronthaul.log.recorder import RECEIVED, SENT
-from fronthaul.log.sent import journal_table_schema, read_journal
+from fronthaul.log.sent import journal_table_schema, journal_transport, read_journal
+from fronthaul.log.stream_names import RECEIVED, SENT
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, ReportKey
+from fronthaul.transport.transport_costs import TransportCosts
 from sim.errors import UserError
 from sim.records.folder import RunFolder
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 COUNTED = ("payload_bits", "side_bits", "header_bytes", "padding_bits", "zmtp_bytes", "curve_bytes")
 """Columns of a ledger that add up to the bytes of a frame on the TCP stream."""
 JUMBO_MTU = 9000
+NO_TRANSPORT = TransportCosts("none")
+"""Of a run in which no end ever began: nothing crossed a link."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +83,26 @@ class LinkTotals:
 
 @dataclass(frozen=True)
 class Streams:
-    """What all ends of a run wrote down: rows of all journals and of all receive logs."""
+    """What all ends of a run wrote down: rows of all journals and receive logs, and what the transport adds."""
 
     journal: pa.Table
     received: pa.Table
+    transport: TransportCosts
 
     def of(self, bs: int | None) -> Streams:
         """Return the rows of one link; None for connections that are no base station's."""
-        return Streams(_of(self.journal, bs), _of(self.received, bs))
+        return Streams(_of(self.journal, bs), _of(self.received, bs), self.transport)
 
 
 def read_streams(folder: RunFolder) -> Streams:
     """Read the streams of a run; one that was never begun, or was cut within its first bytes, has no rows."""
     import pyarrow as pa
 
-    journals = [_rows(path, read_journal) for path in folder.streams(SENT)]
-    logs = [_rows(path, read_received) for path in folder.streams(RECEIVED)]
+    journals = _tables(folder.streams(SENT), read_journal)
     return Streams(
-        pa.concat_tables([journal_table_schema().empty_table(), *(rows for rows in journals if rows is not None)]),
-        pa.concat_tables([received_table_schema().empty_table(), *(rows for rows in logs if rows is not None)]),
+        pa.concat_tables([journal_table_schema().empty_table(), *journals]),
+        pa.concat_tables([received_table_schema().empty_table(), *_tables(folder.streams(RECEIVED), read_received)]),
+        journal_transport(journals[0]) if journals else NO_TRANSPORT,
     )
 
 
@@ -116,7 +122,7 @@ def close_ledgers(
         if bs is None and not _has_frames(link.received):
             continue
         ledgers[bs] = close_ledger(link.journal, link.received, used)
-        write_parquet(ledgers[bs], folder.links / "unknown.parquet" if bs is None else folder.ledger(bs))
+        write_parquet(ledgers[bs], folder.ledger(bs))
     return ledgers
 
 
@@ -126,11 +132,7 @@ def read_ledgers(folder: RunFolder) -> dict[int | None, pa.Table]:
     Raises:
         UserError: one is damaged.
     """
-    ledgers: dict[int | None, pa.Table] = {bs: read_table(path) for bs, path in folder.ledgers().items()}
-    unknown = folder.links / "unknown.parquet"
-    if unknown.is_file():
-        ledgers[None] = read_table(unknown)
-    return ledgers
+    return {bs: read_table(path) for bs, path in folder.ledgers().items()}
 
 
 def read_table(path: Path) -> pa.Table:
@@ -195,11 +197,12 @@ def _has_frames(received: pa.Table) -> bool:
     return any(fate is not None for fate in received["frame_fate"].to_pylist())
 
 
-def _rows(path: Path, read: Callable[[Path], pa.Table]) -> pa.Table | None:
-    try:
-        return read(path)
-    except (FileNotFoundError, LocalError):
-        return None
+def _tables(paths: Iterable[Path], read: Callable[[Path], pa.Table]) -> list[pa.Table]:
+    tables = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, LocalError):
+            tables.append(read(path))
+    return tables
 
 
 def _chosen(table: pa.Table, mask: list[bool]) -> pa.Table:
@@ -215,7 +218,7 @@ def _never_sent(sent: pa.Table) -> list[bool]:
 
 
 def _sizes(sent: pa.Table) -> list[tuple[int, int]]:
-    """Return (bytes on the stream, those of ZMTP and CURVE) of each frame, bundled reports taken together."""
+    """Return (bytes on the stream, those of the transport) of each frame, bundled reports taken together."""
     rows = zip(*(sent[name].to_pylist() for name in (*COUNTED, "part")), strict=True)
     sizes: list[tuple[int, int]] = []
     for payload, side, header, padding, zmtp, curve, part in rows:

@@ -1,10 +1,10 @@
 """Bytes of each connection: predicted from what was written down, held against what the kernel counted.
 
-Predicted is the stream: handshakes, control messages, heartbeats and frames, ZMTP and CURVE included. On a link with
-one connection that nothing cut, prediction and kernel agree to the byte, in both directions and at both ends. Where a
-fault cut a connection, nobody can know how much of what was written down crossed it: the prediction is an interval,
-from what arrived to what was sent. A control message that a link model held back until after the connection was closed
-was never sent, and is in no prediction.
+Predicted is the stream: handshakes, control messages, heartbeats and frames, with all that the transport adds. On a
+link with one connection that nothing cut, prediction and kernel agree to the byte, in both directions and at both ends.
+Where a fault cut a connection, nobody can know how much of what was written down crossed it: the prediction is an
+interval, from what arrived to what was sent. A control message that a link model held back until after the connection
+was closed was never sent, and is in no prediction.
 
 Files: ``links/connections.parquet`` one row a link; ``links/sockets.parquet`` one row a TCP connection, as each end's
 kernel counted it; ``links/events.parquet`` connections made, lost and refused.
@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fronthaul.account.control import Traffic, control_traffic
-from fronthaul.account.costs import zmtp_frame_bytes
-from fronthaul.account.handshake import handshake_bytes
-from fronthaul.account.ledger import write_parquet
 from fronthaul.errors import LocalError
+from fronthaul.files import write_parquet
 from fronthaul.log.arrow_stream import read_stream
-from fronthaul.log.recorder import CONNECTIONS, EVENTS, connection_schema, event_schema
+from fronthaul.log.recorder import connection_schema, event_schema
+from fronthaul.log.stream_names import CONNECTIONS, EVENTS, CloudStart, EdgeStart, start_of
 from fronthaul.message.messages import Direction
-from fronthaul.transport.transport import identity
+from fronthaul.transport.transport_costs import TransportCosts
 from sim.records.folder import RunFolder
 from sim.records.links import LinkTotals, Streams
 
@@ -111,24 +110,23 @@ class Sockets:
 
 def read_sockets(folder: RunFolder) -> Sockets:
     """Read what both ends wrote down of their connections."""
-    edge = [path for path in folder.streams(CONNECTIONS) if path.name.startswith("bs-")]
-    cloud = [path for path in folder.streams(CONNECTIONS) if path.name.startswith("cloud-")]
+    starts = {path: start_of(path.name) for path in folder.streams(CONNECTIONS)}
+    edge = {path: start.bs for path, start in starts.items() if isinstance(start, EdgeStart)}
     return Sockets(
         _read(edge, connection_schema),
-        _read(cloud, connection_schema),
+        _read((path for path, start in starts.items() if isinstance(start, CloudStart)), connection_schema),
         _read(folder.streams(EVENTS), event_schema),
-        Counter(int(path.name.split("-")[1]) for path in edge if not len(_read([path], connection_schema))),
+        Counter(bs for path, bs in edge.items() if not len(_read([path], connection_schema))),
     )
 
 
-def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals], curve: bool) -> list[Connection]:
+def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals]) -> list[Connection]:
     """Add up each link's connections.
 
     Args:
         streams: what all ends wrote down.
         sockets: what their kernels counted.
         links: totals of the frames.
-        curve: whether the links are encrypted.
     """
     data = {(link.bs, link.direction): link.stream_bytes for link in links}
     table = []
@@ -137,7 +135,7 @@ def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals],
         mine = streams.of(bs)
         sent = control_traffic(_released(mine.journal, pairs))
         came = bool(pairs) or len(mine.received) > 0
-        handshake = handshake_bytes(b"" if curve else identity(bs), curve=curve)
+        handshake = streams.transport.handshake_bytes(bs)
         # Of a start that was killed the cloud knows, unless it was killed in the same moment.
         unknown = max(0, sockets.silent.get(bs, 0) - sum(edge is None for edge, _ in pairs)) if pairs else 0
         pairs += unknown * [(None, None)]
@@ -148,7 +146,7 @@ def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals],
             traffic = sent.get((bs, direction), NOTHING)
             frames = data.get((bs, direction), 0)
             most = count * opening + traffic.control_bytes + traffic.heartbeat_bytes + frames
-            arrived = _arrived_bytes(mine.received, direction, curve)
+            arrived = _arrived_bytes(mine.received, direction, streams.transport)
             up = direction is Direction.UP
             ways.append(
                 Way(
@@ -181,8 +179,8 @@ def byte_problems(table: Iterable[Connection]) -> list[str]:
     return problems
 
 
-def write_connections(folder: RunFolder, table: list[Connection], sockets: Sockets) -> None:
-    """Write the tables of connections, sockets and events."""
+def write_connections(folder: RunFolder, table: list[Connection], sockets: Sockets, transport: TransportCosts) -> None:
+    """Write the tables of connections, sockets and events; the first one's metadata say what the transport adds."""
     import pyarrow as pa
 
     rows = []
@@ -194,6 +192,7 @@ def write_connections(folder: RunFolder, table: list[Connection], sockets: Socke
     names = [field.name for field in dataclasses.fields(Way)]
     counts = [(f"{name}_{direction}_bytes", pa.int64()) for direction in Direction for name in names]
     schema = pa.schema([("bs", pa.uint16()), ("connections", pa.uint16()), ("cut", pa.uint16()), *counts])
+    schema = schema.with_metadata({"transport": transport.to_text()})
     write_parquet(pa.Table.from_pylist(rows, schema), folder.connections)
     ends = [
         side.append_column("end", pa.repeat(pa.scalar(end), len(side)))
@@ -236,9 +235,9 @@ def _sum(pairs: list[_Pair], end: int, name: str) -> int | None:
     return sum(row[name] for row in rows if row) if rows and all(rows) else None
 
 
-def _arrived_bytes(received: pa.Table, direction: Direction, curve: bool) -> int:
+def _arrived_bytes(received: pa.Table, direction: Direction, transport: TransportCosts) -> int:
     rows = zip(received["direction"].to_pylist(), received["bytes"].to_pylist(), strict=True)
-    return sum(zmtp_frame_bytes(size, curve=curve) for way, size in rows if way == direction)
+    return sum(transport.stream_bytes(size) for way, size in rows if way == direction)
 
 
 def _read(paths: Iterable[Path], schema: Callable[[], pa.Schema]) -> pa.Table:

@@ -24,6 +24,7 @@ from cloud.fixlog import FixRecord
 from fronthaul.account.conservation import Conservation
 from fronthaul.account.costs import lossless_bits
 from fronthaul.link.link_report import link_report
+from fronthaul.log.stream_names import EdgeStart
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, ReportKey
 from sim.plan.outcome import RunRecord
@@ -93,19 +94,6 @@ def fix_table(plan: Plan, record: RunRecord, books: Books) -> pa.Table:
     for name in (*STAGES, UNCERTAINTY):
         columns[f"{name}_ns"] = pa.array([row.get(name) for row in latencies], pa.int64())
     return pa.table(columns)
-
-
-def used_reports(fixes: pa.Table) -> list[tuple[int, list[ReportKey]]]:
-    """Return snapshot and used reports of each fix, as the conservation check wants them."""
-    names = ("snapshot", "used_bs", "used_epoch", "used_round")
-    rows = zip(*(fixes[name].to_pylist() for name in names), strict=True)
-    return [
-        (
-            snapshot,
-            [ReportKey(bs, epoch, snapshot, round_) for bs, epoch, round_ in zip(*used, strict=True)],
-        )
-        for snapshot, *used in rows
-    ]
 
 
 def summarise(
@@ -346,7 +334,7 @@ def _latencies(plan: Plan, record: RunRecord, books: Books) -> list[dict[str, in
 
 def _clock(books: Books, key: ReportKey, frame: FrameTimes | None) -> tuple[int, int] | None:
     """Return (offset, uncertainty) [ns] of the cloud's clock against that of a report's BS; None if unknown."""
-    start = key.bs, key.epoch
+    start = EdgeStart(key.bs, key.epoch)
     if start not in books.clocks:
         return None
     offset = books.clocks[start]

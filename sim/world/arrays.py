@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sim.files import whole_file
+from fronthaul.files import whole_file
 
 DAMAGED = (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile)
 """What reading a missing, cut or foreign NPZ file raises."""

@@ -8,12 +8,14 @@ from tiny_nodes import MS, Office, Peer, cloud_parts, frame, office, registratio
 
 from cloud.collector import History
 from cloud.fixlog import read_fixes
-from cloud.history import life_name, read_past
+from cloud.history import read_past
 from fronthaul.log.received import read_received
 from fronthaul.log.recorder import Recorder
 from fronthaul.log.sent import Departure
+from fronthaul.log.stream_names import life_name
 from fronthaul.message.messages import Direction, Frame, Goodbye, Registration, ReportKey, Welcome
 from fronthaul.message.wire import encode
+from fronthaul.transport.zmtp import ZMTP_NULL
 
 T0 = 1000 * MS
 
@@ -113,7 +115,7 @@ def test_frames_down_are_numbered_on(tmp_path: Path) -> None:
 
 
 def test_a_row_that_amends_an_earlier_one_does_not_take_the_numbers_back(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, life_name(0), sends=Direction.DOWN)
+    recorder = Recorder(tmp_path, life_name(0), sends=Direction.DOWN, transport=ZMTP_NULL)
     departures = [Departure(encode(frame(0, 1, seq=seq)), 5, 5) for seq in (6, 7)]
     recorder.sent(0, departures)
     recorder.sent(0, [departures[0]._replace(drop_reason="transport")])

@@ -17,6 +17,7 @@ from fronthaul.log.sent import Departure, SendJournal, read_journal
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Frame, Payload, Report, ReportKey
 from fronthaul.message.wire import encode
+from fronthaul.transport.zmtp import ZMTP_NULL
 
 
 def test_states_are_judged_written_down_and_answered_once(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_states_that_the_scheme_cannot_answer_are_rejected_and_it_goes_on(tmp_pa
 
 
 def test_a_state_that_is_rejected_is_so_in_the_ledger(tmp_path: Path) -> None:
-    cloud = SendJournal(tmp_path / "cloud-0-sent.arrow", direction=Direction.DOWN)
+    cloud = SendJournal(tmp_path / "cloud-0-sent.arrow", direction=Direction.DOWN, transport=ZMTP_NULL)
     with linked(tmp_path, rounds=True, build=lambda _: Picky()) as made:
         made.node.prepare([0])
         made.node.transmit(0)

@@ -23,9 +23,9 @@ from sim.inspect.audit import audit
 from sim.inspect.replay import replay
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import Weights, load_weights, save_weights
+from sim.records.books import used_reports
 from sim.records.folder import RunFolder, read_configuration
 from sim.records.links import read_ledgers
-from sim.records.summary import used_reports
 from sim.world import store
 
 

@@ -19,7 +19,8 @@ from fronthaul.clock import WallClock
 from fronthaul.errors import TransportError
 from fronthaul.message.messages import Frame, Registration, Report
 from fronthaul.message.wire import encode
-from fronthaul.transport.keys import EdgeKeys, KeyRing, ephemeral
+from fronthaul.transport.keys import EdgeKeys, KeyRing
+from fronthaul.transport.new_keys import ephemeral
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 from sim.plan.plan import Plan, load_plan
 from sim.records.books import derive_books

@@ -24,9 +24,9 @@ from sim.emulate.emulator import emulate
 from sim.inspect.replay import replay
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import Weights, find_weights, load_weights
+from sim.records.books import used_reports
 from sim.records.folder import RunFolder
 from sim.records.links import read_ledgers
-from sim.records.summary import used_reports
 
 Vector = npt.NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from edge.node import EdgeNode, Refused
 from fronthaul.clock import SimulatedClock, WallClock
 from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import read_stream
-from fronthaul.log.recorder import EVENTS
+from fronthaul.log.stream_names import EVENTS
 from fronthaul.message.messages import Abort, Message, Registration, Welcome
 from fronthaul.message.wire import decode, encode
 from fronthaul.transport.memory import MemoryNetwork

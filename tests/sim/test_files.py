@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.files import whole_file, write_rows
+from fronthaul.files import whole_file
+from sim.files import write_rows
 from sim.world.arrays import DAMAGED, load_arrays, save_arrays
 
 

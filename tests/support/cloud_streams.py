@@ -8,8 +8,8 @@ from tiny_nodes import MS, cloud_parts, office
 from cloud.fixlog import FixRecord, read_fixes
 from fronthaul.log.arrow_stream import read_stream
 from fronthaul.log.received import read_received
-from fronthaul.log.recorder import EVENTS
 from fronthaul.log.sent import read_journal, sent_rows
+from fronthaul.log.stream_names import EVENTS
 
 T0 = 1000 * MS
 

@@ -11,6 +11,7 @@ from fronthaul.log.sent import Departure, SendJournal, corrupted, read_journal
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Control, Direction, Frame, Payload, Report, ReportKey
 from fronthaul.message.wire import encode
+from fronthaul.transport.zmtp import ZMTP_NULL
 
 
 def frame(seq: int, *snapshots: int, bs: int = 0, epoch: int = 0) -> Frame:
@@ -30,7 +31,9 @@ class Run:
     def __init__(self, folder: Path) -> None:
         """Keep the files in `folder`."""
         self.folder = folder
-        self.journals = {way: SendJournal(folder / f"sent-{way}", direction=way) for way in Direction}
+        self.journals = {
+            way: SendJournal(folder / f"sent-{way}", direction=way, transport=ZMTP_NULL) for way in Direction
+        }
         self.logs = {way: ReceiveLog(folder / f"received-{way}", direction=way) for way in Direction}
         self.time_ns = 0
 

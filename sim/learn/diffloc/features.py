@@ -25,7 +25,7 @@ from torch import Tensor
 
 from edge.fingerprint import beam_levels, fingerprint
 from fronthaul.draws import generator
-from sim.files import whole_file
+from fronthaul.files import whole_file
 from sim.learn.splits import Split, SplitName, split_positions
 from sim.world.channel import Motion, Synthesizer, pad_paths, receiver_noise
 from sim.world.paths import PathSet

@@ -21,8 +21,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from edge.score_network import Body, NetworkShape, ScoreNetwork
+from fronthaul.files import whole_file
 from fronthaul.payload.noise_levels import BETA
-from sim.files import whole_file
 from sim.learn.diffloc.cnn import fit_cnn, make_images
 from sim.learn.diffloc.features import Features, FeatureSetting, make_features
 from sim.learn.diffloc.fit import FitProgress, Schedule, fit

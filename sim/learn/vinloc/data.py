@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fronthaul.files import whole_file
 from sim.errors import UserError
-from sim.files import whole_file
 from sim.learn.draws import torch_generator
 from sim.learn.splits import SplitName, split_positions
 from sim.world.channel import Motion, PaddedPaths, Synthesizer, pad_paths, receiver_noise

@@ -1,12 +1,12 @@
 """Control messages: their bytes and their times, from journals and receive logs."""
 
+import functools
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from fronthaul.account.control import ClockSample, Traffic, control_traffic, ping_samples, received_traffic
-from fronthaul.account.costs import zmtp_frame_bytes
 from fronthaul.log.received import Arrival, ReceiveLog, read_received
 from fronthaul.log.sent import Departure, SendJournal, read_journal
 from fronthaul.message.fates import FrameFate
@@ -26,6 +26,8 @@ from fronthaul.message.messages import (
     Welcome,
 )
 from fronthaul.message.wire import encode
+from fronthaul.transport.transport_costs import TransportCosts
+from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 FRAME = encode(Frame(0, (Report(ReportKey(3, 0, 0), Payload(b"\xab", 8)),)))
 REGISTRATION = Registration(3, 0, "ecc", Codec(4, 768, 4), None, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
@@ -33,14 +35,16 @@ UP: list[Control] = [REGISTRATION, Ping(3, 0, 1000), Ping(3, 0, 2000), Goodbye(3
 DOWN: list[Control] = [Welcome(3, 0), Pong(3, 0, 1000, 1500, 1600), Abort("no")]
 
 
-def cost(*messages: Control, curve: bool) -> int:
+def cost(*messages: Control, transport: TransportCosts = ZMTP_NULL) -> int:
     """Return what messages cost on the TCP stream [B]."""
-    return sum(zmtp_frame_bytes(len(encode(message)), curve=curve) for message in messages)
+    return sum(transport.stream_bytes(len(encode(message))) for message in messages)
 
 
-def journal(path: Path, way: Direction, departures: dict[int, list[Departure]], *, curve: bool = False) -> pa.Table:
+def journal(
+    path: Path, way: Direction, departures: dict[int, list[Departure]], transport: TransportCosts = ZMTP_NULL
+) -> pa.Table:
     """Return a journal, written and read."""
-    sent = SendJournal(path, direction=way, curve=curve)
+    sent = SendJournal(path, direction=way, transport=transport)
     for bs, messages in departures.items():
         sent.append(bs, messages)
     sent.close()
@@ -55,18 +59,19 @@ def log(path: Path, way: Direction, arrivals: list[Arrival]) -> pa.Table:
     return read_received(path)
 
 
-@pytest.mark.parametrize("curve", [False, True])
-def test_sent_bytes_by_link_and_direction(tmp_path: Path, curve: bool) -> None:
+@pytest.mark.parametrize("transport", [ZMTP_NULL, ZMTP_CURVE])
+def test_sent_bytes_by_link_and_direction(tmp_path: Path, transport: TransportCosts) -> None:
     up = {3: [*(Departure(encode(message), 0, 0) for message in UP), Departure(FRAME, 0, 0)]}
     down = {3: [Departure(encode(message), 0, 0) for message in DOWN], 4: [Departure(encode(Welcome(4, 0)), 0, 0)]}
     tables = [
-        journal(tmp_path / "up", Direction.UP, up, curve=curve),
-        journal(tmp_path / "down", Direction.DOWN, down, curve=curve),
+        journal(tmp_path / "up", Direction.UP, up, transport=transport),
+        journal(tmp_path / "down", Direction.DOWN, down, transport=transport),
     ]
+    part = functools.partial(cost, transport=transport)
     assert control_traffic(pa.concat_tables(tables)) == {
-        (3, Direction.UP): Traffic(cost(UP[0], UP[3], curve=curve), cost(UP[1], UP[2], curve=curve), 4),
-        (3, Direction.DOWN): Traffic(cost(DOWN[0], DOWN[2], curve=curve), cost(DOWN[1], curve=curve), 3),
-        (4, Direction.DOWN): Traffic(cost(Welcome(4, 0), curve=curve), 0, 1),
+        (3, Direction.UP): Traffic(part(UP[0], UP[3]), part(UP[1], UP[2]), 4),
+        (3, Direction.DOWN): Traffic(part(DOWN[0], DOWN[2]), part(DOWN[1]), 3),
+        (4, Direction.DOWN): Traffic(part(Welcome(4, 0)), 0, 1),
     }
 
 
@@ -74,11 +79,11 @@ def test_what_the_queue_refused_crossed_nothing(tmp_path: Path) -> None:
     welcome = encode(Welcome(3, 0))
     departures = [Departure(welcome, 0, 0), Departure(welcome, 1, 1), Departure(welcome, 1, 1, "queue")]
     table = journal(tmp_path / "down", Direction.DOWN, {3: departures})
-    assert control_traffic(table) == {(3, Direction.DOWN): Traffic(cost(Welcome(3, 0), curve=False), 0, 1)}
+    assert control_traffic(table) == {(3, Direction.DOWN): Traffic(cost(Welcome(3, 0)), 0, 1)}
 
 
-@pytest.mark.parametrize("curve", [False, True])
-def test_received_bytes_by_link_and_direction(tmp_path: Path, curve: bool) -> None:
+@pytest.mark.parametrize("transport", [ZMTP_NULL, ZMTP_CURVE])
+def test_received_bytes_by_link_and_direction(tmp_path: Path, transport: TransportCosts) -> None:
     arrivals = [
         *(Arrival(3, encode(message), 0, None) for message in UP[:3]),
         Arrival(3, encode(UP[3]), 0, FrameFate.REJECTED, "epoch"),
@@ -87,15 +92,16 @@ def test_received_bytes_by_link_and_direction(tmp_path: Path, curve: bool) -> No
         Arrival(3, FRAME, 0, FrameFate.CORRUPT, "checksum"),
         Arrival(None, encode(Welcome(3, 0)), 0, None),
     ]
-    assert received_traffic(log(tmp_path / "up", Direction.UP, arrivals), curve) == {
-        (3, Direction.UP): Traffic(cost(UP[0], UP[3], curve=curve), cost(UP[1], UP[2], curve=curve), 4),
+    part = functools.partial(cost, transport=transport)
+    assert received_traffic(log(tmp_path / "up", Direction.UP, arrivals), transport) == {
+        (3, Direction.UP): Traffic(part(UP[0], UP[3]), part(UP[1], UP[2]), 4),
     }
 
 
 def test_nothing_sent_is_no_traffic(tmp_path: Path) -> None:
     assert control_traffic(journal(tmp_path / "sent", Direction.UP, {})) == {}
     received = log(tmp_path / "received", Direction.DOWN, [])
-    assert received_traffic(received, False) == {}
+    assert received_traffic(received, ZMTP_NULL) == {}
     assert ping_samples(received) == []
 
 

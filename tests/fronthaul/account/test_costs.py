@@ -12,11 +12,14 @@ from fronthaul.account.costs import (
     modelled_ecpri_ethernet_bytes,
     modelled_ethernet_bytes,
     modelled_tcpip_bytes,
-    zmtp_frame_bytes,
 )
 from fronthaul.codec.bitstream import pack
 from fronthaul.message.messages import MAX_BUNDLE, Frame, Payload, Report, ReportKey
 from fronthaul.message.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, encode
+from fronthaul.transport.transport_costs import TransportCosts
+from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
+
+TRANSPORTS = (ZMTP_NULL, ZMTP_CURVE, TransportCosts("toy", header_bytes=4))
 
 
 def frame(count: int, bits: int, side_bytes: int) -> Frame:
@@ -28,16 +31,18 @@ def frame(count: int, bits: int, side_bytes: int) -> Frame:
 def test_overhead_stays_within_its_budget() -> None:
     """Header, CRC, gain and ZMTP together cost at most 32 B beside the payload."""
     report = Report(ReportKey(0, 0, 0), pack(np.zeros(768, np.uint32), 4), bytes(4))
-    (cost,) = frame_costs(Frame(0, (report,)))
+    (cost,) = frame_costs(Frame(0, (report,)), ZMTP_NULL)
     assert cost.stream_bytes - 3072 // 8 == 32
 
 
-@given(st.integers(1, MAX_BUNDLE), st.integers(0, 3000), st.integers(0, 31), st.booleans())
-def test_costs_add_up_to_the_zmtp_frame(count: int, bits: int, side_bytes: int, curve: bool) -> None:
+@given(st.integers(1, MAX_BUNDLE), st.integers(0, 3000), st.integers(0, 31), st.sampled_from(TRANSPORTS))
+def test_costs_add_up_to_the_message_as_it_is_framed(
+    count: int, bits: int, side_bytes: int, transport: TransportCosts
+) -> None:
     sent = frame(count, bits, side_bytes)
-    costs = frame_costs(sent, curve=curve)
+    costs = frame_costs(sent, transport)
     assert len(costs) == count
-    assert sum(cost.stream_bytes for cost in costs) == zmtp_frame_bytes(len(encode(sent)), curve=curve)
+    assert sum(cost.stream_bytes for cost in costs) == transport.stream_bytes(len(encode(sent)))
     for cost in costs:
         assert (cost.payload_bits, cost.side_bits) == (bits, 8 * side_bytes)
         assert (cost.payload_bits + cost.padding_bits) % 8 == 0
@@ -45,17 +50,9 @@ def test_costs_add_up_to_the_zmtp_frame(count: int, bits: int, side_bytes: int, 
 
 def test_what_a_bundle_shares_stands_in_the_first() -> None:
     shared = BUNDLE_HEADER_BYTES + CRC_BYTES
-    first, *others = frame_costs(frame(3, 803, 4), curve=True)
+    first, *others = frame_costs(frame(3, 803, 4), ZMTP_CURVE)
     assert first == FrameCost(803, 32, shared + BUNDLE_KEY_BYTES, 5, 9, 33)
     assert others == [FrameCost(803, 32, BUNDLE_KEY_BYTES, 5, 0, 0)] * 2
-
-
-@pytest.mark.parametrize(
-    ("body_bytes", "curve", "total"),
-    [(0, False, 2), (255, False, 257), (256, False, 265), (222, True, 2 + 255), (223, True, 9 + 256)],
-)
-def test_zmtp_frames_turn_long(body_bytes: int, curve: bool, total: int) -> None:
-    assert zmtp_frame_bytes(body_bytes, curve=curve) == total
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_fronthaul import Run, frame, key
 
-from fronthaul.account.ledger import close_ledger, conservation, ledger_schema, write_parquet
+from fronthaul.account.conservation import conservation
+from fronthaul.account.ledger import close_ledger, ledger_schema
 from fronthaul.errors import LocalError, RemoteError
+from fronthaul.files import write_parquet
 from fronthaul.log.received import read_received
 from fronthaul.log.sent import flip, journal_table_schema
 from fronthaul.message.fates import FrameFate

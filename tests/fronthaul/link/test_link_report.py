@@ -22,6 +22,7 @@ from fronthaul.log.sent import SendJournal, corrupted, read_journal
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Goodbye, Payload, Report, ReportKey
 from fronthaul.sender.outbox import Outbox
+from fronthaul.transport.zmtp import ZMTP_NULL
 
 MS, SECOND = 1_000_000, 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -326,8 +327,8 @@ def test_a_restarted_station_has_an_idle_line_and_new_numbers() -> None:
 
 def test_a_ledger_made_of_journal_and_receive_log_agrees_with_its_model(tmp_path: Path) -> None:
     link = LinkModel(EVERYTHING, seed=4, bs=3, direction=Direction.UP, epoch=0, t0_ns=START)
-    outbox = Outbox(link, bundle=2)
-    journal = SendJournal(tmp_path / "sent", direction=Direction.UP)
+    outbox = Outbox(link, transport=ZMTP_NULL, bundle=2)
+    journal = SendJournal(tmp_path / "sent", direction=Direction.UP, transport=ZMTP_NULL)
     log = ReceiveLog(tmp_path / "received", direction=Direction.UP)
     arrivals: list[Arrival] = []
     for snapshot in range(0, 2000, 2):

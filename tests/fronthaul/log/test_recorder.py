@@ -9,12 +9,14 @@ from fronthaul.clock import SimulatedClock
 from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import read_stream
 from fronthaul.log.received import Arrival, read_received
-from fronthaul.log.recorder import CONNECTIONS, EVENTS, RECEIVED, SENT, Recorder
+from fronthaul.log.recorder import Recorder
 from fronthaul.log.sent import Departure, read_journal
+from fronthaul.log.stream_names import CONNECTIONS, EVENTS, RECEIVED, SENT
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Goodbye
 from fronthaul.message.wire import encode
 from fronthaul.transport.transport import ConnectionCount, LinkEvent
+from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 COUNT = ConnectionCount(3, "127.0.0.1:1", "127.0.0.1:2", 10, 20, 1 << 40, 5, True)
 EVENTS_MADE = [
@@ -24,7 +26,7 @@ EVENTS_MADE = [
 
 
 def test_every_stream_holds_what_it_was_given(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "end", sends=Direction.UP, curve=True)
+    recorder = Recorder(tmp_path, "end", sends=Direction.UP, transport=ZMTP_CURVE)
     good, goodbye = encode(frame(3, 0)), encode(Goodbye(3, 0, 1))
     recorder.clock(SimulatedClock(4))
     recorder.sent(3, [Departure(good, 1, 2), Departure(goodbye, 1, 3)])
@@ -35,14 +37,15 @@ def test_every_stream_holds_what_it_was_given(tmp_path: Path) -> None:
     for _ in range(2):
         sent, received = read_journal(tmp_path / f"end{SENT}"), read_received(tmp_path / f"end{RECEIVED}")
         assert sent["message"].to_pylist() == [good, goodbye]
-        assert set(sent["direction"].to_pylist()) == {"up"} and set(sent["curve"].to_pylist()) == {True}
+        assert set(sent["direction"].to_pylist()) == {"up"}
+        assert set(sent["transport"].to_pylist()) == {ZMTP_CURVE.to_text()}
         assert received["frame_fate"].to_pylist() == ["delivered", None]
         assert set(received["direction"].to_pylist()) == {"down"}
         assert [tuple(row.values()) for row in read_stream(tmp_path / f"end{CONNECTIONS}").to_pylist()] == [COUNT]
         events = [tuple(row.values()) for row in read_stream(tmp_path / f"end{EVENTS}").to_pylist()]
         assert events == [(4, "clock", "end", "simulated", None), *EVENTS_MADE]
         recorder.close()  # and again
-    assert not list(tmp_path.glob("*.pcapng")) and not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob("*.pcapng")) and not list(tmp_path.glob(".*.part"))
 
 
 def captured(path: Path) -> bytes:
@@ -50,7 +53,7 @@ def captured(path: Path) -> bytes:
 
 
 def test_the_capture_holds_the_frames_that_crossed_the_link(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "end", sends=Direction.UP, capture_bs=3)
+    recorder = Recorder(tmp_path, "end", sends=Direction.UP, transport=ZMTP_NULL, capture_bs=3)
     path = tmp_path / "end.pcapng"
     one, two, three, down = (encode(frame(3, snapshot)) for snapshot in range(4))
     recorder.sent(
@@ -81,11 +84,11 @@ def test_the_capture_holds_the_frames_that_crossed_the_link(tmp_path: Path) -> N
 def test_nothing_is_written_over(tmp_path: Path, ending: str) -> None:
     (tmp_path / f"end{ending}").write_bytes(b"")
     with pytest.raises(LocalError, match="exists already"):
-        Recorder(tmp_path, "end", sends=Direction.DOWN, capture_bs=3)
+        Recorder(tmp_path, "end", sends=Direction.DOWN, transport=ZMTP_NULL, capture_bs=3)
 
 
 def test_a_full_disk_closes_all_streams_and_leaves_them_readable(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, "end", sends=Direction.UP, capture_bs=3)
+    recorder = Recorder(tmp_path, "end", sends=Direction.UP, transport=ZMTP_NULL, capture_bs=3)
     good = encode(frame(3, 0))
     recorder.sent(3, [Departure(good, 1, 2)])
     recorder.received([Arrival(3, good, 5, FrameFate.DELIVERED)])

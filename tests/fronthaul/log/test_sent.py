@@ -30,12 +30,14 @@ from fronthaul.log.sent import (
     flip,
     journal_schema,
     journal_table_schema,
+    journal_transport,
     read_journal,
     sent_rows,
 )
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Frame, Payload, Report, ReportKey, Welcome
 from fronthaul.message.wire import HEADER_BYTES, encode
+from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 D, DUP = FrameFate.DELIVERED, FrameFate.DUPLICATE
 DATA = encode(Frame(77, (Report(ReportKey(3, 2, 0), Payload(b"\xab", 8)),)))
@@ -46,14 +48,14 @@ CLAIM = {"epoch": 2, "seq": 77, "crc32": CRC32}
 
 def test_a_journal_comes_back_with_its_direction(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    journal = SendJournal(path, direction=Direction.UP, curve=True)
+    journal = SendJournal(path, direction=Direction.UP, transport=ZMTP_CURVE)
     journal.append(3, [Departure(DATA, 10, 12), Departure(DATA, 11, 13, "loss"), Departure(DATA, 12, 14, None, (0, 9))])
     journal.append(3, [])
     journal.append(65535, [Departure(b"", -1, -2)])
     journal.close()
     table = read_journal(path)
-    assert table.schema == journal_table_schema()
-    rest: dict[str, Any] = {"direction": "up", "curve": True}
+    assert table.schema == journal_table_schema() and journal_transport(table) == ZMTP_CURVE
+    rest: dict[str, Any] = {"direction": "up", "transport": ZMTP_CURVE.to_text()}
     sent = {"bs": 3, "drop_reason": None, "flipped": None, "message": DATA} | rest
     assert table.to_pylist() == [
         sent | {"t_sent_ns": 10, "t_release_ns": 12},
@@ -70,7 +72,7 @@ def test_messages_of_several_links_are_written_in_one_go(tmp_path: Path) -> None
         (7, Departure(DATA, 10, 13, "loss", (3,))),
         (65535, Departure(b"", 11, 11, "")),
     ]
-    journal = SendJournal(tmp_path / "journal", direction=Direction.DOWN)
+    journal = SendJournal(tmp_path / "journal", direction=Direction.DOWN, transport=ZMTP_NULL)
     sizes = [(tmp_path / "journal").stat().st_size]
     journal.append_all([])
     sizes.append((tmp_path / "journal").stat().st_size)
@@ -93,7 +95,7 @@ def test_messages_of_several_links_are_written_in_one_go(tmp_path: Path) -> None
 
 
 def test_what_does_not_fit_a_journal_is_refused(tmp_path: Path) -> None:
-    journal = SendJournal(tmp_path / "journal", direction=Direction.DOWN)
+    journal = SendJournal(tmp_path / "journal", direction=Direction.DOWN, transport=ZMTP_NULL)
     for departure in (Departure(DATA, 1 << 63, 0), Departure(DATA, 0, 0, None, (-1,))):
         with pytest.raises(LocalError, match="does not fit"):
             journal.append(0, [departure])
@@ -103,12 +105,12 @@ def test_what_does_not_fit_a_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="closed"):
         journal.append(0, [Departure(DATA, 0, 0)])
     with pytest.raises(LocalError, match="exists already"):
-        SendJournal(tmp_path / "journal", direction=Direction.DOWN)
+        SendJournal(tmp_path / "journal", direction=Direction.DOWN, transport=ZMTP_NULL)
     assert read_journal(tmp_path / "journal").num_rows == 0
 
 
 def test_a_later_row_with_a_reason_amends_the_last_of_its_message(tmp_path: Path) -> None:
-    journal = SendJournal(tmp_path / "journal", direction=Direction.DOWN)
+    journal = SendJournal(tmp_path / "journal", direction=Direction.DOWN, transport=ZMTP_NULL)
     welcome, other = encode(Welcome(3, 0)), encode(Welcome(3, 1))
     journal.append(3, [Departure(welcome, 0, 0), Departure(other, 1, 1), Departure(welcome, 2, 2)])
     journal.append(4, [Departure(welcome, 3, 3)])
@@ -209,7 +211,7 @@ def test_fates_that_nothing_which_arrived_can_have_are_refused(tmp_path: Path, a
 
 
 def test_journals_and_logs_are_not_taken_for_each_other(tmp_path: Path) -> None:
-    SendJournal(tmp_path / "journal", direction=Direction.UP).close()
+    SendJournal(tmp_path / "journal", direction=Direction.UP, transport=ZMTP_NULL).close()
     ReceiveLog(tmp_path / "log", direction=Direction.UP).close()
     with pytest.raises(LocalError, match="not a send journal"):
         read_journal(tmp_path / "log")
@@ -225,8 +227,9 @@ from fronthaul.message.fates import FrameFate
 from fronthaul.log.sent import Departure, SendJournal
 from fronthaul.message.messages import Direction
 from fronthaul.log.received import Arrival, ReceiveLog
+from fronthaul.transport.zmtp import ZMTP_NULL
 folder = Path({str(tmp_path)!r})
-journal = SendJournal(folder / "journal", direction=Direction.UP)
+journal = SendJournal(folder / "journal", direction=Direction.UP, transport=ZMTP_NULL)
 log = ReceiveLog(folder / "log", direction=Direction.DOWN)
 for t in range(5):
     journal.append(0, [Departure(bytes(40), t, t), Departure(bytes(50), t, t)])

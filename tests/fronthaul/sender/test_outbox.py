@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fronthaul.account.costs import zmtp_frame_bytes
 from fronthaul.errors import QueueFull, TransportError
 from fronthaul.link.link_config import LinkConfig
 from fronthaul.link.link_model import LinkModel
@@ -14,6 +13,7 @@ from fronthaul.log.sent import TRANSPORT_FULL, Departure, corrupted
 from fronthaul.message.messages import Abort, Direction, Frame, Goodbye, Payload, Report, ReportKey
 from fronthaul.message.wire import decode, encode
 from fronthaul.sender.outbox import Outbox, amendment, drop_reason
+from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 
 def reports(count: int) -> list[Report]:
@@ -32,7 +32,7 @@ def decoded(departures: list[Departure]) -> list[Frame]:
 
 @given(st.integers(0, 70), st.integers(1, 64), st.integers(0, 1000))
 def test_reports_are_bundled_in_their_order_and_frames_numbered(count: int, bundle: int, first: int) -> None:
-    outbox = Outbox(bundle=bundle, first_seq=first)
+    outbox = Outbox(transport=ZMTP_NULL, bundle=bundle, first_seq=first)
     departures = outbox.frames(reports(count), 7)
     frames = decoded(departures)
     assert [report for frame in frames for report in frame.reports] == reports(count)
@@ -58,7 +58,7 @@ def test_every_copy_and_every_loss_is_a_frame_of_its_own(
     config = {"loss": loss, "duplicate": duplicate, "corrupt": 0.3, "rate_bps": rate_bps}
     if rate_bps is not None:
         config["queue_bytes"] = queue_bytes
-    outbox, twin = Outbox(model(**config), bundle=bundle), model(**config)
+    outbox, twin = Outbox(model(**config), transport=ZMTP_NULL, bundle=bundle), model(**config)
     departures = outbox.frames(reports(count), 50)
     frames = decoded(departures)
     assert [frame.seq for frame in frames] == list(range(len(frames)))  # drops included
@@ -70,7 +70,7 @@ def test_every_copy_and_every_loss_is_a_frame_of_its_own(
             if passage is not None and not passage.duplicate:
                 continue
             message = encode(Frame(seq, bundled))
-            passage = attempt(seq, zmtp_frame_bytes(len(message)), 8 * len(message), 50)
+            passage = attempt(seq, ZMTP_NULL.stream_bytes(len(message)), 8 * len(message), 50)
             expected.append(Departure(message, 50, passage.t_release_ns, passage.drop_reason, passage.flipped))
             seq += 1
     assert departures == expected
@@ -79,19 +79,20 @@ def test_every_copy_and_every_loss_is_a_frame_of_its_own(
 
 
 def test_control_is_held_back_and_neither_numbered_nor_lost() -> None:
-    outbox = Outbox(model(loss=1.0, delay_s=0.002))
+    outbox = Outbox(model(loss=1.0, delay_s=0.002), transport=ZMTP_NULL)
     departure = outbox.control(Goodbye(3, 1, 0), 100)
     assert departure == Departure(encode(Goodbye(3, 1, 0)), 100, 2_000_100)
     assert outbox.frames_made == 0
-    assert Outbox().control(Goodbye(3, 1, 0), 100).t_release_ns == 100
+    assert Outbox(transport=ZMTP_NULL).control(Goodbye(3, 1, 0), 100).t_release_ns == 100
 
 
 def test_encryption_takes_time_on_the_line() -> None:
     releases = [
-        Outbox(model(rate_bps=1e6), curve=curve).frames(reports(1), 0)[0].t_release_ns for curve in (False, True)
+        Outbox(model(rate_bps=1e6), transport=transport).frames(reports(1), 0)[0].t_release_ns
+        for transport in (ZMTP_NULL, ZMTP_CURVE)
     ]
     message = len(encode(Frame(0, (reports(1)[0],))))
-    more = zmtp_frame_bytes(message, curve=True) - zmtp_frame_bytes(message)
+    more = ZMTP_CURVE.stream_bytes(message) - ZMTP_NULL.stream_bytes(message)
     assert releases[1] - releases[0] == more * 8000
 
 

@@ -9,11 +9,13 @@ import pytest
 
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import QueueFull, TransportError
-from fronthaul.log.recorder import SENT, Recorder
+from fronthaul.log.recorder import Recorder
 from fronthaul.log.sent import TRANSPORT_FULL, Departure, corrupted, read_journal, sent_rows
+from fronthaul.log.stream_names import SENT
 from fronthaul.message.messages import Direction, Goodbye
 from fronthaul.message.wire import encode
 from fronthaul.sender.sender import QUEUE_PAUSE_NS, Sender
+from fronthaul.transport.zmtp import ZMTP_NULL
 
 FIRST, SECOND = (Departure(encode(Goodbye(2, 0, frames)), 10, 20) for frames in range(2))
 
@@ -23,7 +25,7 @@ class End:
 
     def __init__(self, folder: Path) -> None:
         self.journal = folder / f"end{SENT}"
-        self.recorder = Recorder(folder, "end", sends=Direction.DOWN)
+        self.recorder = Recorder(folder, "end", sends=Direction.DOWN, transport=ZMTP_NULL)
         self.clock = SimulatedClock(100)
         self.trouble: list[TransportError] = []
         self.put: list[tuple[int, bytes, int]] = []

@@ -11,18 +11,18 @@ import zmq
 from zmq.utils import z85
 
 from fronthaul.errors import LocalError, TransportError
+from fronthaul.transport.identity import identity
 from fronthaul.transport.keys import (
     CloudKeys,
     EdgeKeys,
     KeyRing,
     admit,
-    ephemeral,
     is_loopback,
     load_cloud_keys,
     load_edge_keys,
-    write_keys,
 )
-from fronthaul.transport.transport import LinkEvent, Received, identity
+from fronthaul.transport.new_keys import ephemeral, write_keys
+from fronthaul.transport.transport import LinkEvent, Received
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 SOON_S = 30.0

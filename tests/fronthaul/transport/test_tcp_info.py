@@ -11,13 +11,14 @@ from contextlib import ExitStack, closing, contextmanager
 import needed
 import pytest
 
-from fronthaul.account.costs import frame_costs, zmtp_frame_bytes
-from fronthaul.account.handshake import handshake_bytes
+from fronthaul.account.costs import frame_costs
 from fronthaul.message.messages import Frame, Payload, Report, ReportKey
 from fronthaul.message.wire import encode
-from fronthaul.transport.keys import KeyRing, ephemeral
-from fronthaul.transport.transport import ConnectionCount, identity
+from fronthaul.transport.keys import KeyRing
+from fronthaul.transport.new_keys import ephemeral
+from fronthaul.transport.transport import ConnectionCount
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
+from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 SOON_S = 30.0
 """Longer than anything takes; nothing waits for it unless a test fails."""
@@ -49,9 +50,9 @@ def exchange(
 
 def predicted(bs: int, up: Sequence[int], down: Sequence[int], *, curve: bool) -> tuple[int, int]:
     """Return the stream's bytes (up, down) for messages of the given sizes [B]."""
-    up_bytes, down_bytes = handshake_bytes(b"" if curve else identity(bs), curve=curve)
-    up_bytes += sum(zmtp_frame_bytes(size, curve=curve) for size in up)
-    return up_bytes, down_bytes + sum(zmtp_frame_bytes(size, curve=curve) for size in down)
+    costs = ZMTP_CURVE if curve else ZMTP_NULL
+    up_bytes, down_bytes = costs.handshake_bytes(bs)
+    return up_bytes + sum(map(costs.stream_bytes, up)), down_bytes + sum(map(costs.stream_bytes, down))
 
 
 @pytest.mark.parametrize("curve", [False, True], ids=["null", "curve"])
@@ -213,10 +214,9 @@ def test_predicted_equals_counted_equals_captured() -> None:
                 assert len(encode(frames[0])) == 96 * bits + 23
                 messages = [encode(frame) for frame in frames]
                 at_edge, at_cloud = exchange(cloud, bs, ring if curve else None, messages, [bytes(20)])
-                costs = [cost for frame in frames for cost in frame_costs(frame, curve=curve)]
-                up, down = handshake_bytes(b"" if curve else identity(bs), curve=curve)
-                up += sum(cost.stream_bytes for cost in costs)
-                down += zmtp_frame_bytes(20, curve=curve)
+                up, down = cloud.costs.handshake_bytes(bs)
+                up += sum(cost.stream_bytes for frame in frames for cost in frame_costs(frame, cloud.costs))
+                down += cloud.costs.stream_bytes(20)
                 rows.append((curve, bits, (up, down), at_edge, at_cloud))
         capture.catch_up(mark=2)
     for curve, bits, expected, at_edge, at_cloud in rows:

@@ -9,9 +9,10 @@ from fronthaul.clock import SimulatedClock
 from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
 from fronthaul.transport.delay_line import DelayedCloud, DelayedEdge
-from fronthaul.transport.keys import ephemeral
+from fronthaul.transport.identity import bs_of, identity
 from fronthaul.transport.memory import MemoryNetwork
-from fronthaul.transport.transport import CloudTransport, EdgeTransport, bs_of, identity
+from fronthaul.transport.new_keys import ephemeral
+from fronthaul.transport.transport import CloudTransport, EdgeTransport
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 SOON_S = 30.0

@@ -16,7 +16,8 @@ import zmq
 
 from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
-from fronthaul.transport.keys import KeyRing, ephemeral
+from fronthaul.transport.keys import KeyRing
+from fronthaul.transport.new_keys import ephemeral
 from fronthaul.transport.transport import ConnectionCount, LinkEvent, Received
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 

@@ -14,9 +14,9 @@ import tiny_world
 
 from cloud.fusion.scheme import Fix
 from cloud.parts import CloudOutcome
-from fronthaul.account.costs import zmtp_frame_bytes
 from fronthaul.clock import SimulatedClock
 from fronthaul.message.messages import Report
+from fronthaul.transport.zmtp import ZMTP_NULL
 from sim.emulate.emulator import Progress, RunResult, close_books, emulate, run_plan
 from sim.emulate.in_process import assemble, drive, torch_threads
 from sim.errors import UserError
@@ -58,7 +58,7 @@ def test_the_summary_adds_up(settings: EmulateSettings) -> None:
     assert (counted["payload"], counted["side"], counted["header"]) == (reports * 16, reports * 4, reports * 19)
     assert counted["handshake"] == 3 * (113 + 107)
     stream = sum(counted[name] for name in ("payload", "side", "header", "padding", "zmtp", "curve"))
-    assert stream == reports * zmtp_frame_bytes(19 + 4 + 16) == sum(x["stream_bytes"] for x in summary["links"])
+    assert stream == reports * ZMTP_NULL.stream_bytes(19 + 4 + 16) == sum(x["stream_bytes"] for x in summary["links"])
     assert summary["bytes_modelled"]["tcpip"] == stream + reports * 52
     assert summary["bytes_modelled"]["ethernet"] == stream + reports * (52 + 14)
     assert set(summary["latency_ms"]) == {"estimate", "encode", "pack", "fuse"}

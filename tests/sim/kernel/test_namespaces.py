@@ -32,10 +32,12 @@ from fronthaul.account.costs import modelled_ethernet_bytes
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_plan
 from fronthaul.message.messages import Direction
+from fronthaul.transport.thread_namespace import inside
 from sim.errors import UserError
 from sim.kernel import namespaces as netns
 from sim.kernel import probe as netprobe
-from sim.kernel.namespaces import Namespaces, NetnsSupport, free_blocks, inside, probe
+from sim.kernel.namespaces import Namespaces, free_blocks
+from sim.kernel.probe import NetnsSupport, probe
 
 UP, DOWN = Direction.UP, Direction.DOWN
 SUPPORT = probe()

@@ -38,7 +38,7 @@ def link_of_bs_0(folder: RunFolder, edge: list[object], cloud: list[object], sil
     totals = all_totals(close_ledgers(folder, streams, [0, 1, 2], ()), [0, 1, 2])
     tables = [pa.Table.from_pylist(rows, connection_schema()) for rows in (edge, cloud)]
     sockets = Sockets(*tables, event_schema().empty_table(), silent)
-    return connections(streams, sockets, totals, curve=False)[0]
+    return connections(streams, sockets, totals)[0]
 
 
 def test_a_link_in_memory_counts_as_one_connection_that_no_kernel_saw(link: RunFolder) -> None:
