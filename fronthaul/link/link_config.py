@@ -1,7 +1,5 @@
 """What a link shall do: the numbers behind `link_model.LinkModel`, checked, each declared with its impairment."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass

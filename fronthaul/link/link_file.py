@@ -20,7 +20,6 @@ An option of the command line is one of these texts, and overrides every table.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +69,8 @@ def read_links(text: str) -> LinkPlan:
     Raises:
         LocalError: no TOML, or what `link_plan` refuses.
     """
+    import tomllib  # not for `--help`
+
     try:
         table = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError is one, and so is what Python says to 5000 digits

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fronthaul.link.link_config import IMPAIRMENTS
 from sim.commands import options
 from sim.commands.common import console, stoppable
 from sim.errors import UserError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sim.plan.settings import EmulateSettings
+    from sim.sweep.sweep import Case
 
 OPTIONS = [
     name
@@ -27,8 +29,11 @@ OPTIONS = [
 ]
 """All that has an effect in process, but what changes no row."""
 
-AXES = ["bits", *(name for name in OPTIONS if options.OPTIONS[name][1].listed and name != "bits")]
-"""Options that take lists; the last changes fastest."""
+AXES = [
+    "bits",
+    *(name for name in OPTIONS if name != "bits" and (options.OPTIONS[name][1].listed or name in IMPAIRMENTS)),
+]
+"""Options that a row is told by; the last changes fastest."""
 
 
 @options.takes(OPTIONS, defaults={"bits": "2,3,4,5", "capture": False}, lists=True)
@@ -40,22 +45,10 @@ def sweep(
     **words: Any,
 ) -> None:
     """Emulate every combination of lists in process; table and plot of error against budget; stopped, it resumes."""
-    scheme, world = words["scheme"], options.scenario_of(words["scenario"], words["scheme"])
-    if words["bs"] is None:
-        words["bs"] = str(options.stations_of(None, world, random_subset=words["random_subset"]))
-    if words["interval"] is None:
-        words["interval"] = f"{options.interval_of(None, scheme):g}"
-
-    def settings_of(texts: Mapping[str, str]) -> EmulateSettings:
-        values = {name: value_of(name, texts[option]) for name, option in named.items()}
-        return options.settings_of(words | values | {"driver": "process", "controls": False})
-
-    named = {name: name.replace("_", "-") for name in (*AXES, "outage") if words[name] is not None}
-    lists = {named[name]: values_of(name, words[name]) for name in named}
-    from sim.sweep.sweep import combinations, run_sweep
+    from sim.sweep.sweep import run_sweep
     from sim.terminal import ProgressBar
 
-    cases = combinations(lists, settings_of, output)
+    cases = cases_of(words, output)
     told = f"Stopped; finished rows are in {output}, and the same command goes on from there."
     with stoppable(lambda: told), ProgressBar() as bar:
 
@@ -66,6 +59,31 @@ def sweep(
     show_rows(console(), made.rows)
     for path in (made.table, made.text, made.picture):
         print(path)
+
+
+def cases_of(words: Mapping[str, Any], output: Path) -> list[Case]:
+    """Return every combination of what words list; each means what it means to `emulate`.
+
+    Raises:
+        UserError: a combination is impossible.
+    """
+    from sim.sweep.sweep import combinations
+
+    texts = {name: words[name] for name in AXES if words[name] is not None}
+    if "bs" not in texts:
+        world = options.scenario_of(words["scenario"], words["scheme"])
+        texts["bs"] = str(options.stations_of(None, world, random_subset=words["random_subset"]))
+    if "interval" not in texts:
+        texts["interval"] = f"{options.interval_of(None, words['scheme']):g}"
+    named = {name: name.replace("_", "-") for name in AXES if name in texts}
+
+    def settings_of(chosen: Mapping[str, str]) -> EmulateSettings:
+        values = {name: value_of(name, chosen[option]) for name, option in named.items()}
+        return options.settings_of({**words, **values, "driver": "process", "controls": False})
+
+    cases = combinations({named[name]: values_of(name, texts[name]) for name in named}, settings_of, output)
+    options.require_own_links(max((case.settings for case in cases), key=lambda it: it.bs))
+    return cases
 
 
 def show_rows(out: Console, rows: list[dict[str, Any]]) -> None:

@@ -3,8 +3,6 @@
 Times are in milliseconds here, as on the command line; `interval_ns` and `deadline_ns` are what the run uses.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, get_type_hints
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan
 from fronthaul.message.messages import MAX_BUNDLE
-from fronthaul.transport.keys import is_loopback
 from sim.errors import UserError
 from sim.plan.setting import LINKS, OUTPUT, PLACEMENT, RAY, SECURITY, TIMING, WHAT, Driver, Setting, require_driver
 
-if TYPE_CHECKING:  # `--help` reads this file, and neither of these is cheap to import
+if TYPE_CHECKING:  # `--help` reads this file: what is not cheap to import is imported where it is needed
     from fronthaul.roster import Roster
     from sim.world.scenario import Scenario
 
@@ -261,11 +258,11 @@ class EmulateSettings:
     curve: Annotated[
         bool | None,
         Setting(
-            "Encrypt links with CURVE, base stations known by their keys, or do not",
+            "Encrypt links with CURVE, base stations known by their keys",
             SECURITY,
             drivers=RAY,
             names=("--curve/--plaintext",),
-            default="CURVE where the cloud listens beyond loopback, or with --keys",
+            default="where the cloud listens beyond loopback, or keys are given",
         ),
     ] = None
     keys: Annotated[
@@ -404,7 +401,7 @@ class EmulateSettings:
         if self.netns and (self.host is not None or self.ray_address not in (None, "local")):
             raise UserError("--netns is for base stations on this machine: leave out --host and --ray-address.")
 
-    def require_fits(self, scenario: Scenario) -> None:
+    def require_fits(self, scenario: "Scenario") -> None:
         """Check what depends on the scenario.
 
         Raises:
@@ -419,11 +416,11 @@ class EmulateSettings:
         if self.bs > sites:
             raise UserError(f"--bs {self.bs} is more than the {sites} sites of scenario {scenario.name!r}.")
 
-    def stations(self, scenario: Scenario) -> range:
+    def stations(self, scenario: "Scenario") -> range:
         """Return the base stations of the run: the first `bs` sites, or all where each snapshot draws its own."""
         return range(scenario.station_count if self.random_subset else self.bs)
 
-    def roster(self, scenario: Scenario) -> Roster | None:
+    def roster(self, scenario: "Scenario") -> "Roster | None":
         """Return what draws the base stations of each snapshot; None where all measure all of them."""
         from fronthaul.roster import Roster
 
@@ -461,6 +458,8 @@ class EmulateSettings:
             return False
         if self.curve is not None:
             return self.curve
+        from fronthaul.transport.keys import is_loopback
+
         abroad = self.ray_address not in (None, "local") if self.host is None else not is_loopback(self.host)
         return abroad or self.netns or self.keys is not None
 

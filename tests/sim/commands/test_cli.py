@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sim.commands.chaos import chaos
 from sim.commands.common import parse_bits, parse_payload
 from sim.commands.emulate import emulate
 from sim.commands.options import OPTIONS, settings_of
-from sim.commands.sweep import sweep
+from sim.commands.sweep import cases_of, sweep, value_of
 from sim.plan.settings import SETTINGS, EmulateSettings
 from sim.world.scenario import SCENARIO_FOLDER
 
@@ -117,6 +118,7 @@ BAD_INPUT = [
     ("sweep --random-subset", r"--random-subset needs --bs"),
     ("sweep --layout 1", r"--layout is for scenarios of several layouts"),
     ("sweep --reorder 0,1%", r"reorder changes nothing without delay or jitter.*--reorder 1%"),
+    ("sweep --bits 2 --bs 2,3 --links beyond.toml", r"--links has a table for BS 9, but base stations are 0 to 2"),
     ("sweep --output file --bits 2 --snapshots 5", r"--output file"),
     ("inspect empty --fate los", r"no fate 'los' \(did you mean 'lost'\?\)"),
     ("inspect empty --direction left", r"--direction is up or down"),
@@ -225,6 +227,18 @@ def test_sweep_and_emulate_have_the_same_defaults() -> None:
         assert own[name].default == (f"{default:g}" if name in listed and default is not None else default), name
     in_process = {name for name, (_, it) in OPTIONS.items() if "process" in it.drivers}
     assert set(own) - {"context"} == in_process - {"driver", "controls", "json"}
+
+
+@pytest.mark.parametrize(
+    "words", [{}, {"scheme": "vinloc", "bits": "8"}, {"scheme": "diffloc", "bs": "3", "seed": "4"}]
+)
+def test_sweep_and_emulate_mean_the_same(words: dict[str, str]) -> None:
+    own = {name: it.default for name, it in options_of("sweep").items() if name not in ("context", "output")}
+    [case] = cases_of(own | {"bits": "4"} | words, Path("sweep"))
+    typed = {name: value_of(name, text) for name, text in words.items()}
+    theirs = settings_of(typed | {"driver": "process"})
+    assert case.settings == replace(theirs, controls=False, capture=False, output=Path("sweep/single"))
+    assert case.settings.interval_ms == (200.0 if "vinloc" in words.values() else 30.0)
 
 
 def test_help_has_six_panels(capsys: pytest.CaptureFixture[str]) -> None:
