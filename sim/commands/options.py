@@ -98,8 +98,8 @@ def takes(
             if it.kind is not inspect.Parameter.VAR_KEYWORD
         }
         made = {name: _parameter(name, defaults or {}, lists, "driver" in chosen) for name in chosen}
-        parameters = {name: it for name, it in own.items() if name not in made} | made | own
-        command.__signature__ = signature.replace(parameters=[*parameters.values()])  # type: ignore[attr-defined]  # Typer reads it
+        every = {name: it for name, it in own.items() if name not in made} | made | own
+        command.__signature__ = signature.replace(parameters=[*every.values()])  # type: ignore[attr-defined]
         return command
 
     return sign

@@ -348,10 +348,7 @@ class EmulateSettings:
         """Check every value; `require_fits` checks what needs the scenario."""
         require_driver(self.driver)
         for setting in SETTINGS.values():
-            value = getattr(self, setting.field)
-            setting.check(value)
-            if value != setting.absent:
-                setting.require_effect(self.driver)
+            setting.check(getattr(self, setting.field))
         dataclasses.replace(SETTINGS["minimum_bs"], most=self.bs).check(self.minimum_bs)
         names = [name for name, _ in self.options]
         if len(set(names)) < len(names):
@@ -359,6 +356,9 @@ class EmulateSettings:
         self._check_forward()
         self._check_timing()
         self._check_places()
+        for setting in SETTINGS.values():
+            if getattr(self, setting.field) != setting.absent:
+                setting.require_effect(self.driver)
 
     def _check_forward(self) -> None:
         from fronthaul.codec.iq import iq_codec
