@@ -426,6 +426,11 @@ class EmulateSettings:
 
         return Roster(self.seed, scenario.station_count, self.bs) if self.random_subset else None
 
+    def in_process(self) -> "EmulateSettings":
+        """Return the same emulation in process, what has no effect there left out."""
+        without = {setting.field: setting.absent for setting in SETTINGS.values() if "process" not in setting.drivers}
+        return dataclasses.replace(self, driver="process", **without)
+
     @property
     def interval_ns(self) -> int:
         """Between two snapshots [ns]."""
