@@ -28,7 +28,8 @@ from typing import Literal, NamedTuple
 from fronthaul.account.costs import modelled_ethernet_bytes
 from fronthaul.draws import generator
 from fronthaul.errors import LocalError
-from fronthaul.link.link_config import GilbertElliott, JitterShape, LinkConfig
+from fronthaul.link.impairment import GilbertElliott, JitterShape
+from fronthaul.link.link_config import LinkConfig
 from fronthaul.message.messages import Direction
 
 __all__ = ["DropReason", "GilbertElliott", "Line", "LinkConfig", "LinkModel", "Passage", "unit_jitter"]

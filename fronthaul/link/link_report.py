@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from fronthaul.account.costs import modelled_ethernet_bytes
 from fronthaul.errors import LocalError
-from fronthaul.link.link_model import JITTER_DEVIATIONS, Line, LinkConfig
+from fronthaul.link.link_config import IMPAIRMENTS, LinkConfig
+from fronthaul.link.link_model import JITTER_DEVIATIONS, Line
 from fronthaul.message.fates import FrameFate
 
 if TYPE_CHECKING:
@@ -94,14 +95,9 @@ def link_report(
     arrived = [frame for frame in frames if frame.arrived]
     report = LinkReport(
         requested={
-            "rate_bps": config.rate_bps,
-            "delay_s": config.mean_delay_s,
-            "loss": config.mean_loss,
-            "duplicate": config.duplicate,
-            "reorder": config.reorder,
-            "corrupt": config.corrupt,
-            "outages": len(config.outages),
-            "queue_bytes": config.queue_bytes,
+            impairment.report.requested: getattr(config, impairment.report.of)
+            for impairment in IMPAIRMENTS.values()
+            if impairment.report is not None
         },
         achieved={"frames": len(frames)},
         within={},

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sim.plan.setting import WHAT
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 USER_ERROR, INTERRUPTED = 2, 130
 """Exit statuses: bad input, stopped with Ctrl-C."""
-
-WHAT, TIMING, LINKS, SECURITY = "What is emulated", "Timing", "Links", "Security"
-FAULTS, PLACES, OUTPUT = "Faults", "Where it runs", "Output"
-"""Panels of help."""
-
-BITS = "1…8|lossless|iq16|bfp1…16"
 
 ScenarioOption = Annotated[
     str, typer.Option(help="Name of a shipped scenario, or path of a TOML file.", rich_help_panel=WHAT)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.commands.common import OUTPUT, TIMING, WHAT, parse_bits, require_choice, stoppable
+from sim.commands.common import parse_bits, require_choice, stoppable
+from sim.plan.setting import OUTPUT, TIMING, WHAT
 
 if TYPE_CHECKING:
     from sim.world.scenario import Scenario

@@ -1,226 +1,200 @@
-"""Options of emulations, by name: `emulate` and `sweep` share them."""
+"""Options of `emulate`, `sweep` and `chaos`: made from the declarations, and turned into settings, in one way each."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
 import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from sim.commands.common import BITS, FAULTS, LINKS, OUTPUT, PLACES, SECURITY, TIMING, WHAT
-
-if TYPE_CHECKING:
-    from fronthaul.link.link_file import LinkPlan
-
+from fronthaul.errors import LocalError
+from fronthaul.link.link_config import IMPAIRMENTS
+from fronthaul.link.link_file import LinkPlan, read_links, with_options
+from sim.commands.common import parse_payload
+from sim.errors import UserError
+from sim.plan.setting import DRIVERS, LINKS, OUTPUT, WHAT, Setting, require_driver
+from sim.plan.settings import SETTINGS, EmulateSettings
 
 ACTORS_PER_CORE = 4
 """Processes of base stations on a core: each takes seconds to start, and 300 MB."""
 
-
-def _option(help_: str, panel: str, *names: str, metavar: str | None = None, default: str | None = None) -> Any:
-    """Return an option; one whose default is nothing says in words what that means."""
-    text = help_ if default is None else f"{help_.rstrip('.')}; default: {default}."
-    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=default is None)
-
-
-Scenario = Annotated[
-    str | None,
-    _option("Name of a shipped scenario, or path of a TOML file", WHAT, default="the scheme's own, or paris-6"),
-]
-Scheme = Annotated[str, _option("Scheme: ecc, diffloc, rss, or one of your own.", WHAT)]
-Stations = Annotated[
-    int | None,
-    _option("Base stations: the scenario's first so many sites", WHAT, default="all sites of the scenario"),
-]
-RandomSubset = Annotated[
-    bool,
-    _option(
-        "All sites have base stations, and a random --bs of them, drawn anew, measure each snapshot",
-        WHAT,
-        "--random-subset",
-        default="off",
+_SCHEME_OPTIONS = {
+    "steps": (
+        int,
+        Setting("Steps of a sampler, for schemes that have one", WHAT, metavar="N", default="the weights' own"),
     ),
-]
-Layout = Annotated[
-    int | None,
-    _option("Which held-out layout of the sites, for scenarios that have several", WHAT, metavar="N", default="0"),
-]
-Bits = Annotated[
-    str,
-    _option("Quantiser resolution in bit per coefficient, or how the channel itself is forwarded.", WHAT, metavar=BITS),
-]
-Forward = Annotated[
-    str,
-    _option(
-        "How --bits lossless forwards the channel; --bits iq16 is short for both.",
-        WHAT,
-        metavar="complex64|iq16|bfp1…16",
+    "fusion": (
+        str,
+        Setting("Fusion rule, for schemes that have several", WHAT, metavar="RULE", default="the weights' own"),
     ),
-]
-Snapshots = Annotated[int, _option("Positioning occasions; one fix each.", WHAT)]
-Seed = Annotated[int, _option("Seed of all random draws.", WHAT)]
-ShuffleCsi = Annotated[
-    bool, _option("Control: give each snapshot another position's CSI.", WHAT, "--shuffle-csi", default="off")
-]
-Steps = Annotated[
-    int | None,
-    _option("Steps of a sampler, for schemes that have one", WHAT, metavar="N", default="those of the weights"),
-]
-FusionRule = Annotated[
-    str | None,
-    _option("Fusion rule, for schemes that have several", WHAT, "--fusion", metavar="RULE", default="the weights' own"),
-]
-Where = Annotated[
-    str | None,
-    _option("Where networks run, for schemes that let one choose", WHAT, metavar="MODE", default="the scheme's own"),
-]
-Option = Annotated[
-    list[str] | None,
-    _option("Any option of the scheme; may be given repeatedly", WHAT, metavar="KEY=VALUE", default="none"),
-]
-Weights = Annotated[Path | None, _option("Trained weights (safetensors)", WHAT, default="the shipped ones")]
-Test = Annotated[Path | None, _option("Path data of the test positions", WHAT, default="the scenario's own")]
-
-Interval = Annotated[float, _option("Time between snapshots in ms; 0: as fast as it goes.", TIMING)]
-OwnInterval = Annotated[
-    float | None,
-    _option("Time between snapshots in ms; 0: as fast as it goes", TIMING, default="30, or the scheme's own"),
-]
-Deadline = Annotated[float, _option("The cloud waits so many ms from a snapshot's time zero.", TIMING)]
-Window = Annotated[float, _option("Reports sooner after time zero than so many ms count as early.", TIMING)]
-Round = Annotated[
-    float,
-    _option(
-        "Time for one round of answers in ms, where a fix takes several; 0: until the deadline.", TIMING, "--round"
+    "where": (
+        str,
+        Setting(
+            "Where networks run, for schemes that let one choose", WHAT, metavar="MODE", default="the scheme's own"
+        ),
     ),
-]
-MinimumBs = Annotated[int, _option("Reports that a fix needs at least.", TIMING)]
-Warmup = Annotated[int, _option("First snapshots that latency leaves out.", TIMING)]
-Batch = Annotated[int, _option("Snapshots processed at once; above 1 a fix may change by 1 mm.", TIMING)]
-Bundle = Annotated[int, _option("Reports of a base station that share a message; at most --batch.", TIMING)]
-
-LinkFile = Annotated[
-    Path | None,
-    _option("Models by link and direction (TOML); the options below override it", LINKS, default="perfect links"),
-]
-Rate = Annotated[str | None, _option("Line rate, such as 10mbit", LINKS, metavar="RATE", default="no limit")]
-Delay = Annotated[str | None, _option("One-way delay, such as 2ms", LINKS, metavar="TIME", default="none")]
-Jitter = Annotated[
-    str | None, _option("Mean of the random delay on top, such as 500us", LINKS, metavar="TIME", default="none")
-]
-JitterShape = Annotated[
-    str | None,
-    _option("Its distribution", LINKS, metavar="uniform|normal|exponential|pareto", default="uniform"),
-]
-Loss = Annotated[str | None, _option("Share of lost frames, such as 1% or 0.01", LINKS, metavar="SHARE", default="0")]
-Burst = Annotated[
-    str | None,
-    _option(
-        "Losses in bursts: probabilities to the bad state and back (then of loss in it, outside), such as '1% 25%'",
-        LINKS,
-        metavar="SHARES",
-        default="none",
-    ),
-]
-Duplicate = Annotated[
-    str | None, _option("Share of frames that arrive twice, such as 1%", LINKS, metavar="SHARE", default="0")
-]
-Reorder = Annotated[
-    str | None,
-    _option("Share of frames that skip delay and jitter, such as 1%", LINKS, metavar="SHARE", default="0"),
-]
-Corrupt = Annotated[
-    str | None, _option("Share of frames with flipped bits, such as 1%", LINKS, metavar="SHARE", default="0")
-]
-Outage = Annotated[
-    str | None,
-    _option("Times without a link after time zero, such as '2s-3s, 8s-8.5s'", LINKS, metavar="TIMES", default="none"),
-]
-Queue = Annotated[
-    str | None, _option("What may wait for the line, such as 64kB", LINKS, metavar="SIZE", default="no limit")
-]
-Netns = Annotated[
-    bool,
-    _option(
-        "Each base station in a network namespace of its own, its link shaped by the kernel (needs root)",
-        LINKS,
-        "--netns",
-        default="off",
-    ),
-]
-Hwm = Annotated[int, _option("Messages that may wait at each end of a link.", LINKS)]
-
-Curve = Annotated[
-    bool | None,
-    _option(
-        "Encrypt links with CURVE, base stations known by their keys, or do not",
-        SECURITY,
-        "--curve/--plaintext",
-        default="CURVE where the cloud listens beyond loopback, or with --keys",
-    ),
-]
-Keys = Annotated[
-    Path | None, _option("Folder of keys made by `keys`", SECURITY, metavar="FOLDER", default="new ones for this run")
-]
-
-Ping = Annotated[float, _option("Time between two signs of life of a base station in ms; 0: none.", FAULTS)]
-Restarts = Annotated[int, _option("How many times a process that died is started again.", FAULTS)]
-
-DriverOption = Annotated[
-    str,
-    _option(
-        "ray: actors, ZeroMQ, wall clock; process: this process, memory links, simulated clock.",
-        PLACES,
-        metavar="ray|process",
-    ),
-]
-RayAddress = Annotated[
-    str | None, _option("auto, or HOST:PORT of a running Ray cluster", PLACES, default="start Ray here")
-]
-Host = Annotated[str | None, _option("Address at which the cloud listens", PLACES, default="its node's own")]
-Port = Annotated[int, _option("TCP port of the cloud; 0: a free one.", PLACES)]
-CpusPerBs = Annotated[float, _option("CPU cores that Ray reserves for each base station.", PLACES)]
-BsPerActor = Annotated[
-    int | None,
-    _option("Base stations that share one actor process", PLACES, default="1, more where cores are few"),
-]
-OwnCpusPerBs = Annotated[
-    float | None,
-    _option("CPU cores that Ray reserves for each base station", PLACES, default="0.25, less where cores are few"),
-]
-GpusPerBs = Annotated[float, _option("GPUs that Ray reserves for each base station.", PLACES)]
-CloudCpus = Annotated[float, _option("CPU cores that Ray reserves for the cloud.", PLACES)]
-
-Controls = Annotated[
-    bool,
-    _option(
-        "Evaluate prior, nearest neighbours and error bound on the same snapshots; draw pictures.",
-        OUTPUT,
-        "--controls/--no-controls",
-    ),
-]
-Capture = Annotated[
-    bool, _option("Write each link's frames as pcapng, for Wireshark.", OUTPUT, "--capture/--no-capture")
-]
-Output = Annotated[Path, _option("Folder in which the run's folder is made.", OUTPUT)]
-AsJson = Annotated[bool, _option("Print summary.json and nothing else", OUTPUT, "--json", default="tables")]
+}
+"""Options of schemes that have an option of their own on the command line."""
 
 
-def scheme_options(
-    steps: int | None, fusion: str | None, where: str | None, option: list[str] | None
-) -> tuple[tuple[str, str | int], ...]:
+def _options() -> dict[str, tuple[Any, Setting]]:
+    """Return type and declaration of every option, by the name of its parameter."""
+    types = get_type_hints(EmulateSettings)
+    found: dict[str, tuple[Any, Setting]] = {}
+    for setting in SETTINGS.values():
+        kind = types[setting.field]
+        if setting.field == "links":
+            kind = Path
+        elif setting.field == "options":
+            found |= {name: (own, dataclasses.replace(it, field=name)) for name, (own, it) in _SCHEME_OPTIONS.items()}
+            kind = list[str]
+        elif setting.text or get_origin(kind) is Literal:
+            kind = str
+        elif get_origin(kind) is UnionType:
+            [kind] = (part for part in get_args(kind) if part is not NoneType)
+        found[setting.word] = kind, setting
+        if setting.field == "links":
+            for key, it in IMPAIRMENTS.items():
+                found[key] = (
+                    str,
+                    Setting(
+                        it.help, LINKS, metavar=it.kind.metavar, default=it.default, listed=it.values or "", field=key
+                    ),
+                )
+    found["json"] = (
+        bool,
+        Setting("Print summary.json and nothing else", OUTPUT, names=("--json",), default="tables", absent=False),
+    )
+    return found
+
+
+OPTIONS = _options()
+"""Type and declaration of every option, by the name of its parameter."""
+
+
+def takes(
+    names: Iterable[str], *, defaults: Mapping[str, Any] | None = None, lists: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `names`, which it takes as ``**words``, and which Typer reads from its signature.
+
+    Args:
+        names: of parameters, of `OPTIONS`; those that the command has itself stay its own.
+        defaults: where they are not those of the declarations.
+        lists: whether options that may be lists are.
+    """
+    chosen = tuple(names)
+
+    def sign(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = {
+            name: it.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, it in signature.parameters.items()
+            if it.kind is not inspect.Parameter.VAR_KEYWORD
+        }
+        made = {name: _parameter(name, defaults or {}, lists, "driver" in chosen) for name in chosen}
+        every = {name: it for name, it in own.items() if name not in made} | made | own
+        command.__signature__ = signature.replace(parameters=[*every.values()])  # type: ignore[attr-defined]
+        return command
+
+    return sign
+
+
+def _parameter(name: str, defaults: Mapping[str, Any], lists: bool, drivers: bool) -> inspect.Parameter:
+    """Return the parameter of an option; `drivers` says whether there is a choice of them."""
+    kind, setting = OPTIONS[name]
+    told = "" if name in defaults else setting.default
+    default = defaults.get(name, default_of(name))
+    text, metavar = setting.help, setting.metavar
+    if lists and setting.listed:
+        kind, metavar, text = str, setting.listed, f"List: {text[:1].lower()}{text[1:]}"
+    if kind is str and default is not None:
+        default = f"{default:g}" if isinstance(default, float) else str(default)
+    if kind is bool and not default and not told and "/" not in setting.names[0]:
+        told = "off"
+    text += f" ({setting.unit})" if setting.unit else ""
+    text += f"; 0: {setting.zero}" if setting.zero else ""
+    text += f"; for --driver {setting.drivers[0]} only" if drivers and setting.drivers != DRIVERS else ""
+    text += f"; default: {told}." if told else "."
+    option = typer.Option(
+        *(setting.names or (f"--{setting.option}",)),
+        help=text,
+        rich_help_panel=setting.panel,
+        metavar=metavar,
+        show_default=not told,
+    )
+    annotation = Annotated[kind if default is not None else kind | None, option]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def default_of(name: str) -> Any:
+    """Return an option's default; None where it is found out from scheme, scenario or machine."""
+    kind, setting = OPTIONS[name]
+    return None if setting.default and kind is not bool else setting.absent
+
+
+def require_effect(context: typer.Context, driver: str) -> None:
+    """Check that every option that was given has an effect with a driver.
+
+    Raises:
+        UserError: one has none, or there is no such driver.
+    """
+    require_driver(driver)
+    for name, (_, setting) in OPTIONS.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            setting.require_effect(driver)
+
+
+def settings_of(words: Mapping[str, Any]) -> EmulateSettings:
+    """Return the settings that words of the command line mean, in every command; words not given are at their defaults.
+
+    Args:
+        words: values by name of the parameter, in the types of `OPTIONS`.
+
+    Raises:
+        UserError: one of them is impossible.
+    """
+    given = {name: default_of(name) for name in OPTIONS} | dict(words)
+    scheme, cloud_cpus = given["scheme"], given["cloud_cpus"]
+    bits, forward = parse_payload(str(given["bits"]), given["forward"])
+    texts = {key: given[key] for key in IMPAIRMENTS if given[key] is not None}
+    links = links_with(link_file_plan(given["links"]), texts)
+    chosen = scheme_options(given)
+    scenario = scenario_of(given["scenario"], scheme)
+    bs = stations_of(given["bs"], scenario, random_subset=given["random_subset"])
+    stations = stations_of(None, scenario) if given["random_subset"] else bs
+    local = given["driver"] == "ray" and given["ray_address"] in (None, "local")
+    per_actor, cpus = places_of(
+        given["bs_per_actor"], given["cpus_per_bs"], stations=stations, cloud_cpus=cloud_cpus, local=local
+    )
+    found = {
+        "scenario": scenario,
+        "bs": bs,
+        "bits": bits,
+        "forward": forward,
+        "interval_ms": interval_of(given["interval"], scheme),
+        "links": links,
+        "bs_per_actor": per_actor,
+        "cpus_per_bs": cpus,
+        "options": chosen,
+    }
+    return EmulateSettings(**{it.field: given[it.word] for it in SETTINGS.values()} | found)
+
+
+def scheme_options(words: Mapping[str, Any]) -> tuple[tuple[str, str | int], ...]:
     """Return the options of a scheme as settings want them; what the scheme takes is found out later.
 
     Raises:
         UserError: an `option` that is not KEY=VALUE.
     """
-    from sim.errors import UserError
-
-    named: list[tuple[str, str | int | None]] = [("steps", steps), ("fusion", fusion), ("where", where)]
-    given = [(name, value) for name, value in named if value is not None]
-    for text in option or ():
+    given = [(name, words[name]) for name in _SCHEME_OPTIONS if words[name] is not None]
+    for text in words["option"] or ():
         key, equals, value = text.partition("=")
         if not (key.strip() and equals and value.strip()):
             raise UserError(f"--option must be KEY=VALUE, such as particles=8, it is {text!r}.")
@@ -249,7 +223,6 @@ def stations_of(bs: int | None, scenario: str, *, random_subset: bool = False) -
     """
     if bs is not None:
         return bs
-    from sim.errors import UserError
     from sim.world.scenario import load_scenario
 
     if random_subset:
@@ -287,10 +260,6 @@ def link_file_plan(path: Path | None) -> LinkPlan:
     Raises:
         UserError: it cannot be read, or says what no link can do.
     """
-    from fronthaul.errors import LocalError
-    from fronthaul.link.link_file import LinkPlan, read_links
-    from sim.errors import UserError
-
     if path is None:
         return LinkPlan()
     try:
@@ -303,18 +272,26 @@ def link_file_plan(path: Path | None) -> LinkPlan:
         raise UserError(f"--links {path}: {error}.") from error
 
 
-def links_with(plan: LinkPlan, texts: dict[str, str | None]) -> LinkPlan:
-    """Return `plan` with options by their keys in a link file; None leaves what `plan` says.
+def links_with(plan: LinkPlan, texts: Mapping[str, str]) -> LinkPlan:
+    """Return `plan` with options by their keys in a link file.
 
     Raises:
         UserError: a text that does not parse, is out of range, or has no effect.
     """
-    from fronthaul.errors import LocalError
-    from fronthaul.link.link_file import with_options
-    from sim.errors import UserError
-
     try:
-        return with_options(plan, **texts)
+        return with_options(plan, texts)
     except LocalError as error:
-        given = " ".join(f"--{key.replace('_', '-')} {text!r}" for key, text in texts.items() if text is not None)
+        given = " ".join(f"--{key.replace('_', '-')} {text!r}" for key, text in texts.items())
         raise UserError(f"Link options {given}: {error}." if given else f"--links: {error}.") from error
+
+
+def require_own_links(settings: EmulateSettings) -> None:
+    """Check that a link file names links of the run alone.
+
+    Raises:
+        UserError: it names another base station.
+    """
+    stations = stations_of(None, settings.scenario) if settings.random_subset else settings.bs
+    strange = sorted({bs for bs, _ in settings.links.layers if bs is not None and bs >= stations})
+    if strange:
+        raise UserError(f"--links has a table for BS {strange[0]}, but base stations are 0 to {stations - 1}.")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fronthaul.link.link_config import IMPAIRMENTS
 from sim.terminal import count, metres, milliseconds, new_table, number
 
 COUNTED = {
@@ -157,17 +158,8 @@ def clock_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-LINK_COLUMNS: dict[str, tuple[str, str, str, float]] = {
-    "rate": ("rate\n[Mbit/s]", "rate_bps", "rate_bps", 1e-6),
-    "delay": ("delay\n[ms]", "delay_s", "delay_mean_s", 1e3),
-    "loss": ("loss\n[%]", "loss", "loss", 100.0),
-    "duplicate": ("duplicate\n[%]", "duplicate", "duplicate", 100.0),
-    "reorder": ("reorder\n[%]", "reorder", "reorder", 100.0),
-    "corrupt": ("corrupt\n[%]", "corrupt", "corrupt", 100.0),
-    "outage": ("outages →\ndropped", "outages", "outage_drops", 1.0),
-    "queue": ("queue [kB] →\ndropped", "queue_bytes", "queue_drops", 1e-3),
-}
-"""Key of ``within`` → heading, keys of ``requested`` and ``achieved``, unit."""
+LINK_COLUMNS = {key: it.report for key, it in IMPAIRMENTS.items() if it.report is not None}
+"""Key of ``within`` → how it is reported."""
 
 MOST_LINKS = 24
 """Rows of the table of links; of more, those come first that did not do what they were asked for."""
@@ -176,8 +168,8 @@ MOST_LINKS = 24
 def links_table(summary: Mapping[str, Any]) -> Table:
     """Return what link models were asked for, and what they did; columns of what somebody asked for."""
     links = [link for link in summary.get("links") or () if link.get("requested")]
-    asked = [name for name, (_, key, _, _) in LINK_COLUMNS.items() if any(link["requested"].get(key) for link in links)]
-    table = new_table("link: requested → achieved", *(LINK_COLUMNS[name][0] for name in asked))
+    asked = [name for name, it in LINK_COLUMNS.items() if any(link["requested"].get(it.requested) for link in links)]
+    table = new_table("link: requested → achieved", *(LINK_COLUMNS[name].heading for name in asked))
     if not asked:
         return table
     shown = sorted(links, key=lambda link: False not in link["within"].values())[:MOST_LINKS]
@@ -190,14 +182,13 @@ def links_table(summary: Mapping[str, Any]) -> Table:
 
 def link_cell(link: Mapping[str, Any], name: str) -> str:
     """Return "requested → achieved", with a mark where that can be judged."""
-    _, wish, done, unit = LINK_COLUMNS[name]
-    requested, achieved = link["requested"].get(wish), link["achieved"].get(done)
+    it = LINK_COLUMNS[name]
+    requested, achieved = link["requested"].get(it.requested), link["achieved"].get(it.achieved)
     if not requested:
         return ""
-    drops = name in ("outage", "queue")
-    reached = "–" if achieved is None else number(achieved) if drops else f"{unit * achieved:.3g}"
+    reached = "–" if achieved is None else number(achieved) if it.counts else f"{it.scale * achieved:.3g}"
     mark = {True: " ✓", False: " [red]✗[/red]", None: ""}[link["within"].get(name)]
-    return f"{unit * requested:.3g} → {reached}{mark}"
+    return f"{it.scale * requested:.3g} → {reached}{mark}"
 
 
 def bytes_table(summary: Mapping[str, Any]) -> Table:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from fronthaul.account.costs import ETHERNET_HEADER_BYTES, PREAMBLE_FCS_GAP_BYTES
-from fronthaul.link.link_config import LinkConfig
+from fronthaul.link.link_config import IMPAIRMENTS, LinkConfig
 from fronthaul.message.messages import Direction
 from sim.errors import UserError
 from sim.kernel.probe import NetnsSupport
@@ -62,18 +62,10 @@ def check_shapeable(configs: Configs, support: NetnsSupport) -> None:
 
 def _lacking(config: LinkConfig, support: NetnsSupport) -> Iterable[tuple[str, list[str]]]:
     """Yield what the kernel has not and the keys of `config` that need it."""
-    by_netem = {
-        "delay": config.delay_s,
-        "jitter": config.jitter_s,
-        "burst": config.burst,
-        "duplicate": config.duplicate,
-        "reorder": config.reorder,
-        "corrupt": config.corrupt,
-    }
-    if config.rate_bps is not None and not support.tbf:
-        yield "The kernel has no tbf", ["rate"]
-    if not support.netem and (keys := [key for key, value in by_netem.items() if value]):
-        yield "The kernel has no netem", keys
+    for discipline, has in (("tbf", support.tbf), ("netem", support.netem)):
+        keys = [key for key, it in IMPAIRMENTS.items() if it.kernel == discipline and it.is_set(config)]
+        if keys and not has:
+            yield f"The kernel has no {discipline}", keys
     if config.loss and not support.netem and not support.nft_or_iptables:
         yield "The kernel has no netem, and neither nft nor iptables drops packets at random", ["loss"]
 

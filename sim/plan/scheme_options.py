@@ -12,6 +12,8 @@ from edge.scheme import load_edge_scheme
 from sim.errors import UserError
 from sim.plan.settings import EmulateSettings
 
+FORWARDING = ("ecc",)
+"""Schemes of this package that forward the channel itself where there are no bits."""
 DEFAULT_SCENARIO = "paris-6"
 DEFAULT_INTERVAL_MS = 30.0
 
@@ -20,9 +22,12 @@ def scheme_options(settings: EmulateSettings) -> dict[str, str | int]:
     """Return the options of a run in the types that its scheme wants.
 
     Raises:
-        UserError: an unknown scheme, an option that it does not take, or a value that is no whole number.
+        UserError: an unknown scheme, an option that it does not take, a value that is no whole number, or a channel to
+            be forwarded by a scheme that forwards none.
     """
     name = settings.scheme
+    if settings.forward != "complex64" and not forwards(name):
+        raise UserError(f"Scheme {name!r} does not forward the channel itself: leave out --forward {settings.forward}.")
     taken: dict[str, type] = dict(getattr(known_edge_scheme(name), "options", {}))
     chosen: dict[str, str | int] = {}
     for key, value in settings.options:
@@ -36,6 +41,15 @@ def scheme_options(settings: EmulateSettings) -> dict[str, str | int]:
         else:
             raise UserError(f"The option {key!r} of scheme {name!r} must be a whole number, it is {value!r}.")
     return chosen
+
+
+def forwards(scheme: str) -> bool:
+    """Return whether a scheme encodes the channel itself as `EdgeSetup.forward` says: its builder's `forwards`.
+
+    Raises:
+        UserError: an unknown scheme.
+    """
+    return scheme in FORWARDING or bool(getattr(known_edge_scheme(scheme), "forwards", False))
 
 
 def default_scenario(scheme: str) -> str:

@@ -3,168 +3,372 @@
 Times are in milliseconds here, as on the command line; `interval_ns` and `deadline_ns` are what the run uses.
 """
 
-from __future__ import annotations
-
-import math
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
-from fronthaul.codec.iq import iq_codec
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan
 from fronthaul.message.messages import MAX_BUNDLE
-from fronthaul.roster import Roster
-from fronthaul.transport.keys import is_loopback
-from sim.errors import UserError, nearest_hint
-from sim.world.scenario import Scenario
+from sim.errors import UserError
+from sim.plan.setting import LINKS, OUTPUT, PLACEMENT, RAY, SECURITY, TIMING, WHAT, Driver, Setting, require_driver
 
-Driver = Literal["ray", "process"]
-"""``ray``: actors for BSs and cloud, ZeroMQ between them, wall clock. ``process``: everything in this one,
-memory links, simulated clock."""
+if TYPE_CHECKING:  # `--help` reads this file: what is not cheap to import is imported where it is needed
+    from fronthaul.roster import Roster
+    from sim.world.scenario import Scenario
+
+BITS = "1…8|lossless|iq16|bfp1…16"
+"""What a report may carry, as the command line has it."""
 
 MAX_SNAPSHOTS = 1 << 24
 """More would need a run folder beyond any disk; the wire format could number 2**32."""
 
+_HOUR_MS = 3.6e6
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmulateSettings:
-    """One emulation.
+    """One emulation: each setting with what it is, its unit and its bounds, which the command lines follow.
 
-    Attributes:
-        scenario: name of a shipped scenario, or path of a TOML file.
-        scheme: entry point name of edge scheme and fusion.
-        bs: the scenario's first so many sites take part, or so many at random in each snapshot.
-        random_subset: base stations stand at all sites, and `bs` of them, drawn anew, measure each snapshot.
-        layout: which of the held-out layouts of a scenario that has several; None takes the first, and is all that a
-            scenario without layouts allows.
-        bits: quantiser resolution B, 1..8 [bit a coefficient]; None forwards the channel itself.
-        forward: how the channel is forwarded where `bits` is None: complex64 (lossless), iq16, or bfp1 to
-            bfp16 (`fronthaul.codec.iq`).
-        snapshots: positioning occasions.
-        seed: of all draws.
-        driver: see `Driver`.
-        interval_ms: between two snapshots [ms]; 0 runs as fast as it goes, without deadline.
-        deadline_ms: from a snapshot's time zero until the cloud waits no longer [ms].
-        window_ms: reports that come sooner after time zero than this are counted as early [ms].
-        round_ms: how long the cloud waits for the reports of one round, in round 0 from the first on [ms]; 0 for as
-            long as the deadline allows.
-        minimum_bs: a fix needs so many reports.
-        bundle: reports that share a message, at most a batch.
-        links: link models; the default is perfect links.
-        batch: snapshots processed at once at edge and cloud; above 1 a fix may change by up to 1 mm.
-        bs_per_actor: BSs that share one Ray actor process, each with its own link.
-        cpus_per_bs: CPUs that Ray reserves for a BS.
-        gpus_per_bs: GPUs that Ray reserves for a BS.
-        cloud_cpus: CPUs that Ray reserves for the cloud.
-        ray_address: None or "local" start Ray here, "auto" or an address attach to a running cluster.
-        host: address at which the cloud listens; None chooses loopback or the cloud node's own address.
-        port: TCP port of the cloud; 0 takes a free one.
-        curve: whether links are encrypted and base stations known by their keys; None where the cloud listens beyond
-            loopback.
-        keys: folder of keys that `cofix keys` made; None makes new ones for this run.
-        hwm: messages that may wait at each end of a link.
-        ping_ms: between two signs of life of a base station [ms]; 0 gives none.
-        restarts: how many times a base station, or the cloud, is started again after its process died.
-        capture: write each link's frames as pcapng.
-        netns: each base station in a network namespace of its own, links shaped by the kernel (root).
-        warmup: first snapshots that latency statistics leave out; they are positioned all the same.
-        weights: file of trained weights; None takes the shipped one.
-        test: file of test paths; None takes the scenario's.
-        output: folder in which the run's folder is made.
-        shuffle_csi: control experiment: each snapshot's CSI is that of another test position.
-        controls: evaluate prior, nearest neighbours and error bound on the same snapshots, and draw pictures.
-        options: of the scheme, name and value; `sim.plan.scheme_options` holds them against what the scheme takes.
+    `bits` is the quantiser's resolution B; None forwards the channel as `forward` says (`fronthaul.codec.iq`). `layout`
+    None takes the first, and is all that a scenario without layouts allows. `curve` None encrypts where the cloud
+    listens beyond loopback. `options` are the scheme's, name and value; `sim.plan.scheme_options` holds them against
+    what the scheme takes.
 
     Raises:
         UserError: one sentence that says which value is impossible.
     """
 
-    scenario: str = "paris-6"
-    scheme: str = "ecc"
-    bs: int = 6
-    random_subset: bool = False
-    layout: int | None = None
-    bits: int | None = 4
-    forward: str = "complex64"
-    snapshots: int = 1000
-    seed: int = 1
-    driver: Driver = "ray"
-    interval_ms: float = 30.0
-    deadline_ms: float = 1000.0
-    window_ms: float = 0.0
-    round_ms: float = 0.0
-    minimum_bs: int = 1
-    bundle: int = 1
-    links: LinkPlan = LinkPlan()  # noqa: RUF009 - frozen
-    batch: int = 1
-    bs_per_actor: int = 1
-    cpus_per_bs: float = 0.25
-    gpus_per_bs: float = 0.0
-    cloud_cpus: float = 0.5
-    ray_address: str | None = None
-    host: str | None = None
-    port: int = 0
-    curve: bool | None = None
-    keys: Path | None = None
-    hwm: int = 1000
-    ping_ms: float = 1000.0
-    restarts: int = 3
-    capture: bool = True
-    netns: bool = False
-    warmup: int = 20
-    weights: Path | None = None
-    test: Path | None = None
-    output: Path = Path("runs")
-    shuffle_csi: bool = False
-    controls: bool = True
-    options: tuple[tuple[str, str | int], ...] = ()
+    scenario: Annotated[
+        str, Setting("Name of a shipped scenario, or path of a TOML file", WHAT, default="the scheme's own, or paris-6")
+    ] = "paris-6"
+    scheme: Annotated[str, Setting("Scheme: ecc, diffloc, vinloc, rss, or one of your own", WHAT)] = "ecc"
+    bs: Annotated[
+        int,
+        Setting(
+            "Number of base stations: the scenario's first so many sites",
+            WHAT,
+            least=1,
+            most=1 << 16,
+            why="at least one base station is needed",
+            default="all sites of the scenario",
+            listed="1,2,4,6",
+        ),
+    ] = 6
+    random_subset: Annotated[
+        bool,
+        Setting(
+            "All sites have base stations, and a random --bs of them, drawn anew, measure each snapshot",
+            WHAT,
+            names=("--random-subset",),
+        ),
+    ] = False
+    layout: Annotated[
+        int | None,
+        Setting(
+            "Number of the held-out layout of the sites, for scenarios that have several",
+            WHAT,
+            least=0,
+            most=1 << 16,
+            why="layouts are numbered from 0",
+            metavar="N",
+            default="0",
+        ),
+    ] = None
+    bits: Annotated[
+        int | None,
+        Setting(
+            "Quantiser resolution in bits per coefficient, or how the channel itself is forwarded",
+            WHAT,
+            least=1,
+            most=8,
+            why="the codebook has 1 to 8 bits a coefficient (or lossless)",
+            metavar=BITS,
+            listed="2,4,lossless,iq16,bfp9",
+            text=True,
+        ),
+    ] = 4
+    forward: Annotated[
+        str,
+        Setting(
+            "How --bits lossless forwards the channel; --bits iq16 is short for both",
+            WHAT,
+            metavar="complex64|iq16|bfp1…16",
+        ),
+    ] = "complex64"
+    snapshots: Annotated[
+        int,
+        Setting(
+            "Number of snapshots to position",
+            WHAT,
+            least=1,
+            most=MAX_SNAPSHOTS,
+            why="give how many snapshots to position",
+        ),
+    ] = 1000
+    seed: Annotated[
+        int,
+        Setting(
+            "Seed of all random draws",
+            WHAT,
+            least=0,
+            most=2**63 - 1,
+            why="give a whole number that is not negative",
+            listed="1,2,3",
+        ),
+    ] = 1
+    driver: Annotated[
+        Driver,
+        Setting(
+            "ray: actors, ZeroMQ, wall clock; process: this process, memory links, simulated clock",
+            PLACEMENT,
+            metavar="ray|process",
+        ),
+    ] = "ray"
+    interval_ms: Annotated[
+        float,
+        Setting(
+            "Time between snapshots",
+            TIMING,
+            unit="ms",
+            zero="as fast as possible, without deadline",
+            least=0,
+            most=_HOUR_MS,
+            default="the scheme's own, or 30",
+            listed="10,30",
+        ),
+    ] = 30.0
+    deadline_ms: Annotated[
+        float,
+        Setting(
+            "Time from a snapshot's time zero until the cloud stops waiting for reports",
+            TIMING,
+            unit="ms",
+            least=0,
+            most=_HOUR_MS,
+            above=True,
+            listed="5,10",
+        ),
+    ] = 1000.0
+    window_ms: Annotated[
+        float,
+        Setting(
+            "Reports that arrive sooner than this after time zero are counted as early", TIMING, unit="ms", least=0
+        ),
+    ] = 0.0
+    round_ms: Annotated[
+        float,
+        Setting(
+            "Time limit for one round of answers, where a fix takes several",
+            TIMING,
+            unit="ms",
+            zero="until the deadline",
+            least=0,
+        ),
+    ] = 0.0
+    minimum_bs: Annotated[
+        int,
+        Setting(
+            "Minimum number of reports per fix",
+            TIMING,
+            least=1,
+            most=1 << 16,
+            why="a fix takes 1 to --bs base stations",
+            listed="1,3",
+        ),
+    ] = 1
+    bundle: Annotated[
+        int,
+        Setting(
+            "Reports of a base station that share a message, at most --batch",
+            TIMING,
+            least=1,
+            most=MAX_BUNDLE,
+            why="a message bundles so many reports",
+        ),
+    ] = 1
+    links: Annotated[
+        LinkPlan,
+        Setting(
+            "Link models by link and direction (TOML); the options below override it",
+            LINKS,
+            metavar="FILE",
+            default="perfect links",
+        ),
+    ] = LinkPlan()  # noqa: RUF009 - frozen
+    batch: Annotated[
+        int,
+        Setting(
+            "Snapshots processed at once; above 1 a fix may change by 1 mm",
+            TIMING,
+            least=1,
+            most=4096,
+            why="snapshots are processed one or more at a time",
+        ),
+    ] = 1
+    bs_per_actor: Annotated[
+        int,
+        Setting(
+            "Base stations that share one actor process",
+            PLACEMENT,
+            least=1,
+            most=1 << 16,
+            why="an actor holds one base station or more",
+            drivers=RAY,
+            default="1, more where cores are few",
+        ),
+    ] = 1
+    cpus_per_bs: Annotated[
+        float,
+        Setting(
+            "CPU cores that Ray reserves for each base station",
+            PLACEMENT,
+            least=0,
+            drivers=RAY,
+            default="0.25, less where cores are few",
+        ),
+    ] = 0.25
+    gpus_per_bs: Annotated[
+        float, Setting("GPUs that Ray reserves for each base station", PLACEMENT, least=0, drivers=RAY)
+    ] = 0.0
+    cloud_cpus: Annotated[
+        float, Setting("CPU cores that Ray reserves for the cloud", PLACEMENT, least=0, drivers=RAY)
+    ] = 0.5
+    ray_address: Annotated[
+        str | None,
+        Setting("auto, or HOST:PORT of a running Ray cluster", PLACEMENT, drivers=RAY, default="start Ray here"),
+    ] = None
+    host: Annotated[
+        str | None, Setting("Address at which the cloud listens", PLACEMENT, drivers=RAY, default="its node's own")
+    ] = None
+    port: Annotated[
+        int,
+        Setting(
+            "TCP port of the cloud",
+            PLACEMENT,
+            zero="a free one",
+            least=0,
+            most=65535,
+            why="TCP ports are 1 to 65535, and 0 takes a free one",
+            drivers=RAY,
+        ),
+    ] = 0
+    curve: Annotated[
+        bool | None,
+        Setting(
+            "Encrypt links with CURVE, base stations known by their keys",
+            SECURITY,
+            drivers=RAY,
+            names=("--curve/--plaintext",),
+            default="where the cloud listens beyond loopback, or keys are given",
+        ),
+    ] = None
+    keys: Annotated[
+        Path | None,
+        Setting(
+            "Folder of keys made by `keys`", SECURITY, drivers=RAY, metavar="FOLDER", default="new ones for this run"
+        ),
+    ] = None
+    hwm: Annotated[
+        int,
+        Setting(
+            "Messages that may wait in the socket at each end of a link (high-water mark)",
+            LINKS,
+            least=1,
+            most=1 << 20,
+            why="give how many messages may wait at each end of a link",
+            drivers=RAY,
+        ),
+    ] = 1000
+    ping_ms: Annotated[
+        float,
+        Setting("Heartbeat interval of a base station", TIMING, unit="ms", zero="no heartbeats", least=0, drivers=RAY),
+    ] = 1000.0
+    restarts: Annotated[
+        int,
+        Setting(
+            "Times a process that died is restarted",
+            PLACEMENT,
+            least=0,
+            most=1000,
+            why="give how often a process that died is restarted",
+            drivers=RAY,
+        ),
+    ] = 3
+    capture: Annotated[
+        bool, Setting("Write each link's frames as pcapng, for Wireshark", OUTPUT, names=("--capture/--no-capture",))
+    ] = True
+    netns: Annotated[
+        bool,
+        Setting(
+            "Each base station in a network namespace of its own, its link shaped by the kernel (needs root)",
+            LINKS,
+            drivers=RAY,
+            names=("--netns",),
+        ),
+    ] = False
+    warmup: Annotated[
+        int,
+        Setting(
+            "First snapshots that latency statistics leave out",
+            TIMING,
+            least=0,
+            most=MAX_SNAPSHOTS,
+            why="give how many snapshots to leave out",
+        ),
+    ] = 20
+    weights: Annotated[Path | None, Setting("Trained weights (safetensors)", WHAT, default="the shipped ones")] = None
+    test: Annotated[Path | None, Setting("Path data of the test positions", WHAT, default="the scenario's own")] = None
+    output: Annotated[Path, Setting("Folder in which the run's folder is made", OUTPUT)] = Path("runs")
+    shuffle_csi: Annotated[
+        bool, Setting("Control experiment: give each snapshot another position's CSI", WHAT, names=("--shuffle-csi",))
+    ] = False
+    controls: Annotated[
+        bool,
+        Setting(
+            "Evaluate prior, nearest neighbours and error bound on the same snapshots; draw pictures",
+            OUTPUT,
+            names=("--controls/--no-controls",),
+        ),
+    ] = True
+    options: Annotated[
+        tuple[tuple[str, str | int], ...],
+        Setting(
+            "Any option of the scheme; may be given repeatedly",
+            WHAT,
+            names=("--option",),
+            metavar="KEY=VALUE",
+            default="none",
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
         """Check every value; `require_fits` checks what needs the scenario."""
-        if self.driver not in get_args(Driver):
-            hint = nearest_hint(str(self.driver), get_args(Driver))
-            raise UserError(f"There is no driver {self.driver!r}{hint}.")
-        if self.bits is not None:
-            _require_int("bits", self.bits, 1, 8, "the codebook has 1 to 8 bits a coefficient (or lossless)")
-        _require_int("bs", self.bs, 1, 1 << 16, "at least one base station is needed")
-        if self.layout is not None:
-            _require_int("layout", self.layout, 0, 1 << 16, "layouts are numbered from 0")
-        _require_int("snapshots", self.snapshots, 1, MAX_SNAPSHOTS, "give how many snapshots to position")
-        _require_int("seed", self.seed, 0, 2**63 - 1, "give a whole number that is not negative")
-        _require_int("minimum-bs", self.minimum_bs, 1, self.bs, "a fix takes 1 to --bs base stations")
-        _require_int("batch", self.batch, 1, 4096, "snapshots are processed one or more at a time")
-        _require_int("bs-per-actor", self.bs_per_actor, 1, 1 << 16, "an actor holds one base station or more")
-        _require_int("port", self.port, 0, 65535, "TCP ports are 1 to 65535, and 0 takes a free one")
-        _require_int("warmup", self.warmup, 0, MAX_SNAPSHOTS, "give how many snapshots to leave out")
-        _require_int("bundle", self.bundle, 1, MAX_BUNDLE, "a message bundles so many reports")
-        _require_int("hwm", self.hwm, 1, 1 << 20, "give how many messages may wait at each end of a link")
-        _require_int("restarts", self.restarts, 0, 1000, "give how often a process that died is started again")
-        for name, value in (
-            ("interval", self.interval_ms),
-            ("window", self.window_ms),
-            ("round", self.round_ms),
-            ("ping", self.ping_ms),
-            ("cpus-per-bs", self.cpus_per_bs),
-            ("gpus-per-bs", self.gpus_per_bs),
-            ("cloud-cpus", self.cloud_cpus),
-        ):
-            _require_float(name, value, "it must be a number that is not negative", value >= 0)
-        _require_float("deadline", self.deadline_ms, "it must be above 0 ms", self.deadline_ms > 0)
+        require_driver(self.driver)
+        for setting in SETTINGS.values():
+            setting.check(getattr(self, setting.field))
+        dataclasses.replace(SETTINGS["minimum_bs"], most=self.bs).check(self.minimum_bs)
         names = [name for name, _ in self.options]
         if len(set(names)) < len(names):
             raise UserError(f"An option of the scheme is given twice: {', '.join(names)}.")
         self._check_forward()
         self._check_timing()
         self._check_places()
+        for setting in SETTINGS.values():
+            if getattr(self, setting.field) != setting.absent:
+                setting.require_effect(self.driver)
 
     def _check_forward(self) -> None:
+        from fronthaul.codec.iq import iq_codec
+
         try:
             iq_codec(self.forward, 1, 1)
         except LocalError as error:
             raise UserError(f"{error}.") from error
-        if self.forward != "complex64" and (self.bits is not None or self.scheme != "ecc"):
-            raise UserError(f"--forward {self.forward} is for scheme ecc with --bits lossless alone.")
+        if self.forward != "complex64" and self.bits is not None:
+            raise UserError(f"--forward {self.forward} is for --bits lossless alone.")
 
     @property
     def payload(self) -> str:
@@ -174,8 +378,6 @@ class EmulateSettings:
         return "lossless" if self.forward == "complex64" else self.forward
 
     def _check_timing(self) -> None:
-        if max(self.interval_ms, self.deadline_ms) > 3.6e6:
-            raise UserError("--interval and --deadline are in milliseconds, and at most one hour each.")
         if self.bundle > self.batch:
             raise UserError(
                 f"--bundle {self.bundle} is more than --batch {self.batch}: a message bundles what is made at once."
@@ -198,19 +400,8 @@ class EmulateSettings:
             raise UserError("--keys encrypts the links, --plaintext does not: give one of them.")
         if self.netns and (self.host is not None or self.ray_address not in (None, "local")):
             raise UserError("--netns is for base stations on this machine: leave out --host and --ray-address.")
-        if self.driver == "process":
-            for name, given in (
-                ("keys", self.keys is not None),
-                ("curve", bool(self.curve)),
-                ("netns", self.netns),
-                ("ray-address", self.ray_address is not None),
-                ("host", self.host is not None),
-                ("port", self.port != 0),
-            ):
-                if given:
-                    raise UserError(f"--{name} has no meaning with --driver process, which opens no sockets.")
 
-    def require_fits(self, scenario: Scenario) -> None:
+    def require_fits(self, scenario: "Scenario") -> None:
         """Check what depends on the scenario.
 
         Raises:
@@ -225,13 +416,20 @@ class EmulateSettings:
         if self.bs > sites:
             raise UserError(f"--bs {self.bs} is more than the {sites} sites of scenario {scenario.name!r}.")
 
-    def stations(self, scenario: Scenario) -> range:
+    def stations(self, scenario: "Scenario") -> range:
         """Return the base stations of the run: the first `bs` sites, or all where each snapshot draws its own."""
         return range(scenario.station_count if self.random_subset else self.bs)
 
-    def roster(self, scenario: Scenario) -> Roster | None:
+    def roster(self, scenario: "Scenario") -> "Roster | None":
         """Return what draws the base stations of each snapshot; None where all measure all of them."""
+        from fronthaul.roster import Roster
+
         return Roster(self.seed, scenario.station_count, self.bs) if self.random_subset else None
+
+    def in_process(self) -> "EmulateSettings":
+        """Return the same emulation in process, what has no effect there left out."""
+        without = {setting.field: setting.absent for setting in SETTINGS.values() if "process" not in setting.drivers}
+        return dataclasses.replace(self, driver="process", **without)
 
     @property
     def interval_ns(self) -> int:
@@ -265,6 +463,8 @@ class EmulateSettings:
             return False
         if self.curve is not None:
             return self.curve
+        from fronthaul.transport.keys import is_loopback
+
         abroad = self.ray_address not in (None, "local") if self.host is None else not is_loopback(self.host)
         return abroad or self.netns or self.keys is not None
 
@@ -274,11 +474,14 @@ class EmulateSettings:
         return min(self.warmup, self.snapshots // 2)
 
 
-def _require_int(name: str, value: int, low: int, high: int, why: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise UserError(f"--{name} must lie in {low}..{high}, it is {value!r}: {why}.")
+def _declared() -> dict[str, Setting]:
+    hints = get_type_hints(EmulateSettings, include_extras=True)
+    found = {}
+    for spec in dataclasses.fields(EmulateSettings):
+        [setting] = hints[spec.name].__metadata__
+        found[spec.name] = dataclasses.replace(setting, field=spec.name, absent=spec.default)
+    return found
 
 
-def _require_float(name: str, value: float, why: str, holds: bool) -> None:
-    if not (math.isfinite(value) and holds):
-        raise UserError(f"--{name} is {value!r}: {why}.")
+SETTINGS: Mapping[str, Setting] = _declared()
+"""Every setting by its field."""

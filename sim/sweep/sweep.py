@@ -107,7 +107,7 @@ def combinations(
         texts = dict(zip(axes, chosen, strict=True))
         name = "_".join(f"{key}-{_plain_name(texts[key])}" for key in varied) or "single"
         try:
-            settings = dataclasses.replace(settings_of(texts), driver="process", controls=False, output=output / name)
+            settings = dataclasses.replace(settings_of(texts).in_process(), controls=False, output=output / name)
             settings.require_fits(inputs.scenario(settings))
             scheme_options(settings)
         except UserError as error:

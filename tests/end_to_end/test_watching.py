@@ -63,7 +63,7 @@ def watched(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> Watch
 
     def make(here: bool) -> tuple[cluster.Run, FakeLauncher]:
         monkeypatch.setattr(cluster.ray, "get", get)
-        plan = load_plan(replace(settings, restarts=2))
+        plan = load_plan(replace(settings, driver="ray", restarts=2))
         folder, launcher = RunFolder.create(plan.settings, "tiny"), FakeLauncher()
         run = cluster.Run(plan, folder, lambda _: None, lambda _: None, launcher, None)  # type: ignore[arg-type]
         run.cloud = Process(FakeActor(), "The cloud", running="dead")

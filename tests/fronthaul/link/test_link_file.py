@@ -252,12 +252,12 @@ def test_options_hold_for_both_directions_of_all_links() -> None:
         queue_bytes=9000,
     )
     for plan in (LinkPlan(), read_links(FILE)):
-        merged = with_options(plan, **OPTIONS)
+        merged = with_options(plan, OPTIONS)
         assert {merged.config(bs, direction) for bs in (0, 3, 4) for direction in Direction} == {expected}
 
 
 def test_an_option_overrides_every_table_and_leaves_other_keys_alone() -> None:
-    plan = with_options(read_links(FILE), loss="20%")
+    plan = with_options(read_links(FILE), {"loss": "20%"})
     assert plan.config(3, UP) == LinkConfig(
         rate_bps=1e7,
         delay_s=0.005,
@@ -269,8 +269,8 @@ def test_an_option_overrides_every_table_and_leaves_other_keys_alone() -> None:
         queue_bytes=64_000,
     )
     assert plan.config(0, DOWN) == LinkConfig(delay_s=0.002, loss=0.2)
-    assert with_options(read_links(FILE)) == read_links(FILE)
-    undone = with_options(read_links(FILE), rate="none", queue="none", burst="none", outage="none")
+    assert with_options(read_links(FILE), {}) == read_links(FILE)
+    undone = with_options(read_links(FILE), dict.fromkeys(("rate", "queue", "burst", "outage"), "none"))
     config = undone.config(3, UP)
     assert config is not None
     assert (config.rate_bps, config.queue_bytes, config.burst, config.outages) == (None, None, None, ())
@@ -287,7 +287,7 @@ def test_an_option_overrides_every_table_and_leaves_other_keys_alone() -> None:
 )
 def test_bad_options_are_one_sentence(options: dict[str, str], sentence: str) -> None:
     with pytest.raises(LocalError) as caught:
-        with_options(LinkPlan(), **options)
+        with_options(LinkPlan(), options)
     assert str(caught.value) == sentence
 
 

@@ -17,7 +17,7 @@ from scipy import integrate, stats
 from fronthaul.account.costs import modelled_ethernet_bytes
 from fronthaul.draws import generator
 from fronthaul.errors import LocalError
-from fronthaul.link.link_config import JITTER_SHAPES, JitterShape
+from fronthaul.link.impairment import JITTER_SHAPES, JitterShape
 from fronthaul.link.link_model import (
     ALWAYS_NOTICED_BITS,
     JITTER_DEVIATIONS,

@@ -1,20 +1,25 @@
 """The command line: bad input, help, exit status. What commands do is tested with what they call."""
 
-import dataclasses
 import inspect
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import cli
+from fronthaul.link.link_config import IMPAIRMENTS
+from sim.commands.chaos import chaos
 from sim.commands.common import parse_bits, parse_payload
 from sim.commands.emulate import emulate
-from sim.plan.settings import EmulateSettings
+from sim.commands.options import OPTIONS, settings_of
+from sim.commands.sweep import cases_of, sweep, value_of
+from sim.plan.settings import SETTINGS, EmulateSettings
 from sim.world.scenario import SCENARIO_FOLDER
 
 ROOT = Path(cli.__file__).resolve().parent
@@ -86,6 +91,17 @@ BAD_INPUT = [
     ("emulate --window 2000", r"--window 2000 ms must be before --deadline"),
     ("emulate --bundle 2", r"--bundle 2 is more than --batch 1"),
     ("emulate --driver process --curve", r"--curve has no meaning"),
+    ("emulate --driver process --plaintext", r"--curve has no meaning"),
+    ("emulate --driver process --hwm 1000", r"--hwm has no meaning with --driver process"),
+    ("emulate --driver process --ping 500", r"--ping has no meaning"),
+    ("emulate --driver process --restarts 3", r"--restarts has no meaning"),
+    ("emulate --driver process --bs-per-actor 2", r"--bs-per-actor has no meaning"),
+    ("emulate --driver process --cpus-per-bs 0.25", r"--cpus-per-bs has no meaning"),
+    ("emulate --driver process --gpus-per-bs 1", r"--gpus-per-bs has no meaning"),
+    ("emulate --driver process --cloud-cpus 2", r"--cloud-cpus has no meaning"),
+    ("emulate --driver process --netns", r"--netns has no meaning"),
+    ("emulate --scheme rss --bits bfp9 --driver process", r"'rss' does not forward the channel"),
+    ("emulate --interval 4e6", r"--interval must be .* at most 3600000 ms"),
     ("emulate --keys empty --plaintext", r"--keys encrypts the links"),
     ("emulate --hwm 0", r"--hwm"),
     ("emulate --restarts -1", r"--restarts"),
@@ -102,6 +118,7 @@ BAD_INPUT = [
     ("sweep --random-subset", r"--random-subset needs --bs"),
     ("sweep --layout 1", r"--layout is for scenarios of several layouts"),
     ("sweep --reorder 0,1%", r"reorder changes nothing without delay or jitter.*--reorder 1%"),
+    ("sweep --bits 2 --bs 2,3 --links beyond.toml", r"--links has a table for BS 9, but base stations are 0 to 2"),
     ("sweep --output file --bits 2 --snapshots 5", r"--output file"),
     ("inspect empty --fate los", r"no fate 'los' \(did you mean 'lost'\?\)"),
     ("inspect empty --direction left", r"--direction is up or down"),
@@ -184,29 +201,56 @@ def test_help_states_every_default_and_imports_nothing_heavy(command: str) -> No
     assert f"Usage: cofix {command}".strip() in done.stdout
     blocks = re.split(r"^│ +(?:\* +)?--([a-z-]+)", done.stdout.replace("╭", "│ --panel"), flags=re.MULTILINE)
     for name, about in zip(blocks[1::2], blocks[2::2], strict=True):
-        if name not in ("help", "panel"):
+        if name not in ("help", "version", "panel"):
             assert "default" in about, f"--{name}: {about}"
 
 
-LINK_OPTIONS = {
-    "rate", "delay", "jitter", "jitter_shape", "loss", "burst", "duplicate", "reorder", "corrupt", "outage", "queue",
-}  # fmt: skip
+def options_of(command: str) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature({"emulate": emulate, "sweep": sweep, "chaos": chaos}[command]).parameters)
 
 
-def test_option_defaults_are_those_of_the_settings() -> None:
-    own = {name: p.default for name, p in inspect.signature(emulate).parameters.items()}
-    renamed = {
-        "interval_ms": "interval", "deadline_ms": "deadline", "window_ms": "window", "round_ms": "round_",
-        "ping_ms": "ping",
-    }  # fmt: skip
-    # What depends on the scheme and the scenario is found out first; link models and the scheme's options are told.
-    elsewhere = ("links", "scenario", "bs", "option", "interval", "bs_per_actor", "cpus_per_bs")
-    assert {own.pop(name) for name in (*elsewhere, "steps", "fusion", "where")} == {None}
-    for field in dataclasses.fields(EmulateSettings):
-        if field.name not in (*elsewhere, "options", "interval_ms"):
-            given = own.pop(renamed.get(field.name, field.name))
-            assert (parse_bits(given) if field.name == "bits" else given) == field.default, field.name
-    assert own == {"as_json": False} | dict.fromkeys(LINK_OPTIONS)
+def test_emulate_has_every_setting_and_every_impairment() -> None:
+    settings = {setting.word for setting in SETTINGS.values()}
+    assert set(options_of("emulate")) - {"context", "steps", "fusion", "where", "json"} == settings | set(IMPAIRMENTS)
+
+
+def test_without_words_the_settings_are_the_defaults() -> None:
+    assert settings_of({"bs_per_actor": 1, "cpus_per_bs": 0.25}) == EmulateSettings()
+
+
+def test_sweep_and_emulate_have_the_same_defaults() -> None:
+    """But for the list that is swept where nothing is said, and for files that no figure comes from."""
+    theirs, own = options_of("emulate"), options_of("sweep")
+    listed = {name for name, (_, it) in OPTIONS.items() if it.listed}
+    for name in set(own) - {"context", "bits", "capture", "output"}:
+        default = theirs[name].default
+        assert own[name].default == (f"{default:g}" if name in listed and default is not None else default), name
+    in_process = {name for name, (_, it) in OPTIONS.items() if "process" in it.drivers}
+    assert set(own) - {"context"} == in_process - {"driver", "controls", "json"}
+
+
+@pytest.mark.parametrize(
+    "words", [{}, {"scheme": "vinloc", "bits": "8"}, {"scheme": "diffloc", "bs": "3", "seed": "4"}]
+)
+def test_sweep_and_emulate_mean_the_same(words: dict[str, str]) -> None:
+    own = {name: it.default for name, it in options_of("sweep").items() if name not in ("context", "output")}
+    [case] = cases_of(own | {"bits": "4"} | words, Path("sweep"))
+    typed = {name: value_of(name, text) for name, text in words.items()}
+    theirs = settings_of(typed | {"driver": "process"})
+    assert case.settings == replace(theirs, controls=False, capture=False, output=Path("sweep/single"))
+    assert case.settings.interval_ms == (200.0 if "vinloc" in words.values() else 30.0)
+
+
+def test_help_has_six_panels(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["emulate", "--help"]) == 0
+    panels = re.findall(r"^╭─ (.+?) ─", capsys.readouterr().out, flags=re.MULTILINE)
+    assert set(panels) == {"Options", "What runs", "Links", "Timing", "Placement", "Security", "Output"}
+    assert len(panels) == 7
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"cofix {version('cofix')}\n"
 
 
 @pytest.mark.parametrize("text", ["1", "8"])

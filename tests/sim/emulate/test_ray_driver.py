@@ -60,8 +60,7 @@ def fixes(folder: Path) -> pa.Table:
 def require_same_as_in_process(settings: EmulateSettings) -> RunResult:
     """Run on Ray and in process; return the former, of which the kernels counted what was predicted, to the byte."""
     on_ray = emulate(settings)
-    plain = dataclasses.replace(settings, driver="process", ray_address=None, host=None, port=0, curve=None)
-    in_process = emulate(plain)
+    in_process = emulate(settings.in_process())
     assert run_tables.rows(on_ray.folder, SAME) == run_tables.rows(in_process.folder, SAME)
     assert fixes(on_ray.folder).equals(fixes(in_process.folder))
     for key in ("frames", "reports", "conservation", "missing_bs"):
@@ -102,7 +101,7 @@ def test_random_subsets_are_drawn_alike_at_both_ends(settings: EmulateSettings) 
         settings, bs=2, random_subset=True, batch=3, bundle=2, bs_per_actor=2, curve=True, snapshots=20
     )
     on_ray = emulate(chosen)
-    in_process = emulate(dataclasses.replace(chosen, driver="process", curve=None))
+    in_process = emulate(chosen.in_process())
     free = set(SAME) - {"zmtp_bytes"}  # a frame is longer where it is encrypted
     assert run_tables.rows(on_ray.folder, free) == run_tables.rows(in_process.folder, free)
     roster = Roster(chosen.seed, 3, 2)

@@ -46,7 +46,8 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 def impaired(settings: EmulateSettings, **changes: Any) -> EmulateSettings:
     links = with_options(
-        LinkPlan(), delay="1ms", jitter="2ms", loss="10%", duplicate="10%", corrupt="10%", outage="20ms-30ms"
+        LinkPlan(),
+        {"delay": "1ms", "jitter": "2ms", "loss": "10%", "duplicate": "10%", "corrupt": "10%", "outage": "20ms-30ms"},
     )
     chosen = {"links": links, "deadline_ms": 6.0, "interval_ms": 2.0, "batch": 2, "bundle": 2, "controls": False}
     return EmulateSettings(**{**vars_of(settings), **chosen, **changes})

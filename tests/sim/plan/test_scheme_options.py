@@ -37,11 +37,13 @@ class OwnEdge:
 
 
 class OwnBuilder:
-    options: ClassVar = {"level": int, "mood": str}
+    options: ClassVar = {"level": int, "mood": str, "asked": str}
     weights = "rss"
     scenario = "paris-6-bias"
+    forwards = True
 
     def __call__(self, setup: EdgeSetup) -> OwnEdge:
+        assert setup.forward == str(setup.options.get("asked", "complex64"))
         return OwnEdge(setup)
 
     def at_cloud(self, setup: EdgeSetup) -> Callable[[], str] | None:
@@ -92,12 +94,20 @@ def test_options_and_parts_arrive_at_both_ends(own: EmulateSettings) -> None:
     [
         ({"level": "16"}, r"^Scheme 'own' cannot run so: levels are 0 to 15\.$"),
         ({"level": "-1"}, "option 'level' of scheme 'own' must be a whole number, it is '-1'"),
-        ({"steps": 3}, "^Scheme 'own' has no option 'steps'; it takes level, mood.$"),
+        ({"steps": 3}, "^Scheme 'own' has no option 'steps'; it takes asked, level, mood.$"),
     ],
 )
 def test_what_it_does_not_take_is_one_sentence(own: EmulateSettings, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         emulate(dataclasses.replace(own, options=(("mood", "good"), *options.items())))
+
+
+def test_it_forwards_as_the_user_says(own: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = dataclasses.replace(own, bits=None, forward="bfp9", options=(("mood", "good"), ("asked", "bfp9")))
+    assert emulate(asked).summary["fixes"] == own.snapshots
+    monkeypatch.setattr(OwnBuilder, "forwards", False)
+    with pytest.raises(UserError, match="Scheme 'own' does not forward the channel itself: leave out --forward bfp9"):
+        emulate(asked)
 
 
 def test_its_scenario_is_the_default(own: EmulateSettings) -> None:

@@ -116,7 +116,7 @@ def test_rows_without_a_fix_are_shown(base: EmulateSettings, tmp_path: Path) -> 
 
     from fronthaul.link.link_file import LinkPlan, with_options
 
-    lossy = with_options(LinkPlan(), loss="100%")
+    lossy = with_options(LinkPlan(), {"loss": "100%"})
     cases = combinations({"minimum-bs": ["1", "3"]}, settings_of, tmp_path / "sweep")
     made = run_sweep(cases, tmp_path / "sweep", "a command")
     assert [row["fixes"] for row in made.rows] == [0, 0]
