@@ -26,7 +26,7 @@ from fronthaul.errors import QueueFull, TransportError
 from fronthaul.log.received import Arrival
 from fronthaul.log.recorder import Recorder
 from fronthaul.message.fates import FrameFate
-from fronthaul.message.messages import Codec, Direction, Frame, Payload, Registration, Report, ReportKey
+from fronthaul.message.messages import Direction, Frame, Payload, PayloadFormat, Registration, Report, ReportKey
 from fronthaul.message.wire import decode, encode
 from fronthaul.sender.outbox import Outbox
 from fronthaul.transport.identity import identity
@@ -236,10 +236,10 @@ def _collector(snapshots: int) -> Collector:
     (report,) = frame().reports
     stations = frozenset(range(STATIONS))
     collector = Collector(CollectorRules(stations=stations, snapshots=snapshots, interval_ns=0, deadline_ns=1))
-    codec = Codec(1, report.payload.bits, len(report.side))
+    declared = PayloadFormat(report.payload.bits, len(report.side))
     for bs in stations:
         here = (0.0, 0.0, 0.0)
-        collector.register(Registration(bs, 0, "benchmark", codec, None, here, here))
+        collector.register(Registration(bs, 0, "benchmark", declared, None, here, here))
     collector.start(0)
     return collector
 

@@ -4,8 +4,9 @@ A *gathering* is what the cloud collects of one snapshot in one round. Rules, in
 
 1. A frame is *rejected* whose BS is not the owner of its connection, is not expected in this run, has not registered,
    or sends in another epoch than it registered last; before the start; with a snapshot that the run does not have or
-   that is not this BS's to measure, or a round that nobody asked for; with a payload or side information of another
-   size than registered; or where an earlier epoch of that BS has reported on the snapshot already. Nothing changes.
+   that is not this BS's to measure, or a round that nobody asked for; with a payload or side information of a length
+   that it has not registered; or where an earlier epoch of that BS has reported on the snapshot already. Nothing
+   changes.
 2. A frame is a *duplicate* if its reports were delivered before; one that mixes old and new ones is rejected.
 3. Any other frame is *delivered*. A report in it is *late* if it comes at its gathering's deadline or afterwards, or
    when the gathering is closed; else it waits with the others.
@@ -66,7 +67,8 @@ class _Station:
     delivered: set[_Key]  # in the epoch that it registered
     earlier: tuple[set[_Key], ...]  # in others, as far as there are any
     epoch: int
-    payload_bits: int  # of round 0
+    min_bits: int  # of a payload of round 0
+    max_bits: int
     side_bytes: int
 
 
@@ -285,10 +287,10 @@ class Collector:
         return self._delivered.setdefault(bs, {}).setdefault(epoch, set())
 
     def _station(self, registration: Registration) -> _Station:
-        bs, epoch, codec = registration.bs, registration.epoch, registration.report
+        bs, epoch, report = registration.bs, registration.epoch, registration.report
         delivered = self._delivered_by(bs, epoch)
         earlier = tuple(reports for reports in self._delivered[bs].values() if reports and reports is not delivered)
-        return _Station(registration, delivered, earlier, epoch, codec.payload_bits, codec.side_bytes)
+        return _Station(registration, delivered, earlier, epoch, report.min_bits, report.max_bits, report.side_bytes)
 
     def _is_ordinary(self, frame: Frame, owner: int | None, station: _Station) -> bool:
         """Whether rule 1 has nothing against a frame of round 0; where this says no, `_reason_to_reject` decides."""
@@ -296,15 +298,14 @@ class Collector:
         if (
             bs != owner
             or epoch != station.epoch
-            or payload_bits != station.payload_bits
             or side_bytes != station.side_bytes
             or self._t0_ns is None
             or self._roster is not None
         ):
             return False
-        snapshots = self._rules.snapshots
-        for snapshot, round_ in parts:  # noqa: SIM110 - a generator takes twice the time
-            if round_ or snapshot >= snapshots:
+        snapshots, min_bits, max_bits = self._rules.snapshots, station.min_bits, station.max_bits
+        for (snapshot, round_), bits in zip(parts, payload_bits):  # noqa: B905 - as long; generators are slow
+            if round_ or snapshot >= snapshots or not min_bits <= bits <= max_bits:
                 return False
         return True
 
@@ -319,19 +320,20 @@ class Collector:
             return f"epoch {epoch} is not the registered {station.epoch}"
         if self._t0_ns is None:
             return "the run has not started"
-        for key in parts:
+        for key, bits in zip(parts, payload_bits, strict=True):
             snapshot, round_ = key
             if snapshot >= self._rules.snapshots:
                 return f"the run has {self._rules.snapshots} snapshots"
             if bs not in self._rules.drawn(snapshot):
                 return f"snapshot {snapshot} is not BS {bs}'s to measure"
-            codec = station.registration.answer if round_ else station.registration.report
-            if codec is None:
+            wanted = station.registration.answer if round_ else station.registration.report
+            if wanted is None:
                 return "the run has one round"
             if round_ and key not in station.delivered and not self._was_asked(key):
                 return f"nobody asked for round {round_}"
-            if (payload_bits, side_bytes) != (codec.payload_bits, codec.side_bytes):
-                return f"registered were {codec.payload_bits} bits of payload and {codec.side_bytes} B beside it"
+            if not wanted.admits(bits, side_bytes):
+                most = "" if wanted.fixed else "up to "
+                return f"registered were {most}{wanted.max_bits} bits of payload and {wanted.side_bytes} B beside it"
         return None
 
     def _was_asked(self, key: _Key) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cloud.collector import CollectorRules
 from cloud.fusion.scheme import CloudSetup, FusionBuilder
 from fronthaul.link.link_config import LinkConfig
-from fronthaul.message.messages import Codec, Registration, Report
+from fronthaul.message.messages import PayloadFormat, Registration, Report
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class CloudParts:
     build: FusionBuilder
     setup: CloudSetup
     rules: CollectorRules
-    report: Codec | None = None
-    answer: Codec | None = None
+    report: PayloadFormat | None = None
+    answer: PayloadFormat | None = None
     batch: int = 1
     rehearsal: tuple[Report, ...] = ()
     down: Mapping[int, LinkConfig] = field(default_factory=dict)
@@ -52,12 +52,8 @@ class CloudParts:
             ("answers", registration.answer, self.answer),
         ):
             if said is not None and wanted is not None and said != wanted:
-                return f"the cloud's {self.scheme!r} takes {kind} of {_size(wanted)}, not of {_size(said)}"
+                return f"the cloud's {self.scheme!r} takes {kind} of {wanted}, not of {said}"
         return None
-
-
-def _size(codec: Codec) -> str:
-    return f"{codec.coefficients} x {codec.bits} bit and {codec.side_bytes} B beside them"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A base station's signal processing: received pilots Y to reports.
 
-Y -> estimate -> scheme: encode and quantise -> pack -> report
-the cloud's state  ->  scheme: answer             -> pack -> report of a later round
+Y -> estimate -> scheme: encode, quantise, code -> check -> report
+the cloud's state  ->  scheme: answer, code       -> check -> report of a later round
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from torch import Tensor
 
 from edge.estimation import Estimator, LeastSquaresEstimator, LmmseEstimator
 from edge.scheme import EdgeScheme, EdgeSetup, RoundScheme
-from fronthaul.codec.bitstream import pack
 from fronthaul.errors import LocalError
-from fronthaul.message.messages import Codec, Payload, Report, ReportKey
+from fronthaul.message.messages import Payload, PayloadFormat, Report, ReportKey
 
 CONTEXTS = 256
 """Snapshots of which a scheme of several rounds keeps what it answers with."""
@@ -26,7 +25,10 @@ CONTEXTS = 256
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """What each stage of one call took [ns]; a batch's reports share it."""
+    """What each stage of one call took [ns]; a batch's reports share it.
+
+    Bits are made while the scheme encodes; `pack_ns` is what it takes to check them and to make reports of them.
+    """
 
     estimate_ns: int
     encode_ns: int
@@ -93,14 +95,14 @@ class BaseStation:
         self._contexts: dict[int, Any] = {}
 
     @property
-    def codec(self) -> Codec:
-        """What each report of round 0 looks like."""
-        return Codec(self.scheme.bits, self.scheme.coefficients, self.scheme.side_bytes)
+    def format(self) -> PayloadFormat:
+        """How long each report of round 0 is."""
+        return self.scheme.format
 
     @property
-    def answer_codec(self) -> Codec | None:
-        """What each answer looks like; None where a fix takes one round."""
-        return self.scheme.answer_codec if isinstance(self.scheme, RoundScheme) else None
+    def answer_format(self) -> PayloadFormat | None:
+        """How long each answer is; None where a fix takes one round."""
+        return self.scheme.answer_format if isinstance(self.scheme, RoundScheme) else None
 
     def reports(self, snapshots: Sequence[int], received: Tensor) -> list[Report]:
         """Return one report a snapshot.
@@ -110,7 +112,7 @@ class BaseStation:
             received: pilots (B, slot, antenna, tone) complex64 [sqrt(W)].
 
         Raises:
-            ValueError: the scheme does not keep to the sizes that it declares.
+            ValueError: the scheme does not keep to the format that it declares.
         """
         scheme = self.scheme
         begin_ns = self._timer_ns()
@@ -119,14 +121,16 @@ class BaseStation:
             estimated_ns = self._timer_ns()
             encoded = scheme.encode(channel)
         encoded_ns = self._timer_ns()
-        declared = (len(snapshots), scheme.coefficients)
-        if encoded.index.shape != declared:
-            raise ValueError(f"{scheme.name!r} declares indices {declared}, and made {encoded.index.shape}")
-        if [len(side) for side in encoded.side] != len(snapshots) * [scheme.side_bytes]:
-            raise ValueError(f"{scheme.name!r} declares {scheme.side_bytes} B beside each payload")
+        sides = encoded.side or len(snapshots) * [b""]
+        if not len(encoded.payloads) == len(sides) == len(snapshots):
+            made = f"{len(encoded.payloads)} payloads and {len(sides)} of what is beside them"
+            raise ValueError(f"{scheme.name!r} made {made} of {len(snapshots)} snapshots")
+        for payload, side in zip(encoded.payloads, sides, strict=True):
+            if (fault := _fault(scheme.format, payload, side)) is not None:
+                raise ValueError(f"{scheme.name!r} declares reports of {fault}")
         reports = [
-            Report(ReportKey(self.bs, self.epoch, snapshot), pack(index, scheme.bits), side)
-            for snapshot, index, side in zip(snapshots, encoded.index, encoded.side, strict=True)
+            Report(ReportKey(self.bs, self.epoch, snapshot), payload, side)
+            for snapshot, payload, side in zip(snapshots, encoded.payloads, sides, strict=True)
         ]
         for snapshot, context in zip(snapshots, encoded.context, strict=False):
             self._contexts[snapshot] = context
@@ -141,18 +145,24 @@ class BaseStation:
         Raises:
             RemoteError: the state has not the size that the scheme expects.
             ValueError: the state is not of this scheme.
-            LocalError: the answer is not of the size that the scheme declares.
+            LocalError: the answer is not as the scheme declares.
         """
         scheme = self.scheme
         if not isinstance(scheme, RoundScheme) or snapshot not in self._contexts:
             return None
         begin_ns = self._timer_ns()
         with torch.inference_mode():
-            index, side = scheme.answer(self._contexts[snapshot], snapshot, round_, state)
+            payload, side = scheme.answer(self._contexts[snapshot], snapshot, round_, state)
         answered_ns = self._timer_ns()
-        codec = scheme.answer_codec
-        if index.shape != (codec.coefficients,) or len(side) != codec.side_bytes:
-            raise LocalError(f"{scheme.name!r} declares answers of {codec}, and made {index.shape} and {len(side)} B")
-        report = Report(ReportKey(self.bs, self.epoch, snapshot, round_), pack(index, codec.bits), side)
+        if (fault := _fault(scheme.answer_format, payload, side)) is not None:
+            raise LocalError(f"{scheme.name!r} declares answers of {fault}")
+        report = Report(ReportKey(self.bs, self.epoch, snapshot, round_), payload, side)
         self.stage_ns = StageTimes(0, answered_ns - begin_ns, self._timer_ns() - answered_ns)
         return report
+
+
+def _fault(declared: PayloadFormat, payload: Payload, side: bytes) -> str | None:
+    """Say what was declared and what was made instead; None where that is the same."""
+    if declared.admits(payload.bits, len(side)):
+        return None
+    return f"{declared}, and made {payload.bits} bit and {len(side)} B"

@@ -21,8 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-VALUES = 256
-"""Numbers that a base station sends of a snapshot."""
+from fronthaul.payload.vinloc import VALUES as VALUES
 
 
 class CirEmbedding(nn.Module):

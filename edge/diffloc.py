@@ -14,15 +14,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded
-from edge.score_station import EMBEDDING_ONLY, EmbeddingCode, ScoreStation, StationAtCloud
-from fronthaul.codec.bitstream import unpack
-from fronthaul.message.messages import Codec, Payload
-from fronthaul.payload.diffloc import OPTIONS, ScoreFormat, score_format
+from edge.score_station import EMBEDDING_ONLY, ScoreStation, StationAtCloud, embedding_payload
+from fronthaul.message.messages import Payload
+from fronthaul.payload.diffloc import OPTIONS, EmbeddingPayload, ScoreFormat, score_format
 
 
 class DiffLocBuilder:
@@ -42,7 +39,7 @@ class DiffLocBuilder:
         if score.where == "edge":
             return RoundsEdge(score, station)
         if score.where == "central":
-            return CentralEdge(score, station, EmbeddingCode(setup.tensors, score.bits))
+            return CentralEdge(station, embedding_payload(setup.tensors, score.bits))
         return OneShotEdge(score, station)
 
     def at_cloud(self, setup: EdgeSetup) -> Callable[[], Any] | None:
@@ -66,27 +63,22 @@ class RoundsEdge:
     """Answers states with what its network says of them; the channel's embedding stays here."""
 
     name = "diffloc"
-    side_bytes = 0
 
     def __init__(self, score: ScoreFormat, station: ScoreStation) -> None:
-        self.bits = score.bits
-        self.coefficients = score.pairs if score.local else 0
-        self.answer_codec = Codec(score.bits, score.answer_size, 0)
+        self.format, self.answer_format = score.report_format, score.answer_format
         self._score = score
         self._station = station
 
     def encode(self, channel: Tensor) -> Encoded:
         """Embed Ĥ (B, slot, pair, tone or tap), and keep it; sent is the own spread where it was asked for."""
         embedding = self._station.embed(channel)
-        index = np.empty((len(channel), 0), np.uint32)
+        payloads = len(channel) * [Payload(b"", 0)]
         if self._score.local:
             drawn = self._station.samples(embedding, self._score.local)
-            index = np.stack([self._score.spread_index(self._station.own_spread(samples)) for samples in drawn])
-        return Encoded(index, len(channel) * [b""], list(embedding))
+            payloads = [self._score.encode_spread(self._station.own_spread(samples)) for samples in drawn]
+        return Encoded(payloads, context=list(embedding))
 
-    def answer(
-        self, context: Tensor, snapshot: int, round_: int, state: Payload
-    ) -> tuple[npt.NDArray[np.uint32], bytes]:
+    def answer(self, context: Tensor, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
         """Answer the state of a round as it was received, for the embedding `context` (E,).
 
         Raises:
@@ -96,42 +88,37 @@ class RoundsEdge:
         if not 1 <= round_ <= len(levels):
             raise ValueError(f"the sampler has {len(levels)} steps, there is no round {round_}")
         level = levels[round_ - 1]
-        x = self._score.state(unpack(state, self.bits, self._score.state_size), level)
+        x = self._score.decode_state(state, level)
         raw, slope = self._station.answer(context, x, level)
-        return self._score.answer_index(raw, x, level, slope), b""
+        return self._score.encode_answer(raw, x, level, slope), b""
 
 
 class CentralEdge:
     """Sends embeddings."""
 
     name = "diffloc"
-    side_bytes = 0
 
-    def __init__(self, score: ScoreFormat, station: ScoreStation, code: EmbeddingCode) -> None:
-        self.bits = score.bits
-        self.coefficients = station.network.shape.embedding
+    def __init__(self, station: ScoreStation, code: EmbeddingPayload) -> None:
+        self.format = code.format
         self._station = station
         self._code = code
 
     def encode(self, channel: Tensor) -> Encoded:
         """Embed Ĥ (B, slot, pair, tone or tap)."""
-        return Encoded(self._code.index(self._station.embed(channel)), len(channel) * [b""])
+        return Encoded([self._code.encode(embedding) for embedding in self._station.embed(channel).float().numpy()])
 
 
 class OneShotEdge:
     """Sends its own posterior, once."""
 
     name = "diffloc"
-    side_bytes = 0
 
     def __init__(self, score: ScoreFormat, station: ScoreStation) -> None:
-        self.bits = score.bits
-        self.coefficients = score.mixture_size
+        self.format = score.report_format
         self._score = score
         self._station = station
 
     def encode(self, channel: Tensor) -> Encoded:
         """Sample the own posterior of each of Ĥ (B, slot, pair, tone or tap), and send what mixture fits."""
         drawn = self._station.samples(self._station.embed(channel), self._score.particles)
-        index = [self._score.mixture_index(self._station.own_mixture(samples)) for samples in drawn]
-        return Encoded(np.stack(index), len(channel) * [b""])
+        return Encoded([self._score.encode_mixture(self._station.own_mixture(samples)) for samples in drawn])

@@ -1,27 +1,23 @@
 """ECC at the base station: preprocessing, residual SegNet encoder, midrise quantiser. ECC Sec. II-C, III-A.
 
-A report carries L = tones × 32 indices of B bits in tone order (Eq. 17) and, as side information, the gain g as
-float32 (Eq. 7). Without an encoder it carries the preprocessed channel itself: as complex64 ("lossless", the paper's
-reference, the 64 bits a complex entry of Eq. 37), or in fewer bits as 16-bit IQ or O-RAN block floating point, as
-`EdgeSetup.forward` says. The side information stays the gain. It also fixes the scale of fixed point numbers: the
-preprocessed channel has a known norm, to which the cloud brings them back.
+A report carries L = tones × 32 indices of B bits in tone order (Eq. 17) and, as side information, the gain g (Eq. 7).
+Without an encoder it carries the preprocessed channel itself: as complex64 ("lossless", the paper's reference, the 64
+bits a complex entry of Eq. 37), or in fewer bits as 16-bit IQ or O-RAN block floating point, as `EdgeSetup.forward`
+says. Both are `fronthaul.payload.ecc`'s.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edge.encoder import SegNetEncoder
 from edge.preprocessing import preprocess
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded
-from fronthaul.codec.codebook import MidriseCodebook
-from fronthaul.codec.iq import iq_codec
-
-SIDE_BYTES = 4
+from fronthaul.payload.ecc import ChannelPayload, LatentPayload
 
 
 def build(setup: EdgeSetup) -> EdgeScheme:
@@ -42,12 +38,9 @@ class EccEdge:
     """Encoder and B-bit quantiser of one base station."""
 
     name = "ecc"
-    side_bytes = SIDE_BYTES
 
     def __init__(self, setup: EdgeSetup, bits: int) -> None:
         shape = setup.config["encoder"]
-        self.bits = bits
-        self.coefficients = int(shape["tones"] * shape["coefficients"])
         self._phase = setup.config["phase"]
         self._encoder = SegNetEncoder(**shape)
         prefix = "encoder."
@@ -56,26 +49,25 @@ class EccEdge:
         self._device = torch.device(setup.device)
         self._encoder.eval().to(self._device)
         step = setup.tensors[f"step.{bits}"].float().numpy()
-        self.codebook = MidriseCodebook(np.tile(step, shape["tones"]), bits)
+        self.payload = LatentPayload(step, int(shape["tones"]), bits)
+        self.format = self.payload.format
 
     @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
-        """Encode Ĥ (B, slot, antenna, tone) into indices (B, L) and gains."""
+        """Encode Ĥ (B, slot, antenna, tone) into latents (B, L) and gains."""
         x, gain = preprocess(channel, self._phase)
         latent = self._encoder(x.to(self._device)).flatten(1).cpu().numpy()  # ECC Eq. 17
-        return Encoded(self.codebook.index(latent), side_of_gain(gain))
+        return _encoded(self.payload, latent, gain)
 
 
 class ForwardingEdge:
     """The preprocessed channel itself, in the words of an IQ codec."""
 
     name = "ecc"
-    side_bytes = SIDE_BYTES
 
     def __init__(self, config: Any, forward: str = "complex64") -> None:
-        self._codec = iq_codec(forward, config["slots"] * config["antennas"], config["tones"])
-        self.bits = self._codec.bits
-        self.coefficients = self._codec.words
+        self.payload = ChannelPayload(forward, config["slots"] * config["antennas"], config["tones"])
+        self.format = self.payload.format
         self._phase = config["phase"]
 
     @torch.inference_mode()
@@ -83,11 +75,10 @@ class ForwardingEdge:
         """Send X (B, 2, tone, slot·antenna), a row for each slot and antenna."""
         x, gain = preprocess(channel, self._phase)
         csi = torch.view_as_complex(x.permute(0, 3, 2, 1).contiguous())  # (B, slot·antenna, tone)
-        words, _ = self._codec.encode(csi.numpy())  # the gain stands in for the scale: X has a known norm
-        return Encoded(words.astype(np.uint32), side_of_gain(gain))
+        return _encoded(self.payload, csi.numpy(), gain)
 
 
-def side_of_gain(gain: Tensor) -> list[bytes]:
-    """The gains (B,) as big-endian float32, one byte string a snapshot."""
-    wire = gain.float().numpy().astype(">f4").tobytes()
-    return [wire[start : start + SIDE_BYTES] for start in range(0, len(wire), SIDE_BYTES)]
+def _encoded(codec: LatentPayload | ChannelPayload, numbers: npt.NDArray[Any], gain: Tensor) -> Encoded:
+    """Encode what is sent of each snapshot (B, …), gains (B,) beside."""
+    pairs = [codec.encode(own, g) for own, g in zip(numbers, gain.float().tolist(), strict=True)]
+    return Encoded([payload for payload, _ in pairs], [side for _, side in pairs])

@@ -101,8 +101,8 @@ class EdgeNode:
                 bs=self.station.bs,
                 epoch=self.station.epoch,
                 scheme=self.station.scheme.name,
-                report=self.station.codec,
-                answer=self.station.answer_codec,
+                report=self.station.format,
+                answer=self.station.answer_format,
                 position=self._site.position,
                 orientation=self._site.orientation,
             )
@@ -307,7 +307,7 @@ class EdgeNode:
     def _judge(self, frame: Frame) -> tuple[FrameFate, str | None]:
         if (frame.bs, frame.epoch) != (self.station.bs, self.station.epoch):
             return FrameFate.REJECTED, f"it is for BS {frame.bs} in epoch {frame.epoch}"
-        if self.station.answer_codec is None:
+        if self.station.answer_format is None:
             return FrameFate.REJECTED, "the scheme has one round"
         if any(report.key in self._answered for report in frame.reports):
             return FrameFate.DUPLICATE, None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from edge.preprocessing import channel_gain
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded
-from fronthaul.codec.codebook import UniformCodebook
+from fronthaul.payload.rss import RssPayload
 
 
 def build(setup: EdgeSetup) -> EdgeScheme:
@@ -20,17 +19,14 @@ class RssEdge:
     """Quantises the channel gain [dB] on the interval seen in training."""
 
     name = "rss"
-    coefficients = 1
-    side_bytes = 0
 
     def __init__(self, setup: EdgeSetup) -> None:
-        self.bits = setup.bits or 16
         low, high = setup.config["gain_db"]
-        self._codebook = UniformCodebook(low, high, self.bits)
+        self._payload = RssPayload(low, high, setup.bits)
+        self.format = self._payload.format
 
     @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
-        """Encode Ĥ (B, slot, antenna, tone) into one index a snapshot."""
+        """Encode Ĥ (B, slot, antenna, tone) into one number a snapshot."""
         level = 20 * torch.log10(channel_gain(channel).clamp_min(1e-12))
-        index = self._codebook.index(level.float().numpy()[:, None].astype(np.float32))
-        return Encoded(index, [b""] * len(channel))
+        return Encoded([self._payload.encode(gain_db) for gain_db in level.float().tolist()])

@@ -14,20 +14,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edge.preprocessing import channel_gain
 from edge.scheme import EdgeSetup, Encoded
-from fronthaul.codec.bitstream import unpack
-from fronthaul.codec.codebook import UniformCodebook
-from fronthaul.message.messages import Codec, Payload
-
-# What both ends must agree on; cloud.fusion.rss_rounds has them too.
-COORDINATE_BITS = 16
-RESIDUAL = 2.0
-SLOPE_PER_M = (1e-3, 1.0)
+from fronthaul.message.messages import Payload
+from fronthaul.payload.rss_rounds import NOTHING, AnswerPayload, StatePayload
 
 
 class RssRoundsEdge:
@@ -35,35 +28,24 @@ class RssRoundsEdge:
 
     name = "rss-rounds"
     weights = "rss"
-    coefficients = 0
-    side_bytes = 0
 
     def __init__(self, setup: EdgeSetup) -> None:
         """Build from this base station's row of `path_loss`; 16 bit a number stand in for lossless."""
-        self.bits = setup.bits or 16
-        self.answer_codec = Codec(self.bits, 2, 0)
+        self._state = StatePayload(setup.config["low"], setup.config["high"])
+        self._answer = AnswerPayload(setup.bits)
+        self.format, self.answer_format = self._answer.report_format, self._answer.format
         self._site = np.array(setup.site)
-        area = zip(setup.config["low"], setup.config["high"], strict=True)
-        self._axes = [UniformCodebook(low, high, COORDINATE_BITS) for low, high in area]
-        self._residual = UniformCodebook(-RESIDUAL, RESIDUAL, self.bits)
-        self._log_slope = UniformCodebook(math.log(SLOPE_PER_M[0]), math.log(SLOPE_PER_M[1]), self.bits)
         self._a, self._n, self._sigma = (float(value) for value in setup.tensors["path_loss"])
 
     @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
         """Measure the gains [dB] of Ĥ (B, slot, antenna, tone), and keep them; nothing is sent."""
         level = 20 * torch.log10(channel_gain(channel).double().clamp_min(1e-12))
-        return Encoded(np.empty((len(channel), 0), np.uint32), len(channel) * [b""], level.tolist())
+        return Encoded(len(channel) * [NOTHING], context=level.tolist())
 
-    def answer(
-        self, context: float, snapshot: int, round_: int, state: Payload
-    ) -> tuple[npt.NDArray[np.uint32], bytes]:
-        """Return the indices of z_k and log s_k at the estimate `state`, for the gain `context` [dB]."""
-        index = unpack(state, COORDINATE_BITS, len(self._axes))
-        estimate = np.array([axis.reconstruct(i) for axis, i in zip(self._axes, index, strict=True)], float)
-        distance = max(1.0, float(np.linalg.norm(estimate - self._site)))
+    def answer(self, context: float, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
+        """Return z_k and s_k at the estimate `state`, for the gain `context` [dB]."""
+        distance = max(1.0, float(np.linalg.norm(self._state.decode(state) - self._site)))
         residual = (context - self._a + 10 * self._n * math.log10(distance)) / self._sigma
         slope = 10 * self._n / math.log(10) / (self._sigma * distance)
-        log_slope = math.log(max(slope, SLOPE_PER_M[0]))  # a fitted exponent may be negative: it tells nothing
-        found = zip((self._residual, self._log_slope), (residual, log_slope), strict=True)
-        return np.array([book.index(np.array(value, np.float32)) for book, value in found], np.uint32), b""
+        return self._answer.encode(residual, slope), b""

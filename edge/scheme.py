@@ -1,4 +1,4 @@
-"""What a scheme is at the base station: estimated channels in, indices and side information out.
+"""What a scheme is at the base station: estimated channels in, payloads and side information out.
 
 A scheme is one module here and one in `cloud.fusion`. Both are found by entry points, built-in ones included, so a
 user's own scheme needs no change in this tree (docs/schemes.md shows one).
@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from fronthaul.message.messages import Codec, Payload
+from fronthaul.message.messages import Payload, PayloadFormat
 
 ENTRY_POINT_GROUP = "cofix.edge"
 
@@ -24,27 +22,21 @@ ENTRY_POINT_GROUP = "cofix.edge"
 class Encoded:
     """What a scheme sends for a batch of B snapshots.
 
-    `index` (B, L) unsigned integers of the scheme's `bits` each, in the order in which they are packed;
-    `side` one byte string a snapshot, each of the scheme's `side_bytes`; `context` what a scheme of several rounds
-    keeps of each snapshot to answer with, else empty.
+    `payloads` and `side`, payload and side information of each snapshot, as the scheme's format says; `side` may be
+    empty where it says 0 bytes. `context` what a scheme of several rounds keeps of each snapshot to answer with, else
+    empty.
     """
 
-    index: npt.NDArray[np.uint32]
-    side: list[bytes]
+    payloads: Sequence[Payload]
+    side: Sequence[bytes] = ()
     context: Sequence[Any] = ()
 
 
 class EdgeScheme(Protocol):
-    """Encoder and quantiser of one base station.
-
-    `bits` per coefficient (1…32), `coefficients` L per report, `side_bytes` per report: together they fix the size
-    of every report before the first one is made.
-    """
+    """Encoder and quantiser of one base station; `format` says how long its reports will be."""
 
     name: str
-    bits: int
-    coefficients: int
-    side_bytes: int
+    format: PayloadFormat
 
     def encode(self, channel: Tensor) -> Encoded:
         """Encode estimated channels Ĥ (B, slot, antenna, tone) complex64."""
@@ -54,13 +46,13 @@ class EdgeScheme(Protocol):
 class RoundScheme(Protocol):
     """What a scheme offers beside `EdgeScheme` if a fix takes several rounds: answers to the cloud's states.
 
-    `answer_codec` fixes the size of every answer; `answer` is a pure function of what it is given.
+    `answer_format` says how long answers are; `answer` is a pure function of what it is given.
     """
 
-    answer_codec: Codec
+    answer_format: PayloadFormat
 
-    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[npt.NDArray[np.uint32], bytes]:
-        """Return the indices (L,) and the side information of the answer.
+    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
+        """Return the payload and the side information of the answer.
 
         Args:
             context: what `encode` kept of this snapshot.

@@ -17,11 +17,9 @@ from torch import Tensor
 from edge.fingerprint import delay_taps, fingerprint
 from edge.mixture_fit import fit_mixture
 from edge.score_network import Denoiser, build_network
-from fronthaul.codec.bitstream import unpack
-from fronthaul.codec.codebook import OptionalCodebook
 from fronthaul.draws import generator
 from fronthaul.message.messages import Payload
-from fronthaul.payload.diffloc import COMPONENTS, EMBEDDING_RANGE, Mixture, ScoreFormat
+from fronthaul.payload.diffloc import COMPONENTS, EmbeddingPayload, Mixture, ScoreFormat
 from fronthaul.payload.noise_levels import Level
 
 STEP = 0.05
@@ -157,29 +155,10 @@ class ScoreStation:
         return np.asarray(np.cov(samples.T) + self._inflation * self._posterior, np.float64)
 
 
-class EmbeddingCode:
-    """Embeddings in B bits a number: (e − centre) / scale, uniform on ±4, with an index for what is not finite."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], bits: int) -> None:
-        self._centre = tensors["embedding.centre"].float().numpy()
-        self._scale = tensors["embedding.scale"].float().numpy()
-        self._bits = bits
-        self._book = OptionalCodebook(-EMBEDDING_RANGE, EMBEDDING_RANGE, bits)
-
-    def index(self, embedding: Tensor) -> npt.NDArray[np.uint32]:
-        """Indices (B, E) of embeddings (B, E)."""
-        return self._book.index((embedding.float().numpy() - self._centre) / self._scale)
-
-    def read(self, payload: Payload) -> Tensor | None:
-        """Return the embedding (E,) of a report; None where one of its numbers is missing.
-
-        Raises:
-            RemoteError: a payload of another size.
-        """
-        number = self._book.reconstruct(unpack(payload, self._bits, len(self._centre)))
-        if not np.isfinite(number).all():
-            return None
-        return torch.from_numpy(number * self._scale + self._centre)
+def embedding_payload(tensors: Mapping[str, Tensor], bits: int) -> EmbeddingPayload:
+    """Return the codec of a base station's embeddings, `bits` a number."""
+    centre, scale = (tensors[f"embedding.{name}"].float().numpy() for name in ("centre", "scale"))
+    return EmbeddingPayload(centre, scale, bits)
 
 
 class StationAtCloud:
@@ -191,11 +170,12 @@ class StationAtCloud:
         """See `ScoreStation`."""
         self._score = score
         self._station = ScoreStation(score, config, tensors, bs, device)
-        self._code = EmbeddingCode(tensors, score.bits)
+        self._code = embedding_payload(tensors, score.bits)
 
     def read(self, payload: Payload) -> Tensor | None:
         """Return what `answer` and `own_mixture` want of a report; None where it holds no finite embedding."""
-        return self._code.read(payload)
+        embedding = self._code.decode(payload)
+        return None if embedding is None else torch.from_numpy(embedding)
 
     def answer(self, embedding: Tensor, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
         """Answer states x (P, D): what the network says (P, D), slopes (P, D, D) or None."""

@@ -1,26 +1,21 @@
 """VIn-Loc at a base station: impulse response, one network for all base stations, midrise quantiser. VIn-Loc Sec. 3.
 
-A report carries the 256 values of the embedding, B bits each: values lie in (−1, 1), so the step is 2 / 2^B. Lossless
-they are float32 words. Beside them one byte says whether the base station hears the user at all: 1, or 0 with indices
-that are all zero, which the cloud leaves out. A base station does not hear a user of whom its channel holds no power:
-none at all, as where no path leads, or, where the estimate carries noise, a mean power of a tap up to `silence` of the
-weights' configuration (relative to the power sent).
+A report carries the 256 values of the embedding and whether the base station hears the user at all
+(`fronthaul.payload.vinloc`); one that does not is left out by the cloud. A base station does not hear a user of whom
+its channel holds no power: none at all, as where no path leads, or, where the estimate carries noise, a mean power of a
+tap up to `silence` of the weights' configuration (relative to the power sent).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from edge.cir_embedding import VALUES, CirEmbedding
+from edge.cir_embedding import CirEmbedding
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded
-from fronthaul.codec.codebook import MidriseCodebook
-
-LOSSLESS_BITS = 32
-HEARD, UNHEARD = b"\1", b"\0"
+from fronthaul.payload.vinloc import VinLocPayload
 
 
 class VinLocBuilder:
@@ -42,8 +37,6 @@ class VinLocEdge:
     """Embeds impulse responses, and quantises what comes out."""
 
     name = "vinloc"
-    coefficients = VALUES
-    side_bytes = 1
 
     def __init__(self, setup: EdgeSetup) -> None:
         shape = setup.config["embedding"]
@@ -55,12 +48,12 @@ class VinLocEdge:
         self._network.eval().to(self._device)
         self._shape = (1, int(shape.get("antennas", 1)), int(shape.get("taps", 256)))
         self._silence = float(setup.config.get("silence", 0.0))
-        self.bits = LOSSLESS_BITS if setup.bits is None else setup.bits
-        self._codebook = None if setup.bits is None else MidriseCodebook(2.0 / 2**setup.bits, setup.bits)
+        self._payload = VinLocPayload(setup.bits)
+        self.format = self._payload.format
 
     @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
-        """Encode Ĥ (B, 1, pair, tap) into indices (B, 256) and whether the user was heard.
+        """Encode Ĥ (B, 1, pair, tap) into values (B, 256) and whether the user was heard.
 
         Raises:
             ValueError: channels of another shape than the network's.
@@ -69,11 +62,11 @@ class VinLocEdge:
             raise ValueError(f"the network takes channels of {_sizes(self._shape)}, not of {_sizes(channel.shape[1:])}")
         power = channel.abs().double().square().mean((1, 2, 3))
         heard = (power.isfinite() & (power > self._silence)).cpu()
-        index = np.zeros((len(channel), VALUES), np.uint32)
+        values = iter(())
         if heard.any():
-            values = self._network(channel[heard, 0].to(self._device)).float().cpu().numpy()
-            index[heard.numpy()] = values.view(np.uint32) if self._codebook is None else self._codebook.index(values)
-        return Encoded(index, [HEARD if is_heard else UNHEARD for is_heard in heard.tolist()])
+            values = iter(self._network(channel[heard, 0].to(self._device)).float().cpu().numpy())
+        pairs = [self._payload.encode(next(values) if is_heard else None) for is_heard in heard.tolist()]
+        return Encoded([payload for payload, _ in pairs], [side for _, side in pairs])
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

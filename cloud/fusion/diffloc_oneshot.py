@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from cloud.fusion.diffloc_parts import Chosen, DiffLocParts
 from cloud.fusion.scheme import CloudSetup, Fix
-from fronthaul.codec.bitstream import unpack
 from fronthaul.message.messages import Report
 from fronthaul.payload.diffloc import ScoreFormat
 
@@ -29,8 +28,7 @@ class OneShotFusion(Chosen):
         return [self._fuse_one(sorted(group, key=lambda report: report.key.bs)) for group in groups]
 
     def _fuse_one(self, group: Sequence[Report]) -> Fix:
-        score = self._score
-        read = {r.key.bs: score.mixture(unpack(r.payload, score.bits, score.mixture_size)) for r in group}
+        read = {report.key.bs: self._score.decode_mixture(report.payload) for report in group}
         excluded = {bs: "its posterior is not finite" for bs, mixture in read.items() if mixture is None}
         mixtures = [mixture for mixture in read.values() if mixture is not None]
         if not mixtures:

@@ -21,7 +21,6 @@ import numpy as np
 
 from cloud.fusion.diffloc_parts import Chosen, DiffLocParts, Floats, is_finite
 from cloud.fusion.scheme import CloudSetup, Fix
-from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.diffloc import ScoreFormat
 
@@ -62,8 +61,7 @@ class ScoreExchange:
         if self._sampler.done or not np.isfinite(self._sampler.x).all():
             return self._fix()
         self._round += 1
-        index = self._score.state_index(self._sampler.x, self._sampler.level)
-        return pack(index, self._score.bits)
+        return self._score.encode_state(self._sampler.x, self._sampler.level)
 
     def conclude(self) -> Fix | None:
         """Return the clean position that the last step saw; before the first there is none."""
@@ -73,7 +71,7 @@ class ScoreExchange:
         if not self._score.local:
             return
         for report in reports:
-            spread = self._score.spread(unpack(report.payload, self._score.bits, self._score.pairs))
+            spread = self._score.decode_spread(report.payload)
             if np.isfinite(spread).all():
                 self._covariances[report.key.bs] = spread
             else:
@@ -86,8 +84,7 @@ class ScoreExchange:
             bs = report.key.bs
             if bs in self._excluded:
                 continue
-            index = unpack(report.payload, self._score.bits, self._score.answer_size)
-            raw, slope = self._score.answer(index, self._sampler.x, self._sampler.level)
+            raw, slope = self._score.decode_answer(report.payload, self._sampler.x, self._sampler.level)
             if is_finite((raw, slope)):
                 said.append((raw, slope))
                 covariances.append(self._covariances[bs])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from cloud.fusion.cma import CmaFusionNetwork
 from cloud.fusion.scheme import CloudSetup, Fix, Fusion
-from fronthaul.codec.bitstream import unpack
-from fronthaul.codec.codebook import MidriseCodebook
-from fronthaul.codec.iq import decompress, iq_codec, of_norm
 from fronthaul.message.messages import Report
+from fronthaul.payload.ecc import ChannelPayload, LatentPayload
 
 
 def build(setup: CloudSetup) -> Fusion:
@@ -34,13 +30,12 @@ class EccFusion:
         self._stations = int(shape["stations"])
         self._tones = int(setup.config["tones"])
         self._coefficients = int(shape["coefficients"])
-        rows = self._coefficients // 2  # without an encoder: real and imaginary part of every slot and antenna
-        self._codec = None if setup.bits is not None else iq_codec(setup.forward, rows, self._tones)
-        self._codebooks: dict[int, MidriseCodebook] = {}
-        if setup.bits is not None:
-            for k in range(self._stations):
-                step = setup.tensors[f"step.{k}.{setup.bits}"].float().numpy()
-                self._codebooks[k] = MidriseCodebook(np.tile(step, self._tones), setup.bits)
+        self._payloads: list[LatentPayload] | list[ChannelPayload]
+        if setup.bits is None:  # without an encoder: real and imaginary part of every slot and antenna
+            self._payloads = self._stations * [ChannelPayload(setup.forward, self._coefficients // 2, self._tones)]
+        else:
+            steps = [setup.tensors[f"step.{k}.{setup.bits}"].float().numpy() for k in range(self._stations)]
+            self._payloads = [LatentPayload(step, self._tones, setup.bits) for step in steps]
 
     @torch.inference_mode()
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
@@ -51,18 +46,8 @@ class EccFusion:
         for row, group in enumerate(groups):
             for report in group:
                 k = report.key.bs
-                latent[row, k] = torch.from_numpy(self._values(report)).reshape(self._tones, -1)
-                gain[row, k] = float(np.frombuffer(report.side, ">f4")[0])
+                values, gain[row, k] = self._payloads[k].decode(report.payload, report.side)
+                latent[row, k] = torch.from_numpy(values)
                 present[row, k] = True
         estimate = self._network(latent, gain, present)[:, -1]  # the answer is the last step  # ECC Eq. 33
         return [Fix((float(x), float(y), float(z))) for x, y, z in estimate.double()]
-
-    def _values(self, report: Report) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """Payload bits to real numbers, tone by tone: dequantised latents, or the preprocessed channel itself."""
-        if self._codec is not None:
-            csi = decompress(self._codec, report.payload)  # (slot·antenna, tone)
-            if self._codec.scaled:  # back to the norm that preprocessing gave it  # ECC Eq. 8
-                csi = of_norm(csi, math.sqrt(csi.size))
-            return np.ascontiguousarray(csi.T).view(np.float32)
-        codebook = self._codebooks[report.key.bs]
-        return codebook.reconstruct(unpack(report.payload, codebook.bits, self._tones * self._coefficients))

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.fusion.scheme import CloudSetup, Fix, Fusion
-from fronthaul.codec.bitstream import unpack
-from fronthaul.codec.codebook import UniformCodebook
 from fronthaul.message.messages import Report
+from fronthaul.payload.rss import RssPayload
 
 _GRID = (33, 33, 5)
 
@@ -30,8 +29,7 @@ class RssFusion:
 
     def __init__(self, setup: CloudSetup) -> None:
         low, high = setup.config["gain_db"]
-        self._bits = setup.bits or 16
-        self._codebook = UniformCodebook(low, high, self._bits)
+        self._payload = RssPayload(low, high, setup.bits)
         area = zip(setup.config["low"], setup.config["high"], _GRID, strict=True)
         axes = [np.linspace(a, b, n) for a, b, n in area]
         self._grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
@@ -51,7 +49,7 @@ class RssFusion:
         log_likelihood = np.zeros(len(self._grid))
         for report in sorted(group, key=lambda r: r.key.bs):  # a fixed order of summation: arrival must not matter
             k = report.key.bs
-            gain_db = float(self._codebook.reconstruct(unpack(report.payload, self._bits, 1))[0])
+            gain_db = self._payload.decode(report.payload)
             log_likelihood -= 0.5 * ((gain_db - self._expected[k]) / self._deviation[k]) ** 2
         weight = np.exp(log_likelihood - log_likelihood.max())
         weight /= weight.sum()

@@ -24,14 +24,8 @@ import numpy.typing as npt
 from scipy.optimize import lsq_linear
 
 from cloud.fusion.scheme import CloudSetup, Fix
-from fronthaul.codec.bitstream import pack, unpack
-from fronthaul.codec.codebook import UniformCodebook
 from fronthaul.message.messages import Payload, Report
-
-# What both ends must agree on; edge.rss_rounds has them too.
-COORDINATE_BITS = 16
-RESIDUAL = 2.0
-SLOPE_PER_M = (1e-3, 1.0)
+from fronthaul.payload.rss_rounds import AnswerPayload, StatePayload
 
 DAMPING = 0.1
 TOLERANCE_M = 0.5
@@ -45,12 +39,10 @@ class RssRoundsFusion:
     def __init__(self, setup: CloudSetup) -> None:
         """Build from the registered positions and the service area."""
         self.rounds = int(setup.config.get("rounds", 8))
-        self.bits = setup.bits or 16
-        self.residual = UniformCodebook(-RESIDUAL, RESIDUAL, self.bits)
-        self.log_slope = UniformCodebook(math.log(SLOPE_PER_M[0]), math.log(SLOPE_PER_M[1]), self.bits)
+        self.answer = AnswerPayload(setup.bits)
+        self.state = StatePayload(setup.config["low"], setup.config["high"])
         self.stations = {bs: np.array(position) for bs, position in setup.stations.items()}
         self.low, self.high = np.array(setup.config["low"], float), np.array(setup.config["high"], float)
-        self.axes = [UniformCodebook(*ends, COORDINATE_BITS) for ends in zip(self.low, self.high, strict=True)]
 
     def open(self, snapshot: int) -> RssExchange:
         """Begin at the centre of the service area, whatever the snapshot."""
@@ -82,9 +74,9 @@ class RssExchange:
             if self._round >= rule.rounds or np.linalg.norm(step) < TOLERANCE_M:
                 return self._fix()
         self._round += 1
-        index = [axis.index(np.array(x, np.float32)) for axis, x in zip(rule.axes, self._estimate, strict=True)]
-        self._broadcast = np.array([axis.reconstruct(i) for axis, i in zip(rule.axes, index, strict=True)], float)
-        return pack(np.array(index, np.uint32), COORDINATE_BITS)
+        state = rule.state.encode(self._estimate)
+        self._broadcast = rule.state.decode(state)
+        return state
 
     def conclude(self) -> Fix | None:
         """Return the last estimate; before the first answer there is none."""
@@ -92,9 +84,7 @@ class RssExchange:
 
     def _take(self, reports: Sequence[Report]) -> None:
         for report in reports:
-            index = unpack(report.payload, self._rule.bits, 2)
-            residual = float(self._rule.residual.reconstruct(index[0]))
-            slope = math.exp(float(self._rule.log_slope.reconstruct(index[1])))
+            residual, slope = self._rule.answer.decode(report.payload)
             line = self._broadcast - self._rule.stations[report.key.bs]
             row = slope * line / max(1.0, float(np.linalg.norm(line)))
             self._rows[report.key.bs] = row, row @ self._broadcast - residual

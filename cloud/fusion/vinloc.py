@@ -11,19 +11,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from cloud.fusion.loc_token import MOST_STATIONS, LocTokenNetwork
 from cloud.fusion.scheme import CloudSetup, Fix, Fusion
-from fronthaul.codec.bitstream import unpack
-from fronthaul.codec.codebook import MidriseCodebook
 from fronthaul.message.messages import Report
-
-VALUES = 256
-HEARD, UNHEARD = b"\1", b"\0"
-
-Values = npt.NDArray[np.float32]
+from fronthaul.payload.vinloc import HEARD, VALUES, Values, VinLocPayload
 
 
 def build(setup: CloudSetup) -> Fusion:
@@ -51,7 +44,7 @@ class VinLocFusion:
             bs: ((np.array(position) - self._centre) / self._extent).astype(np.float32)
             for bs, position in setup.stations.items()
         }
-        self._codebook = None if setup.bits is None else MidriseCodebook(2.0 / 2**setup.bits, setup.bits)
+        self._payload = VinLocPayload(setup.bits)
 
     @torch.inference_mode()
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
@@ -86,20 +79,13 @@ class VinLocFusion:
             bs = report.key.bs
             if bs not in self._site:
                 raise ValueError(f"BS {bs} has not registered where it stands")
-            if report.side == UNHEARD:
+            sent = self._payload.decode(report.payload, report.side)
+            if sent is None:
                 excluded[bs] = "hears nothing of the user"
-                continue
-            sent = self._values(report)
-            if report.side != HEARD:
+            elif report.side != HEARD:
                 excluded[bs] = f"says neither 1 nor 0 of hearing the user, but {report.side.hex()}"
             elif not (np.abs(sent) <= 1).all():  # nor is what is no number
                 excluded[bs] = "its values do not lie within −1 and 1"
             else:
                 values[bs] = sent
         return values, excluded
-
-    def _values(self, report: Report) -> Values:
-        """Payload bits to 256 values."""
-        if self._codebook is None:
-            return unpack(report.payload, 32, VALUES).view(np.float32)
-        return self._codebook.reconstruct(unpack(report.payload, self._codebook.bits, VALUES))

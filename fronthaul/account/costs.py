@@ -8,7 +8,7 @@ retransmissions are left out.
 from dataclasses import dataclass
 
 from fronthaul.message.messages import Frame
-from fronthaul.message.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, HEADER_BYTES
+from fronthaul.message.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, HEADER_BYTES, MIXED_KEY_BYTES
 from fronthaul.transport.transport_costs import TransportCosts
 
 TCPIP_HEADER_BYTES = 52
@@ -28,7 +28,7 @@ class FrameCost:
     """The bytes of one report of a frame on the TCP stream, by name.
 
     Attributes:
-        payload_bits: the codec's bits, exact [bit].
+        payload_bits: of the payload, exact [bit].
         side_bits: side information [bit].
         header_bytes: our own header and CRC [B].
         padding_bits: zeros up to the next byte after the payload [bit].
@@ -55,19 +55,18 @@ def frame_costs(frame: Frame, transport: TransportCosts) -> tuple[FrameCost, ...
 
     What the reports of a bundle share stands in the first entry, so that the sum over entries is the frame's cost.
     """
-    count, report = len(frame.reports), frame.reports[0]
-    payload, side_bytes = report.payload, len(report.side)  # as long in all reports
+    bits, side_bytes = frame.head.payload_bits, frame.head.side_bytes
+    count = len(bits)
     if count == 1:
         shared_bytes, own_bytes = HEADER_BYTES + CRC_BYTES, 0
     else:
-        shared_bytes, own_bytes = BUNDLE_HEADER_BYTES + CRC_BYTES, BUNDLE_KEY_BYTES
-    body_bytes = shared_bytes + count * (own_bytes + side_bytes + len(payload.data))
+        shared_bytes = BUNDLE_HEADER_BYTES + CRC_BYTES
+        own_bytes = MIXED_KEY_BYTES if frame.head.is_mixed else BUNDLE_KEY_BYTES
+    body_bytes = shared_bytes + count * (own_bytes + side_bytes) + sum([(size + 7) >> 3 for size in bits])
     zmtp_bytes, curve_bytes = transport.framing_bytes(body_bytes), transport.encryption_bytes
-    bits, side_bits, padding_bits = payload.bits, 8 * side_bytes, payload.padding_bits
-    first = FrameCost(bits, side_bits, shared_bytes + own_bytes, padding_bits, zmtp_bytes, curve_bytes)
-    if count == 1:
-        return (first,)
-    return (first, *(FrameCost(bits, side_bits, own_bytes, padding_bits, 0, 0),) * (count - 1))
+    side_bits = 8 * side_bytes
+    first = FrameCost(bits[0], side_bits, shared_bytes + own_bytes, -bits[0] & 7, zmtp_bytes, curve_bytes)
+    return (first, *[FrameCost(size, side_bits, own_bytes, -size & 7, 0, 0) for size in bits[1:]])
 
 
 def modelled_tcpip_bytes(stream_bytes: int, mss: int = 1448, header: int = TCPIP_HEADER_BYTES) -> int:

@@ -132,15 +132,21 @@ class FrameHead(NamedTuple):
         seq: counts the frames of one link, epoch and direction.
         parts: snapshot and round of each report.
         payload_bits: of each report [bit].
-        side_bytes: of each report [B].
+        side_bytes: of each report, the same of all [B].
     """
 
     bs: int
     epoch: int
     seq: int
     parts: tuple[tuple[int, int], ...]
-    payload_bits: int
+    payload_bits: tuple[int, ...]
     side_bytes: int
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether payloads differ in length."""
+        bits = self.payload_bits
+        return bits.count(bits[0]) < len(bits)
 
 
 class Frame:
@@ -162,8 +168,8 @@ class Frame:
 
         Args:
             seq: u32, counts the frames of one link, epoch and direction.
-            reports: 1..64 reports of one BS and epoch, which are alike in payload bits and in bytes of side
-                information; no two of them of the same snapshot and round.
+            reports: 1..64 reports of one BS and epoch with as many bytes of side information each; no two of them of
+                the same snapshot and round.
 
         Raises:
             LocalError: `seq` does not fit, or the reports do not fit together.
@@ -229,7 +235,7 @@ def decoded_frame(
     epoch: int,
     seq: int,
     parts: tuple[tuple[int, int], ...],
-    payload_bits: int,
+    payload_bits: tuple[int, ...],
     side_bytes: int,
     body: bytes,
 ) -> Frame:
@@ -259,23 +265,21 @@ def _head_of(seq: int, reports: object) -> FrameHead:
         (report,) = reports
         key = report.key
         part = ((key.snapshot, key.round),)
-        return _new_tuple(FrameHead, (key.bs, key.epoch, seq, part, report.payload.bits, len(report.side)))
+        return _new_tuple(FrameHead, (key.bs, key.epoch, seq, part, (report.payload.bits,), len(report.side)))
     if not isinstance(reports, tuple) or not all(isinstance(report, Report) for report in reports):
         raise LocalError("reports must be a tuple of Report")
     if not 1 <= len(reports) <= MAX_BUNDLE:
         raise LocalError(f"a frame carries 1..{MAX_BUNDLE} reports, not {len(reports)}")
     first: Report = reports[0]
-    bs, epoch, bits, side_bytes = first.key.bs, first.key.epoch, first.payload.bits, len(first.side)
+    bs, epoch, side_bytes = first.key.bs, first.key.epoch, len(first.side)
     parts = []
     for report in reports:
         key = report.key
-        if key.bs != bs or key.epoch != epoch or report.payload.bits != bits or len(report.side) != side_bytes:
-            raise LocalError(
-                "the reports of a frame must agree in BS, epoch, payload bits and length of side information"
-            )
+        if key.bs != bs or key.epoch != epoch or len(report.side) != side_bytes:
+            raise LocalError("the reports of a frame must agree in BS, epoch and length of side information")
         parts.append((key.snapshot, key.round))
     check_distinct(parts)
-    return FrameHead(bs, epoch, seq, tuple(parts), bits, side_bytes)
+    return FrameHead(bs, epoch, seq, tuple(parts), tuple(report.payload.bits for report in reports), side_bytes)
 
 
 def check_distinct(parts: list[tuple[int, int]] | tuple[tuple[int, int], ...]) -> None:
@@ -286,12 +290,12 @@ def check_distinct(parts: list[tuple[int, int]] | tuple[tuple[int, int], ...]) -
 
 def _cut(head: FrameHead, body: bytes) -> tuple[Report, ...]:
     """Return the reports at the end of `body`: side information of all, then payloads of all."""
-    bs, epoch, _, parts, bits, side_bytes = head
-    payload_bytes = (bits + 7) >> 3
-    payload_at = len(body) - len(parts) * payload_bytes
+    bs, epoch, _, parts, payload_bits, side_bytes = head
+    payload_at = len(body) - sum([(bits + 7) >> 3 for bits in payload_bits])
     side_at = payload_at - len(parts) * side_bytes
     reports = []
-    for snapshot, round_ in parts:
+    for (snapshot, round_), bits in zip(parts, payload_bits, strict=True):
+        payload_bytes = (bits + 7) >> 3
         key = _new(ReportKey)
         _key_bs(key, bs)
         _key_epoch(key, epoch)

@@ -6,6 +6,8 @@ frozen, and valid from birth: constructors raise `LocalError`, so `wire.encode` 
 its field.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,44 +38,75 @@ class Direction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
-    """The size of a payload, and of the side information beside it.
+class PayloadFormat:
+    """How long payloads are, and the side information beside each.
 
     Attributes:
-        bits: of a coefficient, 1..32 [bit].
-        coefficients: of a payload, u32.
+        max_bits: the longest payload, u32 [bit].
         side_bytes: side information of each report, 0..31 [B].
+        fixed: whether every payload is that long; else each has a length of its own, 0..`max_bits`.
+        width: of a coefficient, where a payload of fixed length is made of equally wide ones, 1..32; 1 for any other
+            string of bits [bit].
 
     Raises:
-        LocalError: a number out of range.
+        LocalError: a number out of range, or a `width` that does not divide `max_bits`.
     """
 
-    bits: int
-    coefficients: int
-    side_bytes: int
+    max_bits: int
+    side_bytes: int = 0
+    fixed: bool = True
+    width: int = 1
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_between("bits", self.bits, 1, MAX_COEFFICIENT_BITS)
-        require_unsigned("coefficients", self.coefficients, 32)
+        require_unsigned("max_bits", self.max_bits, 32)
         require_between("side_bytes", self.side_bytes, 0, MAX_SIDE_BYTES)
+        if not isinstance(self.fixed, bool):
+            raise LocalError(f"fixed must be a bool, not {type(self.fixed).__name__}")
+        require_between("width", self.width, 1, MAX_COEFFICIENT_BITS if self.fixed else 1)
+        if self.max_bits % self.width:
+            raise LocalError(f"coefficients of {self.width} bit do not fill {self.max_bits} bit")
+
+    @classmethod
+    def uniform(cls, bits: int, coefficients: int, side_bytes: int = 0) -> PayloadFormat:
+        """Return the format of `coefficients` of `bits` bits each.
+
+        Raises:
+            LocalError: a number out of range.
+        """
+        require_between("bits", bits, 1, MAX_COEFFICIENT_BITS)
+        require_unsigned("coefficients", coefficients, 32)
+        return cls(bits * coefficients, side_bytes, width=bits)
 
     @property
-    def payload_bits(self) -> int:
-        """Bits of a payload, exact [bit]."""
-        return self.bits * self.coefficients
+    def min_bits(self) -> int:
+        """The shortest payload [bit]."""
+        return self.max_bits if self.fixed else 0
+
+    def admits(self, payload_bits: int, side_bytes: int) -> bool:
+        """Whether a report may have a payload [bit] and side information [B] of these lengths."""
+        return self.min_bits <= payload_bits <= self.max_bits and side_bytes == self.side_bytes
+
+    def __str__(self) -> str:
+        """Say it as it is shown to people."""
+        size = f"{self.max_bits} bit"
+        if not self.fixed:
+            size = f"up to {size}"
+        elif self.width > 1:
+            size = f"{self.max_bits // self.width} x {self.width} bit"
+        return f"{size} and {self.side_bytes} B beside them"
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A BS announces itself and its codecs; its first message on a connection.
+    """A BS announces itself and what it will send; its first message on a connection.
 
     Attributes:
         bs: base station, u16.
         epoch: how many times this BS started before, u16.
         scheme: the scheme's name, 1..256 B of UTF-8.
-        report: codec of round 0.
-        answer: codec of later rounds; None where the scheme has one round only.
+        report: format of round 0.
+        answer: format of later rounds; None where the scheme has one round only.
         position: of the array's centre, x, y, z in local coordinates, each within ±100 km of their origin [m].
         orientation: of the array, yaw, pitch, roll [rad].
 
@@ -84,8 +117,8 @@ class Registration:
     bs: int
     epoch: int
     scheme: str
-    report: Codec
-    answer: Codec | None
+    report: PayloadFormat
+    answer: PayloadFormat | None
     position: tuple[float, float, float]
     orientation: tuple[float, float, float]
 
@@ -96,9 +129,9 @@ class Registration:
         _require_text("scheme", self.scheme)
         if not self.scheme:
             raise LocalError("scheme must have a name")
-        _require_codec("report", self.report)
+        _require_format("report", self.report)
         if self.answer is not None:
-            _require_codec("answer", self.answer)
+            _require_format("answer", self.answer)
         _require_vector(f"position of BS {self.bs}", self.position)
         _require_vector(f"orientation of BS {self.bs}", self.orientation)
         if max(map(abs, self.position)) > MAX_POSITION_M:
@@ -242,6 +275,6 @@ def _require_vector(name: str, value: object) -> None:
         raise LocalError(f"{name} must hold three finite floats, not {value!r}")
 
 
-def _require_codec(name: str, value: object) -> None:
-    if not isinstance(value, Codec):
-        raise LocalError(f"{name} must be a Codec, not {type(value).__name__}")
+def _require_format(name: str, value: object) -> None:
+    if not isinstance(value, PayloadFormat):
+        raise LocalError(f"{name} must be a PayloadFormat, not {type(value).__name__}")

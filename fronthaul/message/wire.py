@@ -8,13 +8,21 @@ A frame of one report (type 1), numbers big endian:
            +------+------+-------+----------+-------+------+------+------+---------+--------+
     bytes     1      2       2        4         1      4      1      s    any length    4
 
-A frame of n = 2..64 reports (type 3), the *bundle*:
+A frame of n = 2..64 reports (type 3), the *bundle*, whose payloads are equally long:
 
     byte   0      1      3       5     9   10     11
            +------+------+-------+-----+---+------+--------------------------+----------+-------------+--------+
            | v, t |  bs  | epoch | seq | n | p, s | n x (snapshot u32, rd u8)| n x side | n x payload | CRC-32 |
            +------+------+-------+-----+---+------+--------------------------+----------+-------------+--------+
     bytes     1      2       2      4    1    1              5 n                 n s      any multiple      4
+
+A bundle of payloads that differ in length (type 4), which says how many bits each has (m = 9):
+
+    byte   0      1      3       5     9   10     11
+           +------+------+-------+-----+---+------+-----------------------------------+--------+-----------+--------+
+           | v, t |  bs  | epoch | seq | n | 0, s | n x (snapshot u32, rd u8, bits u32)| n side | n payload | CRC-32 |
+           +------+------+-------+-----+---+------+-----------------------------------+--------+-----------+--------+
+    bytes     1      2       2      4    1    1                  9 n                     n s      as said       4
 
 A control message (type 2):
 
@@ -25,9 +33,10 @@ A control message (type 2):
     v  version, high 4 bits                        t  type, low 4 bits
     p  padding bits of each payload, high 3 bits   s  side information of each report in bytes, low 5 bits
 
-A codec in a control message is an array of bits, coefficients and bytes of side information. Everything but the
-payload of a single report costs 15 + 4 B and the side information; with 4 B of gain and 9 B of ZMTP header that is
-32 B. Rules:
+A payload's format in a control message is an array of three. Where the length is fixed: bits of a coefficient,
+coefficients, and bytes of side information. Where it varies: 0, the most bits, and bytes of side information.
+Everything but the payload of a single report costs 15 + 4 B and the side information; with 4 B of gain and 9 B of
+ZMTP header that is 32 B. Rules:
 
 - The CRC-32 (zlib's) covers everything before it. Byte 0 and the CRC keep their place in every version, so
   the CRC is checked first, and "version" means another version and not a flipped bit.
@@ -45,17 +54,17 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from fronthaul.errors import LocalError, RegistrationError, RemoteError
+from fronthaul.errors import LocalError, Reason, RegistrationError, RemoteError
 from fronthaul.message.frames import check_distinct, decoded_frame
 from fronthaul.message.messages import (
     MAX_BUNDLE,
     MAX_TEXT_BYTES,
     Abort,
-    Codec,
     Control,
     Frame,
     Goodbye,
     Message,
+    PayloadFormat,
     Ping,
     Pong,
     Registration,
@@ -71,6 +80,8 @@ BUNDLE_HEADER_BYTES = 11
 """Everything of a bundle before what says which reports it carries [B]."""
 BUNDLE_KEY_BYTES = 5
 """Snapshot and round of each report of a bundle [B]."""
+MIXED_KEY_BYTES = 9
+"""Snapshot, round and payload bits of each report of a bundle whose payloads differ in length [B]."""
 CRC_BYTES = 4
 """CRC-32 at the end of every message [B]."""
 MAX_MESSAGE_BYTES = 1 << 20
@@ -80,12 +91,15 @@ most that a peer which lies about lengths can make us allocate for a message."""
 _TYPE_REPORT = 1
 _TYPE_CONTROL = 2
 _TYPE_BUNDLE = 3
+_TYPE_MIXED = 4
 _REPORT_BYTE = VERSION << 4 | _TYPE_REPORT
 _CONTROL_BYTE = bytes([VERSION << 4 | _TYPE_CONTROL])
 _BUNDLE_BYTE = VERSION << 4 | _TYPE_BUNDLE
+_MIXED_BYTE = VERSION << 4 | _TYPE_MIXED
 _HEADER = struct.Struct(">BHHIBIB")
 _BUNDLE_HEADER = struct.Struct(">BHHIBB")
 _BUNDLE_KEY = struct.Struct(">IB")
+_MIXED_KEY = struct.Struct(">IBI")
 _REPORT_CLAIM = struct.Struct(">xHH5xI")
 _BUNDLE_CLAIM = struct.Struct(">xHHI")
 _REPORT_NAMED = struct.Struct(">3xH5xI")
@@ -139,6 +153,8 @@ def decode(data: bytes) -> Message:
         return _decode_report(body)
     if first == _BUNDLE_BYTE:
         return _decode_bundle(body)
+    if first == _MIXED_BYTE:
+        return _decode_mixed(body)
     version, kind = first >> 4, first & 0x0F
     if version != VERSION:
         raise RemoteError("version", f"the peer speaks version {version}, we speak {VERSION}")
@@ -162,7 +178,7 @@ def claim(data: bytes) -> Claim | None:
     Only for finding the journaled frame that a corrupt one once was: whatever does not look like a bundle is read as
     the frame of one report.
     """
-    if data and data[0] & 0x0F == _TYPE_BUNDLE:
+    if data and data[0] & 0x0F in (_TYPE_BUNDLE, _TYPE_MIXED):
         header_bytes, numbers = BUNDLE_HEADER_BYTES, _BUNDLE_CLAIM
     else:
         header_bytes, numbers = HEADER_BYTES, _REPORT_CLAIM
@@ -179,21 +195,20 @@ def is_control(data: bytes) -> bool:
 
 def head(data: bytes) -> bytes:
     """Return the beginning of a frame that decodes, as far as it names the frame and its reports."""
-    if data[0] == _BUNDLE_BYTE:
-        return data[: BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * data[9]]
-    return data[:HEADER_BYTES]
+    return data[: _head_bytes(data)]
 
 
 def named(data: bytes) -> tuple[int, int, int, bytes]:
     """Return epoch, seq, CRC-32 and `head` of a frame that decodes: in one go what a receive log says of it."""
-    if data[0] == _BUNDLE_BYTE:
-        epoch, seq = _BUNDLE_NAMED.unpack_from(data)
-        head_bytes = BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * data[9]
-    else:
-        epoch, seq = _REPORT_NAMED.unpack_from(data)
-        head_bytes = HEADER_BYTES
+    epoch, seq = (_BUNDLE_NAMED if data[0] in (_BUNDLE_BYTE, _MIXED_BYTE) else _REPORT_NAMED).unpack_from(data)
     (crc32,) = _CRC.unpack_from(data, len(data) - CRC_BYTES)
-    return epoch, seq, crc32, data[:head_bytes]
+    return epoch, seq, crc32, data[: _head_bytes(data)]
+
+
+def _head_bytes(data: bytes) -> int:
+    if data[0] == _BUNDLE_BYTE:
+        return BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * data[9]
+    return BUNDLE_HEADER_BYTES + MIXED_KEY_BYTES * data[9] if data[0] == _MIXED_BYTE else HEADER_BYTES
 
 
 def report_keys(frame_head: bytes) -> list[ReportKey]:
@@ -202,6 +217,10 @@ def report_keys(frame_head: bytes) -> list[ReportKey]:
         _, bs, epoch, _, count, _ = _BUNDLE_HEADER.unpack_from(frame_head)
         named = frame_head[BUNDLE_HEADER_BYTES : BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * count]
         return [ReportKey(bs, epoch, snapshot, round_) for snapshot, round_ in _BUNDLE_KEY.iter_unpack(named)]
+    if frame_head[0] == _MIXED_BYTE:
+        _, bs, epoch, _, count, _ = _BUNDLE_HEADER.unpack_from(frame_head)
+        named = frame_head[BUNDLE_HEADER_BYTES : BUNDLE_HEADER_BYTES + MIXED_KEY_BYTES * count]
+        return [ReportKey(bs, epoch, snapshot, round_) for snapshot, round_, _ in _MIXED_KEY.iter_unpack(named)]
     if frame_head[0] != _REPORT_BYTE:
         return []
     _, bs, epoch, snapshot, round_, _, _ = _HEADER.unpack_from(frame_head)
@@ -211,13 +230,17 @@ def report_keys(frame_head: bytes) -> list[ReportKey]:
 def _encode_frame(frame: Frame) -> bytes:
     bs, epoch, seq, parts, payload_bits, side_bytes = frame.head
     reports = frame.reports
-    lengths = (-payload_bits & 7) << 5 | side_bytes
+    lengths = (-payload_bits[0] & 7) << 5 | side_bytes
     if len(reports) == 1:
         ((snapshot, round_),) = parts
         header = _HEADER.pack(_REPORT_BYTE, bs, epoch, snapshot, round_, seq, lengths)
         return header + reports[0].side + reports[0].payload.data
-    header = _BUNDLE_HEADER.pack(_BUNDLE_BYTE, bs, epoch, seq, len(reports), lengths)
-    keys = _bundle_keys(len(reports)).pack(*chain.from_iterable(parts))
+    if frame.head.is_mixed:
+        header = _BUNDLE_HEADER.pack(_MIXED_BYTE, bs, epoch, seq, len(reports), side_bytes)
+        keys = b"".join(_MIXED_KEY.pack(*part, bits) for part, bits in zip(parts, payload_bits, strict=True))
+    else:
+        header = _BUNDLE_HEADER.pack(_BUNDLE_BYTE, bs, epoch, seq, len(reports), lengths)
+        keys = _bundle_keys(len(reports)).pack(*chain.from_iterable(parts))
     sides = [report.side for report in reports]
     return b"".join([header, keys, *sides, *[report.payload.data for report in reports]])
 
@@ -239,21 +262,27 @@ def _decode_report(body: bytes) -> Frame:
     if padding_bits:
         _check_padding(padding_bits, body[-1:] if payload_bytes else b"")
     bits = 8 * payload_bytes - padding_bits
-    return decoded_frame(bs, epoch, seq, ((snapshot, round_),), bits, side_bytes, body)
+    return decoded_frame(bs, epoch, seq, ((snapshot, round_),), (bits,), side_bytes, body)
 
 
-def _decode_bundle(body: bytes) -> Frame:
+def _bundle_head(body: bytes, key_bytes: int) -> tuple[int, int, int, int, int, int, int]:
+    """Return BS, epoch, seq, count, byte of lengths, and where side information and payloads start."""
     if len(body) < BUNDLE_HEADER_BYTES:
         raise RemoteError("truncated", f"a bundle's header is {BUNDLE_HEADER_BYTES} B, {len(body)} B are there")
     _, bs, epoch, seq, count, lengths = _BUNDLE_HEADER.unpack_from(body)
     if not 2 <= count <= MAX_BUNDLE:
         raise RemoteError("field", f"a bundle is of 2..{MAX_BUNDLE} reports, not {count}")
-    padding_bits, side_bytes = lengths >> 5, lengths & 0x1F
-    sides_start = BUNDLE_HEADER_BYTES + count * BUNDLE_KEY_BYTES
-    payloads_start = sides_start + count * side_bytes
+    sides_start = BUNDLE_HEADER_BYTES + count * key_bytes
+    payloads_start = sides_start + count * (lengths & 0x1F)
     if len(body) < payloads_start:
         missing = payloads_start - len(body)
         raise RemoteError("truncated", f"the side information of {count} reports ends {missing} B early")
+    return bs, epoch, seq, count, lengths, sides_start, payloads_start
+
+
+def _decode_bundle(body: bytes) -> Frame:
+    bs, epoch, seq, count, lengths, sides_start, payloads_start = _bundle_head(body, BUNDLE_KEY_BYTES)
+    padding_bits, side_bytes = lengths >> 5, lengths & 0x1F
     payload_bytes, rest = divmod(len(body) - payloads_start, count)
     if rest:
         raise RemoteError("length", f"{len(body) - payloads_start} B are no {count} payloads of one length")
@@ -261,11 +290,36 @@ def _decode_bundle(body: bytes) -> Frame:
         last_byte = payloads_start + payload_bytes - 1
         _check_padding(padding_bits, body[last_byte::payload_bytes] if payload_bytes else b"")
     parts = tuple(_BUNDLE_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start]))
+    _check_distinct(parts)
+    return decoded_frame(bs, epoch, seq, parts, (8 * payload_bytes - padding_bits,) * count, side_bytes, body)
+
+
+def _decode_mixed(body: bytes) -> Frame:
+    bs, epoch, seq, count, lengths, sides_start, payload_at = _bundle_head(body, MIXED_KEY_BYTES)
+    if lengths >> 5:
+        raise RemoteError("field", "a bundle that says how many bits each payload has says no padding bits beside")
+    named = list(_MIXED_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start]))
+    payload_bits = tuple(bits for _, _, bits in named)
+    if payload_bits.count(payload_bits[0]) == count:
+        raise RemoteError("field", "payloads of one length are bundled without saying it of each")
+    missing = payload_at + sum((bits + 7) >> 3 for bits in payload_bits) - len(body)
+    if missing:
+        reason: Reason = "truncated" if missing > 0 else "trailing"
+        raise RemoteError(reason, f"{abs(missing)} B {'are missing' if missing > 0 else 'follow'} after the payloads")
+    for bits in payload_bits:
+        payload_at += (bits + 7) >> 3
+        if bits % 8:
+            _check_padding(-bits % 8, body[payload_at - 1 : payload_at])
+    parts = tuple((snapshot, round_) for snapshot, round_, _ in named)
+    _check_distinct(parts)
+    return decoded_frame(bs, epoch, seq, parts, payload_bits, lengths, body)
+
+
+def _check_distinct(parts: tuple[tuple[int, int], ...]) -> None:
     try:
         check_distinct(parts)
     except LocalError as error:  # the same rule, but the peer broke it
         raise RemoteError("field", str(error)) from error
-    return decoded_frame(bs, epoch, seq, parts, 8 * payload_bytes - padding_bits, side_bytes, body)
 
 
 def _check_padding(padding_bits: int, last_bytes: bytes) -> None:
@@ -281,7 +335,7 @@ def _encode_control(message: Control) -> bytes:
     fields: dict[str, object] = {"kind": _KIND_OF[control]}
     for name in _FIELDS_OF[control]:
         value = getattr(message, name)
-        fields[name] = (value.bits, value.coefficients, value.side_bytes) if isinstance(value, Codec) else value
+        fields[name] = _format_numbers(value) if isinstance(value, PayloadFormat) else value
     packed: bytes = msgpack.packb(fields, use_single_float=False)
     return _CONTROL_BYTE + packed
 
@@ -296,7 +350,7 @@ def _decode_control(body: bytes) -> Control:
         raise RemoteError("field", f"a {kind} has the fields {sorted(_FIELDS_OF[control])}, not {sorted(fields)}")
     try:
         if control is Registration:
-            fields["report"], fields["answer"] = _codec(fields["report"]), _codec(fields["answer"])
+            fields["report"], fields["answer"] = _format(fields["report"]), _format(fields["answer"])
         message = control(**fields)
     except LocalError as error:  # the same rule, but the peer broke it
         broken = RegistrationError if control is Registration else RemoteError
@@ -307,9 +361,19 @@ def _decode_control(body: bytes) -> Control:
     return message
 
 
-def _codec(value: object) -> object:
-    """Return the codec of three numbers; anything else as it is, for the constructor to judge."""
-    return Codec(*value) if isinstance(value, tuple) and len(value) == 3 else value
+def _format_numbers(value: PayloadFormat) -> tuple[int, int, int]:
+    width = value.width if value.fixed else 0
+    return width, value.max_bits // value.width, value.side_bytes
+
+
+def _format(value: object) -> object:
+    """Return the format of three numbers; anything else as it is, for the constructor to judge."""
+    if not isinstance(value, tuple) or len(value) != 3:
+        return value
+    width, count, side_bytes = value
+    if width == 0:
+        return PayloadFormat(count, side_bytes, fixed=False)
+    return PayloadFormat.uniform(width, count, side_bytes)
 
 
 def _unpack_map(packed: bytes) -> dict[str, Any]:

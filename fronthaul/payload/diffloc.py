@@ -10,6 +10,8 @@ P particles.
     spread    a covariance: log of deviations, and correlations                                        D (D + 1) / 2
     mixture   three of: weight, mean on the widened box, spread                               3 (1 + D + D (D + 1) / 2)
 
+    embedding (e − centre) / scale on ±4, `EmbeddingPayload`                                           E
+
 All but the state have an index for "no finite number" (`codebook.OptionalCodebook`). A deviation σ is sent as log σ on
 log 0.001 … log 2, so it comes out within a factor exp(3.8 / (2^B − 1)): 1.5 % at 8 bit, 29 % at 4; correlations within
 1 / (2^B − 1).
@@ -26,8 +28,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fronthaul.codec.codebook import OptionalCodebook, UInt32, UniformCodebook
+from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.codec.codebook import OptionalCodebook, UniformCodebook
 from fronthaul.errors import LocalError
+from fronthaul.message.messages import Payload, PayloadFormat
 from fronthaul.payload.noise_levels import Level, ladder
 
 Kind = Literal["diffusion", "consistency"]
@@ -134,33 +138,45 @@ class ScoreFormat:
         middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
         return middle - WIDENED * half, middle + WIDENED * half
 
-    # -- states and answers
+    @property
+    def report_format(self) -> PayloadFormat:
+        """Of round 0: nothing, a spread or a mixture; where embeddings are sent, it is `EmbeddingPayload`'s."""
+        spread = self.pairs if self.local else 0
+        return PayloadFormat.uniform(self.bits, self.mixture_size if self.where == "one-shot" else spread)
 
-    def state_index(self, x: Floats, level: Level) -> UInt32:
-        """Indices (P·D,) of states x (P, D)."""
+    @property
+    def answer_format(self) -> PayloadFormat:
+        """Of every answer."""
+        return PayloadFormat.uniform(self.bits, self.answer_size)
+
+    # -- states and answers; whatever reads a payload raises RemoteError for one of another size
+
+    def encode_state(self, x: Floats, level: Level) -> Payload:
+        """Payload of states x (P, D)."""
         held = np.clip(x / _size(level), -2 * STATE_RANGE, 2 * STATE_RANGE)  # or float32 may not hold it
-        return self._state_book.index(held.astype(np.float32).ravel())
+        return pack(self._state_book.index(held.astype(np.float32).ravel()), self.bits)
 
-    def state(self, index: UInt32, level: Level) -> Floats:
-        """States (P, D) of indices."""
+    def decode_state(self, payload: Payload, level: Level) -> Floats:
+        """States (P, D) of a payload."""
+        index = unpack(payload, self.bits, self.state_size)
         found = self._state_book.reconstruct(index).astype(np.float64) * _size(level)
         return found.reshape(self.particles, self.dimensions)
 
-    def answer_index(self, raw: Floats, x: Floats, level: Level, slope: Floats | None = None) -> UInt32:
-        """Indices of what a network says of states x (P, D), and of slopes (P, D, D) where the rule wants them."""
+    def encode_answer(self, raw: Floats, x: Floats, level: Level, slope: Floats | None = None) -> Payload:
+        """Payload of what a network says of states x (P, D), and of slopes (P, D, D) where the rule wants them."""
         numbers = [_unit(raw - self._skip(level) * x, *self._answer_ends(level)).ravel()]
         if slope is not None:
             rows, columns = np.triu_indices(self.dimensions)
             numbers.append(np.where(rows == columns, slope[:, rows, columns], slope[:, rows, columns] + 0.5).ravel())
-        return self._index(np.concatenate(numbers))
+        return self._pack(np.concatenate(numbers))
 
-    def answer(self, index: UInt32, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
+    def decode_answer(self, payload: Payload, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
         """What a network says (P, D) of states x, and slopes (P, D, D) or None; NaN where there is no number.
 
         The states may be others than those that were received: what a consistency model says follows its input by
         c_skip, and of ε̂ nothing is known, so it is taken as it is.
         """
-        number = self._number(index)
+        number = self._unpack(payload, self.answer_size)
         sent = _spread_out(number[: self.state_size].reshape(self.particles, -1), *self._answer_ends(level))
         raw = sent + self._skip(level) * x
         if not self.has_slopes:
@@ -173,25 +189,25 @@ class ScoreFormat:
 
     # -- posteriors
 
-    def spread_index(self, covariance: Floats) -> UInt32:
-        """Indices of a covariance (D, D)."""
-        return self._index(self._spread_numbers(covariance))
+    def encode_spread(self, covariance: Floats) -> Payload:
+        """Payload of a covariance (D, D)."""
+        return self._pack(self._spread_numbers(covariance))
 
-    def spread(self, index: UInt32) -> Floats:
-        """Covariance (D, D) of indices, positive definite; NaN where there is none."""
-        return self._spread_of(self._number(index))
+    def decode_spread(self, payload: Payload) -> Floats:
+        """Covariance (D, D) of a payload, positive definite; NaN where there is none."""
+        return self._spread_of(self._unpack(payload, self.pairs))
 
-    def mixture_index(self, mixture: Mixture) -> UInt32:
-        """Indices of a mixture of three."""
+    def encode_mixture(self, mixture: Mixture) -> Payload:
+        """Payload of a mixture of three."""
         parts = [
             np.concatenate([[weight], _unit(mean, *self._wide), self._spread_numbers(covariance)])
             for weight, mean, covariance in zip(mixture.weight, mixture.mean, mixture.covariance, strict=True)
         ]
-        return self._index(np.concatenate(parts))
+        return self._pack(np.concatenate(parts))
 
-    def mixture(self, index: UInt32) -> Mixture | None:
-        """The mixture of indices; None where a number is missing."""
-        number = self._number(index).reshape(COMPONENTS, -1)
+    def decode_mixture(self, payload: Payload) -> Mixture | None:
+        """The mixture of a payload; None where a number is missing."""
+        number = self._unpack(payload, self.mixture_size).reshape(COMPONENTS, -1)
         if not np.isfinite(number).all():
             return None
         weight, mean = number[:, 0], _spread_out(number[:, 1 : 1 + self.dimensions], *self._wide)
@@ -236,11 +252,38 @@ class ScoreFormat:
     def _state_book(self) -> UniformCodebook:
         return _uniform(self.bits)
 
-    def _index(self, number: Floats) -> UInt32:
-        return _optional(self.bits).index(number.astype(np.float32))
+    def _pack(self, number: Floats) -> Payload:
+        return pack(_optional(self.bits).index(number.astype(np.float32)), self.bits)
 
-    def _number(self, index: UInt32) -> Floats:
-        return _optional(self.bits).reconstruct(index).astype(np.float64)
+    def _unpack(self, payload: Payload, count: int) -> Floats:
+        return _optional(self.bits).reconstruct(unpack(payload, self.bits, count)).astype(np.float64)
+
+
+class EmbeddingPayload:
+    """An embedding in B bits a number.
+
+    Attributes:
+        format: of every report.
+    """
+
+    def __init__(self, centre: npt.NDArray[np.float32], scale: npt.NDArray[np.float32], bits: int) -> None:
+        """Take what embeddings (E,) are moved and scaled by."""
+        self._centre, self._scale, self._bits = centre, scale, bits
+        self._book = OptionalCodebook(-EMBEDDING_RANGE, EMBEDDING_RANGE, bits)
+        self.format = PayloadFormat.uniform(bits, len(centre))
+
+    def encode(self, embedding: npt.NDArray[np.float32]) -> Payload:
+        """Payload of an embedding (E,)."""
+        return pack(self._book.index((embedding - self._centre) / self._scale), self._bits)
+
+    def decode(self, payload: Payload) -> npt.NDArray[np.float32] | None:
+        """Embedding (E,) of a report; None where one of its numbers is missing.
+
+        Raises:
+            RemoteError: a payload of another size.
+        """
+        number = self._book.reconstruct(unpack(payload, self._bits, len(self._centre)))
+        return number * self._scale + self._centre if np.isfinite(number).all() else None
 
 
 def score_format(config: Mapping[str, Any], options: Mapping[str, str | int], bits: int | None) -> ScoreFormat:

@@ -105,12 +105,12 @@ def show_frame(console: Console, view: FrameView) -> None:
     fields.columns[1].justify = "left"
     received = "never" if view.t_received_ns is None else f"{number((view.t_received_ns - view.t_sent_ns) / 1e6)} ms"
     first = view.reports[0]
-    padding = first.payload.padding_bits
     shared = {
         "version": view.version, "base station": view.bs, "epoch": view.epoch, "sequence number": view.seq,
         **({"reports": len(view.reports)} if bundle else report_fields(first)),
         "side information": f"{len(first.side)} B" + each(bundle),
-        "payload": f"{number(first.payload.bits)} bit" + each(bundle), "padding": f"{padding} bit" + each(bundle),
+        "payload": lengths([report.payload.bits for report in view.reports]),
+        "padding": lengths([report.payload.padding_bits for report in view.reports]),
         "header and CRC": f"{sum(cost.header_bytes for cost in view.costs)} B",
         "ZMTP frame header": f"{view.costs[0].zmtp_bytes} B", "CURVE": f"{view.costs[0].curve_bytes} B",
         "on the stream": f"{number(view.stream_bytes)} B", "CRC-32": f"{view.crc32:08x}",
@@ -145,6 +145,13 @@ def each(bundle: bool) -> str:
     return " each" if bundle else ""
 
 
+def lengths(bits: Sequence[int]) -> str:
+    """Return the length of each report's payload, once where it is the same of all."""
+    if len(set(bits)) == 1:
+        return f"{number(bits[0])} bit" + each(len(bits) > 1)
+    return f"{', '.join(number(size) for size in bits)} bit"
+
+
 def sections(view: FrameView) -> list[tuple[str, int, int]]:
     """Return name, begin and end of each part of a frame [B]: header, then all side information, then all payloads."""
     crc_at = len(view.data) - 4
@@ -159,7 +166,7 @@ def sections(view: FrameView) -> list[tuple[str, int, int]]:
 
 
 def show_report(console: Console, report: ReportView) -> None:
-    """Print side values and indices; what goes down has a codec of the scheme's own, and only its bytes are shown."""
+    """Print side values and indices; of a payload of which nobody says what it is made, only the bytes are shown."""
     if report.side_values:
         console.print(f"\n[bold]side values[/bold], float32\n  {'  '.join(f'{x:.9g}' for x in report.side_values)}")
     if report.bits:

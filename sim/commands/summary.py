@@ -69,6 +69,12 @@ def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> 
         f"[bold]{100 * summary['payload_ratio']:.2f} %[/bold] of lossless CSI"
         + (f"; {number(answers)} bit per answer of a later round" if answers else "")
     )
+    for name, found in summary.get("payload_bits", {}).items():
+        if found:
+            console.print(
+                f"lengths of {name} payloads: {number(found['min'])} to {number(found['max'])} bit, "
+                f"median {number(found['p50'])}, 95 % up to {number(found['p95'])}"
+            )
     console.print(bytes_table(summary))
     if summary.get("bytes_kernel"):
         console.print(kernel_line(summary["bytes_kernel"]), soft_wrap=True)

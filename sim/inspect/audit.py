@@ -22,7 +22,7 @@ from fronthaul.account.ledger import close_ledger
 from fronthaul.errors import LocalError
 from fronthaul.log.stream_names import CAPTURE
 from fronthaul.message.fates import FrameFate, ReportFate
-from fronthaul.message.messages import Direction, Frame
+from fronthaul.message.messages import Direction, Frame, PayloadFormat
 from fronthaul.message.wire import CRC_BYTES, encode
 from sim.inspect.captures import Expected, compare, read_capture
 from sim.inspect.frames import frame_of
@@ -150,25 +150,29 @@ def _costs(run: RunTables) -> Finding:
     return _finding("bytes of frames", problems.sentences(), told)
 
 
-def _codecs(run: RunTables) -> Finding:
+def _formats(run: RunTables) -> Finding:
     problems = _Cases()
-    first, later = run.configuration.codec, run.configuration.answer_codec
+    first, later = run.configuration.format, run.configuration.answer_format
     count = 0
     for rows in run.frames:
         for row in rows:
             if row["direction"] != Direction.UP:
                 continue
             count += 1
-            codec = later if row["round"] else first
-            if codec is None:
+            declared = later if row["round"] else first
+            if declared is None:
                 problems.add("answers in a run of one round", _name(row))
-            elif row["payload_bits"] != codec.payload_bits:
-                problems.add(f"reports of other than {codec.payload_bits} bit", _name(row))
-            elif row["side_bits"] != 8 * codec.side_bytes:
-                problems.add(f"reports of other than {codec.side_bytes} B of side information", _name(row))
-    answers = f", answers {later.payload_bits} bit" if later else ""
-    told = f"{count} reports carry the codec's {first.payload_bits} bit and {first.side_bytes} B beside{answers}"
+            elif not declared.min_bits <= row["payload_bits"] <= declared.max_bits:
+                problems.add(f"reports of other than {_bits(declared)}", _name(row))
+            elif row["side_bits"] != 8 * declared.side_bytes:
+                problems.add(f"reports of other than {declared.side_bytes} B of side information", _name(row))
+    answers = f", answers {_bits(later)}" if later else ""
+    told = f"{count} reports carry the codec's {_bits(first)} and {first.side_bytes} B beside{answers}"
     return _finding("payload", problems.sentences(), told)
+
+
+def _bits(declared: PayloadFormat) -> str:
+    return f"{'' if declared.fixed else 'up to '}{declared.max_bits} bit"
 
 
 def _sums(run: RunTables) -> Finding:
@@ -332,7 +336,7 @@ _CHECKS: tuple[Callable[[RunTables], Finding], ...] = (
     _fixes,
     _checksums,
     _costs,
-    _codecs,
+    _formats,
     _sums,
     _kernels,
     _captures,

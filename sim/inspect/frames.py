@@ -15,7 +15,7 @@ from fronthaul.account.costs import FrameCost
 from fronthaul.codec.bitstream import unpack
 from fronthaul.log.stream_names import SENT
 from fronthaul.message.fates import FrameFate, ReportFate
-from fronthaul.message.messages import Codec, Direction, Frame, Payload, Report, ReportKey
+from fronthaul.message.messages import Direction, Frame, Payload, PayloadFormat, Report, ReportKey
 from fronthaul.message.wire import VERSION, encode
 from sim.errors import UserError, nearest_hint
 from sim.records.books import Books, close, used_reports
@@ -131,8 +131,9 @@ class ReportView:
         report_fate: what became of it; None for what goes down.
         side: side information.
         side_values: side information read as big-endian float32 numbers, such as a gain; empty if it is none.
-        bits: bits of an index; 0 where the codec is the cloud's own (what goes down).
-        index: what the payload holds, (coefficients,).
+        bits: bits of an index; 0 where nobody says what the payload is made of: of what goes down, or where lengths
+            vary.
+        index: what the payload holds, (coefficients,); empty where nobody says.
         payload: the payload.
     """
 
@@ -307,10 +308,10 @@ def _view(rows: list[dict[str, Any]], configuration: RunConfiguration) -> FrameV
 
 
 def _report_view(report: Report, fate: str | None, direction: str, configuration: RunConfiguration) -> ReportView:
-    codec: Codec | None = None
+    declared: PayloadFormat | None = None
     if direction == Direction.UP:
-        codec = configuration.answer_codec if report.key.round else configuration.codec
-    bits = 0 if codec is None else codec.bits
+        declared = configuration.answer_format if report.key.round else configuration.format
+    bits = declared.width if declared is not None and declared.fixed else 0
     return ReportView(
         snapshot=report.key.snapshot,
         round=report.key.round,

@@ -28,7 +28,7 @@ from edge.schedule import Schedule
 from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme, weights_scheme
 from fronthaul.draws import generator
 from fronthaul.link.link_model import LinkConfig
-from fronthaul.message.messages import Codec, Direction
+from fronthaul.message.messages import Direction, PayloadFormat
 from sim.errors import UserError
 from sim.plan.scheme_options import scheme_options
 from sim.plan.settings import EmulateSettings
@@ -54,8 +54,8 @@ class Plan:
         scenario: resolved.
         weights_path: file that the weights came from.
         weights_digest: names its content.
-        codec: of every BS's reports in round 0.
-        answer_codec: of its answers in later rounds; None where a fix takes one round.
+        format: of every BS's reports in round 0.
+        answer_format: of its answers in later rounds; None where a fix takes one round.
         sites: what stands at each site, in the order of BSs.
         cloud: what stands at the cloud.
         truth: positions of the N test users (N, 3) [m]; snapshot n has that of user n mod N.
@@ -70,8 +70,8 @@ class Plan:
     scenario: Scenario
     weights_path: Path
     weights_digest: str
-    codec: Codec
-    answer_codec: Codec | None
+    format: PayloadFormat
+    answer_format: PayloadFormat | None
     sites: list[SiteParts]
     cloud: CloudParts
     truth: Positions
@@ -174,10 +174,10 @@ def compose(
         scenario=scenario,
         weights_path=weights_path,
         weights_digest=weights.digest,
-        codec=station.codec,
-        answer_codec=station.answer_codec,
+        format=station.format,
+        answer_format=station.answer_format,
         sites=sites,
-        cloud=replace(cloud, rehearsal=rehearsal, report=station.codec, answer=station.answer_codec),
+        cloud=replace(cloud, rehearsal=rehearsal, report=station.format, answer=station.answer_format),
         truth=paths.position[users],
         training=training,
         paths=paths.select(users),

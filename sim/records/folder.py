@@ -22,7 +22,7 @@ import torch
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_plan, link_table
 from fronthaul.log.stream_names import CAPTURE, LEDGER, SENT, ledgers, link_name, start_of, streams
-from fronthaul.message.messages import Codec
+from fronthaul.message.messages import PayloadFormat
 from sim.errors import UserError
 from sim.files import write_text
 from sim.plan.plan import Plan
@@ -147,8 +147,8 @@ class RunConfiguration:
     scenario: Scenario
     weights_path: Path
     weights_digest: str
-    codec: Codec
-    answer_codec: Codec | None = None
+    format: PayloadFormat
+    answer_format: PayloadFormat | None = None
 
     @property
     def stations(self) -> range:
@@ -165,8 +165,8 @@ def write_configuration(folder: RunFolder, plan: Plan) -> None:
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "settings": settings,
         "weights": {"path": str(plan.weights_path.resolve()), "digest": plan.weights_digest},
-        "codec": dataclasses.asdict(plan.codec),
-        **({"answer_codec": dataclasses.asdict(plan.answer_codec)} if plan.answer_codec else {}),
+        "format": dataclasses.asdict(plan.format),
+        **({"answer_format": dataclasses.asdict(plan.answer_format)} if plan.answer_format else {}),
         "environment": {
             "python": platform.python_version(),
             "machine": platform.machine(),
@@ -199,16 +199,22 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         given["links"] = link_plan(given.get("links", {}))
         given["options"] = tuple(given.get("options", {}).items())
         settings = EmulateSettings(**({"bits": None} | given))  # TOML leaves out what is None
+        answers = table.get("answer_format") or table.get("answer_codec")
         return RunConfiguration(
             settings=settings,
             scenario=scenario_from_table(table["scenario"], str(folder.record)),
             weights_path=Path(table["weights"]["path"]),
             weights_digest=table["weights"]["digest"],
-            codec=Codec(**table["codec"]),
-            answer_codec=Codec(**table["answer_codec"]) if "answer_codec" in table else None,
+            format=_format(table.get("format") or table["codec"]),
+            answer_format=_format(answers) if answers else None,
         )
     except (KeyError, TypeError, AttributeError, LocalError) as error:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
+
+
+def _format(table: dict[str, Any]) -> PayloadFormat:
+    """Read a payload format; runs of earlier versions name bits and coefficients instead."""
+    return PayloadFormat.uniform(**table) if "bits" in table else PayloadFormat(**table)
 
 
 def commit() -> str | None:

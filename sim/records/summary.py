@@ -26,7 +26,7 @@ from fronthaul.account.costs import lossless_bits
 from fronthaul.link.link_report import link_report
 from fronthaul.log.stream_names import EdgeStart
 from fronthaul.message.fates import FrameFate, ReportFate
-from fronthaul.message.messages import Direction, ReportKey
+from fronthaul.message.messages import Direction, PayloadFormat, ReportKey
 from sim.plan.outcome import RunRecord
 from sim.plan.plan import Plan, weights_notes
 from sim.records.books import Books
@@ -111,7 +111,12 @@ def summarise(
     up = [link for link in links if link.direction is Direction.UP]
     frames = {fate.value: sum(link.frames[fate] for link in links) for fate in FrameFate}
     reports = {fate.value: sum(link.reports[fate] for link in up) for fate in ReportFate}
-    payload_bits = plan.codec.payload_bits
+    lengths = {
+        name: length_statistics(_sent_bits(books, answers=name == "answer"))
+        for name, declared in (("report", plan.format), ("answer", plan.answer_format))
+        if declared is not None and not declared.fixed
+    }
+    payload_bits = _bits_each(plan.format, lengths.get("report"))
     return {
         "scenario": plan.scenario.name,
         "scheme": settings.scheme,
@@ -141,7 +146,10 @@ def summarise(
         "coverage_90": coverage_90(fixes),
         "payload_bits_per_report": payload_bits,
         "payload_ratio": payload_bits / lossless_bits(*plan.scenario.csi_shape),  # ECC Eq. 39
-        "payload_bits_per_answer": plan.answer_codec.payload_bits if plan.answer_codec else None,
+        "payload_bits_per_answer": _bits_each(plan.answer_format, lengths.get("answer"))
+        if plan.answer_format
+        else None,
+        **({"payload_bits": lengths} if lengths else {}),
         "encrypted": settings.encrypted,
         "bytes": _counted_bytes(links, books.connections),
         "bytes_kernel": _kernel_bytes(books.connections),
@@ -266,6 +274,32 @@ def _clock_offsets(books: Books) -> list[dict[str, Any]]:
         for (bs, epoch), offset in sorted(books.clocks.items())
         if offset is not None
     ]
+
+
+def length_statistics(bits: npt.NDArray[np.int64]) -> dict[str, float] | None:
+    """Return mean, extremes and percentiles of payloads' lengths [bit]; None for no payloads."""
+    if len(bits) == 0:
+        return None
+    p50, p95 = (float(value) for value in np.percentile(bits, [50, 95]))
+    return {"mean": float(bits.mean()), "min": int(bits.min()), "p50": p50, "p95": p95, "max": int(bits.max())}
+
+
+def _bits_each(declared: PayloadFormat, found: dict[str, float] | None) -> int | float:
+    """Return the length of payloads, the mean where it varies [bit]."""
+    if declared.fixed:
+        return declared.max_bits
+    return found["mean"] if found else 0.0
+
+
+def _sent_bits(books: Books, *, answers: bool) -> npt.NDArray[np.int64]:
+    """Return the length of each report's payload, of round 0 or of later ones; copies do not count again [bit]."""
+    names = ("epoch", "snapshot", "round", "direction", "t_sent_ns", "payload_bits")
+    bits: dict[tuple[int | None, int, int, int], int] = {}
+    for bs, ledger in books.ledgers.items():
+        for epoch, snapshot, round_, way, sent, size in zip(*(ledger[n].to_pylist() for n in names), strict=True):
+            if sent is not None and way == Direction.UP and (round_ > 0) == answers:
+                bits[bs, epoch, snapshot, round_] = size
+    return np.array(list(bits.values()), np.int64)
 
 
 def _counted_bytes(links: Sequence[LinkTotals], connections: Sequence[Connection]) -> dict[str, Any]:

@@ -236,9 +236,9 @@ def _measured(case: Case, result: RunResult) -> Row:
     crossed_bits = 8 * sum(counted[name] for name in ("payload", "side", "header", "padding", "zmtp", "curve"))
     reports = summary["reports"]
     sent = max(1, sum(reports.values()))
-    # Where answers go back and forth, how many there are is measured; else every base station reports once.
+    # Where answers go back and forth or lengths vary, it is measured; else every base station reports once.
     payload_bits = summary["bs"] * summary["payload_bits_per_report"]
-    if summary["payload_bits_per_answer"]:
+    if summary["payload_bits_per_answer"] or "payload_bits" in summary:
         payload_bits = 8 * counted["payload"] / snapshots
     return {
         "settings": dict(case.texts),

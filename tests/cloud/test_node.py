@@ -17,10 +17,10 @@ from fronthaul.log.received import read_received
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import (
     Abort,
-    Codec,
     Frame,
     Goodbye,
     Payload,
+    PayloadFormat,
     Ping,
     Pong,
     Registration,
@@ -79,17 +79,26 @@ def test_a_stranger_is_refused_and_so_is_an_older_epoch(tmp_path: Path) -> None:
     ("report", "answer", "reason"),
     [
         (
-            Codec(8, 2, 1),
+            PayloadFormat.uniform(8, 2, 1),
             ANSWER,
             "the cloud's 'several' takes reports of 1 x 8 bit and 1 B beside them, "
             "not of 2 x 8 bit and 1 B beside them",
         ),
-        (Codec(4, 2, 1), ANSWER, "the cloud's 'several' takes reports of 1 x 8 bit"),  # as many bits
-        (REPORT, Codec(16, 1, 4), "the cloud's 'several' takes answers of 1 x 16 bit and 0 B beside them, not of"),
+        (PayloadFormat.uniform(4, 2, 1), ANSWER, "the cloud's 'several' takes reports of 1 x 8 bit"),  # as many bits
+        (
+            REPORT,
+            PayloadFormat.uniform(16, 1, 4),
+            "the cloud's 'several' takes answers of 1 x 16 bit and 0 B beside them, not of",
+        ),
+        (
+            PayloadFormat(8, 1, fixed=False),
+            ANSWER,
+            "the cloud's 'several' takes reports of 1 x 8 bit and 1 B beside them, not of up to 8 bit",
+        ),
     ],
 )
-def test_codecs_that_the_fusion_rule_does_not_expect_are_refused(
-    tmp_path: Path, report: Codec, answer: Codec, reason: str
+def test_formats_that_the_fusion_rule_does_not_expect_are_refused(
+    tmp_path: Path, report: PayloadFormat, answer: PayloadFormat, reason: str
 ) -> None:
     parts = cloud_parts(rounds=True, report=REPORT, answer=ANSWER)
     with office(tmp_path, parts, peers=0) as made:

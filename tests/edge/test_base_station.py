@@ -11,9 +11,9 @@ from torch import Tensor
 from edge.base_station import CONTEXTS, BaseStation, StageTimes
 from edge.estimation import LmmseEstimator
 from edge.scheme import EdgeScheme, Encoded
-from fronthaul.codec.bitstream import unpack
+from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.errors import LocalError
-from fronthaul.message.messages import Codec, Payload, ReportKey
+from fronthaul.message.messages import Payload, PayloadFormat, ReportKey
 
 SHAPE = SLOTS, ANTENNAS, TONES = 2, 3, 4
 
@@ -22,9 +22,7 @@ class Sign:
     """One bit an entry: the sign of the real part. Keeps what it was given."""
 
     name = "sign"
-    bits = 1
-    coefficients = SLOTS * ANTENNAS * TONES
-    side_bytes = 1
+    format = PayloadFormat(SLOTS * ANTENNAS * TONES, 1)
 
     def __init__(self) -> None:
         self.seen: list[Tensor] = []
@@ -32,7 +30,7 @@ class Sign:
     def encode(self, channel: Tensor) -> Encoded:
         self.seen.append(channel)
         index = (channel.real > 0).flatten(1).numpy().astype(np.uint32)
-        return Encoded(index, [bytes([k]) for k in range(len(channel))])
+        return Encoded([pack(row, 1) for row in index], [bytes([k]) for k in range(len(channel))])
 
 
 def observe(snapshot: int) -> Tensor:
@@ -54,25 +52,61 @@ def test_reports_carry_the_schemes_indices_to_the_bit() -> None:
     assert [report.key for report in reports] == [ReportKey(5, 2, 7), ReportKey(5, 2, 8)]
     assert [report.side for report in reports] == [b"\0", b"\1"]
     for report, channel in zip(reports, received, strict=True):
-        assert report.payload.bits == scheme.coefficients
+        assert report.payload.bits == scheme.format.max_bits
         expected = (channel.real.numpy() > 0).ravel()
-        assert np.array_equal(unpack(report.payload, 1, scheme.coefficients), expected)
+        assert np.array_equal(unpack(report.payload, 1, scheme.format.max_bits), expected)
     torch.testing.assert_close(scheme.seen[0], received)  # identity covariance and no noise
     assert made.stage_ns == StageTimes(10, 10, 10)
 
 
-@pytest.mark.parametrize("change", ["coefficients", "side_bytes"])
-def test_a_scheme_must_keep_to_its_sizes(change: str) -> None:
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        (PayloadFormat(25, 1), "'sign' declares reports of 25 bit and 1 B beside them, and made 24 bit and 1 B"),
+        (PayloadFormat(23, 1, fixed=False), "'sign' declares reports of up to 23 bit and 1 B beside them, and made 24"),
+        (PayloadFormat(24, 3), "'sign' declares reports of 24 bit and 3 B beside them, and made 24 bit and 1 B"),
+    ],
+)
+def test_a_scheme_must_keep_to_its_format(declared: PayloadFormat, sentence: str) -> None:
     scheme = Sign()
-    setattr(scheme, change, 3)
-    with pytest.raises(ValueError, match="'sign' declares"):
+    scheme.format = declared
+    with pytest.raises(ValueError, match=sentence):
         station(scheme).reports([0], observe(0)[None])
 
 
-def test_codecs_are_the_schemes() -> None:
+class Forgetful(Sign):
+    def encode(self, channel: Tensor) -> Encoded:
+        encoded = super().encode(channel)
+        return Encoded(encoded.payloads[1:], encoded.side)
+
+
+def test_a_scheme_must_say_something_of_every_snapshot() -> None:
+    with pytest.raises(ValueError, match="'sign' made 1 payloads and 2 of what is beside them of 2 snapshots"):
+        station(Forgetful()).reports([7, 8], torch.stack([observe(n) for n in (7, 8)]))
+
+
+class Unary(Sign):
+    """As many ones as the snapshot's place in its batch."""
+
+    format = PayloadFormat(3, fixed=False)
+
+    def encode(self, channel: Tensor) -> Encoded:
+        return Encoded([pack(np.ones(k, np.uint32), 1) for k in range(len(channel))])
+
+
+def test_reports_may_differ_in_length_up_to_what_is_declared() -> None:
+    received = torch.stack([observe(n) for n in range(4)])
+    reports = station(Unary()).reports([0, 1, 2, 3], received)
+    assert [report.payload.bits for report in reports] == [0, 1, 2, 3]
+    assert {report.side for report in reports} == {b""}
+    with pytest.raises(ValueError, match="declares reports of up to 3 bit and 0 B beside them, and made 4 bit"):
+        station(Unary()).reports(list(range(5)), torch.stack([observe(n) for n in range(5)]))
+
+
+def test_formats_are_the_schemes() -> None:
     one, several = station(Sign()), station(SeveralRounds(), 1, 2)
-    assert one.codec == Codec(1, 24, 1) and one.answer_codec is None
-    assert several.codec == Codec(8, 1, 1) and several.answer_codec == Codec(16, 1, 0)
+    assert one.format == PayloadFormat(24, 1) and one.answer_format is None
+    assert several.format == PayloadFormat.uniform(8, 1, 1) and several.answer_format == PayloadFormat.uniform(16, 1)
 
 
 def measured(made: BaseStation, snapshots: list[int]) -> None:
@@ -102,8 +136,8 @@ def test_there_is_no_answer_to_what_was_never_measured_or_too_long_ago() -> None
 class Careless(SeveralRounds):
     name = "careless"
 
-    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Any, bytes]:
-        return np.array([1, 2], np.uint32), b""
+    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
+        return Payload(bytes(4), 32), b""
 
 
 def test_an_answer_must_keep_to_its_size() -> None:

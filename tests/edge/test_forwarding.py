@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 import straight_world
 import torch
+from payloads import indices
 from torch import Tensor
 
 from cloud.fusion.ecc import EccFusion
@@ -19,7 +20,7 @@ from edge.preprocessing import channel_gain, preprocess
 from edge.scheme import EdgeSetup
 from fronthaul.codec.iq import decompress, iq_codec, of_norm
 from fronthaul.errors import LocalError, RemoteError
-from fronthaul.message.messages import Report
+from fronthaul.message.messages import PayloadFormat, Report
 from sim.plan.weights import Weights, load_weights
 from sim.world.channel import Radio, pad_paths, pilot_sequence
 from sim.world.scenario import Scenario, load_scenario
@@ -105,11 +106,11 @@ def test_reports_decode_to_the_preprocessed_channel(forward: str, phase: str) ->
     scheme = build(EdgeSetup(0, None, config, {}, forward=forward))
     encoded = scheme.encode(channel)
     codec = iq_codec(forward, 16, 8)
-    assert (scheme.bits, scheme.coefficients) == (codec.bits, codec.words)
+    assert scheme.format == PayloadFormat.uniform(codec.bits, codec.words, 4)
     assert [float(np.frombuffer(side, ">f4")[0]) for side in encoded.side] == channel_gain(channel).tolist()
     x, _ = preprocess(channel, phase)  # type: ignore[arg-type]
     width = {"complex64": 24, "iq16": 14}.get(forward) or int(forward[3:])
-    for words, own in zip(encoded.index, x, strict=True):
+    for words, own in zip(indices(encoded, codec.bits), x, strict=True):
         truth = torch.complex(own[0], own[1]).T.numpy()
         got = codec.decode(words)
         got = of_norm(got, np.sqrt(got.size)) if codec.scaled else got
@@ -122,11 +123,9 @@ def test_a_batch_is_its_reports(forward: str) -> None:
     channel = torch.randn(5, 2, 4, 24, dtype=torch.complex64, generator=torch.Generator().manual_seed(3))
     scheme = build(EdgeSetup(0, None, config, {}, forward=forward))
     together = scheme.encode(channel)
-    assert together.index.dtype == np.uint32
     for n in range(5):
         alone = scheme.encode(channel[n : n + 1])
-        np.testing.assert_array_equal(alone.index[0], together.index[n])
-        assert alone.side == [together.side[n]]
+        assert (alone.payloads, alone.side) == ([together.payloads[n]], [together.side[n]])
 
 
 @pytest.mark.parametrize("forward", FORMS)
@@ -171,4 +170,4 @@ def test_an_encoder_does_not_look_at_it(bits: int, tmp_path: Path) -> None:
         build(EdgeSetup(0, bits, weights.config, weights.edge(0), forward=forward)).encode(channel)
         for forward in ("complex64", "bfp9")
     )
-    np.testing.assert_array_equal(plain.index, other.index)
+    assert plain.payloads == other.payloads

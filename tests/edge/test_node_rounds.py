@@ -48,7 +48,7 @@ def test_states_are_judged_written_down_and_answered_once(tmp_path: Path) -> Non
 class Picky(SeveralRounds):
     """Knows states of 8 bits alone, and no answer to what is above 100."""
 
-    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Any, bytes]:
+    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
         (value,) = unpack(state, 8, 1)
         if value > 100:
             raise ValueError(f"{value} is no state of mine")
@@ -97,7 +97,7 @@ def test_a_state_that_is_rejected_is_so_in_the_ledger(tmp_path: Path) -> None:
 
 def test_an_answer_of_the_wrong_size_is_its_own_fault_and_ends_it(tmp_path: Path) -> None:
     class Careless(SeveralRounds):
-        def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Any, bytes]:
+        def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
             return np.array([1, 2], np.uint32), b""
 
     with linked(tmp_path, rounds=True, build=lambda _: Careless()) as made:

@@ -23,9 +23,9 @@ from edge.fingerprint import delay_taps, fingerprint
 from edge.scheme import EdgeScheme, EdgeSetup, RoundScheme
 from edge.score_network import Denoiser, build_network
 from edge.score_station import ScoreStation
-from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.codec.bitstream import pack
 from fronthaul.draws import generator
-from fronthaul.message.messages import Payload, Report, ReportKey
+from fronthaul.message.messages import Payload, PayloadFormat, Report, ReportKey
 from fronthaul.payload.diffloc import SIGMA_DATA, score_format
 from fronthaul.payload.noise_levels import ladder
 from sim.plan.weights import Weights
@@ -56,9 +56,7 @@ class Halves:
         """Return the fix of a snapshot, and its reports by round."""
         encoded = [edge.encode(channel) for edge, channel in zip(self.edges, channels(len(self.edges)), strict=True)]
         first = [
-            Report(ReportKey(k, 0, snapshot), pack(e.index[snapshot], self.edges[k].bits))
-            for k, e in enumerate(encoded)
-            if not silent(k, 0)
+            Report(ReportKey(k, 0, snapshot), e.payloads[snapshot]) for k, e in enumerate(encoded) if not silent(k, 0)
         ]
         rounds = [first]
         if not isinstance(self.fusion, RoundFusion):
@@ -69,9 +67,9 @@ class Halves:
             answers = []
             for k, edge in enumerate(self.edges):
                 assert isinstance(edge, RoundScheme)
-                index, side = edge.answer(encoded[k].context[snapshot], snapshot, len(rounds), made)
+                answer = edge.answer(encoded[k].context[snapshot], snapshot, len(rounds), made)
                 if not silent(k, len(rounds)):
-                    answers.append(Report(ReportKey(k, 0, snapshot, len(rounds)), pack(index, edge.bits), side))
+                    answers.append(Report(ReportKey(k, 0, snapshot, len(rounds)), *answer))
             rounds.append(answers)
             if not answers:
                 return exchange.conclude(), rounds
@@ -183,12 +181,12 @@ def test_rounding_of_the_last_state_does_not_count_once_for_every_base_station()
         score = score_format(weights.config, {}, bits)
         last = score.levels[-1]
         x = np.array([[0.123, -0.456]])
-        received = score.state(score.state_index(x, last), last)
+        received = score.decode_state(score.encode_state(x, last), last)
         assert last.noise == score.sigma_min
         for k in range(7):
             station = ScoreStation(score, weights.config, weights.edge(k), k)
             raw = station.raw(station.embed(channels(1)[0])[0], received, last)
-            said, _ = score.answer(score.answer_index(raw, received, last), x, last)
+            said, _ = score.decode_answer(score.encode_answer(raw, received, last), x, last)
             moved.append(np.abs(said - x).max())
     assert max(moved) < 4 * score.sigma_min / 15 + 1e-5  # half a cell of 15 on ±4 σ_min
 
@@ -203,12 +201,12 @@ def test_sizes_are_those_that_the_documentation_states() -> None:
                 (edge,) = halves.edges
                 assert isinstance(edge, RoundScheme)
                 answer_bits = 5 * particles * (dimensions + slopes)
-                assert (edge.coefficients, edge.answer_codec.payload_bits) == (pairs, answer_bits)
+                assert (edge.format.max_bits, edge.answer_format.max_bits) == (5 * pairs, answer_bits)
                 _, rounds = halves.fix()
                 made = halves.fusion.open(0).advance(rounds[0])  # type: ignore[union-attr]
                 assert isinstance(made, Payload) and made.bits == 5 * particles * dimensions
-        assert Halves(weights, 1, 5, {"where": "one-shot"}).edges[0].coefficients == 3 * (1 + dimensions + pairs)
-        assert Halves(weights, 1, 5, {"where": "central"}).edges[0].coefficients == 64
+        assert Halves(weights, 1, 5, {"where": "one-shot"}).edges[0].format.max_bits == 15 * (1 + dimensions + pairs)
+        assert Halves(weights, 1, 5, {"where": "central"}).edges[0].format == PayloadFormat.uniform(5, 64)
 
 
 def test_the_covariance_is_calibrated_and_in_square_metres() -> None:
@@ -372,8 +370,8 @@ def test_rounds_beyond_the_ladder_and_states_of_another_size_are_refused() -> No
         edge.answer(context, 0, 3, state)
     with pytest.raises(Exception, match="the payload has 24"):
         edge.answer(context, 0, 1, pack(np.zeros(3, np.uint32), 8))
-    index, side = edge.answer(context, 0, 1, state)
-    assert side == b"" and (unpack(pack(index, 8), 8, 2) == index).all()
+    answer, side = edge.answer(context, 0, 1, state)
+    assert (side, answer.bits) == (b"", 16)
 
 
 def test_weights_of_fewer_base_stations_are_refused() -> None:

@@ -32,7 +32,7 @@ def forged(plan: Plan, bs: int, snapshot: int) -> list[bytes]:
     site = plan.sites[bs]
     (report,) = site.station.assemble().reports([snapshot], site.radio.observe(snapshot)[None])
     registration = Registration(
-        bs, 0, plan.settings.scheme, plan.codec, plan.answer_codec, site.position, site.orientation
+        bs, 0, plan.settings.scheme, plan.format, plan.answer_format, site.position, site.orientation
     )
     stolen = Report(report.key, report.payload, report.side)
     return [encode(registration), encode(Frame(0, (stolen,)))]

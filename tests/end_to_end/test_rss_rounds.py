@@ -11,13 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cloud.fusion import rss_rounds as cloud_half
 from cloud.fusion.rss_rounds import RssRoundsFusion
 from cloud.fusion.scheme import CloudSetup, Fix, RoundFusion
-from edge import rss_rounds as edge_half
 from edge.rss_rounds import RssRoundsEdge
 from edge.scheme import EdgeSetup, RoundScheme, weights_scheme
-from fronthaul.codec.bitstream import pack
 from fronthaul.link.link_file import LinkPlan
 from fronthaul.message.messages import Payload, Report, ReportKey
 from sim.emulate.emulator import emulate
@@ -67,8 +64,7 @@ def position(
         reports = []
         for bs, edge in enumerate(edges):
             if heard(bs, round_):
-                index, side = edge.answer(float(level[bs]), 0, round_, made)
-                reports.append(Report(ReportKey(bs, 0, 0, round_), pack(index, edge.bits), side))
+                reports.append(Report(ReportKey(bs, 0, 0, round_), *edge.answer(float(level[bs]), 0, round_, made)))
         if not reports:
             return exchange.conclude(), round_
         made = exchange.advance(reports)
@@ -106,11 +102,6 @@ def gauss_newton(level: Vector, rounds: int) -> Vector:
         if np.linalg.norm(step) < 0.5:
             break
     return x
-
-
-def test_both_halves_agree_on_what_indices_mean() -> None:
-    for name in ("COORDINATE_BITS", "RESIDUAL", "SLOPE_PER_M"):
-        assert getattr(edge_half, name) == getattr(cloud_half, name)
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
@@ -189,7 +180,7 @@ def test_the_gain_is_kept_and_not_sent() -> None:
     edge = RssRoundsEdge(EdgeSetup(0, 4, CONFIG, {"path_loss": torch.tensor(MODEL[0])}))
     channel = torch.randn((3, 2, 4, 8), generator=torch.Generator().manual_seed(1), dtype=torch.complex64)
     encoded = edge.encode(channel)
-    assert encoded.index.shape == (3, 0) and encoded.side == [b"", b"", b""]
+    assert encoded.payloads == 3 * [Payload(b"", 0)] and not encoded.side
     power = np.square(np.abs(channel.numpy())).reshape(3, -1)
     np.testing.assert_allclose(encoded.context[1] - encoded.context[0], 10 * np.log10(power[1].sum() / power[0].sum()),
                                atol=1e-4)  # fmt: skip

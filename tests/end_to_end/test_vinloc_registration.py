@@ -288,4 +288,4 @@ def test_who_comes_back_at_another_place_is_counted(assets: Path) -> None:
 
 def _registered(plan: Plan, bs: int) -> Registration:
     site = plan.sites[bs]
-    return Registration(bs, 0, "vinloc", plan.codec, None, site.position, site.orientation)
+    return Registration(bs, 0, "vinloc", plan.format, None, site.position, site.orientation)

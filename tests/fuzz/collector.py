@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from cloud.collector import Collector, CollectorRules, Gathered, History
 from fronthaul.message.fates import FrameFate
-from fronthaul.message.messages import Codec, Frame, Goodbye, Payload, Registration, Report, ReportKey
+from fronthaul.message.messages import Frame, Goodbye, Payload, PayloadFormat, Registration, Report, ReportKey
 from tests.fuzz.model import REASONS, Closed, Model
 
 INSTRUMENTED = ["cloud.collector"]
@@ -24,7 +24,8 @@ HEADER_BYTES = 6
 """Stations, snapshots, three rules, and who is there at the start."""
 EPOCHS, ROUNDS = 4, 4
 """So many different ones are tried."""
-CODEC, ANSWER = Codec(8, 1, 0), Codec(4, 2, 1)
+FORMATS = PayloadFormat.uniform(8, 1), PayloadFormat.uniform(4, 2, 1)
+"""Of round 0 and of later ones; stations may register the same lengths as the most they send."""
 HERE = (0.0, 0.0, 0.0)
 
 
@@ -109,11 +110,15 @@ class _Play:
     # -- what peers do
 
     def _register(self) -> None:
-        bs, choice = self._below(4), self._below(2 * EPOCHS)
-        self._register_as(bs, choice % EPOCHS, rounds=choice >= EPOCHS)
+        bs, choice = self._below(4), self._below(4 * EPOCHS)
+        rounds, varies = choice // EPOCHS & 1 > 0, choice >= 2 * EPOCHS
+        self._register_as(bs, choice % EPOCHS, rounds=rounds, varies=varies)
 
-    def _register_as(self, bs: int, epoch: int, *, rounds: bool) -> None:
-        registration = Registration(bs, epoch, "s", CODEC, ANSWER if rounds else None, HERE, HERE)
+    def _register_as(self, bs: int, epoch: int, *, rounds: bool, varies: bool = False) -> None:
+        report, answer = FORMATS
+        if varies:
+            report, answer = (PayloadFormat(one.max_bits, one.side_bytes, fixed=False) for one in FORMATS)
+        registration = Registration(bs, epoch, "s", report, answer if rounds else None, HERE, HERE)
         refusal = self._collector.register(registration)
         assert (refusal is None) == self._model.register(registration)
         assert refusal is None or refusal
@@ -127,10 +132,10 @@ class _Play:
         owner = {2: None, 3: bs + 1}.get(odd & 15, bs)
         snapshot, round_ = place % (self._rules.snapshots + 1), (place >> 3) % (ROUNDS + 1)
         count = (1, 1, 1, 1, 2, 2, 3, 5)[odd >> 5]
-        codec = ANSWER if round_ else CODEC
-        wrong = odd & 31 == 20
-        bits = codec.payload_bits + 8 * wrong
-        # A bundle is of one payload size, so of rounds 0 or of later ones.
+        declared = FORMATS[round_ > 0]
+        # As long as declared, too long, or shorter from report to report.
+        bits, shorter = declared.max_bits + 8 * (odd & 31 == 20), odd & 31 == 21
+        # A bundle is of one length of side information, so of rounds 0 or of later ones.
         names = [
             ((snapshot + part) % (self._rules.snapshots + 1), round_ + part // 2 * bool(round_))
             for part in range(count)
@@ -138,8 +143,8 @@ class _Play:
         frame = Frame(
             seq=0,
             reports=tuple(
-                Report(ReportKey(bs, epoch, *name), Payload(bytes(bits // 8), bits), bytes(codec.side_bytes))
-                for name in dict.fromkeys(names)
+                Report(ReportKey(bs, epoch, *name), _zeros(bits - shorter * part), bytes(declared.side_bytes))
+                for part, name in enumerate(dict.fromkeys(names), 1)
             ),
         )
         self._judge(frame, owner)
@@ -299,6 +304,10 @@ class _Play:
         assert collector.delivered_reports == len(model.delivered)
         assert len(collector._deadlines) <= model.opened <= self._rules.snapshots * (1 + ROUNDS)
         assert len(collector._ready) + len(collector._failed) <= model.opened
+
+
+def _zeros(bits: int) -> Payload:
+    return Payload(bytes((bits + 7) // 8), bits)
 
 
 def _closed(gathered: Gathered) -> Closed:

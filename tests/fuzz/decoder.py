@@ -19,7 +19,7 @@ WORDS = [
     *(b"\xa4kind", b"\xacregistration", b"\xa7welcome", b"\xa7goodbye", b"\xa5abort", b"\xa4ping", b"\xa4pong"),
     *(b"\xa2bs", b"\xa5epoch", b"\xa6scheme", b"\xa6report", b"\xa6answer", b"\xa8position", b"\xaborientation"),
     *(b"\xa6frames", b"\xa6reason", b"\xa9t_sent_ns", b"\xadt_received_ns", b"\xadt_answered_ns"),
-    *(b"\x21", b"\x22", b"\x23", b"\xcb", b"\x93\x01\x01\x00", b"\xc0"),
+    *(b"\x21", b"\x22", b"\x23", b"\x24", b"\xcb", b"\x93\x01\x01\x00", b"\x93\x00\x09\x00", b"\xc0"),
 ]
 """What messages are made of."""
 REASONS = frozenset(get_args(Reason))

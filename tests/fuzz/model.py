@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cloud.collector import MISSES, CollectorRules
-from fronthaul.message.messages import Frame, Registration, ReportKey
+from fronthaul.message.messages import Frame, PayloadFormat, Registration, Report, ReportKey
 
 REASONS = {
     "owner": r"BS \d+ does not own this connection",
@@ -18,7 +18,7 @@ REASONS = {
     "snapshot": r"the run has \d+ snapshots",
     "one round": r"the run has one round",
     "not asked": r"nobody asked for round \d+",
-    "size": r"registered were \d+ bits of payload and \d+ B beside it",
+    "size": r"registered were (up to )?\d+ bits of payload and \d+ B beside it",
     "mixed": r"it bundles reports that came before with new ones",
     "earlier epoch": r"an earlier epoch has reported on this snapshot",
 }
@@ -45,6 +45,14 @@ class Closed:
     keys: tuple[ReportKey, ...]
     t_last_received_ns: int
     last_bs: int
+
+
+def _fits(declared: PayloadFormat, report: Report) -> bool:
+    """Whether a report is as long as its station said: exactly, or at most."""
+    if len(report.side) != declared.side_bytes:
+        return False
+    bits, most = report.payload.bits, declared.max_bits
+    return bits == most if declared.fixed else bits <= most
 
 
 class Model:
@@ -119,10 +127,10 @@ class Model:
         for key, report in zip(keys, frame.reports, strict=True):
             if key.snapshot >= self.rules.snapshots:
                 broken.add("snapshot")
-            codec = known.answer if key.round else known.report
-            if codec is None:
+            declared = known.answer if key.round else known.report
+            if declared is None:
                 broken.add("one round")
-            elif (report.payload.bits, len(report.side)) != (codec.payload_bits, codec.side_bytes):
+            elif not _fits(declared, report):
                 broken.add("size")
             if key.round and key not in self.delivered and not self._was_asked(key):
                 broken.add("not asked")

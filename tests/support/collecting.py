@@ -2,7 +2,7 @@
 
 from cloud.collector import Collector, CollectorRules
 from fronthaul.message.fates import FrameFate
-from fronthaul.message.messages import Codec, Frame, Payload, Registration, Report, ReportKey
+from fronthaul.message.messages import Frame, Payload, PayloadFormat, Registration, Report, ReportKey
 
 INTERVAL, DEADLINE, T0 = 100, 250, 1000
 STATIONS = frozenset({0, 1, 2})
@@ -25,8 +25,8 @@ def single(bs: int, snapshot: int, *, epoch: int = 0, round: int = 0) -> Frame:
 
 def registration(bs: int, epoch: int = 0, *, rounds: bool = False) -> Registration:
     here = (0.0, 0.0, 0.0)
-    answer = Codec(8, 1, 0) if rounds else None
-    return Registration(bs, epoch, "s", Codec(4, 2, 0), answer, position=here, orientation=here)
+    answer = PayloadFormat.uniform(8, 1, 0) if rounds else None
+    return Registration(bs, epoch, "s", PayloadFormat.uniform(4, 2, 0), answer, position=here, orientation=here)
 
 
 def collector(

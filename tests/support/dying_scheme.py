@@ -12,8 +12,7 @@ class Dying:
     """The real scheme, until its process or its code ends."""
 
     def __init__(self, inner: EdgeScheme, end: Callable[[], None]) -> None:
-        self.name, self.bits = inner.name, inner.bits
-        self.coefficients, self.side_bytes = inner.coefficients, inner.side_bytes
+        self.name, self.format = inner.name, inner.format
         self._inner = inner
         self._end = end
         self._calls = 0

@@ -21,16 +21,17 @@ from edge.node import EdgeNode
 from edge.parts import SiteParts
 from edge.scheme import EdgeSetup, Encoded
 from fronthaul.clock import Clock, SimulatedClock
+from fronthaul.codec.bitstream import pack
 from fronthaul.log.arrow_stream import RowStream
-from fronthaul.message.messages import Codec, Control, Frame, Message, Payload, Registration, Report, ReportKey
+from fronthaul.message.messages import Control, Frame, Message, Payload, PayloadFormat, Registration, Report, ReportKey
 from fronthaul.message.wire import decode, encode
 from fronthaul.transport.memory import MemoryNetwork
 from fronthaul.transport.transport import EdgeTransport
 from sim.emulate.in_process import World
 
 SHAPE = SLOTS, ANTENNAS, TONES = 1, 1, 2
-REPORT = Codec(8, 1, 1)
-ANSWER = Codec(16, 1, 0)
+REPORT = PayloadFormat.uniform(8, 1, 1)
+ANSWER = PayloadFormat.uniform(16, 1, 0)
 LAST = 3
 """Rounds after round 0 until the fake exchange has a fix."""
 MS = 1_000_000
@@ -40,25 +41,25 @@ class OneRound:
     """Sends the snapshot's number modulo 256, which is what the fake radio receives."""
 
     name = "one"
-    bits, coefficients, side_bytes = REPORT.bits, REPORT.coefficients, REPORT.side_bytes
+    format = REPORT
 
     def encode(self, channel: Tensor) -> Encoded:
         number = channel.real[:, 0, 0, :1].round().numpy().astype(np.uint32) % 256
-        return Encoded(number, [b"s"] * len(number))
+        return Encoded([pack(row, 8) for row in number], [b"s"] * len(number))
 
 
 class SeveralRounds(OneRound):
     """Answers a state with 256 times its value and the snapshot's number."""
 
     name = "several"
-    answer_codec = ANSWER
+    answer_format = ANSWER
 
     def encode(self, channel: Tensor) -> Encoded:
         encoded = super().encode(channel)
-        return replace(encoded, context=[int(number) for number in encoded.index[:, 0]])
+        return replace(encoded, context=[payload.data[0] for payload in encoded.payloads])
 
-    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Any, bytes]:
-        return np.array([256 * state.data[0] + context], np.uint32), b""
+    def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
+        return Payload(bytes([state.data[0], context]), 16), b""
 
 
 class FakeRadio:

@@ -13,7 +13,6 @@ from cloud.fusion.scheme import CloudSetup, Fix
 from edge.ecc import build
 from edge.preprocessing import preprocess
 from edge.scheme import EdgeSetup
-from fronthaul.codec.bitstream import pack
 from fronthaul.errors import RemoteError
 from fronthaul.message.messages import Payload, Report, ReportKey
 from sim.learn.ecc.model import EccModel
@@ -35,8 +34,8 @@ def groups_of(weights: Weights, bits: int | None, channel: Tensor) -> list[list[
         encoded = made.encode(channel[:, k])
         columns.append(
             [
-                Report(ReportKey(k, 0, n), pack(index, made.bits), side)
-                for n, (index, side) in enumerate(zip(encoded.index, encoded.side, strict=True))
+                Report(ReportKey(k, 0, n), payload, side)
+                for n, (payload, side) in enumerate(zip(encoded.payloads, encoded.side, strict=True))
             ]
         )
     return [list(group) for group in zip(*columns, strict=True)]

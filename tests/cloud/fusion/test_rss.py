@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import straight_world
 import torch
+from payloads import indices
 
 from cloud.fusion.rss import RssFusion, build
 from cloud.fusion.scheme import CloudSetup, load_fusion
@@ -11,7 +12,7 @@ from edge import rss
 from edge.scheme import EdgeSetup
 from fronthaul.codec.bitstream import pack
 from fronthaul.codec.codebook import UniformCodebook
-from fronthaul.message.messages import Report, ReportKey
+from fronthaul.message.messages import PayloadFormat, Report, ReportKey
 
 WORLD = straight_world.scenario(sites=6)
 STATIONS = {k: site.position for k, site in enumerate(WORLD.sites)}
@@ -95,10 +96,11 @@ def test_the_edge_sends_the_gain_in_decibels(bits: int | None) -> None:
     scheme = rss.build(EdgeSetup(0, bits, CONFIG, {}))
     channel = 1e-5 * torch.randn(3, *WORLD.csi_shape, dtype=torch.complex64)
     encoded = scheme.encode(channel)
-    assert encoded.side == [b""] * 3 and encoded.index.shape == (3, 1)
-    sent = UniformCodebook(-120.0, -20.0, scheme.bits).reconstruct(encoded.index)[:, 0]
+    width = bits or 16
+    assert not encoded.side and scheme.format == PayloadFormat.uniform(width, 1)
+    sent = UniformCodebook(-120.0, -20.0, width).reconstruct(indices(encoded, width))[:, 0]
     energy = (np.abs(channel.numpy().astype(np.complex128)) ** 2).sum((1, 2, 3))
-    assert np.abs(sent - 10 * np.log10(energy)).max() <= 50 / 2**scheme.bits * 1.01
+    assert np.abs(sent - 10 * np.log10(energy)).max() <= 50 / 2**width * 1.01
 
 
 def test_the_rule_is_found_by_name() -> None:

@@ -12,12 +12,12 @@ from fronthaul.log.sent import Departure, SendJournal, read_journal
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import (
     Abort,
-    Codec,
     Control,
     Direction,
     Frame,
     Goodbye,
     Payload,
+    PayloadFormat,
     Ping,
     Pong,
     Registration,
@@ -30,7 +30,7 @@ from fronthaul.transport.transport_costs import TransportCosts
 from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 FRAME = encode(Frame(0, (Report(ReportKey(3, 0, 0), Payload(b"\xab", 8)),)))
-REGISTRATION = Registration(3, 0, "ecc", Codec(4, 768, 4), None, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+REGISTRATION = Registration(3, 0, "ecc", PayloadFormat.uniform(4, 768, 4), None, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 UP: list[Control] = [REGISTRATION, Ping(3, 0, 1000), Ping(3, 0, 2000), Goodbye(3, 0, 1)]
 DOWN: list[Control] = [Welcome(3, 0), Pong(3, 0, 1000, 1500, 1600), Abort("no")]
 

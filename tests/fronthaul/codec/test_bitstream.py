@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from bitarray import bitarray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.codec.bitstream import pack, pack_code, pack_mixed, unpack, unpack_code, unpack_mixed
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.message.messages import Payload
 
@@ -81,3 +82,69 @@ def test_another_length_is_the_peers_fault(bits: int, count: int) -> None:
 def test_another_format_is_our_fault(bits: int, count: int) -> None:
     with pytest.raises(LocalError):
         unpack(Payload(b"", 0), bits, count)
+
+
+widths_and_values = st.lists(
+    st.integers(0, 32).flatmap(lambda width: st.tuples(st.just(width), st.integers(0, (1 << width) - 1))), max_size=60
+)
+
+
+@given(widths_and_values)
+def test_mixed_widths_come_back_and_are_the_bits_one_after_the_other(drawn: list[tuple[int, int]]) -> None:
+    widths = [width for width, _ in drawn]
+    index = np.array([value for _, value in drawn], np.uint32)
+    made = pack_mixed(index, widths)
+    text = "".join(f"{value:0{width}b}" for width, value in drawn if width)
+    assert made == Payload(bitarray(text).tobytes(), len(text))
+    np.testing.assert_array_equal(unpack_mixed(made, widths), index)
+
+
+@given(st.integers(1, 32), st.integers(0, 50), st.integers(0, 2**32 - 1))
+def test_equal_widths_are_one_width(bits: int, count: int, seed: int) -> None:
+    index = np.random.default_rng(seed).integers(0, 1 << bits, count).astype(np.uint32)
+    assert pack_mixed(index, count * [bits]) == pack(index, bits)
+
+
+def test_the_documented_mixed_example() -> None:
+    assert pack_mixed(np.array([5, 0, 6], np.uint8), [3, 0, 6]) == Payload(b"\xa3\x00", 9)
+
+
+@pytest.mark.parametrize(
+    ("index", "widths", "sentence"),
+    [
+        ([1, 4], [1, 2], "index 4 does not fit into 2 bits"),
+        ([1], [0], "index 1 does not fit into 0 bits"),
+        ([1], [33], r"widths must be integers in 0\.\.32"),
+        ([1], [-1], r"widths must be integers in 0\.\.32"),
+        ([1], [1.0], r"widths must be integers in 0\.\.32"),
+        ([1, 1], [1], r"widths \(1,\) are not of indices \(2,\)"),
+    ],
+)
+def test_what_does_not_fit_mixed_widths_is_refused(index: list[int], widths: list[int], sentence: str) -> None:
+    with pytest.raises(LocalError, match=sentence):
+        pack_mixed(np.array(index, np.uint32), widths)
+
+
+def test_mixed_widths_of_signed_numbers_and_of_another_sum_are_refused() -> None:
+    with pytest.raises(LocalError, match="unsigned"):
+        pack_mixed(np.array([1]), [1])
+    with pytest.raises(RemoteError, match="the widths add up to 9 bits, the payload has 8"):
+        unpack_mixed(Payload(b"\0", 8), [3, 6])
+
+
+CODE = {3: bitarray("0"), 0: bitarray("10"), 7: bitarray("110"), 1: bitarray("111")}
+
+
+@given(st.lists(st.sampled_from(sorted(CODE)), max_size=40))
+def test_prefix_codes_come_back(values: list[int]) -> None:
+    index = np.array(values, np.uint32)
+    made = pack_code(index, CODE)
+    assert made.bits == sum(len(CODE[value]) for value in values)
+    np.testing.assert_array_equal(unpack_code(made, CODE), index)
+
+
+def test_an_index_without_a_word_and_a_payload_that_ends_within_one_are_refused() -> None:
+    with pytest.raises(LocalError, match="the code lacks an index"):
+        pack_code(np.array([2], np.uint32), CODE)
+    with pytest.raises(RemoteError, match="ends within an index"):
+        unpack_code(Payload(b"\xc0", 2), CODE)

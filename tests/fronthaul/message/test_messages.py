@@ -14,10 +14,10 @@ from fronthaul.message.messages import (
     MAX_BUNDLE,
     MAX_POSITION_M,
     Abort,
-    Codec,
     Frame,
     Goodbye,
     Payload,
+    PayloadFormat,
     Ping,
     Pong,
     Registration,
@@ -29,8 +29,8 @@ from fronthaul.message.messages import (
 from fronthaul.message.wire import decode, encode
 
 REPORT = Report(ReportKey(0, 0, 0), Payload(b"", 0))
-CODEC = Codec(4, 768, 4)
-REGISTRATION = Registration(0, 0, "ecc", CODEC, None, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+FORMAT = PayloadFormat.uniform(4, 768, 4)
+REGISTRATION = Registration(0, 0, "ecc", FORMAT, None, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 
 
 def report(*key: int, bits: int = 8, side: bytes = b"") -> Report:
@@ -65,12 +65,23 @@ def report(*key: int, bits: int = 8, side: bytes = b"") -> Report:
         (Frame, (1 << 32, (REPORT,))),
         (Frame, (-1, (REPORT,))),
         (Frame, (False, (REPORT,))),
-        (Codec, (0, 1, 0)),
-        (Codec, (33, 1, 0)),
-        (Codec, (1, -1, 0)),
-        (Codec, (1, 1 << 32, 0)),
-        (Codec, (1, 1, 32)),
-        (Codec, (1, True, 0)),
+        (PayloadFormat, (-1, 0)),
+        (PayloadFormat, (1 << 32, 0)),
+        (PayloadFormat, (True, 0)),
+        (PayloadFormat, (1, 32)),
+        (PayloadFormat, (1, -1)),
+        (PayloadFormat, (1, 0, 1)),
+        (PayloadFormat, (0, 0, True, 0)),
+        (PayloadFormat, (33, 0, True, 33)),
+        (PayloadFormat, (9, 0, True, 2)),
+        (PayloadFormat, (8, 0, False, 2)),
+        (PayloadFormat.uniform, (0, 1, 0)),
+        (PayloadFormat.uniform, (33, 1, 0)),
+        (PayloadFormat.uniform, (1, -1, 0)),
+        (PayloadFormat.uniform, (1, 1 << 32, 0)),
+        (PayloadFormat.uniform, (2, 1 << 31, 0)),
+        (PayloadFormat.uniform, (1, 1, 32)),
+        (PayloadFormat.uniform, (1, True, 0)),
         (Welcome, (0, -1)),
         (Goodbye, (0, 0, 1 << 32)),
         (Ping, (0, 0, 1 << 64)),
@@ -99,7 +110,6 @@ def test_what_does_not_fit_is_refused(make: Any, arguments: tuple[object, ...]) 
         pytest.param(tuple(report(0, 0, snapshot) for snapshot in range(MAX_BUNDLE + 1)), id="too many"),
         pytest.param((report(0, 0, 0), report(1, 0, 1)), id="of two BSs"),
         pytest.param((report(0, 0, 0), report(0, 1, 1)), id="of two epochs"),
-        pytest.param((report(0, 0, 0), report(0, 0, 1, bits=7)), id="of two lengths"),
         pytest.param((report(0, 0, 0), report(0, 0, 1, side=b"x")), id="of two lengths of side information"),
         pytest.param((report(0, 0, 0, 1), report(0, 0, 1), report(0, 0, 0, 1)), id="twice the same"),
     ],
@@ -203,10 +213,18 @@ def test_padding(bits: int, padding_bits: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "bits"), [(CODEC, 3072), (Codec(1, 0, 0), 0), (Codec(32, (1 << 32) - 1, 31), 32 * ((1 << 32) - 1))]
+    ("declared", "admitted", "text"),
+    [
+        (FORMAT, range(3072, 3073), "768 x 4 bit and 4 B beside them"),
+        (PayloadFormat(9), range(9, 10), "9 bit and 0 B beside them"),
+        (PayloadFormat.uniform(8, 0), range(1), "0 x 8 bit and 0 B beside them"),
+        (PayloadFormat(9, 1, fixed=False), range(10), "up to 9 bit and 1 B beside them"),
+    ],
 )
-def test_size_of_a_codec(codec: Codec, bits: int) -> None:
-    assert codec.payload_bits == bits
+def test_what_a_format_admits(declared: PayloadFormat, admitted: range, text: str) -> None:
+    assert [bits for bits in range(4000) if declared.admits(bits, declared.side_bytes)] == list(admitted)
+    assert not declared.admits(declared.max_bits, declared.side_bytes + 1)
+    assert str(declared) == text
 
 
 @pytest.mark.parametrize(
@@ -215,7 +233,8 @@ def test_size_of_a_codec(codec: Codec, bits: int) -> None:
         (ReportKey, (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFF)),
         (Payload, (b"", 0)),
         (Payload, (b"\xff\x80", 9)),
-        (Codec, (32, 0xFFFFFFFF, 31)),
+        (PayloadFormat, (0xFFFFFFFF, 31, False)),
+        (PayloadFormat.uniform, (32, (1 << 27) - 1, 31)),
         (Ping, (0xFFFF, 0xFFFF, (1 << 64) - 1)),
         (Pong, (0, 0, 0, 0, (1 << 64) - 1)),
         (Frame, (0xFFFFFFFF, (REPORT,))),

@@ -3,6 +3,7 @@
 import pickle
 import struct
 import zlib
+from dataclasses import replace
 
 import msgpack
 import pytest
@@ -14,11 +15,11 @@ from fronthaul.errors import LocalError, RemoteError
 from fronthaul.message.messages import (
     MAX_BUNDLE,
     Abort,
-    Codec,
     Frame,
     Goodbye,
     Message,
     Payload,
+    PayloadFormat,
     Ping,
     Pong,
     Registration,
@@ -32,6 +33,7 @@ from fronthaul.message.wire import (
     CRC_BYTES,
     HEADER_BYTES,
     MAX_MESSAGE_BYTES,
+    MIXED_KEY_BYTES,
     VERSION,
     claim,
     decode,
@@ -41,6 +43,9 @@ from fronthaul.message.wire import (
     named,
     report_keys,
 )
+
+LATENTS = PayloadFormat.uniform(4, 768, 4)
+ORIGIN = (0.0, 0.0, 0.0)
 
 GOLDEN: dict[str, tuple[Message, str]] = {
     "report": (
@@ -68,23 +73,42 @@ GOLDEN: dict[str, tuple[Message, str]] = {
         ),
         "23 0003 0002 0a0b0c0d 02 e2 01020304 01 01020305 00 dead beef a700 0180 f4f3a1bf",
     ),
+    "bundle of unequal payloads": (
+        Frame(
+            0x0A0B0C0D,
+            (
+                Report(ReportKey(3, 2, 0x01020304, 1), Payload(b"\xa7\x00", 9), b"\xde\xad"),
+                Report(ReportKey(3, 2, 0x01020305), Payload(b"", 0), b"\xbe\xef"),
+                Report(ReportKey(3, 2, 0x01020306), Payload(b"\x42", 8), b"\xfa\xce"),
+            ),
+        ),
+        "24 0003 0002 0a0b0c0d 03 02 01020304 01 00000009 01020305 00 00000000 01020306 00 00000008"
+        "dead beef face a700 42 08dbc604",
+    ),
     "empty bundle": (
         Frame(1, (Report(ReportKey(0, 0, 0), Payload(b"", 0)), Report(ReportKey(0, 0, 0, 1), Payload(b"", 0)))),
         "23 0000 0000 00000001 02 00 00000000 00 00000000 01 eb78153c",
     ),
     "registration": (
-        Registration(7, 1, "ecc", Codec(4, 768, 4), None, (1.0, -2.5, 10.0), (0.5, 0.0, 0.0)),
+        Registration(7, 1, "ecc", LATENTS, None, (1.0, -2.5, 10.0), (0.5, 0.0, 0.0)),
         "22 88 a46b696e64 ac726567697374726174696f6e a26273 07 a565706f6368 01 a6736368656d65 a3656363"
         "a67265706f7274 93 04 cd0300 04 a6616e73776572 c0"
         "a8706f736974696f6e 93 cb3ff0000000000000 cbc004000000000000 cb4024000000000000"
         "ab6f7269656e746174696f6e 93 cb3fe0000000000000 cb0000000000000000 cb0000000000000000 4a082116",
     ),
     "registration for two rounds": (
-        Registration(7, 1, "ecc", Codec(4, 768, 4), Codec(8, 2, 0), (1.0, -2.5, 10.0), (0.5, 0.0, 0.0)),
+        Registration(7, 1, "ecc", LATENTS, PayloadFormat.uniform(8, 2), (1.0, -2.5, 10.0), (0.5, 0.0, 0.0)),
         "22 88 a46b696e64 ac726567697374726174696f6e a26273 07 a565706f6368 01 a6736368656d65 a3656363"
         "a67265706f7274 93 04 cd0300 04 a6616e73776572 93 08 02 00"
         "a8706f736974696f6e 93 cb3ff0000000000000 cbc004000000000000 cb4024000000000000"
         "ab6f7269656e746174696f6e 93 cb3fe0000000000000 cb0000000000000000 cb0000000000000000 9c6e3287",
+    ),
+    "registration of any length": (
+        Registration(7, 1, "ecc", PayloadFormat(3072, 4, fixed=False), PayloadFormat(9), ORIGIN, ORIGIN),
+        "22 88 a46b696e64 ac726567697374726174696f6e a26273 07 a565706f6368 01 a6736368656d65 a3656363"
+        "a67265706f7274 93 00 cd0c00 04 a6616e73776572 93 01 09 00"
+        "a8706f736974696f6e 93 cb0000000000000000 cb0000000000000000 cb0000000000000000"
+        "ab6f7269656e746174696f6e 93 cb0000000000000000 cb0000000000000000 cb0000000000000000 4d5ee743",
     ),
     "welcome": (Welcome(7, 1), "22 83 a46b696e64 a777656c636f6d65 a26273 07 a565706f6368 01 749dbf4d"),
     "goodbye": (
@@ -122,6 +146,15 @@ def control(fields: object) -> bytes:
 
 
 KEYS = bytes(5) + b"\0\0\0\0\1"
+
+
+MIXED_KEYS = KEYS[:5] + b"\0\0\0\1" + KEYS[5:] + b"\0\0\0\x0c"
+"""Of payloads of 1 and of 12 bits."""
+
+
+def mixed(count: int, lengths: int, rest: bytes) -> bytes:
+    """Return a bundle of unequal payloads with any count and side length, and anything behind them."""
+    return sealed(b"\x24" + bytes(8) + bytes([count, lengths]) + rest)
 
 
 def bundle(count: int, lengths: int, rest: bytes) -> bytes:
@@ -197,9 +230,10 @@ def test_messages_survive_the_round_trip(message: Message) -> None:
 
 @given(frames())
 def test_length_of_a_frame(frame: Frame) -> None:
-    count, report = len(frame.reports), frame.reports[0]
-    body_bytes = count * (len(report.side) + len(report.payload.data))
-    header_bytes = HEADER_BYTES if count == 1 else BUNDLE_HEADER_BYTES + count * BUNDLE_KEY_BYTES
+    count = len(frame.reports)
+    body_bytes = sum(len(report.side) + len(report.payload.data) for report in frame.reports)
+    key_bytes = BUNDLE_KEY_BYTES if len({report.payload.bits for report in frame.reports}) == 1 else MIXED_KEY_BYTES
+    header_bytes = HEADER_BYTES if count == 1 else BUNDLE_HEADER_BYTES + count * key_bytes
     assert len(encode(frame)) == header_bytes + body_bytes + CRC_BYTES
 
 
@@ -207,6 +241,10 @@ def test_the_largest_bundle_survives_the_round_trip() -> None:
     reports = (Report(ReportKey(1, 2, i), Payload(bytes([i]) * 100, 800), bytes([i])) for i in range(MAX_BUNDLE))
     frame = Frame(5, tuple(reports))
     assert decode(encode(frame)) == frame
+    unequal = Frame(5, tuple(replace(report, payload=Payload(b"", 0)) if n % 2 else report for n, report in
+                             enumerate(frame.reports)))  # fmt: skip
+    assert decode(encode(unequal)) == unequal
+    assert [report.payload.bits for report in decode(encode(unequal)).reports] == 32 * [800, 0]  # type: ignore[union-attr]
 
 
 def accepted_only_as_written(data: bytes) -> None:
@@ -218,7 +256,7 @@ def accepted_only_as_written(data: bytes) -> None:
     assert encode(message) == data
 
 
-@given(st.binary(max_size=80), st.booleans(), st.sampled_from([0x21, 0x22, 0x23]))
+@given(st.binary(max_size=80), st.booleans(), st.sampled_from([0x21, 0x22, 0x23, 0x24]))
 def test_no_bytes_but_messages_are_accepted(body: bytes, seal: bool, first: int) -> None:
     accepted_only_as_written(sealed(bytes([first]) + body) if seal else body)
 
@@ -265,6 +303,18 @@ def test_any_flipped_bits_or_cut_is_refused(message: Message, data: st.DataObjec
         pytest.param(bundle(2, 0x20, KEYS), "length", id="bundle with padding without payload"),
         pytest.param(bundle(2, 0x20, KEYS + b"\x02\x01"), "field", id="bundle with padding not zero"),
         pytest.param(bundle(2, 0, bytes(10) + b"pq"), "field", id="bundle of the same report twice"),
+        pytest.param(mixed(1, 0, bytes(9)), "field", id="unequal bundle of one"),
+        pytest.param(sealed(b"\x24" + bytes(9)), "truncated", id="short unequal bundle header"),
+        pytest.param(mixed(2, 0, bytes(17)), "truncated", id="short unequal bundle keys"),
+        pytest.param(mixed(2, 1, MIXED_KEYS + b"x"), "truncated", id="short unequal bundle sides"),
+        pytest.param(mixed(2, 1, MIXED_KEYS + b"xy\x80\x10"), "truncated", id="short unequal payloads"),
+        pytest.param(mixed(2, 1, MIXED_KEYS + b"xy\x80\x10\x10\0"), "trailing", id="bytes after unequal payloads"),
+        pytest.param(mixed(2, 0x21, MIXED_KEYS + b"xy\x80\x10\x10"), "field", id="unequal bundle with padding bits"),
+        pytest.param(mixed(2, 1, MIXED_KEYS + b"xy\x81\x10\x10"), "field", id="first padding not zero"),
+        pytest.param(mixed(2, 1, MIXED_KEYS + b"xy\x80\x10\x11"), "field", id="second padding not zero"),
+        pytest.param(mixed(2, 0, 2 * (KEYS[:5] + bytes(4))), "field", id="unequal bundle of equal payloads"),
+        pytest.param(mixed(2, 0, KEYS[:5] + bytes(4) + KEYS[:5] + b"\0\0\0\x08p"), "field", id="unequal twins"),
+        pytest.param(mixed(2, 0, KEYS[:5] + bytes(4) + KEYS[5:] + 4 * b"\xff"), "truncated", id="claims 512 MiB"),
         pytest.param(bytes(MAX_MESSAGE_BYTES + 1), "length", id="too long"),
         pytest.param(control([1, 2]), "field", id="no map"),
         pytest.param(control({"bs": 1, "epoch": 0}), "type", id="no kind"),
@@ -298,13 +348,17 @@ def test_any_flipped_bits_or_cut_is_refused(message: Message, data: st.DataObjec
             "field",
             id="position not finite",
         ),
-        pytest.param(control(REGISTRATION_FIELDS | {"report": None}), "field", id="no codec"),
-        pytest.param(control(REGISTRATION_FIELDS | {"report": (1, 1)}), "field", id="codec of two"),
-        pytest.param(control(REGISTRATION_FIELDS | {"report": (1, 1, 0, 0)}), "field", id="codec of four"),
-        pytest.param(control(REGISTRATION_FIELDS | {"report": (0, 1, 0)}), "field", id="codec of no bits"),
-        pytest.param(control(REGISTRATION_FIELDS | {"answer": (1, 1, 32)}), "field", id="codec out of range"),
-        pytest.param(control(REGISTRATION_FIELDS | {"answer": ((), "x", 0)}), "field", id="codec of no numbers"),
-        pytest.param(control(REGISTRATION_FIELDS | {"answer": False}), "field", id="codec is no array"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": None}), "field", id="no format"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (1, 1)}), "field", id="format of two"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (1, 1, 0, 0)}), "field", id="format of four"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (33, 1, 0)}), "field", id="format of too wide numbers"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (0, -1, 0)}), "field", id="format of less than no bits"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (False, 1, 0)}), "field", id="format of a false width"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (0.0, 1, 0)}), "field", id="format of a float width"),
+        pytest.param(control(REGISTRATION_FIELDS | {"report": (2, 1 << 31, 0)}), "field", id="format beyond u32"),
+        pytest.param(control(REGISTRATION_FIELDS | {"answer": (1, 1, 32)}), "field", id="format out of range"),
+        pytest.param(control(REGISTRATION_FIELDS | {"answer": ((), "x", 0)}), "field", id="format of no numbers"),
+        pytest.param(control(REGISTRATION_FIELDS | {"answer": False}), "field", id="format is no array"),
         pytest.param(control({"kind": "ping", "bs": 0, "epoch": 0, "t_sent_ns": -1}), "field", id="time before zero"),
     ],
 )
@@ -315,6 +369,13 @@ def test_wrong_messages_are_named(data: bytes, reason: str) -> None:
 def test_the_cases_above_fail_for_what_they_change_alone() -> None:
     assert decode(sealed(ABORT_BODY)) == Abort("no")
     assert isinstance(decode(control(REGISTRATION_FIELDS)), Registration)
+    assert decode(mixed(2, 1, MIXED_KEYS + b"xy\x80\x10\x10")) == Frame(
+        0,
+        (
+            Report(ReportKey(0, 0, 0, 0), Payload(b"\x80", 1), b"x"),
+            Report(ReportKey(0, 0, 0, 1), Payload(b"\x10\x10", 12), b"y"),
+        ),
+    )
     assert decode(bundle(2, 0x21, KEYS + b"xy" + b"\x02\x04")) == Frame(
         0,
         (
@@ -332,7 +393,7 @@ def test_a_message_over_the_limit_is_our_own_fault() -> None:
         encode(Frame(0, (Report(key, Payload(bytes(room + 1), 8 * room + 8)),)))
 
 
-@pytest.mark.parametrize("name", ["report", "bundle"])
+@pytest.mark.parametrize("name", ["report", "bundle", "bundle of unequal payloads"])
 def test_a_claim_reads_what_decoding_would_refuse(name: str) -> None:
     message, text = GOLDEN[name]
     assert isinstance(message, Frame)
@@ -347,11 +408,15 @@ def test_a_claim_of_another_type_is_read_as_of_one_report() -> None:
     for first in (0x20, 0x22, 0x2F, 0x91):
         data[0] = first
         assert claim(bytes(data)) == whole
-    data[0] = 0x23
-    assert claim(bytes(data)) != whole
+    for first in (0x23, 0x24):
+        data[0] = first
+        assert claim(bytes(data)) != whole
 
 
-@pytest.mark.parametrize(("first", "least"), [(1, HEADER_BYTES + CRC_BYTES), (3, BUNDLE_HEADER_BYTES + CRC_BYTES)])
+@pytest.mark.parametrize(
+    ("first", "least"),
+    [(1, HEADER_BYTES + CRC_BYTES), *((kind, BUNDLE_HEADER_BYTES + CRC_BYTES) for kind in (3, 4))],
+)
 def test_a_stump_claims_nothing(first: int, least: int) -> None:
     assert claim(b"") is None
     assert claim(bytes([first]) + bytes(least - 2)) is None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cloud.fusion.scores import rule
 from cloud.fusion.scores.prior import BoxPrior
+from fronthaul.codec.bitstream import unpack
 from fronthaul.payload import diffloc as scoreformat
 from fronthaul.payload.diffloc import COMPONENTS, DEVIATION, SIGMA_DATA, Mixture, ScoreFormat, score_format
 from fronthaul.payload.noise_levels import Level
@@ -37,10 +38,11 @@ def test_states_come_back_within_half_a_cell_at_any_level(bits: int | None, seed
     for level in score.levels:
         size = math.hypot(level.signal, level.noise)
         x = size * draw.uniform(-3.9, 3.9, (particles, 2))
-        index = score.state_index(x, level)
-        assert index.shape == (score.state_size,) == (2 * particles,)
-        assert np.abs(score.state(index, level) - x).max() <= size * 4 / 2**score.bits + 1e-5
-    assert score.state_index(np.full((particles, 2), 1e300), Level(1.0, 1.0, 1.0)).max() == 2**score.bits - 1
+        payload = score.encode_state(x, level)
+        assert payload.bits == score.bits * score.state_size == score.bits * 2 * particles
+        assert np.abs(score.decode_state(payload, level) - x).max() <= size * 4 / 2**score.bits + 1e-5
+    beyond = score.encode_state(np.full((particles, 2), 1e300), Level(1.0, 1.0, 1.0))
+    assert (unpack(beyond, score.bits, 2 * particles) == 2**score.bits - 1).all()
 
 
 @given(some_bits, seeds, st.sampled_from([CONFIG, CONSISTENCY, SOLID]), st.sampled_from(["gauss", "jac"]))
@@ -59,9 +61,10 @@ def test_answers_come_back_within_half_a_cell(bits: int | None, seed: int, confi
     raw = skip * x + middle + draw.uniform(-half, half, (3, size))
     turned = np.linalg.qr(draw.normal(size=(3, size, size)))[0]
     slope = np.einsum("nij,nj,nkj->nik", turned, draw.uniform(0, 1, (3, size)), turned) if fusion == "jac" else None
-    index = score.answer_index(raw, x, level, slope)
-    assert index.shape == (score.answer_size,) == (3 * (size + (size * (size + 1) // 2 if fusion == "jac" else 0)),)
-    back, sloped = score.answer(index, x, level)
+    payload = score.encode_answer(raw, x, level, slope)
+    assert payload.bits == score.answer_format.max_bits
+    assert score.answer_size == 3 * (size + (size * (size + 1) // 2 if fusion == "jac" else 0))
+    back, sloped = score.decode_answer(payload, x, level)
     assert (np.abs(back - raw) <= 2 * half * cell(score)).all()
     if slope is None:
         assert sloped is None
@@ -74,11 +77,11 @@ def test_answers_come_back_within_half_a_cell(bits: int | None, seed: int, confi
 def test_a_number_that_is_not_finite_is_said_to_be_none(value: float) -> None:
     score = score_format(CONFIG, {"particles": 2}, 4)
     x, level = np.zeros((2, 2)), score.levels[0]
-    raw, _ = score.answer(score.answer_index(np.array([[0.1, value], [0.2, 0.3]]), x, level), x, level)
+    raw, _ = score.decode_answer(score.encode_answer(np.array([[0.1, value], [0.2, 0.3]]), x, level), x, level)
     np.testing.assert_array_equal(np.isfinite(raw), [[True, False], [True, True]])
-    assert not np.isfinite(score.spread(score.spread_index(np.array([[value, 0], [0, 1]])))).any()
+    assert not np.isfinite(score.decode_spread(score.encode_spread(np.array([[value, 0], [0, 1]])))).any()
     none = Mixture(np.full(3, value), np.full((3, 2), value), np.full((3, 2, 2), value))
-    assert score.mixture(score.mixture_index(none)) is None
+    assert score.decode_mixture(score.encode_mixture(none)) is None
 
 
 @given(st.sampled_from([4, 6, 8, None]), seeds, st.sampled_from([CONFIG, SOLID]))
@@ -89,9 +92,9 @@ def test_spreads_come_back_within_the_stated_bound(bits: int | None, seed: int, 
     covariance = root @ root.T + 0.05 * np.eye(size)
     wanted = np.exp(draw.uniform(*np.log(np.array(DEVIATION) * [1.01, 0.99]), size)) / np.sqrt(np.diag(covariance))
     covariance = covariance * np.outer(wanted, wanted)
-    index = score.spread_index(covariance)
-    assert index.shape == (score.pairs,)
-    back = score.spread(index)
+    payload = score.encode_spread(covariance)
+    assert payload.bits == score.report_format.max_bits == score.bits * score.pairs
+    back = score.decode_spread(payload)
     assert np.linalg.eigvalsh(back).min() > 0
     deviation, found = np.sqrt(np.diag(covariance)), np.sqrt(np.diag(back))
     if size == 2:  # of three axes the correlations may have to be made whole
@@ -107,9 +110,9 @@ def test_mixtures_come_back_with_weights_that_sum_to_one() -> None:
         np.array([[0.5, 0.1], [-0.9, 0.4], [1.2, -0.6]]),
         np.array([np.diag([0.01, 0.04]), np.diag([0.09, 0.01]), np.array([[0.04, 0.03], [0.03, 0.04]])]),
     )
-    index = score.mixture_index(sent)
-    assert index.shape == (score.mixture_size,) == (COMPONENTS * 6,)  # 180 bit at 10 bit a number
-    back = score.mixture(index)
+    payload = score.encode_mixture(sent)
+    assert payload.bits == score.report_format.max_bits == 8 * COMPONENTS * 6  # 180 bit at 10 bit a number
+    back = score.decode_mixture(payload)
     assert back is not None and back.weight.sum() == pytest.approx(1)
     np.testing.assert_allclose(back.weight, sent.weight, atol=0.01)
     np.testing.assert_allclose(back.mean, sent.mean, atol=0.01)

@@ -266,8 +266,8 @@ def test_a_position_that_is_no_number_is_no_fix_and_is_counted(
 
 def test_the_cloud_expects_what_its_base_stations_send(settings: EmulateSettings) -> None:
     plan = compose.load_plan(settings)
-    assert (plan.cloud.report, plan.cloud.answer) == (plan.codec, plan.answer_codec)
-    assert [site.station.assemble().codec for site in plan.sites] == 3 * [plan.codec]
+    assert (plan.cloud.report, plan.cloud.answer) == (plan.format, plan.answer_format)
+    assert [site.station.assemble().format for site in plan.sites] == 3 * [plan.format]
 
 
 def test_a_damaged_fingerprint_table_costs_the_controls_and_not_the_run(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import straight_world
 import torch
+from payloads import indices
 
 from edge.ecc import EccEdge
 from edge.scheme import EdgeSetup
@@ -64,7 +65,7 @@ def test_a_training_there_writes_weights_for_a_cpu(tmp_path: Path) -> None:
     weights = load_weights(tmp_path / "ecc.safetensors")
     channel = straight_world.channels(WORLD, 4)[:, 0]
     encoded = EccEdge(EdgeSetup(0, 4, weights.config, weights.edge(0)), 4).encode(channel)
-    assert encoded.index.shape == (4, 8 * straight_world.SMALL.coefficients)
+    assert indices(encoded, 4).shape == (4, 8 * straight_world.SMALL.coefficients)
 
 
 def test_an_encoder_there_sends_what_it_sends_on_a_cpu(tmp_path: Path) -> None:
@@ -76,8 +77,8 @@ def test_an_encoder_there_sends_what_it_sends_on_a_cpu(tmp_path: Path) -> None:
         for device in ("cuda", "cpu")
     )
     assert there.side == here.side  # gains are taken before the device
-    assert len(np.unique(here.index)) == 2**bits
-    differ = np.abs(there.index.astype(int) - here.index.astype(int))
+    assert len(np.unique(indices(here, bits))) == 2**bits
+    differ = np.abs(indices(there, bits).astype(int) - indices(here, bits).astype(int))
     flips = int(np.count_nonzero(differ))
     assert flips <= 10, f"{flips} flips in {reports} reports"
     assert differ.max() <= 1

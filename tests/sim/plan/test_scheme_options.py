@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 from torch import Tensor
 
 import cli
 from cloud.fusion.scheme import CloudSetup, Fix
 from edge.scheme import EdgeSetup, Encoded
-from fronthaul.message.messages import Report
+from fronthaul.message.messages import Payload, PayloadFormat, Report
 from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.inspect.replay import replay
@@ -24,16 +23,15 @@ from sim.plan.settings import EmulateSettings
 
 
 class OwnEdge:
-    name, coefficients, side_bytes, weights = "own", 1, 0, "rss"
+    name, format, weights = "own", PayloadFormat(4), "rss"
 
     def __init__(self, setup: EdgeSetup) -> None:
-        self.bits = 4
         if int(setup.options.get("level", 0)) > 15:
             raise ValueError("levels are 0 to 15.")
         self.level = int(setup.options.get("level", 3))
 
     def encode(self, channel: Tensor) -> Encoded:
-        return Encoded(np.full((len(channel), 1), self.level, np.uint32), len(channel) * [b""])
+        return Encoded(len(channel) * [Payload(bytes([self.level << 4]), 4)])
 
 
 class OwnBuilder:

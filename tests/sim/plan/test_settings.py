@@ -35,7 +35,7 @@ def test_a_configuration_with_links_and_forwarding_comes_back(settings: EmulateS
     )
     read = read_configuration(RunFolder(emulate(asked).folder))
     assert read.settings == asked
-    assert (read.codec.bits, read.answer_codec) == (2, None)
+    assert (read.format.width, read.answer_format) == (2, None)
 
 
 def test_notes_name_what_the_weights_were_not_trained_for(settings: EmulateSettings) -> None:

@@ -117,7 +117,7 @@ def test_train_ecc_writes_weights_that_emulation_can_use(tmp_path: Path, bits: i
         assert covariance.shape == (tones, antennas, antennas, 2) and covariance.dtype == torch.float32
         for b in range(1, 9) if bits else []:
             assert torch.equal(share[f"step.{b}"], weights.cloud()[f"step.{k}.{b}"])
-            assert EccEdge(EdgeSetup(k, b, weights.config, share), b).coefficients == tones * SHAPE.coefficients
+            assert EccEdge(EdgeSetup(k, b, weights.config, share), b).format.max_bits == b * tones * SHAPE.coefficients
     stations = {k: site.position for k, site in enumerate(WORLD.sites)}
     payloads: list[int | None] = [1, 4, 8] if bits else [None]
     for payload in payloads:

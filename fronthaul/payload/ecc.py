@@ -1,0 +1,93 @@
+"""What the two halves of `ecc` say to each other: quantised latents, or the channel itself, and a gain beside them.
+
+    latent    L = tones × coefficients indices of B bits, in tone order                                 ECC Eq. 17, 19
+    channel   the preprocessed channel in the words of an IQ codec (`fronthaul.codec.iq`)               ECC Eq. 37
+    side      the gain g as float32                                                                     ECC Eq. 7
+
+The gain also fixes the scale of fixed point numbers: the preprocessed channel has a known norm (Eq. 8).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+import numpy.typing as npt
+
+from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.codec.codebook import MidriseCodebook
+from fronthaul.codec.iq import Csi, iq_codec, of_norm
+from fronthaul.message.messages import Payload, PayloadFormat
+
+Float32 = npt.NDArray[np.float32]
+
+_GAIN = struct.Struct(">f")
+SIDE_BYTES = _GAIN.size
+
+
+class LatentPayload:
+    """Latents of one base station.
+
+    Attributes:
+        format: of every report.
+        codebook: of a report's L numbers.
+    """
+
+    def __init__(self, step: Float32, tones: int, bits: int) -> None:
+        """Take quantiser steps (coefficients,), the same for each of `tones`."""
+        self.codebook = MidriseCodebook(np.tile(step, tones), bits)
+        self.format = PayloadFormat.uniform(bits, tones * len(step), SIDE_BYTES)
+        self._bits, self._tones = bits, tones
+
+    def encode(self, latent: Float32, gain: float) -> tuple[Payload, bytes]:
+        """Payload and side information of a latent (L,) and a gain."""
+        return pack(self.codebook.index(latent), self._bits), _GAIN.pack(gain)
+
+    def decode(self, payload: Payload, side: bytes) -> tuple[Float32, float]:
+        """Latent (tones, coefficients) and gain of a report.
+
+        Raises:
+            RemoteError: a payload of another size.
+        """
+        count = self.format.max_bits // self._bits
+        latent = self.codebook.reconstruct(unpack(payload, self._bits, count))
+        return latent.reshape(self._tones, -1), _gain(side)
+
+
+class ChannelPayload:
+    """The preprocessed channel as it is.
+
+    Attributes:
+        format: of every report.
+    """
+
+    def __init__(self, forward: str, rows: int, tones: int) -> None:
+        """Take channels of `rows` (slots × antennas) and `tones`, as codec `forward` writes them.
+
+        Raises:
+            LocalError: there is no such codec.
+        """
+        self._codec = iq_codec(forward, rows, tones)
+        self.format = PayloadFormat.uniform(self._codec.bits, self._codec.words, SIDE_BYTES)
+
+    def encode(self, csi: Csi, gain: float) -> tuple[Payload, bytes]:
+        """Payload and side information of a channel (rows, tones) and a gain, which stands in for the scale."""
+        words, _ = self._codec.encode(csi)
+        return pack(words, self._codec.bits), _GAIN.pack(gain)
+
+    def decode(self, payload: Payload, side: bytes) -> tuple[Float32, float]:
+        """Channel (tones, 2 rows), real and imaginary parts in turn, and gain of a report.
+
+        Raises:
+            RemoteError: a payload of another size, or words that no encoder makes.
+        """
+        csi = self._codec.decode(unpack(payload, self._codec.bits, self._codec.words))
+        if self._codec.scaled:  # back to the norm that preprocessing gave it  # ECC Eq. 8
+            csi = of_norm(csi, math.sqrt(csi.size))
+        return np.ascontiguousarray(csi.T).view(np.float32), _gain(side)
+
+
+def _gain(side: bytes) -> float:
+    gain: float = _GAIN.unpack(side)[0]
+    return gain
