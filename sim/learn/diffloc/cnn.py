@@ -66,7 +66,7 @@ def fit_cnn(images: Images, features: Features, schedule: Schedule) -> tuple[npt
     network = PositionCnn(images.image.shape[1], features.position.shape[1])
     network(images.image[:2].float())  # gives the lazy layer its size
     optimizer = torch.optim.Adam(network.parameters(), lr=schedule.rate, fused=True)
-    train, validation = torch.from_numpy(features.split.train), torch.from_numpy(features.split.validation)
+    train, validation = features.index("train"), features.index("validation")
     draw = torch.Generator().manual_seed(schedule.seed)
     best, since, state = float("inf"), 0, {k: v.clone() for k, v in network.state_dict().items()}
     for _ in range(schedule.epochs):

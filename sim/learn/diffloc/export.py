@@ -105,7 +105,7 @@ def _share(network: ScoreNetwork, k: int) -> dict[str, Tensor]:
 @torch.no_grad()
 def _embedding(trained: Trained, k: int) -> Tensor:
     assert trained.fit.network is not None
-    embedding: Tensor = trained.fit.network.embed_channel(trained.features.z[:, trained.index("train")])[k]
+    embedding: Tensor = trained.fit.network.embed_channel(trained.features.z[:, trained.features.index("train")])[k]
     return embedding
 
 

@@ -94,6 +94,15 @@ class Features:
         """Return z (N, d) of fingerprints (N, F) at the k-th base station."""
         return (((raw - self.mean[k]) / self.deviation[k]).clamp(-10, 10)) @ self.basis[k]
 
+    def index(self, part: str) -> Tensor:
+        """Indices of the "train", "validation" or "test" samples."""
+        return torch.from_numpy(getattr(self.split, part))
+
+    def truth(self, part: str) -> npt.NDArray[np.float64]:
+        """True positions (N, D) of a part, normalised."""
+        found: npt.NDArray[np.float64] = self.position[self.index(part)].double().numpy()
+        return found
+
 
 def raw_features(
     scenario: Scenario, paths: PathSet, station: int, setting: FeatureSetting, snr_db: float | None

@@ -83,8 +83,7 @@ class _Fit:
         checkpoint: Path | None,
     ) -> None:
         self._z, self._position = features.z, features.position
-        self._train = torch.from_numpy(features.split.train)
-        self._validation = torch.from_numpy(features.split.validation)
+        self._train, self._validation = features.index("train"), features.index("validation")
         self._objective, self._schedule = objective, schedule
         torch.manual_seed(schedule.seed)
         self._network = ScoreNetwork(shape, len(features.z))

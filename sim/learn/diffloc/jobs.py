@@ -25,7 +25,7 @@ from fronthaul.files import whole_file
 from fronthaul.payload.noise_levels import BETA
 from sim.learn.diffloc.cnn import fit_cnn, make_images
 from sim.learn.diffloc.features import Features, FeatureSetting, make_features
-from sim.learn.diffloc.fit import FitProgress, Schedule, fit
+from sim.learn.diffloc.fit import FitProgress, OnEpoch, Schedule, fit
 from sim.learn.diffloc.objectives import Consistency, Diffusion, Grid, Objective, Regression, grid_over
 from sim.learn.splits import Split, split_positions
 from sim.world.paths import PathSet, load_paths
@@ -176,17 +176,11 @@ def run(job: Job, folder: Path = FITS) -> None:
     else:
         if job.model.startswith("joint"):
             features = joined(features)
-        objective, outputs = objective_of(job, features)
-        shape = NetworkShape(job.body, features.z.shape[-1], features.position.shape[1], outputs=outputs)
-        network, losses = fit(
-            features,
-            shape,
-            objective,
-            job.schedule,
-            checkpoint=folder / "checkpoints" / f"{job.name}.pt",
-            on_epoch=lambda progress: _print(job.name, progress),
+        objective = _objective(job, features)
+        network, losses = train_networks(
+            job, features, folder / "checkpoints" / f"{job.name}.pt", lambda progress: _print(job.name, progress)
         )
-        record["shape"] = asdict(shape)
+        record["shape"] = asdict(network.shape)
         if isinstance(objective, Grid):
             record["grid"] = asdict(objective)
         # What the networks do not use is not kept: they are given z, not fingerprints.
@@ -197,16 +191,24 @@ def run(job: Job, folder: Path = FITS) -> None:
     print(job.name, f"{record['minutes']:.1f} min", [round(loss, 4) for loss in losses], flush=True)
 
 
-def objective_of(job: Job, features: Features) -> tuple[Objective, int]:
-    """The objective of a job and the length of its network's output, 0 for a position's."""
+def train_networks(
+    job: Job, features: Features, checkpoint: Path, on_epoch: OnEpoch
+) -> tuple[ScoreNetwork, list[float]]:
+    """Train a job's networks; see `fit.fit`."""
+    objective = _objective(job, features)
+    outputs = objective.cells if isinstance(objective, Grid) else 0  # 0: as long as a position
+    shape = NetworkShape(job.body, features.z.shape[-1], features.position.shape[1], outputs=outputs)
+    return fit(features, shape, objective, job.schedule, checkpoint=checkpoint, on_epoch=on_epoch)
+
+
+def _objective(job: Job, features: Features) -> Objective:
     if job.model == "ct":
-        return Consistency(soft=job.soft), 0
+        return Consistency(soft=job.soft)
     if job.model in ("unet", "mlp"):
-        return Diffusion(job.timesteps, BETA, job.soft), 0
+        return Diffusion(job.timesteps, BETA, job.soft)
     if job.model == "grid":
-        grid = grid_over(features.position[torch.from_numpy(features.split.train)], job.spacing_m)
-        return grid, grid.cells
-    return Regression(), 0
+        return grid_over(features.position[features.index("train")], job.spacing_m)
+    return Regression()
 
 
 def load_fit(job: Job, folder: Path = FITS) -> Fit | None:

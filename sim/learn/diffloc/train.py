@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.score_network import NetworkShape
 from sim.errors import UserError
 from sim.learn.diffloc.evaluate import errors_m, sample
 from sim.learn.diffloc.export import export_weights
 from sim.learn.diffloc.features import SCALE_M, FeatureSetting, make_features
-from sim.learn.diffloc.fit import FitProgress, Schedule, fit
-from sim.learn.diffloc.jobs import Fit, Job, objective_of
+from sim.learn.diffloc.fit import FitProgress, Schedule
+from sim.learn.diffloc.jobs import Fit, Job, train_networks
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, measured
 from sim.world.paths import load_paths
 from sim.world.scenario import Scenario
@@ -59,19 +58,11 @@ def train_diffloc(
     schedule = Schedule(epochs=training.epochs, batch=training.batch, rate=training.rate, seed=training.seed)
     job = Job(output.stem, scenario.name, training.model, setting, soft=training.soft, schedule=schedule)
     features = make_features(scenario, paths, setting)
-    objective, outputs = objective_of(job, features)
 
     def advance(progress: FitProgress) -> None:
         on_progress(progress.epoch, progress.epochs, f"loss {progress.training:.3g}, {progress.validation:.3g}")
 
-    network, losses = fit(
-        features,
-        NetworkShape(job.body, features.z.shape[-1], features.position.shape[1], outputs=outputs),
-        objective,
-        schedule,
-        checkpoint=output.with_suffix(".pt"),
-        on_epoch=advance,
-    )
+    network, losses = train_networks(job, features, output.with_suffix(".pt"), advance)
     trained = measured(Fit(job, network, None, None, {"validation_loss": losses}), features)
     files = export_weights(trained, scenario, output)
     truth = trained.truth("validation")

@@ -14,7 +14,7 @@ from edge.score_network import Denoiser
 from fronthaul.payload.noise_levels import BETA
 from sim.learn.diffloc.evaluate import FloatArray, Networks, posteriors, sample
 from sim.learn.diffloc.features import Features
-from sim.learn.diffloc.jobs import Fit, Job, job_features, load_fit
+from sim.learn.diffloc.jobs import Fit, Job
 from sim.learn.diffloc.objectives import Consistency, regress
 
 CT_STEPS = 2
@@ -50,12 +50,7 @@ class Trained:
 
     def truth(self, part: str) -> FloatArray:
         """True positions (N, D) of "train", "validation" or "test" samples."""
-        found: FloatArray = self.features.position[self.index(part)].double().numpy()
-        return found
-
-    def index(self, part: str) -> Tensor:
-        """Indices of the samples of a part."""
-        return torch.from_numpy(getattr(self.features.split, part))
+        return self.features.truth(part)
 
     def networks(self, part: str, *, shuffled: bool = False, z: Tensor | None = None) -> Networks:
         """Return the networks on the samples of a part.
@@ -65,43 +60,30 @@ class Trained:
             shuffled: control: each sample has the channels of the next one in a random order.
             z: other compressed fingerprints (K, N, d) of that part, for instance noisier ones.
         """
-        inputs = self.features.z[:, self.index(part)] if z is None else z
+        network, table = self.fit.network, sampler_table(self.fit.job)
+        assert network is not None
+        inputs = self.features.z[:, self.features.index(part)] if z is None else z
         if shuffled:
             order = torch.randperm(inputs.shape[1], generator=torch.Generator().manual_seed(0))
             inputs = inputs[:, order[torch.argsort(order).add(1).remainder(len(order))]]
-        return _networks(self.fit, self.features, inputs, self.posterior)
+        with torch.no_grad():
+            embedding = network.embed_channel(inputs)
+        return Networks(Denoiser(network, table), table, embedding, self.posterior, box_around(self.truth("train")))
 
     def regressed(self, part: str) -> FloatArray:
         """Positions (K, N, D) of networks that regress directly."""
         assert self.fit.network is not None
         with torch.no_grad():
-            embedding = self.fit.network.embed_channel(self.features.z[:, self.index(part)])
+            embedding = self.fit.network.embed_channel(self.features.z[:, self.features.index(part)])
             found: FloatArray = regress(self.fit.network, embedding).double().numpy()
         return found
 
 
-def _networks(fit: Fit, features: Features, z: Tensor, posterior: FloatArray) -> Networks:
-    assert fit.network is not None
-    table = sampler_table(fit.job)
-    with torch.no_grad():
-        embedding = fit.network.embed_channel(z)
-    train = features.position[torch.from_numpy(features.split.train)].double().numpy()
-    return Networks(Denoiser(fit.network, table), table, embedding, posterior, box_around(train))
-
-
-def load_trained(job: Job) -> Trained | None:
-    """Read a job's networks and measure Σ_k on validation samples; None if the job has not been run.
+def measured(fit: Fit, features: Features) -> Trained:
+    """Measure Σ_k of networks on validation samples.
 
     Diffusion and consistency models are sampled by each base station alone, regressions are evaluated.
     """
-    fit = load_fit(job)
-    if fit is None or fit.network is None:
-        return None
-    return measured(fit, job_features(job))
-
-
-def measured(fit: Fit, features: Features) -> Trained:
-    """Measure Σ_k of networks on validation samples."""
     job = fit.job
     size = features.position.shape[1]
     blank = np.repeat(np.eye(size)[None], len(features.z), 0)

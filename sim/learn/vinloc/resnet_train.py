@@ -14,7 +14,6 @@ from sim.learn.vinloc.evaluate import hidden, kept_stations, random_stations
 from sim.learn.vinloc.resnet import Filling, ResNetLocator, filled
 from sim.learn.vinloc.train import OnProgress, Schedule, UserTrainer
 from sim.world.scenario import Scenario, load_scenario
-from sim.world.store import DATA_FOLDER
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,6 @@ RESNET_JOBS = {
         ResNetJob("resnet-shuffled", "inf-dh-18", "shuffled", _schedule(15)),
     )
 }
-
-
-def resnet_folder(job: ResNetJob) -> Path:
-    """Where a job's checkpoint is, ``NAME.pt``."""
-    return DATA_FOLDER / load_scenario(job.scenario).data_name / "vinloc"
 
 
 def make_resnet(scenario: Scenario, job: ResNetJob) -> ResNetLocator:

@@ -27,15 +27,15 @@ def joint_regression(bench: Bench, jobs: Sequence[str]) -> Result:
     """Measure one network on the fingerprints of all base stations; the paper's supervised MLP is one."""
     fit, features = bench.fit(jobs[0]), joined(bench.features(jobs[0]))
     found = _outputs(fit, features, "test")[0].double().numpy()
-    return {"fused": {"joint": sample_statistics(errors_m(found, truth_of(features, "test")))}}
+    return {"fused": {"joint": sample_statistics(errors_m(found, features.truth("test")))}}
 
 
 def convolutional(bench: Bench, jobs: Sequence[str]) -> Result:
     """Measure the convolutional regression, whose estimates of all samples are kept."""
     fit, features = bench.fit(jobs[0]), bench.features(jobs[0])
     assert fit.estimates is not None
-    found = fit.estimates[index_of(features, "test")].double().numpy()
-    return {"fused": {"joint": sample_statistics(errors_m(found, truth_of(features, "test")))}}
+    found = fit.estimates[features.index("test")].double().numpy()
+    return {"fused": {"joint": sample_statistics(errors_m(found, features.truth("test")))}}
 
 
 def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
@@ -47,10 +47,10 @@ def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
     validation = {}
     for name in jobs:
         _, fused = _grid_positions(bench.fit(name), features, "validation")
-        validation[name] = float(errors_m(fused, truth_of(features, "validation")).mean())
+        validation[name] = float(errors_m(fused, features.truth("validation")).mean())
     best = min(jobs, key=lambda name: validation[name])
     alone, fused = _grid_positions(bench.fit(best), features, "test")
-    truth = truth_of(features, "test")
+    truth = features.truth("test")
     return {
         "stations": [k + 1 for k in bench.stations(best)],
         "alone": each_statistics(errors_m(alone, truth)),
@@ -69,7 +69,7 @@ def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | 
     known = bench.stations(names[0])
     chosen = known if stations is None else tuple(stations)
     tables = [features.z[known.index(k)] for k in chosen]
-    truth = truth_of(features, "test")
+    truth = features.truth("test")
     alone = [_neighbours(features, z) for z in tables]
     fused, best = _neighbours(features, torch.cat(tables, -1))
     error = errors_m(fused, truth)
@@ -78,42 +78,31 @@ def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | 
         "alone": each_statistics(errors_m(np.stack([found for found, _ in alone]), truth)),
         "fused": {"joint": sample_statistics(error)},
         "neighbours": {"alone": [k for _, k in alone], "joint": best},
-        "by_distance": by_distance(truth_of(features, "train"), truth, error),
+        "by_distance": by_distance(features.truth("train"), truth, error),
     }
 
 
 def prior_mean(bench: Bench, names: Sequence[str]) -> Result:
     """Measure what the mean training position says of each test sample: no information."""
     features = bench.features(names[0])
-    truth = truth_of(features, "test")
-    mean = truth_of(features, "train").mean(0)
+    truth = features.truth("test")
+    mean = features.truth("train").mean(0)
     return {"fused": {"joint": sample_statistics(errors_m(np.broadcast_to(mean, truth.shape), truth))}}
 
 
 def prior_draw(bench: Bench, names: Sequence[str]) -> Result:
     """Measure what a training position drawn at random says of each test sample, mean over all of them."""
     features = bench.features(names[0])
-    truth, training = truth_of(features, "test"), truth_of(features, "train")
+    truth, training = features.truth("test"), features.truth("train")
     errors = errors_m(np.broadcast_to(training[:, None], (len(training), *truth.shape)), truth).mean(0)
     return {"fused": {"joint": sample_statistics(errors)}}
-
-
-def index_of(features: Features, part: str) -> Tensor:
-    """Indices of the samples of a part."""
-    return torch.from_numpy(getattr(features.split, part))
-
-
-def truth_of(features: Features, part: str) -> FloatArray:
-    """True positions (N, D) of a part, normalised."""
-    found: FloatArray = features.position[index_of(features, part)].double().numpy()
-    return found
 
 
 @torch.no_grad()
 def _outputs(fit: Fit, features: Features, part: str) -> Tensor:
     """Output (K, N, outputs) of networks that are given the channel alone."""
     assert fit.network is not None
-    return regress(fit.network, fit.network.embed_channel(features.z[:, index_of(features, part)]))
+    return regress(fit.network, fit.network.embed_channel(features.z[:, features.index(part)]))
 
 
 def _grid_positions(fit: Fit, features: Features, part: str) -> tuple[FloatArray, FloatArray]:
@@ -127,10 +116,10 @@ def _grid_positions(fit: Fit, features: Features, part: str) -> tuple[FloatArray
 
 def _neighbours(features: Features, z: Tensor) -> tuple[FloatArray, int]:
     """Estimates of the test samples, and the k that is best on validation samples."""
-    table, position = z[index_of(features, "train")].numpy(), truth_of(features, "train")
-    truth = truth_of(features, "validation")
-    query = z[index_of(features, "validation")].numpy()
+    table, position = z[features.index("train")].numpy(), features.truth("train")
+    truth = features.truth("validation")
+    query = z[features.index("validation")].numpy()
     counts = [k for k in NEIGHBOURS if k <= len(table)]
     errors = [errors_m(nearest_neighbours(query, table, position, k), truth).mean() for k in counts]
     best = counts[int(np.argmin(errors))]
-    return nearest_neighbours(z[index_of(features, "test")].numpy(), table, position, best), best
+    return nearest_neighbours(z[features.index("test")].numpy(), table, position, best), best

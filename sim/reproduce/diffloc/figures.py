@@ -18,8 +18,7 @@ from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc import paper
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.diffloc.markdown import HEADS, details, means, printed
-from sim.reproduce.diffloc.measures import sampled
-from sim.reproduce.diffloc.noisy import noisy_inputs
+from sim.reproduce.diffloc.measures import noisy_inputs, sampled
 from sim.reproduce.drawing import COLOURS, INK, error_bars, interval_bars, new_axes, save_figure
 from sim.reproduce.markdown import NOT_TRAINED, Record, metres, not_trained, page, picture, table
 from sim.reproduce.rows import Row
@@ -248,7 +247,7 @@ def _noisy_networks(bench: Bench, name: str, trained: Trained, snr_db: float) ->
     count = len(trained.features.split.test) // len(levels)  # copies of all samples follow each other
     first = levels.index(snr_db) * count
     part = slice(first, first + count)
-    return trained.networks("test", z=trained.features.z[:, trained.index("test")[part]]), part
+    return trained.networks("test", z=trained.features.z[:, trained.features.index("test")[part]]), part
 
 
 def fig11_draw(path: Path, records: Sequence[Record]) -> None:

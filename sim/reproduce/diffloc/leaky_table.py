@@ -22,8 +22,7 @@ from sim.reproduce.diffloc.leaky_oracle import (
     leaky_start,
     leaky_sum,
 )
-from sim.reproduce.diffloc.measures import each_statistics, sampled_alone
-from sim.reproduce.diffloc.noisy import noisy_inputs
+from sim.reproduce.diffloc.measures import each_statistics, noisy_inputs, sampled_alone
 from sim.reproduce.markdown import NOT_TRAINED, Record, page, table
 from sim.reproduce.rows import Row
 

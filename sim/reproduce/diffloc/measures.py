@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cloud.fusion.scores.sampler import NotFiniteError
 from sim.learn.diffloc.evaluate import FloatArray, Networks, errors_m, fuse_gaussians, sample
-from sim.learn.diffloc.features import SCALE_M
+from sim.learn.diffloc.features import SCALE_M, raw_features
+from sim.learn.diffloc.jobs import load_data
 from sim.learn.diffloc.trained import Trained
 from sim.records.statistics import distance_to_nearest, errors_by_distance, sample_statistics
 from sim.reproduce.diffloc.bench import Bench
@@ -133,3 +136,19 @@ def places(trained: Trained, stations: Sequence[int] | None) -> list[int]:
     """Where base stations stand among those of the job."""
     known = trained.fit.job.setting.stations
     return list(range(len(known))) if stations is None else [known.index(k) for k in stations]
+
+
+def noisy_inputs(bench: Bench, name: str, snr_db: float) -> Tensor:
+    """Return compressed fingerprints (K, N, d) of a job's test positions, channels estimated at `snr_db`.
+
+    They are compressed as the job's own are: mean, deviation and basis stay those of its training.
+    """
+    job, features = bench.job(name), bench.features(name)
+    scenario, paths = load_data(job.data)
+    test = paths.select(features.sample[features.split.test])
+    return torch.stack(
+        [
+            features.project(k, torch.cat(list(raw_features(scenario, test, station, job.setting, snr_db))))
+            for k, station in enumerate(job.setting.stations)
+        ]
+    )

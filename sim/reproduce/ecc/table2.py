@@ -6,7 +6,7 @@ controls on the same snapshots. The trainings are `sim.reproduce.ecc.campaign`'s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,9 @@ def _run(
 class EccBench(Emulations):
     """The runs, and what the campaign left of the direct regression."""
 
-    def __init__(self) -> None:
-        super().__init__(runs())
+    def __init__(self, settings: Mapping[str, EmulateSettings] | None = None) -> None:
+        """Take all `runs` by default."""
+        super().__init__(runs() if settings is None else settings)
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
         """As that of a run; of the direct regression the digest of its errors."""

@@ -10,7 +10,7 @@ Shapes: Q users that are asked for, T training users, K base stations, L delays.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -116,8 +116,3 @@ def _kept(users: CirSet, size: int, compression: Compression) -> tuple[Tensor, T
 def prior_positions(users: Users) -> Tensor:
     """The mean training position (N, 3) [m], for every test user: no information."""
     return users.train.position.mean(0).expand(len(users.test), 3)
-
-
-def chosen_table(choice: Choice) -> dict[str, Any]:
-    """What was chosen, for a record."""
-    return {"compression": choice.compression, "neighbours": choice.neighbours}

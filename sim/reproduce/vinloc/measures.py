@@ -7,6 +7,7 @@ users.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sim.learn.vinloc.evaluate import hidden, late_clocks, positions_of, shuffle
 from sim.learn.vinloc.resnet_train import resnet_positions
 from sim.records.statistics import FloatArray, ci95, distance_to_nearest, errors_by_distance, rmse, sample_statistics
 from sim.reproduce.rows import Result
-from sim.reproduce.vinloc.baselines import chosen_table, neighbour_positions, prior_positions
+from sim.reproduce.vinloc.baselines import neighbour_positions, prior_positions
 from sim.reproduce.vinloc.bench import Bench
 from sim.world.scenario import load_scenario
 
@@ -88,7 +89,7 @@ def neighbours(bench: Bench, names: Sequence[str], *, size: int, scenario: str =
     """Measure weighted nearest neighbours on the users of a job's scenario, or of another."""
     users = bench.users(load_scenario(scenario) if scenario else bench.scenario(names[0]))
     found, choice = neighbour_positions(users, size)
-    return _result(users, found, True) | {"chosen": chosen_table(choice)}
+    return _result(users, found, True) | {"chosen": asdict(choice)}
 
 
 def prior(bench: Bench, names: Sequence[str]) -> Result:
