@@ -1,4 +1,5 @@
 """The contract between base stations and cloud: messages, bits, bytes, and the account of them.
 
-Importing this package, or any of its modules but `sockets` and `connect`, brings in neither zmq nor ray nor torch.
+Importing this package, or any of its modules but `zeromq`, `connect` and `new_keys` of `transport`, brings in neither
+zmq nor ray nor torch.
 """

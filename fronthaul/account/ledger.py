@@ -34,6 +34,8 @@ Row = dict[str, Any]
 def ledger_schema() -> pa.Schema:
     """Return the ledger's columns: one row a report of a frame.
 
+    `zmtp_bytes` and `curve_bytes` are framing and encryption of whichever transport carried the link.
+
     `part` counts the reports of a frame from 0. `reason` says why a frame was corrupt or rejected; of a dropped one
     it is the link model's reason, or null where it died with its process or link.
     """

@@ -26,7 +26,7 @@ LEDGER = ".parquet"
 """Of the ledger of a link."""
 
 _UNKNOWN = "unknown"
-_START = re.compile(r"(?:(bs-\d+)-epoch-(\d+)|cloud-(\d+))(?:[-.].*)?", re.ASCII)
+_START = re.compile(r"(?:(bs-\d+)-epoch-(\d{1,9})|cloud-(\d{1,9}))(?:[-.].*)?", re.ASCII)
 
 
 class EdgeStart(NamedTuple):

@@ -201,11 +201,10 @@ def _sums(run: RunTables) -> Finding:
 
 
 def _kernels(run: RunTables) -> Finding:
-    if not run.transport.kernel_counts:
-        return Finding("kernel", "left out", f"links over {run.transport.name}, no kernel counted")
     opened = [connection for connection in run.connections if connection.connections]
     if not opened:
-        return Finding("kernel", "left out", "the kernel noted no connection")
+        why = "no kernel noted a connection" if run.transport.kernel_counts else "which no kernel counts"
+        return Finding("kernel", "left out", f"links over {run.transport.name}: {why}")
     problems = byte_problems(opened)
     problems += _socket_problems(run, opened)
     ways = [way for connection in opened for way in (connection.up, connection.down)]

@@ -91,7 +91,7 @@ class FrameView:
         frame_fate: what became of the frame.
         reason: why it was dropped, corrupt or rejected; None if it was not.
         costs: bytes by name, of each report.
-        data: the frame as it was handed to ZeroMQ: header, side information, payload, CRC-32.
+        data: the frame as it was handed to the transport: header, side information, payload, CRC-32.
         reports: what it carries.
     """
 

@@ -28,10 +28,10 @@ from sim.kernel.probe import (
     CommandError,
     LossTool,
     command,
+    existing_namespaces,
     iptables_loss,
     iptables_rules,
     loss_tool,
-    namespaces,
     new_tag,
     nft_loss,
     probe,
@@ -100,7 +100,7 @@ class Namespaces:
             UserError: a namespace is still there, and no other error is on its way.
         """
         self._remove()
-        if kind is None and (left := [name for name in namespaces() if name.startswith(self._tag)]):
+        if kind is None and (left := [name for name in existing_namespaces() if name.startswith(self._tag)]):
             raise UserError(f"--netns could not remove {', '.join(left)}: remove them with ip netns del.")
 
     def name(self, bs: int) -> str:

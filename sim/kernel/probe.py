@@ -129,7 +129,7 @@ def new_tag() -> str:
 def remove_leftovers() -> list[str]:
     """Remove namespaces, with their interfaces, and loss rules of processes that are gone; return their names."""
     removed = []
-    for name in namespaces():
+    for name in existing_namespaces():
         if _is_dead(name) and try_command("ip", "netns", "del", name):
             removed.append(name)
     for table in _lines("nft", "list tables netdev"):  # "table netdev cofix-12-ab12"
@@ -141,7 +141,7 @@ def remove_leftovers() -> list[str]:
     return removed
 
 
-def namespaces() -> list[str]:
+def existing_namespaces() -> list[str]:
     """Return the names of all namespaces of ours, of other runs as well."""
     names = (line.split()[0] for line in _lines("ip", "netns", "list") if line.strip())
     return [name for name in names if _TAG.match(name)]

@@ -50,8 +50,8 @@ class LinkTotals:
         side_bits: side information [bit].
         header_bytes: our own header and CRC [B].
         padding_bits: zeros up to the next byte [bit].
-        zmtp_bytes: ZMTP frame headers [B].
-        curve_bytes: what encryption adds [B].
+        zmtp_bytes: framing of the transport, of ZeroMQ the ZMTP frame headers [B].
+        curve_bytes: what its encryption adds [B].
         tcpip_bytes: modelled: stream and TCP/IP headers, each frame a segment of its own [B].
         ethernet_bytes: modelled: the same with Ethernet headers [B].
         ecpri_ethernet_bytes: modelled: our frames as eCPRI type 3 straight on Ethernet, MTU 1500 [B].

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fronthaul.files import whole_file
 from sim.files import write_rows
 from sim.world.arrays import DAMAGED, load_arrays, save_arrays
 
@@ -32,20 +31,6 @@ def test_what_is_damaged_raises_what_is_said(tmp_path: Path) -> None:
         path.write_bytes(data[:cut])
         with pytest.raises(DAMAGED):
             load_arrays(path)
-
-
-def test_a_file_that_fails_half_way_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("before")
-
-    def fail() -> None:
-        with whole_file(path) as temporary:
-            temporary.write_text("half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        fail()
-    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
 
 
 def test_rows_stand_one_a_line(tmp_path: Path) -> None:

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 from tiny_fronthaul import Run, frame, key
 
 from fronthaul.account.conservation import conservation
 from fronthaul.account.ledger import close_ledger, ledger_schema
 from fronthaul.errors import LocalError, RemoteError
-from fronthaul.files import write_parquet
 from fronthaul.log.received import read_received
 from fronthaul.log.sent import flip, journal_table_schema
 from fronthaul.message.fates import FrameFate
@@ -228,21 +226,3 @@ def test_a_logged_reason_is_the_one_decoding_gave(run: Run) -> None:
         decode(data)
     run.receive(data, FrameFate.CORRUPT, reason=caught.value.reason)
     assert run.ledger()["reason"].to_pylist() == ["checksum"]
-
-
-def test_parquet_is_whole_or_absent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.receive(run.send(frame(0, 0)))
-    ledger = run.ledger([key(0)])
-    path = tmp_path / "bs-000.parquet"
-    write_parquet(ledger, path)
-    assert pq.read_table(path).equals(ledger)
-    write_parquet(ledger_schema().empty_table(), path)
-    assert pq.read_table(path).num_rows == 0
-
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(pq, "write_table", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        write_parquet(ledger, path)
-    assert pq.read_table(path).num_rows == 0

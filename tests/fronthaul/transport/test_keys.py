@@ -257,5 +257,5 @@ def test_admission(ring: KeyRing) -> None:
 
 
 def test_loopback() -> None:
-    assert all(is_loopback(host) for host in ("127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]"))
-    assert not any(is_loopback(host) for host in ("0.0.0.0", "10.0.0.1", "example.org", "::"))
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]", "tcp://127.0.0.1"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "10.0.0.1", "example.org", "::", "tcp://10.0.0.1"))

@@ -323,7 +323,7 @@ def test_what_dead_runs_left_is_removed_and_what_live_ones_have_is_not() -> None
 def test_probing_leaves_nothing_and_says_what_is_missing() -> None:
     found = probe()
     assert found == SUPPORT
-    assert not [name for name in netprobe.namespaces() if name.endswith("-probe")]
+    assert not [name for name in netprobe.existing_namespaces() if name.endswith("-probe")]
     facts = (found.namespaces, found.veth, found.tbf, found.htb, found.netem, found.nft_or_iptables)
     assert all(sentence.endswith(".") for sentence in found.missing)
     assert bool(found.missing) == (not (found.root and all(facts)))
