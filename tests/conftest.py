@@ -7,7 +7,7 @@ import pytest
 import tiny_world
 import torch
 from xdist.remote import Producer
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 from sim.plan.settings import EmulateSettings
 from sim.world import store
@@ -37,40 +37,34 @@ NOT_QUICK = (
 )
 """What does otherwise there, or takes too long for a loop of a minute."""
 MACHINE = (
-    *("end_to_end/test_hosts.py", "end_to_end/test_interrupted.py", "end_to_end/test_intruders.py"),
-    *("fronthaul/transport", "sim/kernel/test_namespaces.py", "sim/reproduce/vinloc/test_lost.py"),
-    "test_benchmarks.py",
+    *("end_to_end/test_diffloc_emulated.py", "end_to_end/test_hosts.py", "end_to_end/test_interrupted.py"),
+    *("end_to_end/test_intruders.py", "end_to_end/test_many.py", "end_to_end/test_restart.py"),
+    *("end_to_end/test_vinloc_registration.py", "fronthaul/transport", "sim/emulate/test_ray_driver.py"),
+    *("sim/kernel/test_namespaces.py", "sim/reproduce/vinloc/test_lost.py", "test_benchmarks.py"),
 )
 """What keeps to a clock, counts in the kernel, or takes several cores, as Ray does: one after the other."""
 
 
-def lies_in(item: pytest.Item, places: Sequence[str]) -> bool:
-    """Whether a test lies in one of the files or folders."""
-    return any(item.path.is_relative_to(TESTS / place) for place in places)
+def lies_in(path: Path, places: Sequence[str]) -> bool:
+    """Whether a path is, or lies in, one of the files or folders."""
+    return any(path.is_relative_to(TESTS / place) for place in places)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if any(map(item.get_closest_marker, ("ray", "slow", "gpu"))) or not lies_in(item, QUICK):
-            continue
-        if not lies_in(item, NOT_QUICK):
+        apart = any(map(item.get_closest_marker, ("ray", "slow", "gpu"))) or lies_in(item.path, NOT_QUICK)
+        if lies_in(item.path, QUICK) and not apart:
             item.add_marker("quick")
-    for item in items:
-        if item.get_closest_marker("ray") or lies_in(item, MACHINE):
-            item.add_marker(pytest.mark.xdist_group("machine"))
     if hasattr(config, "workerinput"):  # what takes longest first, so that workers end together
-        items.sort(
-            key=lambda item: (not item.get_closest_marker("xdist_group"), bool(item.get_closest_marker("quick")))
-        )
+        items.sort(key=lambda item: (not lies_in(item.path, MACHINE), bool(item.get_closest_marker("quick"))))
 
 
-class ByModule(LoadGroupScheduling):
-    """One worker runs a module's tests, which share fixtures, except those of a group."""
+class ByModule(LoadScopeScheduling):
+    """One worker runs a module's tests, which share fixtures, and one all those that want the machine to themselves."""
 
     def _split_scope(self, nodeid: str) -> str:
-        scope = super()._split_scope(nodeid)
-        return nodeid.split("::")[0] if scope == nodeid else scope
+        module = nodeid.split("::")[0]
+        return "machine" if lies_in(TESTS.parent / module, MACHINE) else module
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
