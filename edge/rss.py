@@ -24,7 +24,7 @@ class RssEdge:
     side_bytes = 0
 
     def __init__(self, setup: EdgeSetup) -> None:
-        self.bits = setup.bits or 16
+        self.bits = setup.payload.bits_or(16)
         low, high = setup.config["gain_db"]
         self._codebook = UniformCodebook(low, high, self.bits)
 

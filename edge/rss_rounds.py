@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from edge.preprocessing import channel_gain
-from edge.scheme import EdgeSetup, Encoded
+from edge.scheme import EdgeSetup, Encoded, SchemeSpec
 from fronthaul.codec.bitstream import unpack
 from fronthaul.codec.codebook import UniformCodebook
 from fronthaul.message.messages import Codec, Payload
@@ -34,13 +34,13 @@ class RssRoundsEdge:
     """Keeps the gain at full precision, and answers with residual and slope."""
 
     name = "rss-rounds"
-    weights = "rss"
+    spec = SchemeSpec(weights="rss")
     coefficients = 0
     side_bytes = 0
 
     def __init__(self, setup: EdgeSetup) -> None:
         """Build from this base station's row of `path_loss`; 16 bit a number stand in for lossless."""
-        self.bits = setup.bits or 16
+        self.bits = setup.payload.bits_or(16)
         self.answer_codec = Codec(self.bits, 2, 0)
         self._site = np.array(setup.site)
         area = zip(setup.config["low"], setup.config["high"], strict=True)

@@ -9,33 +9,16 @@ weights' configuration (relative to the power sent).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from edge.cir_embedding import VALUES, CirEmbedding
-from edge.scheme import EdgeScheme, EdgeSetup, Encoded
+from edge.scheme import EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
 from fronthaul.codec.codebook import MidriseCodebook
 
 LOSSLESS_BITS = 32
 HEARD, UNHEARD = b"\1", b"\0"
-
-
-class VinLocBuilder:
-    """Makes the scheme, and says which scenario and pace are its own; it takes no options."""
-
-    options: Mapping[str, type] = {}
-    scenario = "inf-dh-18"
-    interval_ms = 200.0  # 18 networks and the cloud's on two cores
-
-    def __call__(self, setup: EdgeSetup) -> EdgeScheme:
-        """Build the scheme for B = `setup.bits`; None sends float32 words."""
-        return VinLocEdge(setup)
-
-
-build = VinLocBuilder()
 
 
 class VinLocEdge:
@@ -55,8 +38,9 @@ class VinLocEdge:
         self._network.eval().to(self._device)
         self._shape = (1, int(shape.get("antennas", 1)), int(shape.get("taps", 256)))
         self._silence = float(setup.config.get("silence", 0.0))
-        self.bits = LOSSLESS_BITS if setup.bits is None else setup.bits
-        self._codebook = None if setup.bits is None else MidriseCodebook(2.0 / 2**setup.bits, setup.bits)
+        self.bits = setup.payload.bits_or(LOSSLESS_BITS)
+        bits = setup.payload.bits
+        self._codebook = None if bits is None else MidriseCodebook(2.0 / 2**bits, bits)
 
     @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
@@ -74,6 +58,16 @@ class VinLocEdge:
             values = self._network(channel[heard, 0].to(self._device)).float().cpu().numpy()
             index[heard.numpy()] = values.view(np.uint32) if self._codebook is None else self._codebook.index(values)
         return Encoded(index, [HEARD if is_heard else UNHEARD for is_heard in heard.tolist()])
+
+
+def make(setup: EdgeSetup) -> EdgeScheme:
+    """Make the scheme for B bits a value; lossless sends float32 words."""
+    return VinLocEdge(setup)
+
+
+# The pace is that of 18 networks and the cloud's on two cores. Without options it refuses what the user chose all the
+# same: more base stations than the cloud's network takes.
+build = EdgeBuilder(SchemeSpec(scenario="inf-dh-18", interval_ms=200.0, options={}), make)
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from cloud.fusion.cma import CmaFusionNetwork
-from cloud.fusion.scheme import CloudSetup, Fix, Fusion
+from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
 from fronthaul.codec.bitstream import unpack
 from fronthaul.codec.codebook import MidriseCodebook
 from fronthaul.codec.iq import decompress, iq_codec, of_norm
 from fronthaul.message.messages import Report
 
 
-def build(setup: CloudSetup) -> Fusion:
-    """Build the fusion network for the payload of `setup.bits`."""
+def build(setup: CloudSetup) -> OneRoundFusion:
+    """Build the fusion network for the payload of `setup.payload`."""
     return EccFusion(setup)
 
 
@@ -30,17 +30,19 @@ class EccFusion:
         self._network.load_state_dict(
             {k.removeprefix("fusion."): v.float() for k, v in setup.tensors.items() if k.startswith("fusion.")}
         )
-        self._network.eval()
+        self._device = torch.device(setup.device)
+        self._network.eval().to(self._device)
         self._stations = int(shape["stations"])
         self._tones = int(setup.config["tones"])
         self._coefficients = int(shape["coefficients"])
         rows = self._coefficients // 2  # without an encoder: real and imaginary part of every slot and antenna
-        self._codec = None if setup.bits is not None else iq_codec(setup.forward, rows, self._tones)
+        bits, forwarded = setup.payload.bits, setup.payload.forwarded
+        self._codec = None if forwarded is None else iq_codec(forwarded, rows, self._tones)
         self._codebooks: dict[int, MidriseCodebook] = {}
-        if setup.bits is not None:
+        if bits is not None:
             for k in range(self._stations):
-                step = setup.tensors[f"step.{k}.{setup.bits}"].float().numpy()
-                self._codebooks[k] = MidriseCodebook(np.tile(step, self._tones), setup.bits)
+                step = setup.tensors[f"step.{k}.{bits}"].float().numpy()
+                self._codebooks[k] = MidriseCodebook(np.tile(step, self._tones), bits)
 
     @torch.inference_mode()
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
@@ -54,7 +56,8 @@ class EccFusion:
                 latent[row, k] = torch.from_numpy(self._values(report)).reshape(self._tones, -1)
                 gain[row, k] = float(np.frombuffer(report.side, ">f4")[0])
                 present[row, k] = True
-        estimate = self._network(latent, gain, present)[:, -1]  # the answer is the last step  # ECC Eq. 33
+        given = (part.to(self._device) for part in (latent, gain, present))
+        estimate = self._network(*given)[:, -1].cpu()  # the answer is the last step  # ECC Eq. 33
         return [Fix((float(x), float(y), float(z))) for x, y, z in estimate.double()]
 
     def _values(self, report: Report) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cloud.fusion.scheme import CloudSetup, Fix, Fusion
+from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
 from fronthaul.codec.bitstream import unpack
 from fronthaul.codec.codebook import UniformCodebook
 from fronthaul.message.messages import Report
@@ -20,7 +20,7 @@ from fronthaul.message.messages import Report
 _GRID = (33, 33, 5)
 
 
-def build(setup: CloudSetup) -> Fusion:
+def build(setup: CloudSetup) -> OneRoundFusion:
     """Build the rule from the registered positions and the fitted path-loss model."""
     return RssFusion(setup)
 
@@ -30,7 +30,7 @@ class RssFusion:
 
     def __init__(self, setup: CloudSetup) -> None:
         low, high = setup.config["gain_db"]
-        self._bits = setup.bits or 16
+        self._bits = setup.payload.bits_or(16)
         self._codebook = UniformCodebook(low, high, self._bits)
         area = zip(setup.config["low"], setup.config["high"], _GRID, strict=True)
         axes = [np.linspace(a, b, n) for a, b, n in area]

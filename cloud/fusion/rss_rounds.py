@@ -45,7 +45,7 @@ class RssRoundsFusion:
     def __init__(self, setup: CloudSetup) -> None:
         """Build from the registered positions and the service area."""
         self.rounds = int(setup.config.get("rounds", 8))
-        self.bits = setup.bits or 16
+        self.bits = setup.payload.bits_or(16)
         self.residual = UniformCodebook(-RESIDUAL, RESIDUAL, self.bits)
         self.log_slope = UniformCodebook(math.log(SLOPE_PER_M[0]), math.log(SLOPE_PER_M[1]), self.bits)
         self.stations = {bs: np.array(position) for bs, position in setup.stations.items()}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from cloud.fusion.loc_token import MOST_STATIONS, LocTokenNetwork
-from cloud.fusion.scheme import CloudSetup, Fix, Fusion
+from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
 from fronthaul.codec.bitstream import unpack
 from fronthaul.codec.codebook import MidriseCodebook
 from fronthaul.message.messages import Report
@@ -26,8 +26,8 @@ HEARD, UNHEARD = b"\1", b"\0"
 Values = npt.NDArray[np.float32]
 
 
-def build(setup: CloudSetup) -> Fusion:
-    """Build the fusion network for the payload of `setup.bits`.
+def build(setup: CloudSetup) -> OneRoundFusion:
+    """Build the fusion network for the payload of `setup.payload`.
 
     Raises:
         ValueError: more base stations than the network takes.
@@ -45,13 +45,15 @@ class VinLocFusion:
         prefix = "network."
         own = {k.removeprefix(prefix): v.float() for k, v in setup.tensors.items() if k.startswith(prefix)}
         self._network.load_state_dict(own)
-        self._network.eval()
+        self._device = torch.device(setup.device)
+        self._network.eval().to(self._device)
         self._centre, self._extent = (setup.tensors[name].double().numpy() for name in ("centre", "extent"))
         self._site = {
             bs: ((np.array(position) - self._centre) / self._extent).astype(np.float32)
             for bs, position in setup.stations.items()
         }
-        self._codebook = None if setup.bits is None else MidriseCodebook(2.0 / 2**setup.bits, setup.bits)
+        bits = setup.payload.bits
+        self._codebook = None if bits is None else MidriseCodebook(2.0 / 2**bits, bits)
 
     @torch.inference_mode()
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
@@ -68,7 +70,8 @@ class VinLocFusion:
                 values[place, : len(sent)] = torch.from_numpy(np.stack(list(sent.values())))
                 site[place, : len(sent)] = torch.from_numpy(np.stack([self._site[bs] for bs in sent]))
                 present[place, : len(sent)] = True
-            made = self._network(values, site, present).double().numpy()
+            given = (part.to(self._device) for part in (values, site, present))
+            made = self._network(*given).cpu().double().numpy()
             position[rows] = self._centre + self._extent * made
         return [
             Fix((x, y, z), None, excluded) for (x, y, z), (_, excluded) in zip(position.tolist(), read, strict=True)

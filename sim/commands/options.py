@@ -192,6 +192,7 @@ OwnCpusPerBs = Annotated[
 ]
 GpusPerBs = Annotated[float, _option("GPUs that Ray reserves for each base station.", PLACES)]
 CloudCpus = Annotated[float, _option("CPU cores that Ray reserves for the cloud.", PLACES)]
+CloudGpus = Annotated[float, _option("GPUs that Ray reserves for the cloud.", PLACES)]
 
 Controls = Annotated[
     bool,

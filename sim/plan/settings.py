@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from fronthaul.codec.iq import iq_codec
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan
 from fronthaul.message.messages import MAX_BUNDLE
+from fronthaul.payload.choice import PayloadChoice
 from fronthaul.roster import Roster
 from fronthaul.transport.keys import is_loopback
 from sim.errors import UserError, nearest_hint
@@ -57,6 +57,7 @@ class EmulateSettings:
         cpus_per_bs: CPUs that Ray reserves for a BS.
         gpus_per_bs: GPUs that Ray reserves for a BS.
         cloud_cpus: CPUs that Ray reserves for the cloud.
+        cloud_gpus: GPUs that Ray reserves for the cloud.
         ray_address: None or "local" start Ray here, "auto" or an address attach to a running cluster.
         host: address at which the cloud listens; None chooses loopback or the cloud node's own address.
         port: TCP port of the cloud; 0 takes a free one.
@@ -102,6 +103,7 @@ class EmulateSettings:
     cpus_per_bs: float = 0.25
     gpus_per_bs: float = 0.0
     cloud_cpus: float = 0.5
+    cloud_gpus: float = 0.0
     ray_address: str | None = None
     host: str | None = None
     port: int = 0
@@ -148,30 +150,39 @@ class EmulateSettings:
             ("cpus-per-bs", self.cpus_per_bs),
             ("gpus-per-bs", self.gpus_per_bs),
             ("cloud-cpus", self.cloud_cpus),
+            ("cloud-gpus", self.cloud_gpus),
         ):
             _require_float(name, value, "it must be a number that is not negative", value >= 0)
         _require_float("deadline", self.deadline_ms, "it must be above 0 ms", self.deadline_ms > 0)
         names = [name for name, _ in self.options]
         if len(set(names)) < len(names):
             raise UserError(f"An option of the scheme is given twice: {', '.join(names)}.")
-        self._check_forward()
+        self._check_payload()
         self._check_timing()
         self._check_places()
 
-    def _check_forward(self) -> None:
+    def _check_payload(self) -> None:
         try:
-            iq_codec(self.forward, 1, 1)
+            payload = self.payload
         except LocalError as error:
             raise UserError(f"{error}.") from error
-        if self.forward != "complex64" and (self.bits is not None or self.scheme != "ecc"):
-            raise UserError(f"--forward {self.forward} is for scheme ecc with --bits lossless alone.")
+        if not payload.is_plain and payload.forwarded is None:
+            raise UserError(f"--forward {self.forward} is for --bits lossless alone.")
 
     @property
-    def payload(self) -> str:
-        """What a report carries in a word, such as b4, lossless or iq16."""
-        if self.bits is not None:
-            return f"b{self.bits}"
-        return "lossless" if self.forward == "complex64" else self.forward
+    def payload(self) -> PayloadChoice:
+        """What a report carries, from `bits` and `forward`."""
+        return PayloadChoice(self.bits, self.forward)
+
+    @property
+    def edge_device(self) -> str:
+        """On which base stations compute, as torch names it."""
+        return _device(self, self.gpus_per_bs)
+
+    @property
+    def cloud_device(self) -> str:
+        """On which the cloud computes, as torch names it."""
+        return _device(self, self.cloud_gpus)
 
     def _check_timing(self) -> None:
         if max(self.interval_ms, self.deadline_ms) > 3.6e6:
@@ -272,6 +283,11 @@ class EmulateSettings:
     def warmup_snapshots(self) -> int:
         """Snapshots that latency statistics leave out: `warmup`, but at most half of a short run."""
         return min(self.warmup, self.snapshots // 2)
+
+
+def _device(settings: EmulateSettings, gpus: float) -> str:
+    """An actor that reserves a share of a GPU sees that one alone; in process there is none."""
+    return "cuda:0" if settings.driver == "ray" and gpus > 0 else "cpu"
 
 
 def _require_int(name: str, value: int, low: int, high: int, why: str) -> None:

@@ -6,7 +6,7 @@ import json
 import pickle
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +14,9 @@ from torch import Tensor
 
 import cli
 from cloud.fusion.scheme import CloudSetup, Fix
-from edge.scheme import EdgeSetup, Encoded
+from edge.scheme import Chosen, EdgeBuilder, EdgeSetup, Encoded, SchemeSpec
 from fronthaul.message.messages import Report
+from fronthaul.payload.choice import PayloadChoice
 from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.inspect.replay import replay
@@ -24,7 +25,7 @@ from sim.plan.settings import EmulateSettings
 
 
 class OwnEdge:
-    name, coefficients, side_bytes, weights = "own", 1, 0, "rss"
+    name, coefficients, side_bytes = "own", 1, 0
 
     def __init__(self, setup: EdgeSetup) -> None:
         self.bits = 4
@@ -36,34 +37,34 @@ class OwnEdge:
         return Encoded(np.full((len(channel), 1), self.level, np.uint32), len(channel) * [b""])
 
 
-class OwnBuilder:
-    options: ClassVar = {"level": int, "mood": str}
-    weights = "rss"
-    scenario = "paris-6-bias"
-
-    def __call__(self, setup: EdgeSetup) -> OwnEdge:
-        return OwnEdge(setup)
-
-    def at_cloud(self, setup: EdgeSetup) -> Callable[[], str] | None:
-        return None if setup.bs == 2 else functools.partial(part, setup.bs, str(setup.options["mood"]))
+def at_cloud(setup: EdgeSetup) -> Callable[[str], str] | None:
+    return None if setup.bs == 2 else functools.partial(part, setup.bs, str(setup.options["mood"]))
 
 
-def part(bs: int, mood: str) -> str:
-    return f"{bs} is {mood}"
+def part(bs: int, mood: str, device: str) -> str:
+    return f"{bs} is {mood} on {device}"
+
+
+def chosen(setup: EdgeSetup) -> Chosen:
+    return Chosen("best", {"steps": 1, **setup.options})
 
 
 class OwnFusion:
-    rule = "best"
-
     def __init__(self, setup: CloudSetup) -> None:
         assert setup.options["mood"] == "good"
-        assert {bs: make() for bs, make in setup.networks.items()} == {0: "0 is good", 1: "1 is good"}
+        assert {bs: make(setup.device) for bs, make in setup.networks.items()} == {
+            0: "0 is good on cpu",
+            1: "1 is good on cpu",
+        }
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         return [Fix((1.0, 2.0, 3.0), excluded={1: "it is number 1"}) for _ in groups]
 
 
-own_edge, own_fusion = OwnBuilder(), OwnFusion
+OWN = SchemeSpec(
+    scenario="paris-6-bias", weights="rss", options={"level": int, "mood": str}, at_cloud=at_cloud, chosen=chosen
+)
+own_edge, own_fusion = EdgeBuilder(OWN, OwnEdge), OwnFusion
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def own(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> EmulateSe
 
 def test_options_and_parts_arrive_at_both_ends(own: EmulateSettings) -> None:
     result = emulate(own)
-    assert (result.summary["fusion"], result.summary["options"]) == ("best", {"level": 7, "mood": "good"})
+    assert (result.summary["fusion"], result.summary["options"]) == ("best", {"steps": 1, "level": 7, "mood": "good"})
     assert result.summary["excluded"] == {"1": own.snapshots}
     assert result.summary["reports"] == {"used": 40, "unused": 20, "late": 0, "lost": 0}
     assert replay(result.folder).identical == own.snapshots
@@ -110,11 +111,11 @@ def test_the_command_line_takes_any_option(own: EmulateSettings, capsys: pytest.
     words = f"emulate --scheme own --scenario {own.scenario} --weights {own.weights} --snapshots 3 --driver process"
     line = [*words.split(), "--no-controls", "--output", str(own.output)]
     assert cli.main([*line, "--option", "mood=good", "--option", "level = 9", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["options"] == {"mood": "good", "level": 9}
+    assert json.loads(capsys.readouterr().out)["options"] == {"steps": 1, "mood": "good", "level": 9}
     assert cli.main([*line, "--option", "mood"]) == 2
     assert "--option must be KEY=VALUE" in capsys.readouterr().err
 
 
 def test_makers_of_parts_can_be_shipped() -> None:
-    made = own_edge.at_cloud(EdgeSetup(1, 4, {}, {}, options={"mood": "good"}))
-    assert made is not None and pickle.loads(pickle.dumps(made))() == "1 is good"
+    made = at_cloud(EdgeSetup(1, PayloadChoice(4), {}, {}, options={"mood": "good"}))
+    assert made is not None and pickle.loads(pickle.dumps(made))("cpu") == "1 is good on cpu"
