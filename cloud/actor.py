@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -24,9 +25,19 @@ from fronthaul.transport.keys import CloudKeys
 class CloudActor:
     """The cloud in a process of its own."""
 
-    def __init__(self, parts: CloudParts, threads: int) -> None:
-        """Keep the parts; `threads` is how many torch computes with."""
-        self._parts = parts
+    def __init__(self, parts: CloudParts, threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
+        """Keep the parts.
+
+        Args:
+            parts: what the cloud is made of.
+            threads: how many torch computes with.
+            device: on which networks compute.
+            gpus: share of a GPU that this process was given.
+        """
+        if gpus > 0:
+            # Ray places fractions and does not enforce them.
+            torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
+        self._parts = replace(parts, setup=replace(parts.setup, device=device))
         self._threads = threads
         self._node: CloudNode | None = None
         self._workspace = Workspace()

@@ -24,20 +24,16 @@ SAME_PLACE_M = 0.01
 class Admission:
     """Decides on registrations."""
 
-    def __init__(
-        self, parts: CloudParts, collector: Collector, *, has_rounds: bool, registered: Iterable[Registration] = ()
-    ) -> None:
+    def __init__(self, parts: CloudParts, collector: Collector, registered: Iterable[Registration] = ()) -> None:
         """Let nobody in yet but those `registered` in an earlier life of the cloud.
 
         Args:
             parts: what the cloud is made of.
             collector: is told of those let in, and knows who takes part.
-            has_rounds: whether the fusion rule takes several rounds.
             registered: registrations that an earlier life accepted; the collector knows them.
         """
         self._parts = parts
         self._collector = collector
-        self._has_rounds = has_rounds
         self._places = Places(parts.setup.stations, registered)
 
     def refusal(self, registration: Registration, owner: int) -> str | None:
@@ -45,7 +41,7 @@ class Admission:
         if registration.bs != owner:
             return f"BS {registration.bs} does not own this connection"
         refusal = (
-            self._parts.refusal(registration, has_rounds=self._has_rounds)
+            self._parts.refusal(registration)
             or self._places.refusal(registration)
             or self._collector.register(registration)
         )

@@ -1,15 +1,15 @@
-"""The fusion centre: reports to fixes, in one round or in several, with the time that takes."""
+"""The fusion centre: reports to fixes, round by round, with the time that takes."""
 
 from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cloud.collector import Gathered
-from cloud.fusion.scheme import Exchange, Fix, Fusion, RoundFusion
+from cloud.fusion.scheme import Exchange, Fix, Fusion, OneRound, OneRoundFusion, as_fusion
 from fronthaul.errors import FronthaulError
 from fronthaul.message.messages import Payload, Report, ReportKey
 
@@ -42,34 +42,14 @@ class FusionCenter:
     """Runs a fusion rule. A fix is a pure function of its used reports and the run's seed.
 
     Attributes:
-        fuse_ns: what the last call of `fixes` took [ns].
+        asks: whether the rule may ask base stations for more than their reports of round 0.
     """
 
-    def __init__(self, fusion: Fusion | RoundFusion, timer_ns: Callable[[], int] = time.perf_counter_ns) -> None:
-        """Use `fusion`; `timer_ns` is what stage times are read from [ns]."""
-        self._fusion = fusion
+    def __init__(self, rule: Fusion | OneRoundFusion, timer_ns: Callable[[], int] = time.perf_counter_ns) -> None:
+        """Use `rule`; `timer_ns` is what stage times are read from [ns]."""
+        self._fusion = as_fusion(rule)
         self._timer_ns = timer_ns
-        self.fuse_ns = 0
-
-    @property
-    def has_rounds(self) -> bool:
-        """Whether a fix takes several rounds: `open` and `advance` instead of `fixes`."""
-        return isinstance(self._fusion, RoundFusion)
-
-    def fixes(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
-        """Return one fix a group; a group is the used reports of one snapshot, ordered by BS.
-
-        Raises:
-            FusionError: the fusion rule raised, or returned another number of fixes.
-        """
-        assert not isinstance(self._fusion, RoundFusion)
-        begin_ns = self._timer_ns()
-        with _named([report.key.snapshot for group in groups for report in group[:1]]):
-            fixes = self._fusion.fuse(groups)
-            if len(fixes) != len(groups):
-                raise ValueError(f"the fusion rule made {len(fixes)} fixes from {len(groups)} snapshots")
-        self.fuse_ns = self._timer_ns() - begin_ns
-        return fixes
+        self.asks = not isinstance(self._fusion, OneRound)
 
     def open(self, snapshot: int) -> OpenExchange:
         """Begin the rounds of a snapshot.
@@ -77,23 +57,26 @@ class FusionCenter:
         Raises:
             FusionError: the fusion rule raised.
         """
-        assert isinstance(self._fusion, RoundFusion)
         with _named([snapshot]):
             return OpenExchange(self._fusion.open(snapshot))
 
-    def advance(self, state: OpenExchange, gathered: Gathered) -> Payload | Fix:
-        """Take the answers of a round; return the state to broadcast next, or the fix.
+    def advance(self, turns: Sequence[tuple[OpenExchange, Gathered]]) -> list[Payload | Fix]:
+        """Take a round's reports of several snapshots; return of each the state to broadcast next, or the fix.
 
         Raises:
-            FusionError: the fusion rule raised.
+            FusionError: the fusion rule raised, or returned another number of fixes.
         """
-        state.used += [report.key for report in gathered.reports]
-        state.last = gathered
+        groups = [gathered.reports for _, gathered in turns]
+        for (state, gathered), reports in zip(turns, groups, strict=True):
+            state.used += [report.key for report in reports]
+            state.last = gathered
         begin_ns = self._timer_ns()
-        with _named([gathered.snapshot]):
-            answer = state.exchange.advance(gathered.reports)
-        state.fuse_ns += self._timer_ns() - begin_ns
-        return answer
+        with _named([gathered.snapshot for _, gathered in turns]):
+            answers = self._answers([state.exchange for state, _ in turns], groups)
+        took_ns = self._timer_ns() - begin_ns
+        for state, _ in turns:
+            state.fuse_ns += took_ns
+        return answers
 
     def conclude(self, snapshot: int, state: OpenExchange) -> Fix | None:
         """End the rounds of a snapshot; return the best fix so far, None if there is none.
@@ -104,16 +87,24 @@ class FusionCenter:
         with _named([snapshot]):
             return state.exchange.conclude()
 
+    def _answers(self, exchanges: Sequence[Exchange], groups: Sequence[Sequence[Report]]) -> list[Payload | Fix]:
+        if isinstance(self._fusion, OneRound):  # all at once
+            return [*self._fusion.fuse(groups)]
+        return [exchange.advance(reports) for exchange, reports in zip(exchanges, groups, strict=True)]
 
-def replay_exchange(center: FusionCenter, snapshot: int, rounds: Sequence[Sequence[Report]]) -> Fix | None:
-    """Go through logged rounds again; None where they end before there is a fix."""
-    state = center.open(snapshot)
-    for round_, reports in enumerate(rounds):
-        last_bs = reports[-1].key.bs if reports else 0
-        answer = center.advance(state, Gathered(snapshot, round_, tuple(reports), 0, last_bs))
-        if isinstance(answer, Fix):
-            return answer
-    return center.conclude(snapshot, state)
+
+def replay_exchanges(center: FusionCenter, logged: Mapping[int, Sequence[Sequence[Report]]]) -> list[Fix | None]:
+    """Go through logged rounds, by snapshot, again, all snapshots at once; None where they end without a fix."""
+    states = {snapshot: center.open(snapshot) for snapshot in logged}
+    fixes: dict[int, Fix] = {}
+    for round_ in range(max(map(len, logged.values()), default=0)):
+        going = [snapshot for snapshot, rounds in logged.items() if snapshot not in fixes and round_ < len(rounds)]
+        if not going:
+            break
+        gathered = [Gathered(snapshot, round_, tuple(logged[snapshot][round_]), 0, 0) for snapshot in going]
+        answers = center.advance([(states[one.snapshot], one) for one in gathered])
+        fixes |= {s: answer for s, answer in zip(going, answers, strict=True) if isinstance(answer, Fix)}
+    return [fixes.get(snapshot) or center.conclude(snapshot, state) for snapshot, state in states.items()]
 
 
 @contextmanager

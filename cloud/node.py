@@ -92,9 +92,8 @@ class CloudNode:
         self._fix_log = FixLog(folder / f"{life_name(life)}{FIXES}")
         self._collector = Collector(parts.rules, past.history)
         self._center = FusionCenter(parts.build(parts.setup))
-        self._admission = Admission(
-            parts, self._collector, has_rounds=self._center.has_rounds, registered=past.history.registrations
-        )
+        self._batch = 1 if self._center.asks else parts.batch  # base stations wait for the states
+        self._admission = Admission(parts, self._collector, past.history.registrations)
         self._sender = Sender(self._recorder, clock, transport.send, self._on_gone)
         self._downlink = Downlink(
             self._sender, clock, parts.down, seed=parts.seed, transport=transport.costs, next_seq=past.next_seq
@@ -157,10 +156,7 @@ class CloudNode:
             return
         reports = self._parts.rehearsal
         with torch.inference_mode():
-            if self._center.has_rounds:
-                self._center.advance(self._center.open(0), Gathered(0, 0, reports, 0, reports[-1].key.bs))
-            else:
-                self._center.fixes([reports])
+            self._center.advance([(self._center.open(0), Gathered(0, 0, reports, 0, reports[-1].key.bs))])
         with tempfile.TemporaryDirectory() as folder:
             recorder = Recorder(Path(folder), "rehearsal", sends=Direction.DOWN, transport=self._transport.costs)
             recorder.received([Arrival(0, encode(Frame(0, (reports[0],))), 0, FrameFate.DELIVERED)])
@@ -225,7 +221,7 @@ class CloudNode:
         self._fuse_ready(hold=False)
         for snapshot in self._rounds.snapshots:
             self._made([self._rounds.conclude(snapshot)])
-        if self._center.has_rounds:
+        if self._center.asks:
             for bs in sorted(self._collector.present):
                 self._downlink.control(bs, self._downlink.farewell(bs))
 
@@ -308,7 +304,7 @@ class CloudNode:
                 return Welcome(message.bs, message.epoch)
             case Goodbye() if message.bs == owner:
                 self._collector.goodbye(message, now_ns)
-                return None if self._center.has_rounds and not self._over else self._downlink.farewell(owner)
+                return None if self._center.asks and not self._over else self._downlink.farewell(owner)
             case Ping() if message.bs == owner:
                 return Pong(owner, message.epoch, message.t_sent_ns, now_ns, now_ns)
             case Abort():
@@ -343,42 +339,13 @@ class CloudNode:
 
     def _fuse_ready(self, *, hold: bool) -> None:
         """Fuse what is ready; `hold` has part of a batch wait for what is still to be received."""
-        ready = self._collector.take_ready()
+        self._pending.extend(self._collector.take_ready())
         for snapshot in self._collector.take_failed():
             self._made([self._rounds.conclude(snapshot)])
-        if self._center.has_rounds:
-            while ready:
-                for gathered in ready:
-                    self._made([self._rounds.advance(gathered)])
-                ready = self._collector.take_ready()
-            return
-        self._pending.extend(ready)
-        while len(self._pending) >= self._parts.batch or (self._pending and not hold):
-            self._fuse(self._pending[: self._parts.batch])
-            del self._pending[: self._parts.batch]
-
-    def _fuse(self, ready: list[Gathered]) -> None:
-        t_fuse_ns = self._clock.now_ns()
-        with torch.inference_mode():
-            fixes = self._center.fixes([gathered.reports for gathered in ready])
-        t_fix_ns = self._clock.now_ns()
-        self._made(
-            [
-                FixRecord(
-                    snapshot=gathered.snapshot,
-                    used=tuple(report.key for report in gathered.reports if fix.uses(report.key)),
-                    position=fix.position,
-                    covariance=fix.covariance,
-                    last_bs=gathered.last_bs,
-                    t_last_received_ns=gathered.t_last_received_ns,
-                    t_fuse_ns=t_fuse_ns,
-                    t_fix_ns=t_fix_ns,
-                    fuse_ns=self._center.fuse_ns,
-                    excluded=fix.excluded,
-                )
-                for gathered, fix in zip(ready, fixes, strict=True)
-            ]
-        )
+        while len(self._pending) >= self._batch or (self._pending and not hold):
+            self._made(self._rounds.advance(self._pending[: self._batch]))
+            del self._pending[: self._batch]
+            self._pending.extend(self._collector.take_ready())  # a round to which nobody can answer closes at once
 
     def _made(self, found: Sequence[FixRecord | None]) -> None:
         """Write down fixes. Numbers that ran away are none: an event says so, and the reports stay unused.

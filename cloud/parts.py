@@ -21,7 +21,7 @@ class CloudParts:
         setup: see `CloudSetup`.
         rules: of the collector.
         report: what the rule expects of a report of round 0, which registrations must match; None takes any.
-        answer: the same of an answer in later rounds.
+        answer: the same of an answer in later rounds; None where it asks for none.
         batch: snapshots fused at once; 1 keeps a fix independent of what else is ready.
         rehearsal: reports of one snapshot, to try the rule on before anything counts.
         down: link models by BS; a BS that is missing has a perfect link.
@@ -41,12 +41,12 @@ class CloudParts:
     seed: int = 0
     silence_ns: int = 0
 
-    def refusal(self, registration: Registration, *, has_rounds: bool) -> str | None:
+    def refusal(self, registration: Registration) -> str | None:
         """Return why these parts cannot fuse what a base station would send; None where they can."""
         if registration.scheme != self.scheme:
             return f"the cloud fuses {self.scheme!r}, not {registration.scheme!r}"
-        if (registration.answer is not None) != has_rounds:
-            return f"the cloud's {self.scheme!r} takes {'several rounds' if has_rounds else 'one round'}"
+        if (registration.answer is None) != (self.answer is None):
+            return f"the cloud's {self.scheme!r} takes {'one round' if self.answer is None else 'several rounds'}"
         for kind, said, wanted in (
             ("reports", registration.report, self.report),
             ("answers", registration.answer, self.answer),

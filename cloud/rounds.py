@@ -1,4 +1,4 @@
-"""Fixes that take several rounds: the cloud broadcasts a state, base stations answer, until there is a fix.
+"""Rounds until there is a fix: the cloud broadcasts a state, base stations answer; many rules need round 0 alone.
 
     round 0 closed -> advance -> state -> broadcast -> answers -> round closed -> advance -> ... -> fix
 
@@ -8,6 +8,8 @@ who measured the snapshot, as far as they are present.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
@@ -33,7 +35,7 @@ class Rounds:
         """Begin without exchanges.
 
         Args:
-            center: of a rule of several rounds.
+            center: runs the fusion rule.
             collector: told what is asked, and when there is nothing more to ask.
             rules: the collector's.
             downlink: takes the states.
@@ -53,25 +55,22 @@ class Rounds:
         """Those of which rounds are open."""
         return list(self._exchanges)
 
-    def advance(self, gathered: Gathered) -> FixRecord | None:
-        """Take the answers of a round: broadcast the next state, or return the fix.
+    def advance(self, closed: Sequence[Gathered]) -> list[FixRecord | None]:
+        """Take the reports of closed rounds, one a snapshot: broadcast the next state, or return the fix.
 
         Raises:
             FusionError: the rule cannot take them.
         """
-        snapshot = gathered.snapshot
-        state = self._exchanges.get(snapshot)
-        if state is None:
-            state = self._exchanges[snapshot] = self._center.open(snapshot)
+        for gathered in closed:
+            if gathered.snapshot not in self._exchanges:
+                self._exchanges[gathered.snapshot] = self._center.open(gathered.snapshot)
         t_fuse_ns = self._clock.now_ns()
         with torch.inference_mode():
-            answer = self._center.advance(state, gathered)
-        if isinstance(answer, Fix):
-            return self._end(snapshot, state, answer, t_fuse_ns)
-        if gathered.round >= LAST_ROUND or self._over or self._is_due(snapshot):
-            return self.conclude(snapshot)
-        self._broadcast(snapshot, answer)
-        return None
+            answers = self._center.advance([(self._exchanges[gathered.snapshot], gathered) for gathered in closed])
+        t_fix_ns = self._clock.now_ns()
+        return [
+            self._next(gathered, answer, t_fuse_ns, t_fix_ns) for gathered, answer in zip(closed, answers, strict=True)
+        ]
 
     def conclude(self, snapshot: int) -> FixRecord | None:
         """End the rounds of a snapshot with the best that there is; None where that is nothing, or they are over.
@@ -84,7 +83,8 @@ class Rounds:
             return None
         fix = self._center.conclude(snapshot, state)
         if fix is not None:
-            return self._end(snapshot, state, fix, self._clock.now_ns())
+            now_ns = self._clock.now_ns()
+            return self._end(snapshot, fix, now_ns, now_ns)
         self._collector.conclude(snapshot)
         del self._exchanges[snapshot]
         return None
@@ -92,6 +92,15 @@ class Rounds:
     def end(self) -> None:
         """Ask nothing more from now on: whatever advances concludes."""
         self._over = True
+
+    def _next(self, gathered: Gathered, answer: Payload | Fix, t_fuse_ns: int, t_fix_ns: int) -> FixRecord | None:
+        snapshot = gathered.snapshot
+        if isinstance(answer, Fix):
+            return self._end(snapshot, answer, t_fuse_ns, t_fix_ns)
+        if gathered.round >= LAST_ROUND or self._over or self._is_due(snapshot):
+            return self.conclude(snapshot)
+        self._broadcast(snapshot, answer)
+        return None
 
     def _is_due(self, snapshot: int) -> bool:
         rules = self._rules
@@ -105,10 +114,10 @@ class Rounds:
         round_ = self._collector.ask(snapshot, stations, now_ns)
         self._downlink.broadcast(stations, snapshot, round_, state, now_ns)
 
-    def _end(self, snapshot: int, state: OpenExchange, fix: Fix, t_fuse_ns: int) -> FixRecord:
+    def _end(self, snapshot: int, fix: Fix, t_fuse_ns: int, t_fix_ns: int) -> FixRecord:
+        state = self._exchanges.pop(snapshot)
         last = state.last
         assert last is not None, "there is no fix before the first report"
-        del self._exchanges[snapshot]
         self._collector.conclude(snapshot)
         return FixRecord(
             snapshot=snapshot,
@@ -118,7 +127,7 @@ class Rounds:
             last_bs=last.last_bs,
             t_last_received_ns=last.t_last_received_ns,
             t_fuse_ns=t_fuse_ns,
-            t_fix_ns=self._clock.now_ns(),
+            t_fix_ns=t_fix_ns,
             fuse_ns=state.fuse_ns,
             rounds=last.round + 1,
             excluded=fix.excluded,

@@ -30,21 +30,21 @@ from fronthaul.transport.thread_namespace import inside
 class EdgeActor:
     """Base stations that share a process."""
 
-    def __init__(self, sites: Sequence[SiteParts], threads: int, gpus: float = 0.0) -> None:
+    def __init__(self, sites: Sequence[SiteParts], threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
         """Keep the parts.
 
         Args:
             sites: one or several base stations.
             threads: how many torch computes with.
-            gpus: share of a GPU that this process was given; 0 computes on the CPU.
+            device: on which networks compute.
+            gpus: share of a GPU that this process was given.
         """
         torch.set_num_threads(threads)
         self._threads = threads
         if gpus > 0:
             # Ray places fractions and does not enforce them.
             torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
-            sites = [_on_device(site, "cuda") for site in sites]
-        self._sites = sites
+        self._sites = [_on_device(site, device) for site in sites]
         self._nodes: list[EdgeNode] = []
         self._workspace = Workspace()
 

@@ -12,51 +12,54 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
-from edge.scheme import EdgeScheme, EdgeSetup, Encoded
+from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
 from edge.score_station import EMBEDDING_ONLY, ScoreStation, StationAtCloud, embedding_payload
 from fronthaul.message.messages import Payload
 from fronthaul.payload.diffloc import OPTIONS, EmbeddingPayload, ScoreFormat, score_format
 
 
-class DiffLocBuilder:
-    """Makes the scheme, and says what may be chosen about it."""
+def make(setup: EdgeSetup) -> EdgeScheme:
+    """Make the half that the options ask for.
 
-    options = OPTIONS
-    scenario = "paris-7"
-
-    def __call__(self, setup: EdgeSetup) -> EdgeScheme:
-        """Build the half that the options ask for.
-
-        Raises:
-            ValueError: an option is impossible.
-        """
-        score = score_format(setup.config, setup.options, setup.bits)
-        station = ScoreStation(score, setup.config, setup.tensors, setup.bs, setup.device)
-        if score.where == "edge":
-            return RoundsEdge(score, station)
-        if score.where == "central":
-            return CentralEdge(station, embedding_payload(setup.tensors, score.bits))
-        return OneShotEdge(score, station)
-
-    def at_cloud(self, setup: EdgeSetup) -> Callable[[], Any] | None:
-        """Return a maker of what stands at the cloud: without the part that embeds, which is most of it."""
-        if score_format(setup.config, setup.options, setup.bits).where != "central":
-            return None
-        kept = {name: value for name, value in setup.tensors.items() if name not in EMBEDDING_ONLY}
-        return functools.partial(station_at_cloud, replace(setup, tensors=kept))
+    Raises:
+        ValueError: an option is impossible.
+    """
+    score = _score(setup)
+    station = ScoreStation(score, setup.config, setup.tensors, setup.bs, setup.device)
+    if score.where == "edge":
+        return RoundsEdge(score, station)
+    if score.where == "central":
+        return CentralEdge(station, embedding_payload(setup.tensors, score.bits))
+    return OneShotEdge(score, station)
 
 
-build = DiffLocBuilder()
+def at_cloud(setup: EdgeSetup) -> Callable[[str], StationAtCloud] | None:
+    """Return a maker of what stands at the cloud: without the part that embeds, which is most of it."""
+    if _score(setup).where != "central":
+        return None
+    kept = {name: value for name, value in setup.tensors.items() if name not in EMBEDDING_ONLY}
+    return functools.partial(station_at_cloud, replace(setup, tensors=kept))
 
 
-def station_at_cloud(setup: EdgeSetup) -> StationAtCloud:
-    """Build the part of a base station that stands at the cloud."""
-    score = score_format(setup.config, setup.options, setup.bits)
-    return StationAtCloud(score, setup.config, setup.tensors, setup.bs, setup.device)
+def station_at_cloud(setup: EdgeSetup, device: str) -> StationAtCloud:
+    """Build the part of a base station that stands at the cloud, and computes on `device` there."""
+    return StationAtCloud(_score(setup), setup.config, setup.tensors, setup.bs, device)
+
+
+def chosen(setup: EdgeSetup) -> Chosen:
+    """Say what the options came to."""
+    score = _score(setup)
+    return Chosen(score.fusion, score.chosen)
+
+
+def _score(setup: EdgeSetup) -> ScoreFormat:
+    return score_format(setup.config, setup.options, setup.payload.bits)
+
+
+build = EdgeBuilder(SchemeSpec(scenario="paris-7", options=OPTIONS, at_cloud=at_cloud, chosen=chosen), make)
 
 
 class RoundsEdge:

@@ -2,7 +2,7 @@
 
 A report carries L = tones × 32 indices of B bits in tone order (Eq. 17) and, as side information, the gain g (Eq. 7).
 Without an encoder it carries the preprocessed channel itself: as complex64 ("lossless", the paper's reference, the 64
-bits a complex entry of Eq. 37), or in fewer bits as 16-bit IQ or O-RAN block floating point, as `EdgeSetup.forward`
+bits a complex entry of Eq. 37), or in fewer bits as 16-bit IQ or O-RAN block floating point, as `EdgeSetup.payload`
 says. Both are `fronthaul.payload.ecc`'s.
 """
 
@@ -16,22 +16,26 @@ from torch import Tensor
 
 from edge.encoder import SegNetEncoder
 from edge.preprocessing import preprocess
-from edge.scheme import EdgeScheme, EdgeSetup, Encoded
+from edge.scheme import EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
+from fronthaul.payload.choice import PayloadChoice
 from fronthaul.payload.ecc import ChannelPayload, LatentPayload
 
 
-def build(setup: EdgeSetup) -> EdgeScheme:
-    """Build base station `setup.bs`'s encoder for B = `setup.bits`; None forwards the channel as `setup.forward`.
+def make(setup: EdgeSetup) -> EdgeScheme:
+    """Make base station `setup.bs`'s encoder, or what forwards the channel, as `setup.payload` says.
 
     Raises:
         ValueError: the weights were trained with an encoder and none is asked for, or the other way round.
-        LocalError: there is no such `forward`.
     """
-    if (setup.bits is None) != (setup.config["bits"] is None):
-        raise ValueError(f"they were trained {'without' if setup.config['bits'] is None else 'with'} an encoder")
-    if setup.bits is None:
-        return ForwardingEdge(setup.config, setup.forward)
-    return EccEdge(setup, setup.bits)
+    payload, trained = setup.payload, PayloadChoice(setup.config["bits"])
+    if (payload.forwarded is None) != (trained.forwarded is None):
+        raise ValueError(f"they were trained {'with' if trained.forwarded is None else 'without'} an encoder")
+    if payload.bits is None:
+        return ForwardingEdge(setup.config, payload.forward)
+    return EccEdge(setup, payload.bits)
+
+
+build = EdgeBuilder(SchemeSpec(forwards=True), make)
 
 
 class EccEdge:

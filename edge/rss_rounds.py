@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from edge.preprocessing import channel_gain
-from edge.scheme import EdgeSetup, Encoded
+from edge.scheme import EdgeSetup, Encoded, SchemeSpec
 from fronthaul.message.messages import Payload
 from fronthaul.payload.rss_rounds import NOTHING, AnswerPayload, StatePayload
 
@@ -27,7 +27,7 @@ class RssRoundsEdge:
     """Keeps the gain at full precision, and answers with residual and slope."""
 
     name = "rss-rounds"
-    weights = "rss"
+    spec = SchemeSpec(weights="rss")
 
     def __init__(self, setup: EdgeSetup) -> None:
         """Build from this base station's row of `path_loss`; 16 bit a number stand in for lossless."""

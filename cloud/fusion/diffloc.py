@@ -9,18 +9,18 @@ from __future__ import annotations
 from cloud.fusion.diffloc_central import CentralFusion
 from cloud.fusion.diffloc_oneshot import OneShotFusion
 from cloud.fusion.diffloc_rounds import RoundsFusion
-from cloud.fusion.scheme import CloudSetup, Fusion, RoundFusion
+from cloud.fusion.scheme import CloudSetup, Fusion, OneRoundFusion
 from fronthaul.payload.diffloc import score_format
 
 
-def build(setup: CloudSetup) -> Fusion | RoundFusion:
+def build(setup: CloudSetup) -> Fusion | OneRoundFusion:
     """Build the half that the options ask for.
 
     Raises:
         ValueError: an option is impossible.
         KeyError: the weights hold no posterior covariances.
     """
-    score = score_format(setup.config, setup.options, setup.bits)
+    score = score_format(setup.config, setup.options, setup.payload.bits)
     if score.where == "edge":
         return RoundsFusion(setup, score)
     if score.where == "central":

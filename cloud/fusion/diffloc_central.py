@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cloud.fusion.diffloc_parts import Answer, Chosen, DiffLocParts, Floats, is_exact, is_finite
+from cloud.fusion.diffloc_parts import Answer, DiffLocParts, Floats, is_exact, is_finite
 from cloud.fusion.scheme import CloudSetup, Fix
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.diffloc import Mixture, ScoreFormat
@@ -32,15 +32,14 @@ class Network(Protocol):
         """Return the mixture of the base station's own posterior."""
 
 
-class CentralFusion(Chosen):
+class CentralFusion:
     """Runs every base station's network."""
 
     def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
         """Build the networks."""
-        super().__init__(score)
         self._score = score
         self._parts = DiffLocParts(setup, score)
-        self._networks: dict[int, Network] = {bs: make() for bs, make in setup.networks.items()}
+        self._networks: dict[int, Network] = {bs: make(setup.device) for bs, make in setup.networks.items()}
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         """Sample a position for each group."""

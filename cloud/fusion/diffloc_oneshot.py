@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cloud.fusion.diffloc_parts import Chosen, DiffLocParts
+from cloud.fusion.diffloc_parts import DiffLocParts
 from cloud.fusion.scheme import CloudSetup, Fix
 from fronthaul.message.messages import Report
 from fronthaul.payload.diffloc import ScoreFormat
 
 
-class OneShotFusion(Chosen):
+class OneShotFusion:
     """Multiplies posteriors."""
 
     def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
         """Read what the weights say of metres."""
-        super().__init__(score)
         self._score = score
         self._parts = DiffLocParts(setup, score)
 

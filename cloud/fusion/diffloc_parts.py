@@ -104,14 +104,6 @@ class DiffLocParts:
         return Fix((math.nan, math.nan, math.nan), None, dict(excluded))
 
 
-class Chosen:
-    """What the emulator records of a rule: its name, and the options as they came out."""
-
-    def __init__(self, score: ScoreFormat) -> None:
-        self.rule = score.fusion
-        self.chosen = score.chosen
-
-
 def is_finite(answer: Answer) -> bool:
     """Whether an answer holds numbers throughout."""
     return all(bool(np.isfinite(part).all()) for part in answer if part is not None)

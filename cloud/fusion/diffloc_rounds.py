@@ -19,18 +19,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cloud.fusion.diffloc_parts import Chosen, DiffLocParts, Floats, is_finite
+from cloud.fusion.diffloc_parts import DiffLocParts, Floats, is_finite
 from cloud.fusion.scheme import CloudSetup, Fix
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.diffloc import ScoreFormat
 
 
-class RoundsFusion(Chosen):
+class RoundsFusion:
     """Opens an exchange a snapshot; holds what is the same for all."""
 
     def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
         """Read what base stations are like."""
-        super().__init__(score)
         self._parts = DiffLocParts(setup, score)
 
     def open(self, snapshot: int) -> ScoreExchange:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from cloud.fusion.cma import CmaFusionNetwork
-from cloud.fusion.scheme import CloudSetup, Fix, Fusion
+from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
 from fronthaul.message.messages import Report
 from fronthaul.payload.ecc import ChannelPayload, LatentPayload
 
 
-def build(setup: CloudSetup) -> Fusion:
-    """Build the fusion network for the payload of `setup.bits`."""
+def build(setup: CloudSetup) -> OneRoundFusion:
+    """Build the fusion network for the payload of `setup.payload`."""
     return EccFusion(setup)
 
 
@@ -26,16 +26,19 @@ class EccFusion:
         self._network.load_state_dict(
             {k.removeprefix("fusion."): v.float() for k, v in setup.tensors.items() if k.startswith("fusion.")}
         )
-        self._network.eval()
+        self._device = torch.device(setup.device)
+        self._network.eval().to(self._device)
         self._stations = int(shape["stations"])
         self._tones = int(setup.config["tones"])
         self._coefficients = int(shape["coefficients"])
         self._payloads: list[LatentPayload] | list[ChannelPayload]
-        if setup.bits is None:  # without an encoder: real and imaginary part of every slot and antenna
-            self._payloads = self._stations * [ChannelPayload(setup.forward, self._coefficients // 2, self._tones)]
+        if setup.payload.bits is None:  # without an encoder: real and imaginary part of every slot and antenna
+            self._payloads = self._stations * [
+                ChannelPayload(setup.payload.forward, self._coefficients // 2, self._tones)
+            ]
         else:
-            steps = [setup.tensors[f"step.{k}.{setup.bits}"].float().numpy() for k in range(self._stations)]
-            self._payloads = [LatentPayload(step, self._tones, setup.bits) for step in steps]
+            steps = [setup.tensors[f"step.{k}.{setup.payload.bits}"].float().numpy() for k in range(self._stations)]
+            self._payloads = [LatentPayload(step, self._tones, setup.payload.bits) for step in steps]
 
     @torch.inference_mode()
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
@@ -49,5 +52,6 @@ class EccFusion:
                 values, gain[row, k] = self._payloads[k].decode(report.payload, report.side)
                 latent[row, k] = torch.from_numpy(values)
                 present[row, k] = True
-        estimate = self._network(latent, gain, present)[:, -1]  # the answer is the last step  # ECC Eq. 33
+        given = (part.to(self._device) for part in (latent, gain, present))
+        estimate = self._network(*given)[:, -1].cpu()  # the answer is the last step  # ECC Eq. 33
         return [Fix((float(x), float(y), float(z))) for x, y, z in estimate.double()]

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cloud.fusion.scheme import CloudSetup, Fix, Fusion
+from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
 from fronthaul.message.messages import Report
 from fronthaul.payload.rss import RssPayload
 
 _GRID = (33, 33, 5)
 
 
-def build(setup: CloudSetup) -> Fusion:
+def build(setup: CloudSetup) -> OneRoundFusion:
     """Build the rule from the registered positions and the fitted path-loss model."""
     return RssFusion(setup)
 
@@ -29,7 +29,7 @@ class RssFusion:
 
     def __init__(self, setup: CloudSetup) -> None:
         low, high = setup.config["gain_db"]
-        self._payload = RssPayload(low, high, setup.bits)
+        self._payload = RssPayload(low, high, setup.payload.bits)
         area = zip(setup.config["low"], setup.config["high"], _GRID, strict=True)
         axes = [np.linspace(a, b, n) for a, b, n in area]
         self._grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)

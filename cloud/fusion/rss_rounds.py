@@ -39,7 +39,7 @@ class RssRoundsFusion:
     def __init__(self, setup: CloudSetup) -> None:
         """Build from the registered positions and the service area."""
         self.rounds = int(setup.config.get("rounds", 8))
-        self.answer = AnswerPayload(setup.bits)
+        self.answer = AnswerPayload(setup.payload.bits)
         self.state = StatePayload(setup.config["low"], setup.config["high"])
         self.stations = {bs: np.array(position) for bs, position in setup.stations.items()}
         self.low, self.high = np.array(setup.config["low"], float), np.array(setup.config["high"], float)

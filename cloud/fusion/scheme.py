@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from fronthaul.message.messages import Payload, Report, ReportKey
+from fronthaul.payload.choice import PayloadChoice
 
 ENTRY_POINT_GROUP = "cofix.fusion"
 
@@ -36,13 +37,6 @@ class Fix:
         return key.bs not in self.excluded or key.round < self.excluded_from.get(key.bs, 0)
 
 
-class Fusion(Protocol):
-    """A fusion rule. Its only inputs are reports: no call takes a user's position."""
-
-    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
-        """Make one fix from each group, the used reports of one snapshot; a pure function of them and the seed."""
-
-
 class Exchange(Protocol):
     """The rounds of one snapshot: the cloud broadcasts a state, base stations answer, until there is a fix.
 
@@ -60,35 +54,83 @@ class Exchange(Protocol):
 
 
 @runtime_checkable
-class RoundFusion(Protocol):
-    """A fusion rule that needs several rounds for a fix; `fuse` is not called."""
+class Fusion(Protocol):
+    """A fusion rule. Its only inputs are reports: no call takes a user's position."""
 
     def open(self, snapshot: int) -> Exchange:
         """Begin the rounds of a snapshot; `snapshot` may key random draws, it says nothing of the user."""
+
+
+class OneRoundFusion(Protocol):
+    """What a rule may offer instead that needs no more than the reports of round 0; `OneRound` makes a `Fusion` of it.
+
+    It is given many snapshots at once.
+    """
+
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        """Make one fix from each group, the used reports of one snapshot; a pure function of them and the seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneRound:
+    """A rule of one round as a `Fusion`, and as the exchange of every snapshot: the first reports make the fix."""
+
+    rule: OneRoundFusion
+
+    def open(self, snapshot: int) -> OneRound:
+        """Return itself: nothing is kept of a snapshot."""
+        return self
+
+    def advance(self, reports: Sequence[Report]) -> Fix:
+        """Return the fix."""
+        return self.fuse([reports])[0]
+
+    def conclude(self) -> None:
+        """There is no fix before there are reports."""
+
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        """Advance the exchanges of several snapshots at once.
+
+        Raises:
+            ValueError: the rule made another number of fixes.
+        """
+        fixes = self.rule.fuse(groups)
+        if len(fixes) != len(groups):
+            raise ValueError(f"the fusion rule made {len(fixes)} fixes from {len(groups)} snapshots")
+        return fixes
+
+
+def as_fusion(rule: Fusion | OneRoundFusion) -> Fusion:
+    """Return a rule of either kind as one of rounds."""
+    return rule if isinstance(rule, Fusion) else OneRound(rule)
 
 
 @dataclass(frozen=True)
 class CloudSetup:
     """What a fusion rule is built from.
 
-    `stations`: base station → array position [m], as registered, for the cloud lets no other in; `bits` per
-    coefficient, None for lossless; `config` and `tensors`: the weights file's configuration and the cloud's share of
-    its tensors; `forward` how the channel itself is encoded when `bits` is None: a name that
-    `fronthaul.codec.iq.iq_codec` knows; `options` of the scheme that the user gave; `networks`: base station → maker of
-    the part of it that stands at the cloud, where its builder has any there.
+    `stations`: base station → array position [m], as registered, for the cloud lets no other in; `payload`: what
+    reports carry; `config` and `tensors`: the weights file's configuration and the cloud's share of its tensors;
+    `device` on which to compute ("cpu", "cuda:0"); `options` of the scheme that the user gave; `networks`: base station
+    → maker, called with the device, of the part of it that stands at the cloud, where its scheme has any there.
     """
 
     stations: Mapping[int, tuple[float, float, float]]
-    bits: int | None
+    payload: PayloadChoice
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     seed: int = 0
-    forward: str = "complex64"
+    device: str = "cpu"
     options: Mapping[str, str | int] = field(default_factory=dict)
-    networks: Mapping[int, Callable[[], Any]] = field(default_factory=dict)
+    networks: Mapping[int, Callable[[str], Any]] = field(default_factory=dict)
+
+    @property
+    def bits(self) -> int | None:
+        """B of the payload; None for lossless."""
+        return self.payload.bits
 
 
-FusionBuilder = Callable[[CloudSetup], Fusion | RoundFusion]
+FusionBuilder = Callable[[CloudSetup], Fusion | OneRoundFusion]
 """What an entry point names."""
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from cloud.fusion.loc_token import MOST_STATIONS, LocTokenNetwork
-from cloud.fusion.scheme import CloudSetup, Fix, Fusion
+from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
 from fronthaul.message.messages import Report
 from fronthaul.payload.vinloc import HEARD, VALUES, Values, VinLocPayload
 
 
-def build(setup: CloudSetup) -> Fusion:
-    """Build the fusion network for the payload of `setup.bits`.
+def build(setup: CloudSetup) -> OneRoundFusion:
+    """Build the fusion network for the payload of `setup.payload`.
 
     Raises:
         ValueError: more base stations than the network takes.
@@ -38,13 +38,14 @@ class VinLocFusion:
         prefix = "network."
         own = {k.removeprefix(prefix): v.float() for k, v in setup.tensors.items() if k.startswith(prefix)}
         self._network.load_state_dict(own)
-        self._network.eval()
+        self._device = torch.device(setup.device)
+        self._network.eval().to(self._device)
         self._centre, self._extent = (setup.tensors[name].double().numpy() for name in ("centre", "extent"))
         self._site = {
             bs: ((np.array(position) - self._centre) / self._extent).astype(np.float32)
             for bs, position in setup.stations.items()
         }
-        self._payload = VinLocPayload(setup.bits)
+        self._payload = VinLocPayload(setup.payload.bits)
 
     @torch.inference_mode()
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
@@ -61,7 +62,8 @@ class VinLocFusion:
                 values[place, : len(sent)] = torch.from_numpy(np.stack(list(sent.values())))
                 site[place, : len(sent)] = torch.from_numpy(np.stack([self._site[bs] for bs in sent]))
                 present[place, : len(sent)] = True
-            made = self._network(values, site, present).double().numpy()
+            given = (part.to(self._device) for part in (values, site, present))
+            made = self._network(*given).cpu().double().numpy()
             position[rows] = self._centre + self._extent * made
         return [
             Fix((x, y, z), None, excluded) for (x, y, z), (_, excluded) in zip(position.tolist(), read, strict=True)

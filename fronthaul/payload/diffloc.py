@@ -33,12 +33,11 @@ from fronthaul.codec.codebook import OptionalCodebook, UniformCodebook
 from fronthaul.errors import LocalError
 from fronthaul.message.messages import Payload, PayloadFormat
 from fronthaul.payload.noise_levels import Level, ladder
+from fronthaul.payload.score_rules import RULES
 
 Kind = Literal["diffusion", "consistency"]
 Where = Literal["edge", "central", "one-shot"]
 WHERE: tuple[Where, ...] = ("edge", "central", "one-shot")
-RULES = ("sum", "mean", "precision", "fnpe", "gauss", "jac")
-"""Rules that fuse what is said of a state (`cloud.fusion.scores`)."""
 EXACT = "exact"
 """The rule that multiplies what each base station says of its own posterior."""
 OPTIONS: dict[str, type] = {"steps": int, "fusion": str, "where": str, "particles": int, "local": int}
@@ -110,7 +109,7 @@ class ScoreFormat:
     @property
     def has_slopes(self) -> bool:
         """Whether answers hold Jacobians."""
-        return self.fusion == "jac"
+        return RULES.get(self.fusion, False)
 
     @property
     def state_size(self) -> int:

@@ -120,7 +120,7 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, 
         write_parquet(pa.table({"sample": np.arange(len(plan.truth)), **columns}), folder.controls)
     if len(fixes):
         settings = plan.settings
-        payload = settings.payload if settings.bits is None else f"B = {settings.bits}"
+        payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
         error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {payload}")
         truth = np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
         estimate = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)

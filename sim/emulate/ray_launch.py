@@ -96,10 +96,11 @@ class Launcher:
             ray.remote(CloudActor)
             .options(
                 num_cpus=self._settings.cloud_cpus,
+                num_gpus=self._settings.cloud_gpus,
                 max_concurrency=3,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=life == 0),
             )
-            .remote(self._plan.cloud, THREADS)
+            .remote(self._plan.cloud, THREADS, self._settings.cloud_device, self._settings.cloud_gpus)
         )
         host = self._settings.host or ("127.0.0.1" if self._local else None)
         if self._spaces is not None:
@@ -137,7 +138,7 @@ class Launcher:
                 max_concurrency=2,
                 scheduling_strategy="SPREAD",
             )
-            .remote(group, THREADS, settings.gpus_per_bs * len(group))
+            .remote(group, THREADS, settings.edge_device, settings.gpus_per_bs * len(group))
         )
         own: dict[int, EdgeKeys] = {bs: self._keys.edges[bs] for bs in stations} if self._keys else {}
         connecting = actor.connect.remote(

@@ -87,7 +87,7 @@ def require_room(settings: EmulateSettings, stations: int) -> None:
     group = min(settings.bs_per_actor, stations)
     wanted = {
         "CPU": (settings.cpus_per_bs * stations + settings.cloud_cpus, settings.cpus_per_bs * group),
-        "GPU": (settings.gpus_per_bs * stations, settings.gpus_per_bs * group),
+        "GPU": (settings.gpus_per_bs * stations + settings.cloud_gpus, settings.gpus_per_bs * group),
     }
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     for kind, (all_actors, one_actor) in wanted.items():

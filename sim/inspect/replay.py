@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cloud.center import FusionCenter, replay_exchange
+from cloud.center import FusionCenter, replay_exchanges
+from cloud.fusion.scheme import Fix
 from edge.scheme import weights_scheme
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Payload, Report, ReportKey
@@ -90,18 +91,15 @@ def _fused(
     center: FusionCenter, groups: list[tuple[int, list[Report]]], batch: int
 ) -> list[tuple[float, float, float]]:
     """Fuse the used reports of each snapshot; one that does not come to a fix again is nowhere (NaN)."""
-    if center.has_rounds:
-        replayed = [replay_exchange(center, snapshot, _by_round(reports)) for snapshot, reports in groups]
-        return [(math.nan, math.nan, math.nan) if fix is None else fix.position for fix in replayed]
-    made: list[tuple[float, float, float]] = []
+    made: list[Fix | None] = []
     for begin in range(0, len(groups), batch):
-        made += [fix.position for fix in center.fixes([reports for _, reports in groups[begin : begin + batch]])]
-    return made
+        made += replay_exchanges(center, {n: _by_round(reports) for n, reports in groups[begin : begin + batch]})
+    return [(math.nan, math.nan, math.nan) if fix is None else fix.position for fix in made]
 
 
 def _by_round(reports: list[Report]) -> list[list[Report]]:
     """Part reports, ordered by round, where the round changes."""
-    return [list(group) for _, group in itertools.groupby(reports, key=lambda report: report.key.round)]
+    return [list(group) for _, group in itertools.groupby(reports, key=lambda report: report.key.round)] or [[]]
 
 
 def logged_reports(ledgers: dict[int | None, pa.Table]) -> dict[ReportKey, Report]:

@@ -10,7 +10,7 @@ import contextlib
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,18 @@ import torch
 from torch import Tensor
 
 from cloud.collector import CollectorRules
-from cloud.fusion.scheme import CloudSetup, Fusion, RoundFusion, load_fusion
+from cloud.fusion.scheme import CloudSetup, Fusion, OneRound, as_fusion, load_fusion
 from cloud.parts import CloudParts
 from edge.base_station import BaseStation, StationParts
 from edge.parts import SiteParts
 from edge.schedule import Schedule
-from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme, weights_scheme
+from edge.scheme import Chosen, EdgeScheme, EdgeSetup, load_edge_scheme, weights_scheme
 from fronthaul.draws import generator
 from fronthaul.link.link_model import LinkConfig
 from fronthaul.message.messages import Direction, PayloadFormat
+from fronthaul.payload.choice import PayloadChoice
 from sim.errors import UserError
-from sim.plan.scheme_options import scheme_options
+from sim.plan.scheme_options import known_spec, scheme_options
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import Weights, find_weights, load_weights
 from sim.world.channel import PaddedPaths, Radio, pad_paths, scenario_pilots
@@ -62,8 +63,7 @@ class Plan:
         training: positions that the weights were trained on (P, 3) [m], where they are known.
         paths: of the N test users; for the controls, at the driver only.
         weights: as read; for the controls.
-        fusion: name of the fusion rule: what the rule says in `rule`, else the scheme's.
-        options: of the scheme as they came out: what the rule says in `chosen`, else what the user gave.
+        chosen: name of the fusion rule, and the scheme's options as they came out.
     """
 
     settings: EmulateSettings
@@ -78,8 +78,7 @@ class Plan:
     training: Positions | None
     paths: PathSet
     weights: Weights
-    fusion: str
-    options: Mapping[str, str | int] = field(default_factory=dict)
+    chosen: Chosen
 
     @property
     def stations(self) -> range:
@@ -157,17 +156,13 @@ def compose(
     sites = [_site_parts(settings, scenario, weights, build, padded, bs, scenario.sites[bs]) for bs in stations]
     try:  # the whole way of one report, here rather than in an actor, where an error would be far away
         cloud = cloud_parts(settings, scenario, weights)
-        station, fusion = _halves(sites[0], cloud, says_options=hasattr(build, "options"))
+        station, fusion, chosen = _halves(sites[0], cloud)
         rehearsal = tuple(station.reports([0], sites[0].radio.observe(0)[None]))
-        if isinstance(fusion, RoundFusion):
-            fusion.open(0).advance(rehearsal)
-        else:
-            fusion.fuse([rehearsal])
+        fusion.open(0).advance(rehearsal)
     except (KeyError, ValueError, RuntimeError, IndexError) as error:
-        bits = "lossless payloads" if settings.bits is None else f"{settings.bits} bits"
         why = f"no {error}" if isinstance(error, KeyError) else textwrap.shorten(str(error), 300, placeholder=" …")
         raise UserError(
-            f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {bits}: {why}."
+            f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {settings.payload.words}: {why}."
         ) from error
     return Plan(
         settings=settings,
@@ -182,8 +177,7 @@ def compose(
         training=training,
         paths=paths.select(users),
         weights=weights,
-        fusion=str(getattr(fusion, "rule", settings.scheme)),
-        options=dict(getattr(fusion, "chosen", cloud.setup.options)),
+        chosen=chosen,
     )
 
 
@@ -194,14 +188,18 @@ def padded_paths(scenario: Scenario, paths: PathSet) -> PaddedPaths:
     return padded
 
 
-def _halves(site: SiteParts, cloud: CloudParts, *, says_options: bool) -> tuple[BaseStation, Fusion | RoundFusion]:
-    """Build both halves of a scheme.
+def _halves(site: SiteParts, cloud: CloudParts) -> tuple[BaseStation, Fusion, Chosen]:
+    """Build both halves of a scheme, and find out what its options come to.
 
     Raises:
-        UserError: a scheme that takes options does not like what it was given.
+        UserError: a scheme that takes options does not like what it was given, or the halves are of two kinds.
     """
-    with _refusals(cloud.scheme) if says_options else contextlib.nullcontext():
-        return site.station.assemble(), cloud.build(cloud.setup)
+    spec, setup = known_spec(cloud.scheme), site.station.setup
+    with _refusals(cloud.scheme) if spec.options is not None else contextlib.nullcontext():
+        station, fusion = site.station.assemble(), as_fusion(cloud.build(cloud.setup))
+    if isinstance(fusion, OneRound) != (station.answer_format is None):
+        raise UserError(f"Scheme {cloud.scheme!r} cannot run: one of its halves takes one round, the other several.")
+    return station, fusion, spec.chosen(setup) if spec.chosen else Chosen(cloud.scheme, setup.options)
 
 
 @contextlib.contextmanager
@@ -225,18 +223,14 @@ def weights_notes(plan: Plan) -> list[str]:
             f"The weights were trained for other clock errors ({_listed(trained)}) "
             f"than the scenario's ({_listed(here)})."
         )
-    bits = config.get("bits", settings.bits)
-    if bits != settings.bits:
-        notes.append(f"The weights were trained for {_payload(bits)}, the run sends {_payload(settings.bits)}.")
+    trained = PayloadChoice(config.get("bits", settings.bits))
+    if trained.bits != settings.bits:
+        notes.append(f"The weights were trained for {trained.words}, the run sends {settings.payload.words}.")
     return notes
 
 
 def _listed(table: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in table.items())
-
-
-def _payload(bits: int | None) -> str:
-    return "lossless payloads" if bits is None else f"{bits} bit per coefficient"
 
 
 def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights) -> CloudParts:
@@ -251,11 +245,10 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
         build=_known(load_fusion, settings.scheme),
         setup=CloudSetup(
             stations,
-            settings.bits,
+            settings.payload,
             weights.config,
             weights.cloud(),
             settings.seed,
-            forward=settings.forward,
             options=scheme_options(settings),
             networks=_networks(settings, weights, stations),
         ),
@@ -277,9 +270,9 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
 
 def _networks(
     settings: EmulateSettings, weights: Weights, stations: Mapping[int, tuple[float, float, float]]
-) -> dict[int, Callable[[], Any]]:
-    """Makers of what base stations have at the cloud, where the scheme's edge builder has anything there."""
-    at_cloud = getattr(_known(load_edge_scheme, settings.scheme), "at_cloud", None)
+) -> dict[int, Callable[[str], Any]]:
+    """Makers of what base stations have at the cloud, where the scheme has anything there."""
+    at_cloud = known_spec(settings.scheme).at_cloud
     if at_cloud is None:
         return {}
     with _refusals(settings.scheme):
@@ -337,10 +330,9 @@ def _site_parts(
 def _edge_setup(settings: EmulateSettings, weights: Weights, bs: int, site: tuple[float, float, float]) -> EdgeSetup:
     return EdgeSetup(
         bs,
-        settings.bits,
+        settings.payload,
         weights.config,
         weights.edge(bs),
-        forward=settings.forward,
         site=site,
         options=scheme_options(settings),
     )

@@ -1,34 +1,26 @@
-"""Options of schemes: what a scheme's edge builder says it takes, held against what the user gave.
+"""Options of schemes: what a scheme says it takes (`edge.scheme.SchemeSpec`), held against what the user gave.
 
-A builder says in an attribute ``options = {"steps": int, "fusion": str}`` which options it takes and of which type. A
-scheme's own check of their values comes later, when it is built.
+A scheme's own check of their values comes later, when it is built.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from edge.scheme import load_edge_scheme
+from edge.scheme import SchemeSpec, scheme_spec
 from sim.errors import UserError
 from sim.plan.settings import EmulateSettings
-
-FORWARDING = ("ecc",)
-"""Schemes of this package that forward the channel itself where there are no bits."""
-DEFAULT_SCENARIO = "paris-6"
-DEFAULT_INTERVAL_MS = 30.0
 
 
 def scheme_options(settings: EmulateSettings) -> dict[str, str | int]:
     """Return the options of a run in the types that its scheme wants.
 
     Raises:
-        UserError: an unknown scheme, an option that it does not take, a value that is no whole number, or a channel to
-            be forwarded by a scheme that forwards none.
+        UserError: an unknown scheme, an option or a payload that it does not take, or a value that is no whole number.
     """
     name = settings.scheme
-    if settings.forward != "complex64" and not forwards(name):
-        raise UserError(f"Scheme {name!r} does not forward the channel itself: leave out --forward {settings.forward}.")
-    taken: dict[str, type] = dict(getattr(known_edge_scheme(name), "options", {}))
+    spec = known_spec(name)
+    if not (spec.forwards or settings.payload.is_plain):
+        raise UserError(f"--forward {settings.forward} is for schemes that send the channel itself, not {name!r}.")
+    taken = dict(spec.options or {})
     chosen: dict[str, str | int] = {}
     for key, value in settings.options:
         if key not in taken:
@@ -43,40 +35,31 @@ def scheme_options(settings: EmulateSettings) -> dict[str, str | int]:
     return chosen
 
 
-def forwards(scheme: str) -> bool:
-    """Return whether a scheme encodes the channel itself as `EdgeSetup.forward` says: its builder's `forwards`.
-
-    Raises:
-        UserError: an unknown scheme.
-    """
-    return scheme in FORWARDING or bool(getattr(known_edge_scheme(scheme), "forwards", False))
-
-
 def default_scenario(scheme: str) -> str:
-    """Return the scenario that a scheme's edge builder names as its own in `scenario`, else paris-6.
+    """Return the scenario that a scheme runs in where the user names none.
 
     Raises:
         UserError: an unknown scheme.
     """
-    return str(getattr(known_edge_scheme(scheme), "scenario", DEFAULT_SCENARIO))
+    return known_spec(scheme).scenario
 
 
 def default_interval_ms(scheme: str) -> float:
-    """Return the time between snapshots [ms] that a scheme's edge builder names as its own in `interval_ms`, else 30.
+    """Return the time between snapshots [ms] that a scheme takes where the user says nothing.
 
     Raises:
         UserError: an unknown scheme.
     """
-    return float(getattr(known_edge_scheme(scheme), "interval_ms", DEFAULT_INTERVAL_MS))
+    return known_spec(scheme).interval_ms
 
 
-def known_edge_scheme(name: str) -> Any:
-    """Return the builder of a scheme's edge half.
+def known_spec(scheme: str) -> SchemeSpec:
+    """Return what a scheme says it is.
 
     Raises:
         UserError: there is none.
     """
     try:
-        return load_edge_scheme(name)
+        return scheme_spec(scheme)
     except LookupError as error:
         raise UserError(str(error.args[0])) from error

@@ -16,6 +16,7 @@ from sim.errors import UserError
 from sim.plan.setting import LINKS, OUTPUT, PLACEMENT, RAY, SECURITY, TIMING, WHAT, Driver, Setting, require_driver
 
 if TYPE_CHECKING:  # `--help` reads this file: what is not cheap to import is imported where it is needed
+    from fronthaul.payload.choice import PayloadChoice
     from fronthaul.roster import Roster
     from sim.world.scenario import Scenario
 
@@ -236,6 +237,7 @@ class EmulateSettings:
     cloud_cpus: Annotated[
         float, Setting("CPU cores that Ray reserves for the cloud", PLACEMENT, least=0, drivers=RAY)
     ] = 0.5
+    cloud_gpus: Annotated[float, Setting("GPUs that Ray reserves for the cloud", PLACEMENT, least=0, drivers=RAY)] = 0.0
     ray_address: Annotated[
         str | None,
         Setting("auto, or HOST:PORT of a running Ray cluster", PLACEMENT, drivers=RAY, default="start Ray here"),
@@ -353,29 +355,37 @@ class EmulateSettings:
         names = [name for name, _ in self.options]
         if len(set(names)) < len(names):
             raise UserError(f"An option of the scheme is given twice: {', '.join(names)}.")
-        self._check_forward()
+        self._check_payload()
         self._check_timing()
         self._check_places()
         for setting in SETTINGS.values():
             if getattr(self, setting.field) != setting.absent:
                 setting.require_effect(self.driver)
 
-    def _check_forward(self) -> None:
-        from fronthaul.codec.iq import iq_codec
-
+    def _check_payload(self) -> None:
         try:
-            iq_codec(self.forward, 1, 1)
+            payload = self.payload
         except LocalError as error:
             raise UserError(f"{error}.") from error
-        if self.forward != "complex64" and self.bits is not None:
+        if not payload.is_plain and payload.forwarded is None:
             raise UserError(f"--forward {self.forward} is for --bits lossless alone.")
 
     @property
-    def payload(self) -> str:
-        """What a report carries in a word, such as b4, lossless or iq16."""
-        if self.bits is not None:
-            return f"b{self.bits}"
-        return "lossless" if self.forward == "complex64" else self.forward
+    def payload(self) -> PayloadChoice:
+        """What a report carries, from `bits` and `forward`."""
+        from fronthaul.payload.choice import PayloadChoice
+
+        return PayloadChoice(self.bits, self.forward)
+
+    @property
+    def edge_device(self) -> str:
+        """On which base stations compute, as torch names it."""
+        return _device(self, self.gpus_per_bs)
+
+    @property
+    def cloud_device(self) -> str:
+        """On which the cloud computes, as torch names it."""
+        return _device(self, self.cloud_gpus)
 
     def _check_timing(self) -> None:
         if self.bundle > self.batch:
@@ -481,6 +491,11 @@ def _declared() -> dict[str, Setting]:
         [setting] = hints[spec.name].__metadata__
         found[spec.name] = dataclasses.replace(setting, field=spec.name, absent=spec.default)
     return found
+
+
+def _device(settings: EmulateSettings, gpus: float) -> str:
+    """An actor that reserves a share of a GPU sees that one alone; in process there is none."""
+    return "cuda:0" if settings.driver == "ray" and gpus > 0 else "cpu"
 
 
 SETTINGS: Mapping[str, Setting] = _declared()

@@ -32,6 +32,7 @@ from torch import Tensor
 from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.files import whole_file
 from fronthaul.message.messages import Payload
+from fronthaul.payload.choice import PayloadChoice
 from sim.errors import UserError
 from sim.world.store import ASSET_FOLDER
 
@@ -255,16 +256,15 @@ def find_weights(scenario: str, scheme: str, bits: int | None) -> Path:
         UserError: nothing is shipped for this scenario and scheme.
     """
     folder = ASSET_FOLDER / scenario
-    resolutions = [*range(1, 9), None]
-    names = {b: f"{scheme}-{'lossless' if b is None else f'b{b}'}" for b in resolutions}
+    names = {b: f"{scheme}-{PayloadChoice(b).label}" for b in (*range(1, 9), None)}
     for name in (names[bits], scheme):
         if (path := _present(folder, name)) is not None:
             return path
     shipped = {b: path for b in range(1, 9) if (path := _present(folder, names[b])) is not None}
     if bits is None or not shipped:
         raise UserError(
-            f"No weights are shipped for scenario {scenario!r}, scheme {scheme!r}, "
-            f"{'lossless' if bits is None else f'{bits} bits'}: name a file with --weights, or train one."
+            f"No weights are shipped for scenario {scenario!r}, scheme {scheme!r}, {PayloadChoice(bits).words}: "
+            "name a file with --weights, or train one."
         )
     return shipped[min(shipped, key=lambda b: (abs(b - bits), -b))]
 

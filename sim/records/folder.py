@@ -51,7 +51,7 @@ class RunFolder:
             UserError: the output folder cannot be written.
         """
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{stamp}-{scenario_name}-{settings.scheme}-{settings.payload}"
+        name = f"{stamp}-{scenario_name}-{settings.scheme}-{settings.payload.label}"
         for attempt in range(1000):
             whole = settings.output / (f"{name}-{attempt + 1}" if attempt else name)
             part = whole.with_name(whole.name + ".part")
@@ -173,6 +173,7 @@ def write_configuration(folder: RunFolder, plan: Plan) -> None:
             "system": platform.system(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "threads": THREADS,
+            "devices": {"edge": plan.settings.edge_device, "cloud": plan.settings.cloud_device},
             "batch": plan.settings.batch,
             "packages": {name: _version(name) for name in _PACKAGES},
         },

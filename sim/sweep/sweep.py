@@ -47,7 +47,7 @@ OnRow = Callable[[str, int, int, bool], None]
 
 _NO_OUTCOME = ("output", "driver", "capture", "controls")
 """Settings that change no figure of a row."""
-_LATER = ("options", "random_subset", "layout")
+_LATER = ("options", "random_subset", "layout", "cloud_gpus")
 """Settings that older rows knew nothing of, and were without."""
 
 PER_REPORT = "payload [bit/report]"

@@ -16,6 +16,7 @@ from edge.preprocessing import channel_gain, preprocess
 from edge.quantizer import quantise_straight_through
 from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme
 from fronthaul.codec.bitstream import unpack
+from fronthaul.payload.choice import PayloadChoice
 from sim.plan.weights import Weights
 from sim.world.scenario import load_scenario
 
@@ -23,7 +24,7 @@ WORLD = straight_world.scenario()
 
 
 def scheme(weights: Weights, bs: int, bits: int | None) -> EdgeScheme:
-    return build(EdgeSetup(bs, bits, weights.config, weights.edge(bs)))
+    return build(EdgeSetup(bs, PayloadChoice(bits), weights.config, weights.edge(bs)))
 
 
 def station(made: EdgeScheme, antennas: int, tones: int) -> BaseStation:
@@ -111,4 +112,4 @@ def test_weights_that_lack_a_tensor_do_not_pass_for_random_ones(tmp_path: Path, 
     share = weights.edge(0)
     del share[missing]
     with pytest.raises(RuntimeError, match=missing.removeprefix("encoder.")):
-        build(EdgeSetup(0, 4, weights.config, share))
+        build(EdgeSetup(0, PayloadChoice(4), weights.config, share))

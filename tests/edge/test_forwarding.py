@@ -21,6 +21,7 @@ from edge.scheme import EdgeSetup
 from fronthaul.codec.iq import decompress, iq_codec, of_norm
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.message.messages import PayloadFormat, Report
+from fronthaul.payload.choice import PayloadChoice
 from sim.plan.weights import Weights, load_weights
 from sim.world.channel import Radio, pad_paths, pilot_sequence
 from sim.world.scenario import Scenario, load_scenario
@@ -55,7 +56,7 @@ def reports_of(forward: str) -> list[list[Report]]:
         covariance = torch.view_as_complex(share["covariance"].contiguous())
         symbols = pilot_sequence(scenario.numerology.tones)
         estimator = LmmseEstimator(covariance, scenario.tone_noise_w, scenario.tone_power_w, symbols)
-        station = BaseStation(k, 0, estimator, build(EdgeSetup(k, None, weights.config, share, forward=forward)))
+        station = BaseStation(k, 0, estimator, build(EdgeSetup(k, PayloadChoice(None, forward), weights.config, share)))
         columns.append(station.reports(range(USERS), pilots))
     return [list(group) for group in zip(*columns, strict=True)]
 
@@ -64,7 +65,7 @@ def reports_of(forward: str) -> list[list[Report]]:
 def positions_of(forward: str) -> Errors:
     scenario, weights, _, _ = shipped()
     stations = {k: site.position for k, site in enumerate(scenario.sites)}
-    fusion = EccFusion(CloudSetup(stations, None, weights.config, weights.cloud(), forward=forward))
+    fusion = EccFusion(CloudSetup(stations, PayloadChoice(None, forward), weights.config, weights.cloud()))
     return np.array([fix.position for fix in fusion.fuse(reports_of(forward))])
 
 
@@ -103,7 +104,7 @@ def test_reports_decode_to_the_preprocessed_channel(forward: str, phase: str) ->
     """Eight tones: every PRB is filled up with four zeros."""
     config = {"slots": 4, "antennas": 4, "tones": 8, "phase": phase, "bits": None}
     channel = 1e-5 * torch.randn(3, 4, 4, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(2))
-    scheme = build(EdgeSetup(0, None, config, {}, forward=forward))
+    scheme = build(EdgeSetup(0, PayloadChoice(None, forward), config, {}))
     encoded = scheme.encode(channel)
     codec = iq_codec(forward, 16, 8)
     assert scheme.format == PayloadFormat.uniform(codec.bits, codec.words, 4)
@@ -121,7 +122,7 @@ def test_reports_decode_to_the_preprocessed_channel(forward: str, phase: str) ->
 def test_a_batch_is_its_reports(forward: str) -> None:
     config = {"slots": 2, "antennas": 4, "tones": 24, "phase": "slot", "bits": None}
     channel = torch.randn(5, 2, 4, 24, dtype=torch.complex64, generator=torch.Generator().manual_seed(3))
-    scheme = build(EdgeSetup(0, None, config, {}, forward=forward))
+    scheme = build(EdgeSetup(0, PayloadChoice(None, forward), config, {}))
     together = scheme.encode(channel)
     for n in range(5):
         alone = scheme.encode(channel[n : n + 1])
@@ -135,19 +136,21 @@ def test_a_channel_of_zeros_can_be_forwarded(forward: str, tmp_path: Path) -> No
     slots, antennas, tones = world.csi_shape
     covariance = torch.eye(antennas, dtype=torch.complex64).expand(tones, -1, -1)
     estimator = LmmseEstimator(covariance, 0.0, 1.0, torch.ones(tones, dtype=torch.complex64))
-    scheme = build(EdgeSetup(0, None, weights.config, weights.edge(0), forward=forward))
+    scheme = build(EdgeSetup(0, PayloadChoice(None, forward), weights.config, weights.edge(0)))
     received = torch.zeros(1, slots, antennas, tones, dtype=torch.complex64)
     (report,) = BaseStation(0, 0, estimator, scheme).reports([0], received)
     assert not decompress(iq_codec(forward, slots * antennas, tones), report.payload).any()
     stations = {k: site.position for k, site in enumerate(world.sites)}
-    (fix,) = EccFusion(CloudSetup(stations, None, weights.config, weights.cloud(), forward=forward)).fuse([[report]])
+    (fix,) = EccFusion(CloudSetup(stations, PayloadChoice(None, forward), weights.config, weights.cloud())).fuse(
+        [[report]]
+    )
     assert np.isfinite(fix.position).all()
 
 
 def test_both_ends_must_forward_alike() -> None:
     scenario, weights, _, _ = shipped()
     stations = {k: site.position for k, site in enumerate(scenario.sites)}
-    fusion = EccFusion(CloudSetup(stations, None, weights.config, weights.cloud(), forward="bfp9"))
+    fusion = EccFusion(CloudSetup(stations, PayloadChoice(None, "bfp9"), weights.config, weights.cloud()))
     with pytest.raises(RemoteError) as caught:
         fusion.fuse(reports_of("iq16")[:1])
     assert caught.value.reason == "length"
@@ -156,9 +159,9 @@ def test_both_ends_must_forward_alike() -> None:
 def test_another_form_is_refused_at_both_ends() -> None:
     weights = shipped()[1]
     with pytest.raises(LocalError, match="bfp17"):
-        build(EdgeSetup(0, None, weights.config, weights.edge(0), forward="bfp17"))
+        build(EdgeSetup(0, PayloadChoice(None, "bfp17"), weights.config, weights.edge(0)))
     with pytest.raises(LocalError, match="iq12"):
-        EccFusion(CloudSetup({}, None, weights.config, weights.cloud(), forward="iq12"))
+        EccFusion(CloudSetup({}, PayloadChoice(None, "iq12"), weights.config, weights.cloud()))
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -167,7 +170,7 @@ def test_an_encoder_does_not_look_at_it(bits: int, tmp_path: Path) -> None:
     _, weights = straight_world.ecc(world, bits, tmp_path)
     channel = straight_world.channels(world, 2)[:, 0]
     plain, other = (
-        build(EdgeSetup(0, bits, weights.config, weights.edge(0), forward=forward)).encode(channel)
+        build(EdgeSetup(0, PayloadChoice(bits, forward), weights.config, weights.edge(0))).encode(channel)
         for forward in ("complex64", "bfp9")
     )
     assert plain.payloads == other.payloads

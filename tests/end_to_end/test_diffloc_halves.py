@@ -10,14 +10,15 @@ import tiny_scores
 import torch
 from torch import Tensor
 
-from cloud.center import FusionCenter, replay_exchange
+from cloud.center import FusionCenter, replay_exchanges
 from cloud.fusion.diffloc import build as build_cloud
-from cloud.fusion.scheme import CloudSetup, Fix, RoundFusion
+from cloud.fusion.scheme import CloudSetup, Fix, Fusion
 from cloud.fusion.scores.answers import Answers, eps_of
 from cloud.fusion.scores.prior import BoxPrior
 from cloud.fusion.scores.rule import build_rule
 from cloud.fusion.scores.sampler import Sampler
 from edge import score_network
+from edge.diffloc import at_cloud
 from edge.diffloc import build as build_edge
 from edge.fingerprint import delay_taps, fingerprint
 from edge.scheme import EdgeScheme, EdgeSetup, RoundScheme
@@ -26,6 +27,7 @@ from edge.score_station import ScoreStation
 from fronthaul.codec.bitstream import pack
 from fronthaul.draws import generator
 from fronthaul.message.messages import Payload, PayloadFormat, Report, ReportKey
+from fronthaul.payload.choice import PayloadChoice
 from fronthaul.payload.diffloc import SIGMA_DATA, score_format
 from fronthaul.payload.noise_levels import ladder
 from sim.plan.weights import Weights
@@ -44,11 +46,13 @@ class Halves:
     """Both halves of a scheme, without what lies between them."""
 
     def __init__(self, weights: Weights, stations: int, bits: int | None, options: Options) -> None:
-        setups = [EdgeSetup(k, bits, weights.config, weights.edge(k), options=options) for k in range(stations)]
+        setups = [
+            EdgeSetup(k, PayloadChoice(bits), weights.config, weights.edge(k), options=options) for k in range(stations)
+        ]
         self.edges: list[EdgeScheme] = [build_edge(setup) for setup in setups]
-        made = {k: build_edge.at_cloud(setup) for k, setup in enumerate(setups)}
+        made = {k: at_cloud(setup) for k, setup in enumerate(setups)}
         places = dict.fromkeys(range(stations), (0.0, 0.0, 0.0))
-        setup = CloudSetup(places, bits, weights.config, weights.cloud(), SEED, options=options,
+        setup = CloudSetup(places, PayloadChoice(bits), weights.config, weights.cloud(), SEED, options=options,
                            networks={k: make for k, make in made.items() if make is not None})  # fmt: skip
         self.fusion = build_cloud(setup)
 
@@ -59,7 +63,7 @@ class Halves:
             Report(ReportKey(k, 0, snapshot), e.payloads[snapshot]) for k, e in enumerate(encoded) if not silent(k, 0)
         ]
         rounds = [first]
-        if not isinstance(self.fusion, RoundFusion):
+        if not isinstance(self.fusion, Fusion):
             return self.fusion.fuse([first])[0], rounds
         exchange = self.fusion.open(snapshot)
         made = exchange.advance(first)
@@ -256,9 +260,9 @@ def test_one_shot_widens_by_the_share_of_the_constant_covariance() -> None:
 
 def replayed(halves: Halves, fix: Fix, rounds: list[list[Report]]) -> Fix | None:
     """The fix again, from the reports alone that it used."""
-    assert isinstance(halves.fusion, RoundFusion)
+    assert isinstance(halves.fusion, Fusion)
     used = [[report for report in reports if fix.uses(report.key)] for reports in rounds]
-    return replay_exchange(FusionCenter(halves.fusion), 0, [reports for reports in used if reports])
+    return replay_exchanges(FusionCenter(halves.fusion), {0: [reports for reports in used if reports]})[0]
 
 
 @pytest.mark.parametrize("begins", [1, 7, 20])
@@ -378,7 +382,7 @@ def test_weights_of_fewer_base_stations_are_refused() -> None:
     weights = tiny_scores.weights(2)
     places = dict.fromkeys(range(3), (0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="the weights are of 2 base stations, there are 3"):
-        build_cloud(CloudSetup(places, 8, weights.config, weights.cloud()))
+        build_cloud(CloudSetup(places, PayloadChoice(8), weights.config, weights.cloud()))
 
 
 def test_channels_of_another_size_are_refused() -> None:
@@ -389,9 +393,11 @@ def test_channels_of_another_size_are_refused() -> None:
 
 def test_what_stands_at_the_cloud_is_without_the_part_that_embeds() -> None:
     weights = tiny_scores.weights(1)
-    make = build_edge.at_cloud(EdgeSetup(0, 8, weights.config, weights.edge(0), options={"where": "central"}))
+    make = at_cloud(EdgeSetup(0, PayloadChoice(8), weights.config, weights.edge(0), options={"where": "central"}))
     assert make is not None
     (setup,) = make.args  # type: ignore[attr-defined]
     assert "network.embed_channel.weight" in weights.edge(0) and "network.embed_channel.weight" not in setup.tensors
     for where in ("edge", "one-shot"):
-        assert build_edge.at_cloud(EdgeSetup(0, 8, weights.config, weights.edge(0), options={"where": where})) is None
+        assert (
+            at_cloud(EdgeSetup(0, PayloadChoice(8), weights.config, weights.edge(0), options={"where": where})) is None
+        )

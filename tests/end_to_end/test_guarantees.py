@@ -22,7 +22,7 @@ import straight_world
 import tiny_world
 import torch
 
-from cloud.center import FusionCenter
+from cloud.fusion.scheme import OneRound, as_fusion
 from fronthaul.codec.bitstream import unpack
 from fronthaul.draws import generator
 from fronthaul.message.messages import Report, ReportKey
@@ -74,7 +74,8 @@ def require_few_flips(one: Reports, other: Reports) -> None:
 
 def fused(plan: compose.Plan, reports: Reports, batch: int) -> Positions:
     """Fixes (N, 3) [m] from given reports, so many snapshots at once."""
-    center = FusionCenter(plan.cloud.build(plan.cloud.setup))
+    fusion = as_fusion(plan.cloud.build(plan.cloud.setup))
+    assert isinstance(fusion, OneRound)
     by_snapshot: dict[int, list[Report]] = {}
     for key in sorted(reports, key=lambda key: (key.snapshot, key.bs)):
         by_snapshot.setdefault(key.snapshot, []).append(reports[key])
@@ -82,7 +83,7 @@ def fused(plan: compose.Plan, reports: Reports, batch: int) -> Positions:
     made: list[Sequence[float]] = []
     with torch.inference_mode():
         for begin in range(0, len(groups), batch):
-            made += [fix.position for fix in center.fixes(groups[begin : begin + batch])]
+            made += [fix.position for fix in fusion.fuse(groups[begin : begin + batch])]
     return np.array(made)
 
 

@@ -24,7 +24,7 @@ from cloud.fusion.diffloc_rounds import RoundsFusion, ScoreExchange
 from cloud.fusion.ecc import EccFusion
 from cloud.fusion.loc_token import LocTokenNetwork
 from cloud.fusion.rss import RssFusion
-from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, RoundFusion
+from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, OneRound, OneRoundFusion
 from cloud.fusion.scores.sampler import Sampler
 from cloud.fusion.vinloc import VinLocFusion
 from cloud.node import CloudNode
@@ -59,17 +59,18 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     BaseStation.reports: {"snapshots", "received"},
     EdgeNode.prepare: {"snapshots"},
     EdgeNode.transmit: {"due_ns"},
-    Fusion.fuse: {"groups"},
+    OneRoundFusion.fuse: {"groups"},
+    OneRound.advance: {"reports"},
+    OneRound.fuse: {"groups"},
     EccFusion.fuse: {"groups"},
     RssFusion.fuse: {"groups"},
-    FusionCenter.fixes: {"groups"},
     RoundScheme.answer: {"context", "snapshot", "round_", "state"},
     BaseStation.answer: {"snapshot", "round_", "state"},
-    RoundFusion.open: {"snapshot"},
+    Fusion.open: {"snapshot"},
     Exchange.advance: {"reports"},
     Exchange.conclude: set(),
     FusionCenter.open: {"snapshot"},
-    FusionCenter.advance: {"state", "gathered"},
+    FusionCenter.advance: {"turns"},
     RoundsEdge.encode: {"channel"},
     RoundsEdge.answer: {"context", "snapshot", "round_", "state"},
     CentralEdge.encode: {"channel"},

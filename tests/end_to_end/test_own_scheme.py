@@ -15,11 +15,11 @@ import torch
 import cli
 import sim.plan.plan
 import sim.world.store
-from cloud.center import FusionCenter
-from cloud.fusion.scheme import CloudSetup, load_fusion
+from cloud.fusion.scheme import CloudSetup, Fix, as_fusion, load_fusion
 from edge.base_station import BaseStation
 from edge.estimation import LmmseEstimator
 from edge.scheme import EdgeSetup, load_edge_scheme
+from fronthaul.payload.choice import PayloadChoice
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "schemes.md"
 SLOTS, ANTENNAS, TONES = 10, 4, 24
@@ -65,7 +65,7 @@ def test_the_example_turns_channels_into_fixes(installed: Path, bits: int | None
     draw = torch.Generator().manual_seed(1)
     groups = [[], []]  # type: list[list[object]]
     for bs in STATIONS:
-        scheme = load_edge_scheme("centroid")(EdgeSetup(bs, bits, {}, {}))
+        scheme = load_edge_scheme("centroid")(EdgeSetup(bs, PayloadChoice(bits), {}, {}))
         station = BaseStation(bs, 0, estimator, scheme)
         strength = 1e-5 if bs == 0 else 1e-6
         shape = (2, SLOTS, ANTENNAS, TONES)
@@ -77,11 +77,12 @@ def test_the_example_turns_channels_into_fixes(installed: Path, bits: int | None
             assert report.payload.bits == (bits or 16)
             group.append(report)
 
-    center = FusionCenter(load_fusion("centroid")(CloudSetup(STATIONS, bits, {}, {})))
-    fixes = center.fixes(groups)  # type: ignore[arg-type]
-    again = center.fixes([list(reversed(group)) for group in groups])  # type: ignore[arg-type]
-    assert [fix.position for fix in fixes] == [fix.position for fix in again]
+    fusion = as_fusion(load_fusion("centroid")(CloudSetup(STATIONS, PayloadChoice(bits), {}, {})))
+    fixes = [fusion.open(0).advance(group) for group in groups]  # type: ignore[arg-type]
+    again = [fusion.open(0).advance(list(reversed(group))) for group in groups]  # type: ignore[arg-type]
+    assert fixes == again
     for fix in fixes:
+        assert isinstance(fix, Fix)
         distance = {bs: np.linalg.norm(np.subtract(fix.position, place)) for bs, place in STATIONS.items()}
         assert np.isfinite(fix.position).all()
         if bits != 1:  # one bit cannot tell these powers apart

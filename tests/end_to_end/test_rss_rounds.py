@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from cloud.fusion.rss_rounds import RssRoundsFusion
-from cloud.fusion.scheme import CloudSetup, Fix, RoundFusion
+from cloud.fusion.scheme import CloudSetup, Fix, Fusion
 from edge.rss_rounds import RssRoundsEdge
 from edge.scheme import EdgeSetup, RoundScheme, weights_scheme
 from fronthaul.link.link_file import LinkPlan
 from fronthaul.message.messages import Payload, Report, ReportKey
+from fronthaul.payload.choice import PayloadChoice
 from sim.emulate.emulator import emulate
 from sim.inspect.replay import replay
 from sim.plan.settings import EmulateSettings
@@ -52,9 +53,12 @@ def position(
     """Go through the rounds of a snapshot; return its fix, and how many states were broadcast."""
     stations = {bs: (float(x), float(y), float(z)) for bs, (x, y, z) in enumerate(SITES)}
     row = torch.tensor(MODEL).unbind()
-    edges = [RssRoundsEdge(EdgeSetup(bs, bits, CONFIG, {"path_loss": row[bs]}, site=stations[bs])) for bs in stations]
-    fusion = RssRoundsFusion(CloudSetup(stations, bits, CONFIG | {"rounds": rounds}, {}))
-    assert all(isinstance(edge, RoundScheme) for edge in edges) and isinstance(fusion, RoundFusion)
+    edges = [
+        RssRoundsEdge(EdgeSetup(bs, PayloadChoice(bits), CONFIG, {"path_loss": row[bs]}, site=stations[bs]))
+        for bs in stations
+    ]
+    fusion = RssRoundsFusion(CloudSetup(stations, PayloadChoice(bits), CONFIG | {"rounds": rounds}, {}))
+    assert all(isinstance(edge, RoundScheme) for edge in edges) and isinstance(fusion, Fusion)
     exchange = fusion.open(0)
     made = exchange.advance([Report(ReportKey(bs, 0, 0), Payload(b"", 0)) for bs in stations])
     for round_ in itertools.count(1):
@@ -177,7 +181,7 @@ def test_without_any_answer_there_is_no_fix() -> None:
 
 
 def test_the_gain_is_kept_and_not_sent() -> None:
-    edge = RssRoundsEdge(EdgeSetup(0, 4, CONFIG, {"path_loss": torch.tensor(MODEL[0])}))
+    edge = RssRoundsEdge(EdgeSetup(0, PayloadChoice(4), CONFIG, {"path_loss": torch.tensor(MODEL[0])}))
     channel = torch.randn((3, 2, 4, 8), generator=torch.Generator().manual_seed(1), dtype=torch.complex64)
     encoded = edge.encode(channel)
     assert encoded.payloads == 3 * [Payload(b"", 0)] and not encoded.side

@@ -24,6 +24,7 @@ from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.codec.codebook import MidriseCodebook
 from fronthaul.errors import RemoteError
 from fronthaul.message.messages import Payload, Report, ReportKey
+from fronthaul.payload.choice import PayloadChoice
 from sim.plan.scheme_options import default_scenario
 
 WEIGHTS = tiny_vinloc.weights()
@@ -43,7 +44,7 @@ def channels(count: int = 4, antennas: int = 1, seed: int = 1) -> Tensor:
 
 def edge(bits: int | None, antennas: int = 1, bs: int = 0, **config: float) -> EdgeScheme:
     weights = tiny_vinloc.weights(antennas)
-    return build_edge(EdgeSetup(bs, bits, weights.config | config, weights.edge(bs)))
+    return build_edge(EdgeSetup(bs, PayloadChoice(bits), weights.config | config, weights.edge(bs)))
 
 
 def embedded(channel: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -61,7 +62,7 @@ def sites(count: int) -> dict[int, tuple[float, float, float]]:
 
 
 def cloud(bits: int | None, stations: int = 6) -> Fusion:
-    return build_cloud(CloudSetup(sites(stations), bits, WEIGHTS.config, WEIGHTS.cloud()))
+    return build_cloud(CloudSetup(sites(stations), PayloadChoice(bits), WEIGHTS.config, WEIGHTS.cloud()))
 
 
 def reports(
@@ -176,8 +177,8 @@ def test_the_scheme_is_found_by_name_and_has_a_scenario_and_no_options() -> None
 def test_weights_that_lack_a_tensor_do_not_pass_for_random_ones(missing: str) -> None:
     weights = dataclasses.replace(WEIGHTS, tensors={k: v for k, v in WEIGHTS.tensors.items() if k != missing})
     with pytest.raises(RuntimeError, match=missing.rpartition(".")[2]):
-        build_edge(EdgeSetup(0, 4, weights.config, weights.edge(0)))
-        build_cloud(CloudSetup(sites(3), 4, weights.config, weights.cloud()))
+        build_edge(EdgeSetup(0, PayloadChoice(4), weights.config, weights.edge(0)))
+        build_cloud(CloudSetup(sites(3), PayloadChoice(4), weights.config, weights.cloud()))
 
 
 # At the cloud
@@ -223,14 +224,14 @@ def test_the_numbers_of_base_stations_change_nothing() -> None:
     group = reports(4, range(6))
     renamed = [dataclasses.replace(report, key=ReportKey(order[report.key.bs], 0, 0)) for report in group]
     places = {order[bs]: position for bs, position in sites(6).items()}
-    other = build_cloud(CloudSetup(places, 4, WEIGHTS.config, WEIGHTS.cloud()))
+    other = build_cloud(CloudSetup(places, PayloadChoice(4), WEIGHTS.config, WEIGHTS.cloud()))
     assert distance(cloud(4).fuse([group])[0], other.fuse([renamed])[0]) < ROUNDING_M
 
 
 def test_it_matters_where_base_stations_stand() -> None:
     group = reports(4, range(6))
     swapped = sites(6) | {0: sites(6)[1], 1: sites(6)[0]}
-    other = build_cloud(CloudSetup(swapped, 4, WEIGHTS.config, WEIGHTS.cloud()))
+    other = build_cloud(CloudSetup(swapped, PayloadChoice(4), WEIGHTS.config, WEIGHTS.cloud()))
     assert distance(cloud(4).fuse([group])[0], other.fuse([group])[0]) > MOVED_M
 
 

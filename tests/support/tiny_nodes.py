@@ -25,6 +25,7 @@ from fronthaul.codec.bitstream import pack
 from fronthaul.log.arrow_stream import RowStream
 from fronthaul.message.messages import Control, Frame, Message, Payload, PayloadFormat, Registration, Report, ReportKey
 from fronthaul.message.wire import decode, encode
+from fronthaul.payload.choice import PayloadChoice
 from fronthaul.transport.memory import MemoryNetwork
 from fronthaul.transport.transport import EdgeTransport
 from sim.emulate.in_process import World
@@ -118,7 +119,7 @@ def site(bs: int, epoch: int = 0, *, rounds: bool = False, **changes: Any) -> Si
         bs=bs,
         epoch=epoch,
         build=build_several if rounds else build_one,
-        setup=EdgeSetup(bs, None, {}, {}),
+        setup=EdgeSetup(bs, PayloadChoice(), {}, {}),
         covariance=torch.eye(ANTENNAS, dtype=torch.complex64).expand(TONES, -1, -1),
         noise_w=0.0,
         power_w=1.0,
@@ -146,9 +147,9 @@ def cloud_parts(
         round_ns=round_ms * MS,
         minimum_bs=minimum,
     )
-    setup = CloudSetup({bs: place(bs) for bs in range(stations)}, None, {}, {})
+    setup = CloudSetup({bs: place(bs) for bs in range(stations)}, PayloadChoice(), {}, {})
     if rounds:
-        return CloudParts("several", build_several, setup, rules, **changes)
+        return CloudParts("several", build_several, setup, rules, **({"answer": ANSWER} | changes))
     return CloudParts("one", build_one, setup, rules, **changes)
 
 

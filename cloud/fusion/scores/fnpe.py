@@ -35,3 +35,6 @@ class FnpeRule:
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
         """(Σ_0⁻¹ + Σ_k (Σ_k⁻¹ − Σ_0⁻¹))⁻¹ (N, D, D), each bracket clipped; `precisions` says why."""
         return inverse(prior_precision(self.prior) + beyond_prior(answers, self.prior).sum(axis=0))
+
+
+build = FnpeRule

@@ -37,6 +37,9 @@ class GaussRule:
         return inverse(prior_precision(self.prior) + beyond_prior(answers, self.prior).sum(axis=0))
 
 
+build = GaussRule
+
+
 def weighted(x: FloatArray, level: Level, answers: Answers, beyond: FloatArray, prior: Prior) -> FloatArray:
     """ε̂ (N, D) from `beyond` (K, N, D, D), M_k − M_0 of each base station, positive semidefinite.
 

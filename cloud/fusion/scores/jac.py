@@ -60,3 +60,6 @@ class JacRule:
         least, _ = believed_variances(self.prior)
         own = clipped_inverse(unit - level.noise * answers.jacobian, least / (square + least), 1.0)  # M_k
         return psd_part(own - unit - square * prior_precision(self.prior))
+
+
+build = JacRule

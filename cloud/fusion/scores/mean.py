@@ -31,3 +31,6 @@ class MeanRule:
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
         """((1/K) Σ_k Σ_k⁻¹)⁻¹ (N, D, D)."""
         return inverse(station_precisions(answers, self.prior).mean(axis=0))
+
+
+build = MeanRule

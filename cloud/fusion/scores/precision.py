@@ -34,3 +34,6 @@ class PrecisionRule:
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
         """(Σ_k Σ_k⁻¹)⁻¹ (N, D, D)."""
         return inverse(station_precisions(answers, self.prior).sum(axis=0))
+
+
+build = PrecisionRule

@@ -1,18 +1,14 @@
-"""What a fusion rule of scores is, and the rules by name."""
+"""What a fusion rule of scores is, and the rules by name: each is a file here, and a line of `score_rules.RULES`."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Protocol
 
 from cloud.fusion.scores.answers import Answers, FloatArray
-from cloud.fusion.scores.fnpe import FnpeRule
-from cloud.fusion.scores.gauss import GaussRule
-from cloud.fusion.scores.jac import JacRule
-from cloud.fusion.scores.mean import MeanRule
-from cloud.fusion.scores.precision import PrecisionRule
 from cloud.fusion.scores.prior import Prior
-from cloud.fusion.scores.sum_ import SumRule
 from fronthaul.payload.noise_levels import Level
+from fronthaul.payload.score_rules import RULES
 
 
 class Rule(Protocol):
@@ -49,18 +45,13 @@ class Rule(Protocol):
         """
 
 
-_BUILDERS = {rule.name: rule for rule in (SumRule, MeanRule, PrecisionRule, FnpeRule, GaussRule, JacRule)}
-RULES = tuple(_BUILDERS)
-"""Names of the rules."""
-
-
 def build_rule(name: str, prior: Prior) -> Rule:
-    """Return the rule of a name.
+    """Return the rule of a name: what `build` of the file of that name makes.
 
     Raises:
         ValueError: there is none of that name; the sentence names those there are.
     """
-    if name not in _BUILDERS:
+    if name not in RULES:
         raise ValueError(f"there is no fusion rule {name!r} for scores: {', '.join(RULES)}")
-    rule: Rule = _BUILDERS[name](prior)
+    rule: Rule = import_module(f"cloud.fusion.scores.{name}").build(prior)
     return rule

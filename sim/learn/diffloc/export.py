@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from edge.score_network import ScoreNetwork
-from fronthaul.payload.diffloc import RULES
+from fronthaul.payload.score_rules import RULES
 from sim.learn.diffloc.evaluate import calibration, sample
 from sim.learn.diffloc.features import SCALE_M
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, Trained, box_around, sampler_table

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cloud.fusion.scores.rule import RULES
+from fronthaul.payload.score_rules import RULES
 from sim.learn.diffloc.evaluate import (
     SHARE,
     Estimate,
@@ -44,7 +44,7 @@ def fusion_rows(_: Bench) -> list[Row]:
     for particles in (1, PARTICLES):
         name = f"DiffLoc-UNet, {STEPS} steps, {particles} particle{'s' * (particles > 1)}"
         options = {"steps": STEPS, "particles": particles}
-        rules = RULES if particles == 1 else ("sum", "gauss")
+        rules = tuple(RULES) if particles == 1 else ("sum", "gauss")
         rows += [Row(f"{name}: {rule}", by_rule, (UNET,), {"rule": rule} | options, section=name) for rule in rules]
         local = {"rule": "gauss"} | options | LOCAL
         rows.append(Row(f"{name}: gauss, covariances of local samples", by_rule, (UNET,), local, section=name))

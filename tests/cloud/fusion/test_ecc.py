@@ -15,6 +15,7 @@ from edge.preprocessing import preprocess
 from edge.scheme import EdgeSetup
 from fronthaul.errors import RemoteError
 from fronthaul.message.messages import Payload, Report, ReportKey
+from fronthaul.payload.choice import PayloadChoice
 from sim.learn.ecc.model import EccModel
 from sim.plan.weights import Weights
 
@@ -23,14 +24,14 @@ STATIONS = {k: site.position for k, site in enumerate(WORLD.sites)}
 
 
 def fusion(weights: Weights, bits: int | None) -> EccFusion:
-    return EccFusion(CloudSetup(STATIONS, bits, weights.config, weights.cloud()))
+    return EccFusion(CloudSetup(STATIONS, PayloadChoice(bits), weights.config, weights.cloud()))
 
 
 def groups_of(weights: Weights, bits: int | None, channel: Tensor) -> list[list[Report]]:
     """All reports on channels (B, K, slot, antenna, tone), one group a snapshot."""
     columns = []
     for k in range(channel.shape[1]):
-        made = build(EdgeSetup(k, bits, weights.config, weights.edge(k)))
+        made = build(EdgeSetup(k, PayloadChoice(bits), weights.config, weights.edge(k)))
         encoded = made.encode(channel[:, k])
         columns.append(
             [

@@ -13,6 +13,7 @@ from edge.scheme import EdgeSetup
 from fronthaul.codec.bitstream import pack
 from fronthaul.codec.codebook import UniformCodebook
 from fronthaul.message.messages import PayloadFormat, Report, ReportKey
+from fronthaul.payload.choice import PayloadChoice
 
 WORLD = straight_world.scenario(sites=6)
 STATIONS = {k: site.position for k, site in enumerate(WORLD.sites)}
@@ -22,7 +23,7 @@ INTERCEPT_DB, EXPONENT = -43.0, 2.1
 
 def fusion(deviation_db: float = 0.7) -> RssFusion:
     model = torch.tensor([[INTERCEPT_DB, EXPONENT, deviation_db]]).expand(len(STATIONS), 3)
-    return RssFusion(CloudSetup(STATIONS, None, CONFIG, {"path_loss": model}))
+    return RssFusion(CloudSetup(STATIONS, PayloadChoice(), CONFIG, {"path_loss": model}))
 
 
 def reports(position: np.ndarray) -> list[Report]:
@@ -93,7 +94,7 @@ def test_without_a_report_the_fix_is_the_middle_of_the_area() -> None:
 
 @pytest.mark.parametrize("bits", [4, 8, None])
 def test_the_edge_sends_the_gain_in_decibels(bits: int | None) -> None:
-    scheme = rss.build(EdgeSetup(0, bits, CONFIG, {}))
+    scheme = rss.build(EdgeSetup(0, PayloadChoice(bits), CONFIG, {}))
     channel = 1e-5 * torch.randn(3, *WORLD.csi_shape, dtype=torch.complex64)
     encoded = scheme.encode(channel)
     width = bits or 16

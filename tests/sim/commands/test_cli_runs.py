@@ -133,7 +133,7 @@ def test_a_link_file_is_overridden_by_options(tiny: list[str], capsys: pytest.Ca
 
 def test_inspect_and_replay_fail_where_a_run_does_not_hold(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["emulate", *tiny, "--bits", "2"]) == 0
-    assert "note: The weights were trained for 4 bit per coefficient" in capsys.readouterr().out
+    assert "note: The weights were trained for 4 bits" in capsys.readouterr().out
     (folder,) = Path("runs").iterdir()
     assert cli.main(["inspect", str(folder)]) == 0
     assert "books balance: 60 frames of 60 reports" in capsys.readouterr().out

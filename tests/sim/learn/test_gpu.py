@@ -1,4 +1,4 @@
-"""On a CUDA device: snapshots are made and learnt from there, and an encoder there sends what it sends on a CPU."""
+"""On a CUDA device: snapshots are made and learnt from there; encoder and cloud there do what they do on a CPU."""
 
 import math
 from pathlib import Path
@@ -9,8 +9,13 @@ import straight_world
 import torch
 from payloads import indices
 
+from cloud.fusion.ecc import EccFusion
+from cloud.fusion.scheme import CloudSetup
 from edge.ecc import EccEdge
 from edge.scheme import EdgeSetup
+from fronthaul.codec.bitstream import pack
+from fronthaul.message.messages import Report, ReportKey
+from fronthaul.payload.choice import PayloadChoice
 from sim.learn.ecc.model import EccModel
 from sim.learn.ecc.train import EccTraining, make_sources, train_ecc
 from sim.learn.trainer import Schedule, Trainer, TrainProgress
@@ -64,7 +69,7 @@ def test_a_training_there_writes_weights_for_a_cpu(tmp_path: Path) -> None:
     assert math.isfinite(error) and seen
     weights = load_weights(tmp_path / "ecc.safetensors")
     channel = straight_world.channels(WORLD, 4)[:, 0]
-    encoded = EccEdge(EdgeSetup(0, 4, weights.config, weights.edge(0)), 4).encode(channel)
+    encoded = EccEdge(EdgeSetup(0, PayloadChoice(4), weights.config, weights.edge(0)), 4).encode(channel)
     assert indices(encoded, 4).shape == (4, 8 * straight_world.SMALL.coefficients)
 
 
@@ -73,7 +78,7 @@ def test_an_encoder_there_sends_what_it_sends_on_a_cpu(tmp_path: Path) -> None:
     _, weights = straight_world.ecc(WORLD, bits, tmp_path)
     channel = straight_world.channels(WORLD, reports)[:, 1]
     there, here = (
-        EccEdge(EdgeSetup(1, bits, weights.config, weights.edge(1), device), bits).encode(channel)
+        EccEdge(EdgeSetup(1, PayloadChoice(bits), weights.config, weights.edge(1), device), bits).encode(channel)
         for device in ("cuda", "cpu")
     )
     assert there.side == here.side  # gains are taken before the device
@@ -82,3 +87,23 @@ def test_an_encoder_there_sends_what_it_sends_on_a_cpu(tmp_path: Path) -> None:
     flips = int(np.count_nonzero(differ))
     assert flips <= 10, f"{flips} flips in {reports} reports"
     assert differ.max() <= 1
+
+
+def test_a_cloud_there_finds_what_it_finds_on_a_cpu(tmp_path: Path) -> None:
+    bits, count = 4, 200
+    _, weights = straight_world.ecc(WORLD, bits, tmp_path)
+    stations = {k: site.position for k, site in enumerate(WORLD.sites)}
+    channel = straight_world.channels(WORLD, count)
+    groups: list[list[Report]] = [[] for _ in range(count)]
+    for k in stations:
+        edge = EccEdge(EdgeSetup(k, PayloadChoice(bits), weights.config, weights.edge(k)), bits)
+        encoded = edge.encode(channel[:, k])
+        for n, group in enumerate(groups):
+            group.append(Report(ReportKey(k, 0, n), pack(encoded.index[n], bits), encoded.side[n]))
+    there, here = (
+        np.array([fix.position for fix in EccFusion(
+            CloudSetup(stations, PayloadChoice(bits), weights.config, weights.cloud(), device=device)
+        ).fuse(groups)])
+        for device in ("cuda:0", "cpu")
+    )  # fmt: skip
+    np.testing.assert_allclose(there, here, rtol=0, atol=0.01)

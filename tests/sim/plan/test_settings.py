@@ -25,6 +25,7 @@ def test_the_configuration_comes_back(settings: EmulateSettings) -> None:
     assert read.settings == settings
     assert read.scenario == tiny_world.scenario()
     table = tomllib.loads((folder / "run.toml").read_text())
+    assert table["environment"]["devices"] == {"edge": "cpu", "cloud": "cpu"}
     assert table["environment"]["threads"] == 1 and table["environment"]["packages"]["torch"]
 
 
@@ -45,7 +46,7 @@ def test_notes_name_what_the_weights_were_not_trained_for(settings: EmulateSetti
     plan.weights.config.update(record=record, bits=None)
     clock, payload = compose.weights_notes(plan)
     assert "other clock errors (ue_bias_ns = 50.0" in clock and "scenario's (ue_bias_ns = 0.0" in clock
-    assert payload == "The weights were trained for lossless payloads, the run sends 4 bit per coefficient."
+    assert payload == "The weights were trained for lossless payloads, the run sends 4 bits."
     record["clock"] |= dataclasses.asdict(plan.scenario.clock)
     plan.weights.config["bits"] = 4
     assert compose.weights_notes(plan) == []
@@ -84,10 +85,10 @@ def test_weights_of_another_shape_are_one_sentence(settings: EmulateSettings, ch
         ({"restarts": -1}, "--restarts must lie"),
         ({"hwm": 0}, "--hwm must lie"),
         ({"forward": "iq16"}, "--forward iq16 is for --bits lossless"),
-        ({"forward": "iq16", "bits": None, "scheme": "rss"}, "'rss' does not forward the channel itself"),
         ({"hwm": 5}, "--hwm has no meaning with --driver process"),
         ({"restarts": 0}, "--restarts has no meaning with --driver process"),
         ({"forward": "iq17", "bits": None}, "iq17"),
+        ({"forward": "iq16", "bits": None, "scheme": "rss"}, "for schemes that send the channel itself, not 'rss'"),
         ({"curve": True}, "no meaning with --driver process"),
         ({"keys": Path("keys")}, "no meaning with --driver process"),
         ({"keys": Path("keys"), "curve": False}, "--keys encrypts the links, --plaintext does not"),
@@ -151,3 +152,10 @@ def test_toml_comes_back() -> None:
     assert tomllib.loads(toml_text(table | {"nothing": None})) == table
     with pytest.raises(TypeError, match="object"):
         toml_text({"a": object()})
+
+
+def test_who_reserves_a_share_of_a_gpu_computes_on_it(settings: EmulateSettings) -> None:
+    given = dataclasses.replace(settings, driver="ray", cloud_gpus=0.5)
+    assert (given.edge_device, given.cloud_device) == ("cpu", "cuda:0")
+    assert (dataclasses.replace(given, gpus_per_bs=0.1).edge_device, given.encrypted) == ("cuda:0", False)
+    assert dataclasses.replace(given, driver="process").cloud_device == "cpu"

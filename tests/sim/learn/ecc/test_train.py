@@ -17,6 +17,7 @@ from edge.ecc import EccEdge
 from edge.estimation import LmmseEstimator
 from edge.preprocessing import channel_gain
 from edge.scheme import EdgeSetup
+from fronthaul.payload.choice import PayloadChoice
 from sim.errors import UserError
 from sim.learn.ecc.model import EccModel, EccShape, calibrated_steps
 from sim.learn.ecc.train import EccTraining, Sources, make_sources, train_ecc
@@ -117,11 +118,12 @@ def test_train_ecc_writes_weights_that_emulation_can_use(tmp_path: Path, bits: i
         assert covariance.shape == (tones, antennas, antennas, 2) and covariance.dtype == torch.float32
         for b in range(1, 9) if bits else []:
             assert torch.equal(share[f"step.{b}"], weights.cloud()[f"step.{k}.{b}"])
-            assert EccEdge(EdgeSetup(k, b, weights.config, share), b).format.max_bits == b * tones * SHAPE.coefficients
+            edge = EccEdge(EdgeSetup(k, PayloadChoice(b), weights.config, share), b)
+            assert edge.format.max_bits == b * tones * SHAPE.coefficients
     stations = {k: site.position for k, site in enumerate(WORLD.sites)}
     payloads: list[int | None] = [1, 4, 8] if bits else [None]
     for payload in payloads:
-        assert EccFusion(CloudSetup(stations, payload, weights.config, weights.cloud())).fuse([]) == []
+        assert EccFusion(CloudSetup(stations, PayloadChoice(payload), weights.config, weights.cloud())).fuse([]) == []
 
 
 def test_training_continues_from_weights_of_another_payload(tmp_path: Path) -> None:

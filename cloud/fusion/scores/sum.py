@@ -32,3 +32,6 @@ class SumRule:
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
         """(Σ_k Σ_k⁻¹)⁻¹ (N, D, D), the prior counted K times as in the mean."""
         return inverse(station_precisions(answers, self.prior).sum(axis=0))
+
+
+build = SumRule
