@@ -371,7 +371,7 @@ class EmulateSettings:
             raise UserError(f"--forward {self.forward} is for --bits lossless alone.")
 
     @property
-    def payload(self) -> PayloadChoice:
+    def payload(self) -> "PayloadChoice":
         """What a report carries, from `bits` and `forward`."""
         from fronthaul.payload.choice import PayloadChoice
 

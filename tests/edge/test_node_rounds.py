@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from linked_node import NAME, frames, linked, state
 from tiny_nodes import SeveralRounds
@@ -98,7 +97,7 @@ def test_a_state_that_is_rejected_is_so_in_the_ledger(tmp_path: Path) -> None:
 def test_an_answer_of_the_wrong_size_is_its_own_fault_and_ends_it(tmp_path: Path) -> None:
     class Careless(SeveralRounds):
         def answer(self, context: Any, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
-            return np.array([1, 2], np.uint32), b""
+            return Payload(b"\1\2\3", 24), b""
 
     with linked(tmp_path, rounds=True, build=lambda _: Careless()) as made:
         made.node.prepare([0])

@@ -158,4 +158,4 @@ def test_who_reserves_a_share_of_a_gpu_computes_on_it(settings: EmulateSettings)
     given = dataclasses.replace(settings, driver="ray", cloud_gpus=0.5)
     assert (given.edge_device, given.cloud_device) == ("cpu", "cuda:0")
     assert (dataclasses.replace(given, gpus_per_bs=0.1).edge_device, given.encrypted) == ("cuda:0", False)
-    assert dataclasses.replace(given, driver="process").cloud_device == "cpu"
+    assert (settings.driver, settings.edge_device, settings.cloud_device) == ("process", "cpu", "cpu")

@@ -198,7 +198,7 @@ def test_precision_weighs_clean_positions(level: Level) -> None:
 
 @given(
     seed=st.integers(0, 2**32 - 1),
-    name=st.sampled_from(RULES),
+    name=st.sampled_from(list(RULES)),
     size=st.sampled_from([2, 3]),
     level=st.sampled_from(LEVELS),
     stations=st.integers(1, 7),
