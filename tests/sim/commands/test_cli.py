@@ -100,7 +100,7 @@ BAD_INPUT = [
     ("emulate --driver process --gpus-per-bs 1", r"--gpus-per-bs has no meaning"),
     ("emulate --driver process --cloud-cpus 2", r"--cloud-cpus has no meaning"),
     ("emulate --driver process --netns", r"--netns has no meaning"),
-    ("emulate --scheme rss --bits bfp9 --driver process", r"'rss' does not forward the channel"),
+    ("emulate --scheme rss --bits bfp9 --driver process", r"is for schemes that send the channel itself, not 'rss'"),
     ("emulate --interval 4e6", r"--interval must be .* at most 3600000 ms"),
     ("emulate --keys empty --plaintext", r"--keys encrypts the links"),
     ("emulate --hwm 0", r"--hwm"),
