@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Bench, Case, Row, measure
-from cloud.fusion.diffloc_parts import DiffLocParts, Floats
+from cloud.fusion.diffloc_spec import DiffLocSpec, Floats
 from cloud.fusion.scores.sampler import Sampler
 from edge.estimation import LeastSquaresEstimator
 from edge.fingerprint import fingerprint
@@ -96,7 +96,7 @@ class Desk:
         """Build networks and cloud, and measure fingerprints."""
         config = made.weights.config
         score = score_format(config, {"steps": STEPS, "fusion": "gauss", "particles": batch}, BITS)
-        self._cloud = DiffLocParts(made.cloud.setup, score)
+        self._cloud = DiffLocSpec(made.cloud.setup, score)
         self._posteriors = list(self._cloud.posteriors.values())
         features = torch.stack([_fingerprints(made, k, batch) for k in range(len(made.sites))])
         self.states = self._cloud.sampler(0).x  # the first (B, D)

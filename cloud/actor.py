@@ -14,8 +14,8 @@ from pathlib import Path
 import ray
 import torch
 
+from cloud.cloud_spec import CloudOutcome, CloudSpec
 from cloud.node import CloudNode, Request
-from cloud.parts import CloudOutcome, CloudParts
 from fronthaul.clock import WallClock
 from fronthaul.log.workspace import Workspace
 from fronthaul.transport.connect import cloud_transport
@@ -25,7 +25,7 @@ from fronthaul.transport.keys import CloudKeys
 class CloudActor:
     """The cloud in a process of its own."""
 
-    def __init__(self, parts: CloudParts, threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
+    def __init__(self, parts: CloudSpec, threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
         """Keep the parts.
 
         Args:
@@ -54,7 +54,7 @@ class CloudActor:
         queue_messages: int,
         folder: Path,
         driver_node: str,
-        life: int,
+        incarnation: int,
     ) -> str:
         """Bind, and return the address at which base stations reach the cloud.
 
@@ -66,7 +66,7 @@ class CloudActor:
             folder: of the streams on the driver's node; elsewhere a temporary one takes its place, until `collect`
                 ships it.
             driver_node: Ray's id of that node.
-            life: how many times the cloud started before.
+            incarnation: how many times the cloud started before.
 
         Raises:
             LocalError: the port is in use, or the host is not ours.
@@ -76,7 +76,7 @@ class CloudActor:
         transport = cloud_transport(
             host or own, port, keys=keys, queue_messages=queue_messages, delayed=bool(self._parts.down)
         )
-        self._node = CloudNode(self._parts, transport, path, WallClock(), life=life)
+        self._node = CloudNode(self._parts, transport, path, WallClock(), incarnation=incarnation)
         # A wildcard is where we listen, and nowhere to connect to.
         return transport.address.replace("//0.0.0.0:", f"//{own}:")
 
@@ -97,7 +97,7 @@ class CloudActor:
         self._running().ask(request)
 
     def progress(self) -> tuple[int, int]:
-        """Snapshots that are done, and fixes of this life."""
+        """Snapshots that are done, and fixes of this incarnation."""
         node = self._running()
         return node.closed_snapshots, node.fixes_made
 

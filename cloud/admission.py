@@ -11,8 +11,8 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping
 
+from cloud.cloud_spec import CloudSpec
 from cloud.collector import Collector
-from cloud.parts import CloudParts
 from fronthaul.message.messages import Registration, place_text
 
 Vector = tuple[float, float, float]
@@ -24,13 +24,13 @@ SAME_PLACE_M = 0.01
 class Admission:
     """Decides on registrations."""
 
-    def __init__(self, parts: CloudParts, collector: Collector, registered: Iterable[Registration] = ()) -> None:
-        """Let nobody in yet but those `registered` in an earlier life of the cloud.
+    def __init__(self, parts: CloudSpec, collector: Collector, registered: Iterable[Registration] = ()) -> None:
+        """Let nobody in yet but those `registered` in an earlier incarnation of the cloud.
 
         Args:
             parts: what the cloud is made of.
             collector: is told of those let in, and knows who takes part.
-            registered: registrations that an earlier life accepted; the collector knows them.
+            registered: registrations that an earlier incarnation accepted; the collector knows them.
         """
         self._parts = parts
         self._collector = collector
@@ -54,7 +54,7 @@ class Places:
     """Positions by base station: those of the plan, and those registered."""
 
     def __init__(self, planned: Mapping[int, Vector], registered: Iterable[Registration] = ()) -> None:
-        """Take positions [m] of the plan, and registrations that an earlier life of the cloud accepted."""
+        """Take positions [m] of the plan, and registrations that an earlier incarnation of the cloud accepted."""
         self._planned = planned
         self._place: dict[int, Vector] = {}
         self._cells: dict[tuple[int, ...], set[int]] = {}  # cubes with an edge of `SAME_PLACE_M`

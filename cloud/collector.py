@@ -76,7 +76,7 @@ class Collector:
     """Collects reports by snapshot and round; see the module's rules."""
 
     def __init__(self, rules: CollectorRules, history: History = History()) -> None:  # noqa: B008 - frozen
-        """Start waiting for all of `rules.stations`; `history` is what an earlier life knew."""
+        """Start waiting for all of `rules.stations`; `history` is what an earlier incarnation knew."""
         self._rules = rules
         self._roster = rules.roster
         self._t0_ns: int | None = None
@@ -90,7 +90,7 @@ class Collector:
         self._expected = frozenset(self._sending & self._present)
         self._open: dict[_Key, _Gathering] = {}
         self._deadlines: list[tuple[int, _Key]] = []  # heap; those closed early stay until they come up
-        # A snapshot that an earlier life had begun is over: what it held is lost with it.
+        # A snapshot that an earlier incarnation had begun is over: what it held is lost with it.
         self._closed: set[int] = set(history.fixed) | {key.snapshot for key in history.delivered}
         self._rounds: dict[int, int] = {}  # rounds asked of snapshots that need more than one
         self._missed: dict[int, dict[int, int]] = {}  # of them: how many in a row, by BS
@@ -129,7 +129,7 @@ class Collector:
 
     @property
     def delivered_reports(self) -> int:
-        """Reports that were delivered, of all lives: as many are remembered."""
+        """Reports that were delivered, of all incarnations: as many are remembered."""
         return sum(len(reports) for epochs in self._delivered.values() for reports in epochs.values())
 
     @property

@@ -1,4 +1,4 @@
-"""What the cloud sends: one outbox a base station, each numbered on from where an earlier life stopped."""
+"""What the cloud sends: one outbox a base station, each numbered on from where an earlier incarnation stopped."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Downlink:
             links: link models by BS; a BS that is missing has a perfect link.
             seed: of their draws.
             transport: what the links add to each message.
-            next_seq: seq of the next frame, by BS and epoch, where earlier lives have sent some.
+            next_seq: seq of the next frame, by BS and epoch, where earlier incarnations have sent some.
         """
         self._sender = sender
         self._clock = clock

@@ -1,4 +1,4 @@
-"""Fixes on disk as they are made: what an earlier life of the cloud has fixed, a later one does not fix again."""
+"""Fixes on disk as they are made: what one incarnation of the cloud has fixed, a later one does not fix again."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def fix_schema() -> pa.Schema:
 
 
 class FixLog:
-    """The fixes of one life of the cloud; one that is in it is made, one that is not was not."""
+    """The fixes of one incarnation of the cloud; one that is in it is made, one that is not was not."""
 
     def __init__(self, path: Path) -> None:
         """Create the stream.
@@ -122,7 +122,7 @@ class FixLog:
 
 
 def read_fixes(path: Path) -> list[FixRecord]:
-    """Read the fixes of one life of the cloud, also where it ended by kill -9.
+    """Read the fixes of one incarnation of the cloud, also where it ended by kill -9.
 
     Raises:
         LocalError: the file is no stream of fixes.

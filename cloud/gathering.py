@@ -24,7 +24,7 @@ class CollectorRules:
         deadline_ns: from a snapshot's time zero [ns].
         round_ns: how long the cloud waits for the other reports of round 0 once the first is there, and for answers to
             a state [ns]; 0 for as long as the deadline allows.
-        minimum_bs: a fix needs so many reports.
+        minimum_bs: minimum number of reports per fix.
         roster: draws the BSs that measure a snapshot; None where all do.
     """
 
@@ -74,7 +74,7 @@ class Gathered(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """What an earlier life of the cloud wrote down; a new one goes on from there.
+    """What an earlier incarnation of the cloud wrote down; a new one goes on from there.
 
     Attributes:
         registrations: the last of each BS.

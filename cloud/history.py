@@ -1,4 +1,4 @@
-"""What an earlier life of the cloud wrote down, so that the next one goes on from there."""
+"""What an earlier incarnation of the cloud wrote down, so that the next one goes on from there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloud.fixlog import read_fixes
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.log.received import read_received
 from fronthaul.log.sent import read_journal
-from fronthaul.log.stream_names import FIXES, RECEIVED, SENT, life_name
+from fronthaul.log.stream_names import FIXES, RECEIVED, SENT, incarnation_name
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Goodbye, Registration, ReportKey, Welcome
 from fronthaul.message.wire import claim, decode, is_control, report_keys
@@ -19,7 +19,7 @@ from fronthaul.message.wire import claim, decode, is_control, report_keys
 
 @dataclass(frozen=True)
 class Past:
-    """What earlier lives left.
+    """What earlier incarnations left.
 
     Attributes:
         history: for the collector.
@@ -30,16 +30,16 @@ class Past:
     next_seq: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
-def read_past(folder: Path, life: int) -> Past:
-    """Read what the lives before `life` left in `folder`; files that were never begun are passed over."""
+def read_past(folder: Path, incarnation: int) -> Past:
+    """Read what the incarnations before `incarnation` left in `folder`; files that were never begun are passed over."""
     registrations: dict[int, Registration] = {}
     welcomed: set[Welcome] = set()
     done: set[int] = set()
     delivered: set[ReportKey] = set()
     fixed: set[int] = set()
     next_seq: dict[tuple[int, int], int] = {}
-    for earlier in range(life):
-        name = life_name(earlier)
+    for earlier in range(incarnation):
+        name = incarnation_name(earlier)
         with contextlib.suppress(FileNotFoundError, LocalError):
             for data in read_journal(folder / f"{name}{SENT}")["message"].to_pylist():
                 if is_control(data):

@@ -26,17 +26,17 @@ import torch
 
 from cloud.admission import Admission
 from cloud.center import FusionCenter
+from cloud.cloud_spec import CloudOutcome, CloudSpec
 from cloud.collector import Collector, Gathered
 from cloud.downlink import Downlink
 from cloud.fixlog import FixLog, FixRecord
 from cloud.history import read_past
-from cloud.parts import CloudOutcome, CloudParts
 from cloud.rounds import Rounds
 from fronthaul.clock import Clock
 from fronthaul.errors import RegistrationError, RemoteError, TransportError
 from fronthaul.log.received import Arrival
 from fronthaul.log.recorder import Recorder
-from fronthaul.log.stream_names import FIXES, life_name
+from fronthaul.log.stream_names import FIXES, incarnation_name
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import (
     MAX_TEXT_BYTES,
@@ -60,7 +60,7 @@ HOUSEKEEPING_NS = 100_000_000
 """Between two looks at connections and silent base stations [ns]."""
 LINGER_S = 3.0
 """How long a cloud that was started again stays when all is done [s]: base stations may have said goodbye to its
-earlier life, and say it again until they are answered."""
+earlier incarnation, and say it again until they are answered."""
 
 Request = tuple[Literal["start", "gone"], int]
 
@@ -69,7 +69,7 @@ class CloudNode:
     """Transport, collector, fusion centre, streams and clock, wired together."""
 
     def __init__(
-        self, parts: CloudParts, transport: CloudTransport, folder: Path, clock: Clock, *, life: int = 0
+        self, parts: CloudSpec, transport: CloudTransport, folder: Path, clock: Clock, *, incarnation: int = 0
     ) -> None:
         """Build the fusion rule; nothing is received before `poll`.
 
@@ -78,18 +78,20 @@ class CloudNode:
             transport: its end of all links.
             folder: of its streams.
             clock: stamps what arrives, and says when deadlines are over.
-            life: how many times the cloud started before; it goes on from what those lives left in `folder`.
+            incarnation: how many times the cloud started before; it goes on from what those left in `folder`.
 
         Raises:
-            LocalError: streams of this life are there already.
+            LocalError: streams of this incarnation are there already.
         """
         self._parts = parts
         self._transport = transport
         self._clock = clock
-        past = read_past(folder, life)
-        self._recorder = Recorder(folder, life_name(life), sends=Direction.DOWN, transport=transport.costs)
+        past = read_past(folder, incarnation)
+        self._recorder = Recorder(
+            folder, incarnation_name(incarnation), sends=Direction.DOWN, transport=transport.costs
+        )
         self._recorder.clock(clock)
-        self._fix_log = FixLog(folder / f"{life_name(life)}{FIXES}")
+        self._fix_log = FixLog(folder / f"{incarnation_name(incarnation)}{FIXES}")
         self._collector = Collector(parts.rules, past.history)
         self._center = FusionCenter(parts.build(parts.setup))
         self._batch = 1 if self._center.asks else parts.batch  # base stations wait for the states
@@ -108,7 +110,7 @@ class CloudNode:
         self._housekept_ns = 0
         self._fixes_made = 0
         self._missing: frozenset[int] = frozenset()
-        self._lingers = life > 0
+        self._lingers = incarnation > 0
         self._over = False
         self._closed = False
 
@@ -139,7 +141,7 @@ class CloudNode:
 
     @property
     def fixes_made(self) -> int:
-        """Fixes of this life."""
+        """Fixes of this incarnation."""
         return self._fixes_made
 
     def ask(self, request: Request) -> None:
@@ -166,7 +168,7 @@ class CloudNode:
         """Take what has arrived, close what is due, and fuse what is ready.
 
         Args:
-            timeout_s: wait so long where nothing has arrived [s], but not past a deadline.
+            timeout_s: longest wait while nothing arrives [s]; it ends at the next deadline.
 
         Returns:
             Whether anything arrived.
@@ -226,7 +228,7 @@ class CloudNode:
                 self._downlink.control(bs, self._downlink.farewell(bs))
 
     def outcome(self) -> CloudOutcome:
-        """Return what this life leaves beside its streams."""
+        """Return what this incarnation leaves beside its streams."""
         return CloudOutcome(registered=self.registered, missing=self._missing)
 
     def close(self) -> None:

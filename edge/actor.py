@@ -18,8 +18,8 @@ import torch
 
 from edge.node import EdgeNode
 from edge.pacing import End, run_schedule
-from edge.parts import SiteParts
 from edge.schedule import Schedule
+from edge.site import SiteSpec
 from fronthaul.clock import WallClock
 from fronthaul.log.workspace import Workspace
 from fronthaul.transport.connect import edge_transport
@@ -30,7 +30,7 @@ from fronthaul.transport.thread_namespace import inside
 class EdgeActor:
     """Base stations that share a process."""
 
-    def __init__(self, sites: Sequence[SiteParts], threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
+    def __init__(self, sites: Sequence[SiteSpec], threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
         """Keep the parts.
 
         Args:
@@ -122,6 +122,6 @@ class EdgeActor:
         return self._workspace.ship()
 
 
-def _on_device(site: SiteParts, device: str) -> SiteParts:
+def _on_device(site: SiteSpec, device: str) -> SiteSpec:
     station = site.station
     return replace(site, station=replace(station, setup=replace(station.setup, device=device)))

@@ -36,7 +36,7 @@ class StageTimes:
 
 
 @dataclass(frozen=True)
-class StationParts:
+class StationSpec:
     """What a base station is made of; crosses to the actor that runs it. Holds no position of any user.
 
     Attributes:

@@ -1,6 +1,6 @@
 """DiffLoc at the base station: what its score network says of the cloud's states, in B bits a number.
 
-    --where edge       a header, or the own posterior's spread; then answers on states, one a round      DiffLoc Alg. 2
+    --where edge       a header, or the own covariance; then answers on states, one a round          DiffLoc Alg. 2
     --where central    the embedding of the channel; the rest of the network stands at the cloud
     --where one-shot   a Gaussian mixture of samples of the own posterior
 
@@ -73,12 +73,12 @@ class RoundsEdge:
         self._station = station
 
     def encode(self, channel: Tensor) -> Encoded:
-        """Embed Ĥ (B, slot, pair, tone or tap), and keep it; sent is the own spread where it was asked for."""
+        """Embed Ĥ (B, slot, pair, tone or tap), and keep it; sent is the own covariance where it was asked for."""
         embedding = self._station.embed(channel)
         payloads = len(channel) * [Payload(b"", 0)]
         if self._score.local:
             drawn = self._station.samples(embedding, self._score.local)
-            payloads = [self._score.encode_spread(self._station.own_spread(samples)) for samples in drawn]
+            payloads = [self._score.encode_covariance(self._station.own_spread(samples)) for samples in drawn]
         return Encoded(payloads, context=list(embedding))
 
     def answer(self, context: Tensor, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
@@ -92,8 +92,8 @@ class RoundsEdge:
             raise ValueError(f"the sampler has {len(levels)} steps, there is no round {round_}")
         level = levels[round_ - 1]
         x = self._score.decode_state(state, level)
-        raw, slope = self._station.answer(context, x, level)
-        return self._score.encode_answer(raw, x, level, slope), b""
+        raw, jacobian = self._station.answer(context, x, level)
+        return self._score.encode_answer(raw, x, level, jacobian), b""
 
 
 class CentralEdge:

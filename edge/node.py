@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from edge.base_station import BaseStation, StageTimes
-from edge.parts import SiteParts
+from edge.site import SiteSpec
 from edge.stages import StageLog, StageRow
 from fronthaul.clock import Clock
 from fronthaul.errors import FronthaulError, RemoteError, TransportError
@@ -49,7 +49,7 @@ from fronthaul.sender.sender import Sender
 from fronthaul.transport.transport import EdgeTransport
 
 REPEAT_S = 2.0
-"""A registration or goodbye without an answer is said again after so long [s]: the cloud may have been started anew."""
+"""Resend interval of a registration or goodbye without an answer [s]: the cloud may have been restarted."""
 
 
 class Refused(FronthaulError):
@@ -59,7 +59,7 @@ class Refused(FronthaulError):
 class EdgeNode:
     """A base station wired to radio, link, streams and clock."""
 
-    def __init__(self, site: SiteParts, transport: EdgeTransport, folder: Path, clock: Clock) -> None:
+    def __init__(self, site: SiteSpec, transport: EdgeTransport, folder: Path, clock: Clock) -> None:
         """Wire it up; nothing is sent before `register`.
 
         Args:
@@ -142,7 +142,7 @@ class EdgeNode:
         if self._model is not None:
             self._model.t0_ns = t0_ns
         if self._site.ping_ns:
-            # Not all at once: a base station's first sign of life is its own share of the interval late.
+            # Not all at once: a base station's first heartbeat is its own share of the interval late.
             self._next_ping_ns = self._clock.now_ns() + (self.station.bs * 7919 % 100) * self._site.ping_ns // 100
 
     def rehearse(self) -> None:
@@ -330,7 +330,7 @@ class EdgeNode:
     # -- what is sent
 
     def _upkeep(self) -> None:
-        """Cut the link where that was asked for, and give a sign of life where one is due."""
+        """Cut the link where that was asked for, and give a heartbeat where one is due."""
         while not self._cuts.empty():
             self._transport.cut(self._cuts.get())
         now_ns = self._clock.now_ns()

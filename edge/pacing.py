@@ -14,7 +14,7 @@ PAUSE_NS = 500_000
 PATIENCE_S = 30.0
 """How long a full queue may hold up a base station in closed loop [s]."""
 LAST_WORD_S = 10.0
-"""A base station whose link is down at the end for so long or longer waits for nothing [s]: it could not be heard."""
+"""A base station whose link stays down this long at the end of a run stops waiting [s]: the cloud could not hear it."""
 
 
 class End(NamedTuple):

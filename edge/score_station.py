@@ -23,7 +23,7 @@ from fronthaul.payload.diffloc import COMPONENTS, EmbeddingPayload, Mixture, Sco
 from fronthaul.payload.noise_levels import Level
 
 STEP = 0.05
-"""Of the differences that slopes are taken from, in units of the noise s: scores bend on that scale and no finer."""
+"""Of the differences that Jacobians are taken from, in units of the noise s: scores bend on that scale and no finer."""
 EMBEDDING_ONLY = ("network.embed_channel.weight", "network.mean", "network.deviation")
 """Tensors that embeddings are made with, most of a network; who is sent embeddings needs none of them."""
 
@@ -97,7 +97,7 @@ class ScoreStation:
         said: Floats = self._denoiser.raw(rows, states, level)[0].cpu().numpy().astype(np.float64)
         return said
 
-    def slope(self, embedding: Tensor, x: Floats, level: Level) -> Floats:
+    def jacobian(self, embedding: Tensor, x: Floats, level: Level) -> Floats:
         """Return s ∂ε̂/∂x (N, D, D) at states x (N, D), by central differences: symmetric, eigenvalues in 0 … 1.
 
         They lie there for any posterior that is log-concave: I − s ∂ε̂/∂x is a²/s² times the covariance that is left.
@@ -106,21 +106,21 @@ class ScoreStation:
         moved = x[:, None, None] + step * np.stack([np.eye(size), -np.eye(size)], 1)  # (N, D, 2, D)
         said = self.raw(embedding, moved.reshape(-1, size), level).reshape(moved.shape)
         difference = np.swapaxes((said[:, :, 0] - said[:, :, 1]) / (2 * step), 1, 2)  # row: component of what is said
-        slope = level.noise * difference
+        jacobian = level.noise * difference
         if self._score.kind == "consistency":
-            slope = np.eye(size) - level.signal * difference
-        if not np.isfinite(slope).all():
-            return np.full_like(slope, np.nan)
-        value, vector = np.linalg.eigh((slope + np.swapaxes(slope, 1, 2)) / 2)
+            jacobian = np.eye(size) - level.signal * difference
+        if not np.isfinite(jacobian).all():
+            return np.full_like(jacobian, np.nan)
+        value, vector = np.linalg.eigh((jacobian + np.swapaxes(jacobian, 1, 2)) / 2)
         return np.asarray((vector * np.clip(value, 0.0, 1.0)[:, None]) @ np.swapaxes(vector, 1, 2), np.float64)
 
     def answer(self, embedding: Tensor, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
-        """Return what the network says (P, D) of states x (P, D), and slopes (P, D, D) where the rule wants them."""
-        slope = self.slope(embedding, x, level) if self._score.has_slopes else None
-        return self.raw(embedding, x, level), slope
+        """Return what the network says (P, D) of states x (P, D), and Jacobians (P, D, D) where the rule wants them."""
+        jacobian = self.jacobian(embedding, x, level) if self._score.has_jacobians else None
+        return self.raw(embedding, x, level), jacobian
 
     def samples(self, embedding: Tensor, count: int) -> Floats:
-        """Draw from the own posteriors: (B, count, D) of embeddings (B, E), by the same ladder as the cloud's.
+        """Draw from the own posteriors: (B, count, D) of embeddings (B, E), by the same noise schedule as the cloud's.
 
         The draws are keyed by the base station alone and the same for each snapshot (common random numbers): what
         differs between snapshots is what the channel says.
@@ -178,7 +178,7 @@ class StationAtCloud:
         return None if embedding is None else torch.from_numpy(embedding)
 
     def answer(self, embedding: Tensor, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
-        """Answer states x (P, D): what the network says (P, D), slopes (P, D, D) or None."""
+        """Answer states x (P, D): what the network says (P, D), Jacobians (P, D, D) or None."""
         return self._station.answer(embedding, x, level)
 
     def own_mixture(self, embedding: Tensor) -> Mixture:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cloud.fusion.diffloc_parts import Answer, DiffLocParts, Floats, is_exact, is_finite
+from cloud.fusion.diffloc_spec import Answer, DiffLocSpec, Floats, is_exact, is_finite
 from cloud.fusion.scheme import CloudSetup, Fix
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.diffloc import Mixture, ScoreFormat
@@ -38,7 +38,7 @@ class CentralFusion:
     def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
         """Build the networks."""
         self._score = score
-        self._parts = DiffLocParts(setup, score)
+        self._parts = DiffLocSpec(setup, score)
         self._networks: dict[int, Network] = {bs: make(setup.device) for bs, make in setup.networks.items()}
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:

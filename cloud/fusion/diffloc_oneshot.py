@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cloud.fusion.diffloc_parts import DiffLocParts
+from cloud.fusion.diffloc_spec import DiffLocSpec
 from cloud.fusion.scheme import CloudSetup, Fix
 from fronthaul.message.messages import Report
 from fronthaul.payload.diffloc import ScoreFormat
@@ -20,7 +20,7 @@ class OneShotFusion:
     def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
         """Read what the weights say of metres."""
         self._score = score
-        self._parts = DiffLocParts(setup, score)
+        self._parts = DiffLocSpec(setup, score)
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         """Multiply the mixtures of each group; the fix is mean and covariance of the product."""

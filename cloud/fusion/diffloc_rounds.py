@@ -1,6 +1,6 @@
 """DiffLoc with networks at the base stations: the cloud broadcasts noised states, base stations answer.
 
-    round 0   reports: a header, or the spread of each base station's own posterior
+    round 0   reports: a header, or the covariance of each base station's own posterior
     round r   state: x_r on level r, P·D numbers of B bits; answers: P·D numbers, for `jac` P·D(D + 1)/2 more
 
 The cloud keeps its own x_r, which is not rounded; base stations answer of what they received, x̃. For diffusion ε̂(x̃)
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cloud.fusion.diffloc_parts import DiffLocParts, Floats, is_finite
+from cloud.fusion.diffloc_spec import DiffLocSpec, Floats, is_finite
 from cloud.fusion.scheme import CloudSetup, Fix
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.diffloc import ScoreFormat
@@ -30,7 +30,7 @@ class RoundsFusion:
 
     def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
         """Read what base stations are like."""
-        self._parts = DiffLocParts(setup, score)
+        self._parts = DiffLocSpec(setup, score)
 
     def open(self, snapshot: int) -> ScoreExchange:
         """Begin at noise."""
@@ -40,7 +40,7 @@ class RoundsFusion:
 class ScoreExchange:
     """The rounds of one snapshot."""
 
-    def __init__(self, parts: DiffLocParts, snapshot: int) -> None:
+    def __init__(self, parts: DiffLocSpec, snapshot: int) -> None:
         """Draw the first state."""
         self._parts = parts
         self._score = parts.score
@@ -70,11 +70,11 @@ class ScoreExchange:
         if not self._score.local:
             return
         for report in reports:
-            spread = self._score.decode_spread(report.payload)
-            if np.isfinite(spread).all():
-                self._covariances[report.key.bs] = spread
+            covariance = self._score.decode_covariance(report.payload)
+            if np.isfinite(covariance).all():
+                self._covariances[report.key.bs] = covariance
             else:
-                self._exclude(report.key.bs, 0, "the spread of its posterior is not finite")
+                self._exclude(report.key.bs, 0, "the covariance of its posterior is not finite")
 
     def _step(self, reports: Sequence[Report]) -> bool:
         """Step by the answers that can be used; False where there is none."""
@@ -83,9 +83,9 @@ class ScoreExchange:
             bs = report.key.bs
             if bs in self._excluded:
                 continue
-            raw, slope = self._score.decode_answer(report.payload, self._sampler.x, self._sampler.level)
-            if is_finite((raw, slope)):
-                said.append((raw, slope))
+            raw, jacobian = self._score.decode_answer(report.payload, self._sampler.x, self._sampler.level)
+            if is_finite((raw, jacobian)):
+                said.append((raw, jacobian))
                 covariances.append(self._covariances[bs])
             else:
                 self._exclude(bs, self._round, f"its answer of round {self._round} is not finite")

@@ -40,8 +40,8 @@ class RowStream:
             metadata: what holds for all rows, kept in the file's schema.
 
         Raises:
-            LocalError: there is a file already, or the disk is full. A second life of a writer takes a second file:
-                rows that follow a cut one could not be read.
+            LocalError: there is a file already, or the disk is full. A second incarnation of a writer takes a second
+                file: rows that follow a cut one could not be read.
         """
         if path.exists():
             raise LocalError(f"{path} exists already: a stream is never written over")

@@ -1,7 +1,7 @@
 """Names of what is written down of a run's links: each is made here and read here.
 
 bs-003-epoch-1-sent.arrow                     a stream of a base station's start
-cloud-0-received.arrow                        a stream of a life of the cloud
+cloud-0-received.arrow                        a stream of an incarnation of the cloud
 bs-003.parquet, bs-003.pcapng                 what is made of all streams of a link
 unknown.parquet                               the same of connections that are no base station's
 """
@@ -39,7 +39,7 @@ class EdgeStart(NamedTuple):
 class CloudStart(NamedTuple):
     """A start of the cloud: how many there were before."""
 
-    life: int
+    incarnation: int
 
 
 def edge_name(bs: int, epoch: int) -> str:
@@ -47,9 +47,9 @@ def edge_name(bs: int, epoch: int) -> str:
     return f"{link_name(bs)}-epoch-{epoch}"
 
 
-def life_name(life: int) -> str:
-    """Return the name of the streams of the cloud's start number `life`."""
-    return f"cloud-{life}"
+def incarnation_name(incarnation: int) -> str:
+    """Return the name of the streams of the cloud's start number `incarnation`."""
+    return f"cloud-{incarnation}"
 
 
 def start_of(name: str) -> EdgeStart | CloudStart | None:
@@ -57,9 +57,9 @@ def start_of(name: str) -> EdgeStart | CloudStart | None:
     match = _START.fullmatch(name)
     if match is None:
         return None
-    station, epoch, life = match.groups()
+    station, epoch, incarnation = match.groups()
     if station is None:
-        return CloudStart(int(life))
+        return CloudStart(int(incarnation))
     bs = bs_of(station.encode())
     return None if bs is None else EdgeStart(bs, int(epoch))
 

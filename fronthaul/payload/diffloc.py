@@ -6,9 +6,9 @@ P particles.
     state     x / √(a² + s²) on ±4, which is where x is, whatever the level                            P D
     answer    ε̂ on ± `answer_range` (diffusion), or f − c_skip x where a consistency model              P D
               f = c_skip x + c_out F may be: p in the box, widened by 25 %, and noise to ±4 σ
-    slope     s ∂ε̂/∂x, symmetric with eigenvalues in 0 … 1: 1 on the diagonal, ½ beside it              P D (D + 1) / 2
-    spread    a covariance: log of deviations, and correlations                                        D (D + 1) / 2
-    mixture   three of: weight, mean on the widened box, spread                               3 (1 + D + D (D + 1) / 2)
+    Jacobian  s ∂ε̂/∂x, symmetric with eigenvalues in 0 … 1: 1 on the diagonal, ½ beside it              P D (D + 1) / 2
+    covariance  log of deviations, and correlations                                                    D (D + 1) / 2
+    mixture   three of: weight, mean on the widened box, covariance                           3 (1 + D + D (D + 1) / 2)
 
     embedding (e − centre) / scale on ±4, `EmbeddingPayload`                                           E
 
@@ -32,7 +32,7 @@ from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.codec.codebook import OptionalCodebook, UniformCodebook
 from fronthaul.errors import LocalError
 from fronthaul.message.messages import Payload, PayloadFormat
-from fronthaul.payload.noise_levels import Level, ladder
+from fronthaul.payload.noise_levels import Level, noise_schedule
 from fronthaul.payload.score_rules import RULES
 
 Kind = Literal["diffusion", "consistency"]
@@ -107,7 +107,7 @@ class ScoreFormat:
         return self.dimensions * (self.dimensions + 1) // 2
 
     @property
-    def has_slopes(self) -> bool:
+    def has_jacobians(self) -> bool:
         """Whether answers hold Jacobians."""
         return RULES.get(self.fusion, False)
 
@@ -119,7 +119,7 @@ class ScoreFormat:
     @property
     def answer_size(self) -> int:
         """Numbers of an answer."""
-        return self.state_size + (self.particles * self.pairs if self.has_slopes else 0)
+        return self.state_size + (self.particles * self.pairs if self.has_jacobians else 0)
 
     @property
     def mixture_size(self) -> int:
@@ -161,16 +161,18 @@ class ScoreFormat:
         found = self._state_book.reconstruct(index).astype(np.float64) * _size(level)
         return found.reshape(self.particles, self.dimensions)
 
-    def encode_answer(self, raw: Floats, x: Floats, level: Level, slope: Floats | None = None) -> Payload:
-        """Payload of what a network says of states x (P, D), and of slopes (P, D, D) where the rule wants them."""
+    def encode_answer(self, raw: Floats, x: Floats, level: Level, jacobian: Floats | None = None) -> Payload:
+        """Payload of what a network says of states x (P, D), and of Jacobians (P, D, D) where the rule wants them."""
         numbers = [_unit(raw - self._skip(level) * x, *self._answer_ends(level)).ravel()]
-        if slope is not None:
+        if jacobian is not None:
             rows, columns = np.triu_indices(self.dimensions)
-            numbers.append(np.where(rows == columns, slope[:, rows, columns], slope[:, rows, columns] + 0.5).ravel())
+            numbers.append(
+                np.where(rows == columns, jacobian[:, rows, columns], jacobian[:, rows, columns] + 0.5).ravel()
+            )
         return self._pack(np.concatenate(numbers))
 
     def decode_answer(self, payload: Payload, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
-        """What a network says (P, D) of states x, and slopes (P, D, D) or None; NaN where there is no number.
+        """What a network says (P, D) of states x, and Jacobians (P, D, D) or None; NaN where there is no number.
 
         The states may be others than those that were received: what a consistency model says follows its input by
         c_skip, and of ε̂ nothing is known, so it is taken as it is.
@@ -178,21 +180,21 @@ class ScoreFormat:
         number = self._unpack(payload, self.answer_size)
         sent = _spread_out(number[: self.state_size].reshape(self.particles, -1), *self._answer_ends(level))
         raw = sent + self._skip(level) * x
-        if not self.has_slopes:
+        if not self.has_jacobians:
             return raw, None
         rows, columns = np.triu_indices(self.dimensions)
         half = number[self.state_size :].reshape(self.particles, self.pairs) - np.where(rows == columns, 0.0, 0.5)
-        slope = np.empty((self.particles, self.dimensions, self.dimensions))
-        slope[:, rows, columns] = slope[:, columns, rows] = half
-        return raw, slope
+        jacobian = np.empty((self.particles, self.dimensions, self.dimensions))
+        jacobian[:, rows, columns] = jacobian[:, columns, rows] = half
+        return raw, jacobian
 
     # -- posteriors
 
-    def encode_spread(self, covariance: Floats) -> Payload:
+    def encode_covariance(self, covariance: Floats) -> Payload:
         """Payload of a covariance (D, D)."""
         return self._pack(self._spread_numbers(covariance))
 
-    def decode_spread(self, payload: Payload) -> Floats:
+    def decode_covariance(self, payload: Payload) -> Floats:
         """Covariance (D, D) of a payload, positive definite; NaN where there is none."""
         return self._spread_of(self._unpack(payload, self.pairs))
 
@@ -302,19 +304,19 @@ def score_format(config: Mapping[str, Any], options: Mapping[str, str | int], bi
         raise ValueError(f"--where one-shot sends posteriors, which --fusion exact multiplies, not {fusion}")
     local = _within("local", options.get("local", 0), 0, MOST_LOCAL)
     if local and where != "edge":
-        raise ValueError("the option local is for --where edge, where base stations may send their spread")
+        raise ValueError("the option local is for --where edge, where base stations may send their covariance")
     if local == 1:
-        raise ValueError("the option local must be 0, or 2 or more samples to measure a spread of")
+        raise ValueError("the option local must be 0, or 2 or more samples to measure a covariance of")
     if bits is not None and bits < 2:
         raise ValueError("--bits 1 leaves no number beside the sign of a missing one: use 2 to 8, or lossless")
     sampler = config["sampler"]
     try:
-        levels = ladder(sampler, int(options.get("steps", config["steps"])))
+        levels = noise_schedule(sampler, int(options.get("steps", config["steps"])))
     except LocalError as error:
         raise ValueError(str(error)) from error
     low = np.asarray(config["low"], np.float64)
     return ScoreFormat(
-        kind="consistency" if sampler["kind"] == "consistency" else "diffusion",  # the ladder knows no other
+        kind="consistency" if sampler["kind"] == "consistency" else "diffusion",  # the noise schedule knows no other
         levels=levels,
         where=where,
         fusion=fusion,

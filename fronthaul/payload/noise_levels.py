@@ -5,8 +5,8 @@ A position p [normalised, see below] is noised to x = a p + s ε with ε ~ N(0, 
     diffusion     a = √ᾱ_t, s = √(1 − ᾱ_t), ᾱ_t = Π_{u ≤ t} (1 − β_u), β linear in t = 1 … T    DiffLoc Eq. 8, 9
     consistency   a = 1, s = σ with σ_min ≤ σ ≤ σ_max                                          DiffLoc Eq. 20, 21
 
-A *ladder* is the levels of one sampling run, from most noise to least; round r of an exchange (from 1) is its level
-r − 1. Coordinates are normalised: p = (position − centre) / scale.
+A *noise schedule* is the levels of one sampling run, from most noise to least; round r of an exchange (from 1) is its
+level r − 1. Coordinates are normalised: p = (position − centre) / scale.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def alpha_bars(timesteps: int = TIMESTEPS, beta: tuple[float, float] = BETA) -> 
     return bars
 
 
-def diffusion_ladder(steps: int, timesteps: int = TIMESTEPS, beta: tuple[float, float] = BETA) -> tuple[Level, ...]:
+def diffusion_schedule(steps: int, timesteps: int = TIMESTEPS, beta: tuple[float, float] = BETA) -> tuple[Level, ...]:
     """Return `steps` levels from t = T down to t = 1, equally spaced in t.
 
     Raises:
@@ -65,7 +65,7 @@ def consistency_time(sigma: float | npt.NDArray[np.float64], low: float, high: f
     return np.log(sigma / low) / np.log(high / low)
 
 
-def consistency_ladder(steps: int, low: float, high: float) -> tuple[Level, ...]:
+def consistency_schedule(steps: int, low: float, high: float) -> tuple[Level, ...]:
     """Return `steps` levels from σ_max = `high` to σ_min = `low`, equally spaced in log σ; two are the paper's.
 
     Raises:
@@ -79,8 +79,8 @@ def consistency_ladder(steps: int, low: float, high: float) -> tuple[Level, ...]
     return tuple(Level(1.0, float(s), float(consistency_time(s, low, high))) for s in sigmas)
 
 
-def ladder(config: Mapping[str, Any], steps: int) -> tuple[Level, ...]:
-    """Return the ladder that a weights file's ``sampler`` table describes.
+def noise_schedule(config: Mapping[str, Any], steps: int) -> tuple[Level, ...]:
+    """Return the noise schedule that a weights file's ``sampler`` table describes.
 
     ``{"kind": "diffusion", "timesteps": T, "beta": [β_1, β_T]}``, or
     ``{"kind": "consistency", "sigma": [σ_min, σ_max]}``.
@@ -91,8 +91,8 @@ def ladder(config: Mapping[str, Any], steps: int) -> tuple[Level, ...]:
     """
     if config["kind"] == "diffusion":
         first, last = config["beta"]
-        return diffusion_ladder(steps, int(config["timesteps"]), (float(first), float(last)))
+        return diffusion_schedule(steps, int(config["timesteps"]), (float(first), float(last)))
     if config["kind"] == "consistency":
         low, high = config["sigma"]
-        return consistency_ladder(steps, float(low), float(high))
+        return consistency_schedule(steps, float(low), float(high))
     raise LocalError(f"there is no sampler {config['kind']!r}: diffusion or consistency")

@@ -6,7 +6,7 @@ Defaults of ZeroMQ that lose data or hang without a word are overruled here:
     ROUTER_HANDOVER   a BS that crashed and returns with its identity is heard again (without keys)
     SNDHWM, RCVHWM    what may wait on each side of a link, in messages
     MAXMSGSIZE        the peer cannot make us allocate more than a message
-    LINGER            closing waits so long for what is still to be sent, and no longer
+    LINGER            how long closing waits for what is still to be sent
 
 Without keys (NULL) a connection is whose it says: fit for one machine. With keys (CURVE) it is whose key it has
 proven; names are neither sent nor believed, so none can be stolen. Who is let in is decided in the thread that

@@ -44,7 +44,7 @@ def link_name(link: LinkTotals) -> str:
 
 
 def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, most: int) -> None:
-    """Print rows of ledgers, one a report of a frame, at most so many."""
+    """Print rows of ledgers, one a report of a frame, up to a limit."""
     from sim.inspect.timeline import moment_ns
 
     table = new_table(

@@ -27,14 +27,14 @@ def inspect(
     begin: Annotated[
         float | None,
         typer.Option(
-            "--from", metavar="S", help="Sent so many seconds after time zero or later; default: all.",
+            "--from", metavar="S", help="Sent at or after this time, in seconds after time zero; default: all.",
             show_default=False, rich_help_panel=WHICH,
         ),
     ] = None,
     end: Annotated[
         float | None,
         typer.Option(
-            "--to", metavar="S", help="Sent sooner than so many seconds after time zero; default: all.",
+            "--to", metavar="S", help="Sent before this time, in seconds after time zero; default: all.",
             show_default=False, rich_help_panel=WHICH,
         ),
     ] = None,

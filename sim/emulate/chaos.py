@@ -4,7 +4,7 @@
     cut          its TCP connection is cut for a while; what was queued on it is lost
     freeze       SIGSTOP of its process for a while: it is silent, and then late
     overlap      it is started again while its old process, frozen, is still there; old and new epoch then send at once
-    kill cloud   SIGKILL of the cloud's process; it is started again in its next life
+    kill cloud   SIGKILL of the cloud's process; it is started again in its next incarnation
     freeze cloud SIGSTOP of the cloud's process: a slow consumer
 
 Fixes *resume* with the first fix of a snapshot that was due after the fault began. The limits are the product's

@@ -133,7 +133,7 @@ def drive(world: World, schedule: Schedule, on_progress: OnProgress) -> int:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Have torch compute with so many threads, and with as many as before afterwards."""
+    """Set the number of torch threads for the block, and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -143,7 +143,7 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 def _allow_open_files(count: int) -> None:
-    """Let this process hold so many files open: each link has its streams."""
+    """Raise this process's limit of open files: each link has its streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         if hard != resource.RLIM_INFINITY and hard < count:

@@ -11,9 +11,9 @@ Ray places and starts; every byte that is reported travels over the fronthaul.
       | collect -----------------> outcome, streams               streams
 
 A process that dies is started again, as often as the settings allow: a base station in its next epoch, from the next
-snapshot that is due; the cloud in its next life, from what the last one wrote down, at the same port. Nothing here
-waits without a limit: an actor that does not come up, fails or falls silent ends the run, with what there is, and by
-name.
+snapshot that is due; the cloud in its next incarnation, from what the last one wrote down, at the same port. Nothing
+here waits without a limit: an actor that does not come up, fails or falls silent ends the run, with what there is, and
+by name.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ import ray
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cloud.parts import CloudOutcome
+from cloud.cloud_spec import CloudOutcome
 from fronthaul.errors import LocalError
 from fronthaul.log.sent import read_journal
-from fronthaul.log.stream_names import SENT, life_name
+from fronthaul.log.stream_names import SENT, incarnation_name
 from fronthaul.log.workspace import ship_leftovers
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import report_keys
@@ -240,7 +240,7 @@ class Run:
             if cloud.number >= self._settings.restarts:
                 self._failures.append(sentence(error, cloud.name))
                 return True
-            if not self._folder.links.joinpath(f"{life_name(0)}{SENT}").exists():
+            if not self._folder.links.joinpath(f"{incarnation_name(0)}{SENT}").exists():
                 self._failures.append(f"{cloud.name} died on another node: its streams are there, none can go on here.")
                 return True
             self.cloud = self._launcher.cloud(cloud.number + 1)
@@ -255,7 +255,7 @@ class Run:
         self._launcher.stands(cloud)  # it listens again
         self._ask(("start", self.t0_ns))
         for edge in self.edges:
-            if edge.ended:  # what the dead life was told of it, if anything, is in none of its streams
+            if edge.ended:  # what the dead incarnation was told of it, if anything, is in none of its streams
                 self._gone(edge.stations)
         cloud.running = cloud.actor.serve.remote(self._idle_s)
         self._back(cloud)
@@ -382,7 +382,7 @@ class Run:
             return  # the cloud is gone: its main call says so too, and there it is dealt with
 
     def _progress(self) -> tuple[int, int] | None:
-        """Snapshots that are done and fixes of this life; None while the cloud is not there."""
+        """Snapshots that are done and fixes of this incarnation; None while the cloud is not there."""
         if self.cloud is None or self.cloud.connecting is not None:
             return None
         try:

@@ -39,7 +39,7 @@ class Process:
         actor: Ray's handle.
         name: for people.
         stations: its base stations; empty for the cloud.
-        number: how many times it was started before: epoch or life.
+        number: how many times it was started before: epoch or incarnation.
         pid: of its process, where that is on this node; None elsewhere.
         connecting: the call that brings it up, where it was started again.
         running: its main call.
@@ -90,15 +90,15 @@ class Launcher:
         self.node: str = ray.get_runtime_context().get_node_id()
         self.address = ""
 
-    def cloud(self, life: int = 0) -> Process:
-        """Have a life of the cloud listen. Later ones do so at the same port, and go on from streams that are here."""
+    def cloud(self, incarnation: int = 0) -> Process:
+        """Have an incarnation of the cloud listen; later ones do at the same port, and go on from what is on disk."""
         actor: Any = (
             ray.remote(CloudActor)
             .options(
                 num_cpus=self._settings.cloud_cpus,
                 num_gpus=self._settings.cloud_gpus,
                 max_concurrency=3,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=life == 0),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=incarnation == 0),
             )
             .remote(self._plan.cloud, THREADS, self._settings.cloud_device, self._settings.cloud_gpus)
         )
@@ -107,14 +107,14 @@ class Launcher:
             host = "0.0.0.0"  # each base station's host end has an address of its own
         listening = actor.listen.remote(
             host,
-            int(self.address.rsplit(":", 1)[1]) if life else self._settings.port,
+            int(self.address.rsplit(":", 1)[1]) if incarnation else self._settings.port,
             self._keys.cloud if self._keys else None,
             self._settings.hwm,
             self._folder.links.resolve(),
             self.node,
-            life,
+            incarnation,
         )
-        return Process(actor, "The cloud", number=life, connecting=listening)
+        return Process(actor, "The cloud", number=incarnation, connecting=listening)
 
     def edges(self) -> list[Process]:
         """Start all base stations, which connect and register."""
@@ -153,7 +153,7 @@ class Launcher:
         return Process(actor, "BS " + ", ".join(map(str, stations)), stations, epoch, connecting=connecting)
 
     def await_cloud(self, cloud: Process) -> None:
-        """Return once the first life of the cloud listens.
+        """Return once the first incarnation of the cloud listens.
 
         Raises:
             UserError: it does not come up, or the port is in use.
@@ -189,7 +189,7 @@ class Launcher:
 
 
 def _keys(settings: EmulateSettings, stations: int) -> KeyRing | None:
-    """Return the keys of an encrypted run of so many base stations, from their folder or new ones.
+    """Return the keys of an encrypted run of `stations` base stations, from their folder or new ones.
 
     Raises:
         UserError: a key is missing or damaged.

@@ -83,7 +83,7 @@ def _require_reachable(address: str) -> None:
 
 
 def require_room(settings: EmulateSettings, stations: int) -> None:
-    """Refuse actors of so many base stations that can never be placed."""
+    """Refuse a number of base stations whose actors can never be placed."""
     group = min(settings.bs_per_actor, stations)
     wanted = {
         "CPU": (settings.cpus_per_bs * stations + settings.cloud_cpus, settings.cpus_per_bs * group),

@@ -177,7 +177,7 @@ def free_blocks(count: int, taken: Iterable[IPv4Network]) -> list[IPv4Network]:
     """Return `count` blocks 10.x.y.z/30 that overlap none of `taken`, from a random place on.
 
     Raises:
-        UserError: there are not so many.
+        UserError: there are fewer.
     """
     # Random, because another run may look for blocks at the same time.
     ranges = sorted((int(net.network_address), int(net.broadcast_address)) for net in taken if net.overlaps(_POOL))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cloud.parts import CloudOutcome
+from cloud.cloud_spec import CloudOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class RunRecord:
     """What happened in a run, beside the streams in its folder.
 
     Attributes:
-        cloud: outcome of the cloud's last life.
+        cloud: outcome of the cloud's last incarnation.
         t0_ns: time zero of snapshot 0 on the run's clock [ns].
         wall_clock: whether that clock is the wall clock; else it is simulated.
         seconds: from the first snapshot to the end, in real time [s].

@@ -19,13 +19,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cloud.cloud_spec import CloudSpec
 from cloud.collector import CollectorRules
 from cloud.fusion.scheme import CloudSetup, Fusion, OneRound, as_fusion, load_fusion
-from cloud.parts import CloudParts
-from edge.base_station import BaseStation, StationParts
-from edge.parts import SiteParts
+from edge.base_station import BaseStation, StationSpec
 from edge.schedule import Schedule
 from edge.scheme import Chosen, EdgeScheme, EdgeSetup, load_edge_scheme, weights_scheme
+from edge.site import SiteSpec
 from fronthaul.draws import generator
 from fronthaul.link.link_model import LinkConfig
 from fronthaul.message.messages import Direction, PayloadFormat
@@ -41,7 +41,7 @@ from sim.world.scenario import ClockErrors, Scenario, Site, load_scenario
 from sim.world.store import load_test_layout, load_test_paths, load_training_positions
 
 SILENT_PINGS = 3
-"""A base station that misses so many signs of life is not waited for."""
+"""Heartbeat timeout: a base station that misses this many heartbeats is no longer waited for."""
 
 Positions = npt.NDArray[np.float64]
 
@@ -72,8 +72,8 @@ class Plan:
     weights_digest: str
     format: PayloadFormat
     answer_format: PayloadFormat | None
-    sites: list[SiteParts]
-    cloud: CloudParts
+    sites: list[SiteSpec]
+    cloud: CloudSpec
     truth: Positions
     training: Positions | None
     paths: PathSet
@@ -188,7 +188,7 @@ def padded_paths(scenario: Scenario, paths: PathSet) -> PaddedPaths:
     return padded
 
 
-def _halves(site: SiteParts, cloud: CloudParts) -> tuple[BaseStation, Fusion, Chosen]:
+def _halves(site: SiteSpec, cloud: CloudSpec) -> tuple[BaseStation, Fusion, Chosen]:
     """Build both halves of a scheme, and find out what its options come to.
 
     Raises:
@@ -233,14 +233,14 @@ def _listed(table: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in table.items())
 
 
-def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights) -> CloudParts:
+def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights) -> CloudSpec:
     """Make what stands at the cloud.
 
     Raises:
         UserError: an unknown scheme, or options that it does not take.
     """
     stations = {bs: scenario.sites[bs].position for bs in settings.stations(scenario)}
-    return CloudParts(
+    return CloudSpec(
         scheme=settings.scheme,
         build=_known(load_fusion, settings.scheme),
         setup=CloudSetup(
@@ -298,8 +298,8 @@ def _site_parts(
     paths: PaddedPaths,
     bs: int,
     site: Site,
-) -> SiteParts:
-    station = StationParts(
+) -> SiteSpec:
+    station = StationSpec(
         bs=bs,
         epoch=0,
         build=build,
@@ -313,7 +313,7 @@ def _site_parts(
     own = paths.site(bs)
     radio = Radio(scenario, own.clone(), bs, settings.seed)
     orientation = (math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0)
-    return SiteParts(
+    return SiteSpec(
         station,
         radio,
         site.position,

@@ -49,7 +49,7 @@ class EmulateSettings:
     bs: Annotated[
         int,
         Setting(
-            "Number of base stations: the scenario's first so many sites",
+            "Number of base stations, at the scenario's first sites",
             WHAT,
             least=1,
             most=1 << 16,
@@ -187,7 +187,7 @@ class EmulateSettings:
             TIMING,
             least=1,
             most=MAX_BUNDLE,
-            why="a message bundles so many reports",
+            why="this is how many reports fit into a message",
         ),
     ] = 1
     links: Annotated[
@@ -463,7 +463,7 @@ class EmulateSettings:
 
     @property
     def ping_ns(self) -> int:
-        """Between two signs of life [ns]; none on the simulated clock, which says who lives."""
+        """Between two heartbeats [ns]; none on the simulated clock, which says who lives."""
         return round(self.ping_ms * 1e6) if self.driver == "ray" else 0
 
     @property

@@ -46,7 +46,7 @@ def position_error_bound(
     Args:
         scenario: arrays, numerology, link budget and clocks.
         paths: path set with mirrors.
-        sites: use the first so many sites; all by default.
+        sites: number of sites to use, from the first on; all by default.
     """
     if not covered(scenario):
         return None

@@ -108,7 +108,7 @@ class Users:
     `area`: ``"box"``, or ``"hull"`` for the part of the box above or below the convex hull of the sites.
     `strip`: keep the part of the area above or below that rectangle, which may lie askew: a street.
     `outdoor`: ``"sky"`` keeps points from which a vertical ray meets no surface; ``"any"`` keeps all.
-    `min_links`: keep points that at least so many sites reach by a path.
+    `min_links`: minimum number of sites that reach a point by a path.
     """
 
     low: tuple[float, float, float]
@@ -166,7 +166,7 @@ class ClockErrors:
 
     `ue_bias_ns`: standard deviation of the UE's clock bias, one draw a snapshot, common to all sites.
     `bs_sigma_ns`: standard deviation of each site's own error, one draw a snapshot and site.
-    `bs_limit_sigmas`: above 0, that Gaussian is truncated to ± so many `bs_sigma_ns` (TR 38.855: 2).
+    `bs_limit_sigmas`: above 0, that Gaussian is truncated to ± this many `bs_sigma_ns` (TR 38.855: 2).
     `per_slot_phase`: a uniform carrier phase for each site and slot, common to antennas and tones.
     """
 

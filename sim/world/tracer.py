@@ -133,7 +133,7 @@ class Tracer:
         raise self._hardly_any()
 
     def users(self, wanted: int, draw: np.random.Generator) -> PathSet:
-        """Trace so many users that keep to the rules of `Scenario.users`, none of them on a walk.
+        """Trace the given number of users who keep to the rules of `Scenario.users`, none of them on a walk.
 
         Raises:
             UserError: hardly any position keeps to them.

@@ -202,10 +202,10 @@ def test_finished_when_all_have_left_and_all_is_closed() -> None:
     assert made.finished and made.missing == frozenset()
 
 
-# A second life
+# A second incarnation
 
 
-def test_a_second_life_goes_on_from_its_history() -> None:
+def test_a_second_incarnation_goes_on_from_its_history() -> None:
     delivered = frozenset({ReportKey(0, 1, 0), ReportKey(1, 0, 0), ReportKey(2, 0, 0), ReportKey(0, 1, 1)})
     registrations = tuple(registration(bs, epoch=int(bs == 0)) for bs in sorted(STATIONS))
     made = Collector(RULES, History(registrations, frozenset({2}), frozenset({0}), delivered))
@@ -213,7 +213,7 @@ def test_a_second_life_goes_on_from_its_history() -> None:
     assert made.registered == made.present == STATIONS and made.waited_for == {0, 1}
     assert made.closed_snapshots == 2
     assert made.frame(single(1, 0), 1, T0).fate is DUP
-    assert made.frame(single(1, 1), 1, T0) == (D, None, 1)  # begun in the first life, so over
+    assert made.frame(single(1, 1), 1, T0) == (D, None, 1)  # begun in the first incarnation, so over
     for bs in (0, 1):
         assert made.frame(single(bs, 2, epoch=int(bs == 0)), bs, T0) == (D, None, 0)
     assert handed_out(made) == [(2, [0, 1])]

@@ -12,7 +12,7 @@ from cloud.history import read_past
 from fronthaul.log.received import read_received
 from fronthaul.log.recorder import Recorder
 from fronthaul.log.sent import Departure
-from fronthaul.log.stream_names import life_name
+from fronthaul.log.stream_names import incarnation_name
 from fronthaul.message.messages import Direction, Frame, Goodbye, Registration, ReportKey, Welcome
 from fronthaul.message.wire import encode
 from fronthaul.transport.zmtp import ZMTP_NULL
@@ -20,9 +20,9 @@ from fronthaul.transport.zmtp import ZMTP_NULL
 T0 = 1000 * MS
 
 
-def begun(folder: Path, life: int, parts: object) -> Office:
-    """Start a life that nobody will close: killed, as far as its files are concerned."""
-    context = office(folder, parts, life=life, peers=0)  # type: ignore[arg-type]
+def begun(folder: Path, incarnation: int, parts: object) -> Office:
+    """Start an incarnation that nobody will close: killed, as far as its files are concerned."""
+    context = office(folder, parts, incarnation=incarnation, peers=0)  # type: ignore[arg-type]
     made = context.__enter__()
     KILLED.append((context, made))
     return made
@@ -51,13 +51,13 @@ def peers(made: Office, *, rounds: bool, register: bool) -> list[Peer]:
     return found
 
 
-def test_the_first_life_has_no_past(tmp_path: Path) -> None:
+def test_the_first_incarnation_has_no_past(tmp_path: Path) -> None:
     assert read_past(tmp_path, 0).history == History()
-    assert read_past(tmp_path, 3).next_seq == {}  # lives that never began
+    assert read_past(tmp_path, 3).next_seq == {}  # incarnations that never began
 
 
 @pytest.mark.parametrize("rounds", [False, True])
-def test_a_second_life_fixes_nothing_twice_and_goes_on(tmp_path: Path, rounds: bool) -> None:
+def test_a_second_incarnation_fixes_nothing_twice_and_goes_on(tmp_path: Path, rounds: bool) -> None:
     parts = cloud_parts(rounds=rounds)
     first = begun(tmp_path, 0, parts)
     one, two = peers(first, rounds=rounds, register=True)
@@ -90,23 +90,23 @@ def test_a_second_life_fixes_nothing_twice_and_goes_on(tmp_path: Path, rounds: b
         peer.say(Goodbye(peer.bs, 0, 9))
     second.settle()
     assert second.node.finished
-    fixes = [fix for life in range(2) for fix in read_fixes(tmp_path / f"cloud-{life}-fixes.arrow")]
+    fixes = [fix for incarnation in range(2) for fix in read_fixes(tmp_path / f"cloud-{incarnation}-fixes.arrow")]
     assert max(Counter(fix.snapshot for fix in fixes).values()) == 1
     assert {fix.snapshot for fix in fixes} == ({0, 3} if rounds else {0, 1, 3})
     rows = read_received(tmp_path / "cloud-1-received.arrow").to_pylist()
     found = [(row["frame_fate"], row["late"]) for row in rows if row["frame_fate"]]
     assert Counter(found)["duplicate", 0] == 3
-    assert ("delivered", 1) in found  # of snapshot 2, which was over with the first life
+    assert ("delivered", 1) in found  # of snapshot 2, which was over with the first incarnation
 
 
 def test_frames_down_are_numbered_on(tmp_path: Path) -> None:
     parts = cloud_parts(rounds=True)
     seqs: list[int] = []
-    for life in range(3):
-        made = begun(tmp_path, life, parts)
-        one, two = peers(made, rounds=True, register=life == 0)
-        one.say(frame(0, life))
-        two.say(frame(1, life))
+    for incarnation in range(3):
+        made = begun(tmp_path, incarnation, parts)
+        one, two = peers(made, rounds=True, register=incarnation == 0)
+        one.say(frame(0, incarnation))
+        two.say(frame(1, incarnation))
         made.settle()
         two.hear()
         seqs += [message.seq for message in one.hear() if isinstance(message, Frame)]
@@ -115,7 +115,7 @@ def test_frames_down_are_numbered_on(tmp_path: Path) -> None:
 
 
 def test_a_row_that_amends_an_earlier_one_does_not_take_the_numbers_back(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, life_name(0), sends=Direction.DOWN, transport=ZMTP_NULL)
+    recorder = Recorder(tmp_path, incarnation_name(0), sends=Direction.DOWN, transport=ZMTP_NULL)
     departures = [Departure(encode(frame(0, 1, seq=seq)), 5, 5) for seq in (6, 7)]
     recorder.sent(0, departures)
     recorder.sent(0, [departures[0]._replace(drop_reason="transport")])
@@ -135,7 +135,7 @@ def test_who_had_said_goodbye_has_and_who_came_back_has_not(tmp_path: Path) -> N
 
 
 def test_what_was_refused_is_no_history(tmp_path: Path) -> None:
-    """Or whoever was turned away by one life would be let in by the next, in anybody's name."""
+    """Or whoever was turned away by one incarnation would be let in by the next, in anybody's name."""
     made = begun(tmp_path, 0, cloud_parts(3))
     one, two = peers(made, rounds=False, register=True)
     impostor, stranger, other = registration(0, 9), registration(7), registration(2, scheme="two")
@@ -177,7 +177,7 @@ def test_streams_cut_anywhere_can_be_read(tmp_path: Path) -> None:
             assert len(past.history.delivered) in (0, 4)
 
 
-def test_a_second_life_welcomes_again_and_answers_late_goodbyes(tmp_path: Path) -> None:
+def test_a_second_incarnation_welcomes_again_and_answers_late_goodbyes(tmp_path: Path) -> None:
     made = begun(tmp_path, 0, cloud_parts(rounds=True))
     both = peers(made, rounds=True, register=True)
     for peer in both:

@@ -283,20 +283,20 @@ class TickingClock(SimulatedClock):
         return super().now_ns()
 
 
-@pytest.mark.parametrize("life", [0, 1])
-def test_a_run_ends_with_whoever_is_missing_and_a_second_life_lingers(tmp_path: Path, life: int) -> None:
+@pytest.mark.parametrize("incarnation", [0, 1])
+def test_a_run_ends_with_whoever_is_missing_and_a_second_incarnation_lingers(tmp_path: Path, incarnation: int) -> None:
     clock = TickingClock()
     network = MemoryNetwork()
-    with_lives = CloudNode(cloud_parts(), network.cloud(), tmp_path, clock, life=life)
+    with_incarnations = CloudNode(cloud_parts(), network.cloud(), tmp_path, clock, incarnation=incarnation)
     peer = Peer(network, 0)
     peer.say(registration(0), frame(0, 0), Goodbye(0, 0, 1))
-    with_lives.ask(("start", 0))
-    with_lives.run(2.0)
+    with_incarnations.ask(("start", 0))
+    with_incarnations.run(2.0)
     took_s = clock.now_ns() / 1e9
-    assert took_s > 2.0 and (took_s > 2.0 + LINGER_S) == (life > 0)
-    assert with_lives.outcome().registered == {0} and with_lives.outcome().missing == {1}
-    with_lives.close()
-    with_lives.close()
+    assert took_s > 2.0 and (took_s > 2.0 + LINGER_S) == (incarnation > 0)
+    assert with_incarnations.outcome().registered == {0} and with_incarnations.outcome().missing == {1}
+    with_incarnations.close()
+    with_incarnations.close()
     assert Goodbye(0, 0, 0) in peer.hear()
 
 

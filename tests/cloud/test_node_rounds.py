@@ -45,11 +45,11 @@ def test_a_fix_takes_all_its_rounds(tmp_path: Path) -> None:
     close(tmp_path, range(3), found)
 
 
-def close(folder: Path, stations: Any, found: list[FixRecord], lives: int = 1) -> None:
+def close(folder: Path, stations: Any, found: list[FixRecord], incarnations: int = 1) -> None:
     """Check that everything adds up."""
     import pyarrow as pa
 
-    ends = [f"cloud-{life}" for life in range(lives)]
+    ends = [f"cloud-{incarnation}" for incarnation in range(incarnations)]
     ends += [path.name.removesuffix("-sent.arrow") for path in sorted(folder.glob("bs-*-sent.arrow"))]
     journal = pa.concat_tables([read_journal(folder / f"{end}-sent.arrow") for end in ends])
     received = pa.concat_tables([read_received(folder / f"{end}-received.arrow") for end in ends])

@@ -29,7 +29,7 @@ from fronthaul.draws import generator
 from fronthaul.message.messages import Payload, PayloadFormat, Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
 from fronthaul.payload.diffloc import SIGMA_DATA, score_format
-from fronthaul.payload.noise_levels import ladder
+from fronthaul.payload.noise_levels import noise_schedule
 from sim.plan.weights import Weights
 
 Options = dict[str, str | int]
@@ -84,7 +84,7 @@ class Halves:
 def direct(weights: Weights, stations: int, fusion: str, snapshot: int, particles: int = 1) -> npt.NDArray[np.float64]:
     """The position [m] that networks and sampler come to without any scheme around them."""
     config = weights.config
-    levels = ladder(config["sampler"], config["steps"])
+    levels = noise_schedule(config["sampler"], config["steps"])
     size = len(config["low"])
     networks = [build_network(config, [weights.edge(k)]) for k in range(stations)]
     embeddings = [
@@ -98,7 +98,7 @@ def direct(weights: Weights, stations: int, fusion: str, snapshot: int, particle
         lambda round_: generator(SEED, "diffusion", snapshot, round_).standard_normal((particles, size)),
     )  # fmt: skip
     while not sampler.done:
-        said, slopes = [], []
+        said, jacobians = [], []
         for network, embedding in zip(networks, embeddings, strict=True):
             denoiser = Denoiser(network, config["sampler"])
 
@@ -111,10 +111,10 @@ def direct(weights: Weights, stations: int, fusion: str, snapshot: int, particle
             jacobian = full[np.arange(particles), :, np.arange(particles)]
             if kind == "consistency":
                 jacobian = (np.eye(size) - sampler.level.signal * jacobian) / sampler.level.noise
-            slopes.append(jacobian)
+            jacobians.append(jacobian)
         eps = eps_of(kind, np.stack(said), sampler.x, sampler.level)
         held = np.repeat(covariance[:, None], particles, 1)
-        sampler.advance(Answers(eps, held, np.stack(slopes) if fusion == "jac" else None))
+        sampler.advance(Answers(eps, held, np.stack(jacobians) if fusion == "jac" else None))
     return np.asarray(config["centre"] + config["scale"] * sampler.position.mean(0), np.float64)
 
 
@@ -200,11 +200,11 @@ def test_sizes_are_those_that_the_documentation_states() -> None:
         weights = tiny_scores.weights(1, dimensions=dimensions)
         pairs = dimensions * (dimensions + 1) // 2
         for particles in (1, 4):
-            for fusion, slopes in (("gauss", 0), ("jac", pairs)):
+            for fusion, jacobians in (("gauss", 0), ("jac", pairs)):
                 halves = Halves(weights, 1, 5, {"fusion": fusion, "particles": particles, "local": 8})
                 (edge,) = halves.edges
                 assert isinstance(edge, RoundScheme)
-                answer_bits = 5 * particles * (dimensions + slopes)
+                answer_bits = 5 * particles * (dimensions + jacobians)
                 assert (edge.format.max_bits, edge.answer_format.max_bits) == (5 * pairs, answer_bits)
                 _, rounds = halves.fix()
                 made = halves.fusion.open(0).advance(rounds[0])  # type: ignore[union-attr]
@@ -271,7 +271,7 @@ def test_a_base_station_that_is_not_finite_is_left_out_and_named(begins: int) ->
     options: Options = {"fusion": "mean"}
     halves = Halves(weights, 3, 8, options)
     whole, _ = halves.fix()
-    break_from(halves, 1, ladder(weights.config["sampler"], 20)[begins - 1].time)
+    break_from(halves, 1, noise_schedule(weights.config["sampler"], 20)[begins - 1].time)
     fix, rounds = halves.fix()
     assert whole is not None and fix is not None and len(rounds) == 21
     assert fix.excluded == {1: f"its answer of round {begins} is not finite"}
@@ -289,14 +289,14 @@ def test_a_spread_that_is_not_finite_is_named() -> None:
     halves = Halves(tiny_scores.weights(3, "diffusion"), 3, 8, {"fusion": "mean", "local": 8})
     break_from(halves, 1, 2.0)
     fix, rounds = halves.fix()
-    assert fix is not None and fix.excluded == {1: "the spread of its posterior is not finite"}
+    assert fix is not None and fix.excluded == {1: "the covariance of its posterior is not finite"}
     assert not any(fix.uses(report.key) for reports in rounds for report in reports if report.key.bs == 1)
     again = replayed(halves, fix, rounds)
     assert again is not None and again.position == fix.position
 
 
 def break_from(halves: Halves, bs: int, time: float) -> None:
-    """Have a base station say nothing finite from a time of the ladder on, downwards."""
+    """Have a base station say nothing finite from a time of the noise schedule on, downwards."""
     station = halves.edges[bs]._station  # type: ignore[attr-defined]
     whole = station.raw
 

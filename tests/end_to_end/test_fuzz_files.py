@@ -146,7 +146,7 @@ def test_a_stream_is_not_taken_for_another(name: str, other: str, streams: Path,
 
 @given(st.sampled_from([name for name in READERS if name.startswith("cloud")]), changes)
 @files
-def test_a_cloud_starts_whatever_its_earlier_life_left(streams: Path, name: str, changes: list[Change]) -> None:
+def test_a_cloud_starts_whatever_its_earlier_incarnation_left(streams: Path, name: str, changes: list[Change]) -> None:
     with TemporaryDirectory() as folder:
         copied(streams, Path(folder), name, changes)
         refused_in_one_sentence(lambda: read_past(Path(folder), 1))

@@ -16,11 +16,12 @@ import tiny_world
 import torch
 
 from cloud.center import FusionCenter
+from cloud.cloud_spec import CloudSpec
 from cloud.collector import Collector, CollectorRules, Gathered
 from cloud.fusion.diffloc_central import CentralFusion
 from cloud.fusion.diffloc_oneshot import OneShotFusion
-from cloud.fusion.diffloc_parts import DiffLocParts
 from cloud.fusion.diffloc_rounds import RoundsFusion, ScoreExchange
+from cloud.fusion.diffloc_spec import DiffLocSpec
 from cloud.fusion.ecc import EccFusion
 from cloud.fusion.loc_token import LocTokenNetwork
 from cloud.fusion.rss import RssFusion
@@ -28,19 +29,18 @@ from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, OneRound, OneRound
 from cloud.fusion.scores.sampler import Sampler
 from cloud.fusion.vinloc import VinLocFusion
 from cloud.node import CloudNode
-from cloud.parts import CloudParts
-from edge.base_station import BaseStation, StationParts
+from edge.base_station import BaseStation, StationSpec
 from edge.cir_embedding import CirEmbedding
 from edge.diffloc import CentralEdge, OneShotEdge, RoundsEdge
 from edge.ecc import EccEdge, ForwardingEdge
 from edge.estimation import LmmseEstimator
 from edge.node import EdgeNode
-from edge.parts import SiteParts
 from edge.preprocessing import preprocess
 from edge.rss import RssEdge
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded, RoundScheme
 from edge.score_network import Denoiser
 from edge.score_station import ScoreStation, StationAtCloud
+from edge.site import SiteSpec
 from edge.vinloc import VinLocEdge
 from fronthaul.message.messages import Frame, Payload, Report, ReportKey
 from fronthaul.roster import Roster
@@ -89,8 +89,8 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     ScoreExchange.conclude: set(),
     CentralFusion.fuse: {"groups"},
     OneShotFusion.fuse: {"groups"},
-    DiffLocParts.sampler: {"snapshot"},
-    DiffLocParts.answers: {"sampler", "said", "covariances"},
+    DiffLocSpec.sampler: {"snapshot"},
+    DiffLocSpec.answers: {"sampler", "said", "covariances"},
     Sampler.advance: {"answers"},
     VinLocEdge.encode: {"channel"},
     CirEmbedding.forward: {"cir"},
@@ -110,7 +110,7 @@ def test_a_call_of_the_inference_path_takes_channels_and_reports_only(call: Call
 @pytest.mark.parametrize(
     "made",
     [BaseStation, EdgeNode, FusionCenter, CloudNode, Collector, Radio, LmmseEstimator, ScoreStation, StationAtCloud,
-     RoundsEdge, CentralEdge, OneShotEdge, RoundsFusion, ScoreExchange, CentralFusion, OneShotFusion, DiffLocParts,
+     RoundsEdge, CentralEdge, OneShotEdge, RoundsFusion, ScoreExchange, CentralFusion, OneShotFusion, DiffLocSpec,
      Sampler, Denoiser, VinLocEdge, VinLocFusion, CirEmbedding],
 )  # fmt: skip
 def test_constructors_take_no_position(made: type) -> None:
@@ -128,13 +128,13 @@ def fields_of(kind: type) -> list[str]:
 
 
 def test_what_is_handed_on_has_no_field_for_a_position() -> None:
-    kinds: tuple[type, ...] = (PaddedPaths, Encoded, Report, ReportKey, Payload, Frame, EdgeSetup, StationParts)
-    kinds += (SiteParts, CloudSetup, CloudParts, CollectorRules, Gathered, Roster)
+    kinds: tuple[type, ...] = (PaddedPaths, Encoded, Report, ReportKey, Payload, Frame, EdgeSetup, StationSpec)
+    kinds += (SiteSpec, CloudSetup, CloudSpec, CollectorRules, Gathered, Roster)
     named = {
         f"{kind.__name__}.{name}" for kind in kinds for name in fields_of(kind) if any(w in name for w in SUSPICIOUS)
     }
     # Of the array's centre; and the unit vector in which a path leaves the user.
-    assert named == {"SiteParts.position", "PaddedPaths.user_direction"}
+    assert named == {"SiteSpec.position", "PaddedPaths.user_direction"}
 
 
 def test_a_received_snapshot_is_a_plain_tensor_of_pilots() -> None:

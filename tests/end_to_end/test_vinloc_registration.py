@@ -15,8 +15,8 @@ from tiny_nodes import Office, Peer, cloud_parts, frame, office, place, registra
 import cli
 import sim.plan.plan
 import sim.world.store
+from cloud.cloud_spec import CloudSpec
 from cloud.node import CloudNode
-from cloud.parts import CloudParts
 from edge.node import EdgeNode, Refused
 from fronthaul.clock import SimulatedClock, WallClock
 from fronthaul.errors import LocalError
@@ -47,7 +47,7 @@ def beside(metres: float) -> Vector:
     return HERE[0] + 0.6 * metres, HERE[1], HERE[2] - 0.8 * metres
 
 
-def planned(places: dict[int, Vector], **changes: Any) -> CloudParts:
+def planned(places: dict[int, Vector], **changes: Any) -> CloudSpec:
     """The parts of a cloud that believes base stations there."""
     parts = cloud_parts(len(places), **changes)
     return replace(parts, setup=replace(parts.setup, stations=places))
@@ -61,9 +61,9 @@ def said(made: Office, message: Message | bytes, bs: int = 1) -> list[Message]:
     return peer.hear()
 
 
-def refusals(folder: Path, life: int = 0) -> list[tuple[int, str]]:
+def refusals(folder: Path, incarnation: int = 0) -> list[tuple[int, str]]:
     """What the cloud wrote down of base stations that it turned away."""
-    rows = read_stream(folder / f"cloud-{life}{EVENTS}").to_pylist()
+    rows = read_stream(folder / f"cloud-{incarnation}{EVENTS}").to_pylist()
     return [(row["bs"], row["detail"]) for row in rows if row["kind"] == "registration"]
 
 
@@ -174,7 +174,7 @@ def test_a_cloud_that_was_started_again_knows_who_stands_where(tmp_path: Path) -
     places = {0: HERE, 1: beside(0.005)}
     with office(tmp_path, planned(places), peers=1):
         pass
-    with office(tmp_path, planned(places), life=1, peers=0) as made:
+    with office(tmp_path, planned(places), incarnation=1, peers=0) as made:
         (answer,) = said(made, at(places[1]))
         assert isinstance(answer, Abort) and "where BS 0 stands already" in answer.reason
     assert [bs for bs, _ in refusals(tmp_path, 1)] == [1]

@@ -39,11 +39,11 @@ class FakeLauncher:
     node, address = "here", "tcp://127.0.0.1:5"
 
     def __init__(self) -> None:
-        self.lives: list[Process] = []
+        self.incarnations: list[Process] = []
 
-    def cloud(self, life: int = 0) -> Process:
-        self.lives.append(Process(FakeActor(), "The cloud", number=life, connecting="listen"))
-        return self.lives[-1]
+    def cloud(self, incarnation: int = 0) -> Process:
+        self.incarnations.append(Process(FakeActor(), "The cloud", number=incarnation, connecting="listen"))
+        return self.incarnations[-1]
 
     def stands(self, process: Process) -> None:
         process.connecting = None
@@ -75,14 +75,14 @@ def watched(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> Watch
     return make
 
 
-def test_a_new_life_is_told_again_who_ended_for_good(watched: Watched) -> None:
+def test_a_new_incarnation_is_told_again_who_ended_for_good(watched: Watched) -> None:
     run, launcher = watched(True)
     run.t0_ns = 77
     run.edges[1].running = None  # ended for good
     run.edges[2].running, run.edges[2].connecting = None, "connect"  # is coming back
     assert run.cloud is not None
     assert not run._cloud_done(run.cloud, "dead")
-    (again,) = launcher.lives
+    (again,) = launcher.incarnations
     assert run.cloud is again and again.number == 1 and again.restart
     assert not run._cloud_done(again, "listen")
     assert again.actor.asked == [("start", 77), ("gone", 1)]
@@ -93,7 +93,7 @@ def test_a_cloud_that_died_elsewhere_is_not_started_again(watched: Watched) -> N
     run, launcher = watched(False)
     assert run.cloud is not None
     assert run._cloud_done(run.cloud, "dead")
-    assert launcher.lives == []
+    assert launcher.incarnations == []
     assert run._failures == ["The cloud died on another node: its streams are there, none can go on here."]
 
 
@@ -113,7 +113,7 @@ def test_what_does_not_come_up_again_is_given_up(watched: Watched, monkeypatch: 
     assert run._give_up_on_late_starts()  # without the cloud nothing goes on
 
 
-def test_later_lives_of_the_cloud_are_held_to_this_node(
+def test_later_incarnations_of_the_cloud_are_held_to_this_node(
     settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     placed: list[NodeAffinitySchedulingStrategy] = []

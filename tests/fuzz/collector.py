@@ -75,7 +75,7 @@ class _Play:
             *(self._take_ready,) * 2,
             *(self._ask,) * 2,
             *(self._goodbye, self._leave, self._heard, self._conclude, self._advance, self._start),
-            *(self._close_all, self._new_life),
+            *(self._close_all, self._new_incarnation),
         )
 
     def _ready_at_once(self, choice: int) -> None:
@@ -233,7 +233,7 @@ class _Play:
         self._model.close_all()
         assert self._collector.next_deadline_ns is None
 
-    def _new_life(self) -> None:
+    def _new_incarnation(self) -> None:
         """The cloud dies, and comes back with what it wrote down."""
         start = self._below(4)
         self._hand_out()
@@ -246,7 +246,7 @@ class _Play:
             delivered=frozenset(model.delivered),
         )
         self._collector = Collector(self._rules, history)
-        model.new_life()
+        model.new_incarnation()
         if start:
             self._start()
 

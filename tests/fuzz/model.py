@@ -65,9 +65,9 @@ class Model:
         self.delivered: set[ReportKey] = set()
         self.on_time: set[ReportKey] = set()
         self.handed_out: list[Closed] = []
-        self.new_life()
+        self.new_incarnation()
 
-    def new_life(self) -> None:
+    def new_incarnation(self) -> None:
         """Forget what a cloud that dies forgets."""
         self.t0_ns: int | None = None
         self.sending = set(self.rules.stations) - self.done

@@ -1,4 +1,4 @@
-"""A cloud that starts at `T0`, and what the streams of its lives hold."""
+"""A cloud that starts at `T0`, and what the streams of its incarnations hold."""
 
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,17 @@ from fronthaul.log.stream_names import EVENTS
 T0 = 1000 * MS
 
 
-def fixes(folder: Path, life: int = 0) -> list[FixRecord]:
-    return read_fixes(folder / f"cloud-{life}-fixes.arrow")
+def fixes(folder: Path, incarnation: int = 0) -> list[FixRecord]:
+    return read_fixes(folder / f"cloud-{incarnation}-fixes.arrow")
 
 
-def fates(folder: Path, life: int = 0) -> list[str | None]:
-    rows = read_received(folder / f"cloud-{life}-received.arrow").to_pylist()
+def fates(folder: Path, incarnation: int = 0) -> list[str | None]:
+    rows = read_received(folder / f"cloud-{incarnation}-received.arrow").to_pylist()
     return [row["frame_fate"] for row in rows if row["frame_fate"] is not None]
 
 
-def sent(folder: Path, life: int = 0) -> list[dict[str, Any]]:
-    return sent_rows(read_journal(folder / f"cloud-{life}-sent.arrow"))
+def sent(folder: Path, incarnation: int = 0) -> list[dict[str, Any]]:
+    return sent_rows(read_journal(folder / f"cloud-{incarnation}-sent.arrow"))
 
 
 def events(folder: Path, kind: str) -> list[str]:

@@ -15,7 +15,7 @@ from cloud.fusion.scores.answers import Answers, FloatArray
 from cloud.fusion.scores.mixture import Mixture, product
 from cloud.fusion.scores.rule import RULES, build_rule
 from cloud.fusion.scores.sampler import Sampler
-from fronthaul.payload.noise_levels import Level, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, diffusion_schedule
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class KnownPosteriors:
 
 
 def sample(
-    rule: str, posteriors: KnownPosteriors, prior: NormalPrior, random: Generator, ladder: Sequence[Level]
+    rule: str, posteriors: KnownPosteriors, prior: NormalPrior, random: Generator, schedule: Sequence[Level]
 ) -> Sampler:
     """Run a sampler with one state for each of the N problems to its end."""
     shape = posteriors.mean.shape[1], posteriors.mean.shape[3]
-    sampler = Sampler("diffusion", ladder, build_rule(rule, prior), lambda _: random.standard_normal(shape))
+    sampler = Sampler("diffusion", schedule, build_rule(rule, prior), lambda _: random.standard_normal(shape))
     while not sampler.done:
         sampler.advance(posteriors.answers(sampler.x, sampler.level))
     return sampler
@@ -91,8 +91,8 @@ def one_dimensional(
     return KnownPosteriors(weight, mean, np.full((*mean.shape, 1), variance)), prior
 
 
-FINE = diffusion_ladder(400, 2000, (5e-5, 1e-2))
-"""A ladder ten times finer at its end than the paper's: least noise over signal 0.007."""
+FINE = diffusion_schedule(400, 2000, (5e-5, 1e-2))
+"""A noise schedule ten times finer at its end than the paper's: least noise over signal 0.007."""
 
 
 def unimodal(rule: str, seed: int, problems: int = 200, copies: int = 8, stations: int = 7) -> tuple[float, float]:
@@ -126,7 +126,7 @@ def bimodal(rule: str, seed: int, problems: int = 1000, stations: int = 5) -> fl
     if rule == "exact":
         position = exact(posteriors, prior)
     else:
-        position = sample(rule, posteriors, prior, random, diffusion_ladder(100)).position
+        position = sample(rule, posteriors, prior, random, diffusion_schedule(100)).position
     return float(np.mean(np.abs(position[:, 0] - truth) > 5 * 0.05))
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cloud.cloud_spec import CloudSpec
 from cloud.collector import CollectorRules
 from cloud.fusion.scheme import CloudSetup, Fix
 from cloud.node import CloudNode
-from cloud.parts import CloudParts
-from edge.base_station import StationParts
+from edge.base_station import StationSpec
 from edge.node import EdgeNode
-from edge.parts import SiteParts
 from edge.scheme import EdgeSetup, Encoded
+from edge.site import SiteSpec
 from fronthaul.clock import Clock, SimulatedClock
 from fronthaul.codec.bitstream import pack
 from fronthaul.log.arrow_stream import RowStream
@@ -114,8 +114,8 @@ def place(bs: int) -> tuple[float, float, float]:
     return 1.0 + bs, 2.0, 3.0
 
 
-def site(bs: int, epoch: int = 0, *, rounds: bool = False, **changes: Any) -> SiteParts:
-    station = StationParts(
+def site(bs: int, epoch: int = 0, *, rounds: bool = False, **changes: Any) -> SiteSpec:
+    station = StationSpec(
         bs=bs,
         epoch=epoch,
         build=build_several if rounds else build_one,
@@ -125,7 +125,7 @@ def site(bs: int, epoch: int = 0, *, rounds: bool = False, **changes: Any) -> Si
         power_w=1.0,
         pilots=torch.ones(TONES, dtype=torch.complex64),
     )
-    return SiteParts(station, FakeRadio(), place(bs), (0.1, 0.2, 0.0), **changes)
+    return SiteSpec(station, FakeRadio(), place(bs), (0.1, 0.2, 0.0), **changes)
 
 
 def cloud_parts(
@@ -138,7 +138,7 @@ def cloud_parts(
     round_ms: int = 0,
     minimum: int = 1,
     **changes: Any,
-) -> CloudParts:
+) -> CloudSpec:
     rules = CollectorRules(
         stations=frozenset(range(stations)),
         snapshots=snapshots,
@@ -149,8 +149,8 @@ def cloud_parts(
     )
     setup = CloudSetup({bs: place(bs) for bs in range(stations)}, PayloadChoice(), {}, {})
     if rounds:
-        return CloudParts("several", build_several, setup, rules, **({"answer": ANSWER} | changes))
-    return CloudParts("one", build_one, setup, rules, **changes)
+        return CloudSpec("several", build_several, setup, rules, **({"answer": ANSWER} | changes))
+    return CloudSpec("one", build_one, setup, rules, **changes)
 
 
 def registration(bs: int, epoch: int = 0, *, rounds: bool = False, scheme: str | None = None) -> Registration:
@@ -204,12 +204,12 @@ class Office:
 
 @contextmanager
 def office(
-    folder: Path, parts: CloudParts, *, life: int = 0, t0_ns: int | None = 1000 * MS, peers: int | None = None
+    folder: Path, parts: CloudSpec, *, incarnation: int = 0, t0_ns: int | None = 1000 * MS, peers: int | None = None
 ) -> Iterator[Office]:
     """Yield a cloud with `peers` registered base stations (None: all), and started unless `t0_ns` is None."""
     clock = SimulatedClock()
     network = MemoryNetwork(clock)
-    node = CloudNode(parts, network.cloud(), folder, clock, life=life)
+    node = CloudNode(parts, network.cloud(), folder, clock, incarnation=incarnation)
     made = Office(node, network, clock, folder)
     count = len(parts.rules.stations) if peers is None else peers
     made.peers = [Peer(network, bs) for bs in range(count)]
@@ -228,7 +228,7 @@ def office(
 
 
 @contextmanager
-def world(folder: Path, parts: CloudParts, sites: Sequence[SiteParts]) -> Iterator[World]:
+def world(folder: Path, parts: CloudSpec, sites: Sequence[SiteSpec]) -> Iterator[World]:
     """Yield everybody, registered and welcomed."""
     clock = SimulatedClock()
     network = MemoryNetwork(clock)
@@ -281,7 +281,7 @@ class LivelyClock:
         self._office.at(t_ns)
 
 
-def waiting_node(office: Office, parts: SiteParts, clock: Clock | None = None) -> EdgeNode:
+def waiting_node(office: Office, parts: SiteSpec, clock: Clock | None = None) -> EdgeNode:
     inner = office.network.edge(parts.station.bs)
     return EdgeNode(parts, WaitingEdge(inner, office), office.folder, clock or office.clock)
 

@@ -4,7 +4,7 @@
     └── x' = a' p̂ + s' ε̂        diffusion: DDIM, η = 0, DiffLoc Eq. 13 <────────────┤
         x' = p̂ + s' z           consistency: fresh noise, DiffLoc Algorithm 4 <─────┘
 
-States, and what moves between them: round r = 1 … R is pending, with `x` to be asked at `level` = ladder[r − 1];
+States, and what moves between them: round r = 1 … R is pending, with `x` to be asked at `level` = schedule[r − 1];
 `advance` takes its answers and makes round r + 1 pending, or, of the last, the sampler `done` with `position` = p̂.
 Clean estimates p̂ are held to where the prior allows a user, as image samplers clip to the range of pixels, for all
 rules that say so (`Rule.holds`): where s ≫ a a small error of ε̂ is a large one of p̂, and a sampler that has once left
@@ -41,12 +41,12 @@ class Sampler:
             posterior's one mode around x, with more it drowns. Of others the last level's.
     """
 
-    def __init__(self, kind: Kind, ladder: Sequence[Level], rule: Rule, draw: Callable[[int], FloatArray]) -> None:
+    def __init__(self, kind: Kind, schedule: Sequence[Level], rule: Rule, draw: Callable[[int], FloatArray]) -> None:
         """Begin at noise.
 
         Args:
             kind: what the networks were trained as.
-            ladder: R levels, from most noise to least.
+            schedule: R levels, from most noise to least.
             rule: makes one ε̂ of several.
             draw: round → standard normal (N, D); for the first round, and with consistency for each.
 
@@ -55,9 +55,9 @@ class Sampler:
         """
         if kind not in ("diffusion", "consistency"):
             raise ValueError(f"networks say 'diffusion' or 'consistency', not {kind!r}")
-        if not ladder:
+        if not schedule:
             raise ValueError("a sampler needs at least one level")
-        self.kind, self.ladder, self.rule = kind, tuple(ladder), rule
+        self.kind, self.schedule, self.rule = kind, tuple(schedule), rule
         self._draw = draw
         self.round = 1
         self.done = False
@@ -68,12 +68,12 @@ class Sampler:
         self.x = noise if kind == "diffusion" else noise * self.level.noise
         self.position: FloatArray = np.tile(rule.prior.mean, (count, 1))
         self.covariance: FloatArray = np.tile(rule.prior.covariance, (count, 1, 1))
-        self._claims = self._nearest_to_prior() if rule.needs_jacobian else len(self.ladder)
+        self._claims = self._nearest_to_prior() if rule.needs_jacobian else len(self.schedule)
 
     @property
     def level(self) -> Level:
         """Level of the pending round; the last one once done."""
-        return self.ladder[self.round - 1]
+        return self.schedule[self.round - 1]
 
     def advance(self, answers: Answers) -> None:
         """Take the answers on `x` at `level` of the base stations that can be used, and step.
@@ -98,7 +98,7 @@ class Sampler:
             eps = (self.x - level.signal * self.position) / level.noise
         if self.round <= self._claims:
             self.covariance = self.rule.covariance(level, answers)
-        if self.round == len(self.ladder):
+        if self.round == len(self.schedule):
             self.done = True
             return
         self.round += 1
@@ -111,4 +111,4 @@ class Sampler:
     def _nearest_to_prior(self) -> int:
         """Return the round whose ρ is nearest to the prior's deviation, mean over axes, as a ratio."""
         deviation = float(np.sqrt(np.diag(self.rule.prior.covariance)).mean())
-        return 1 + int(np.argmin([abs(np.log(level.ratio / deviation)) for level in self.ladder]))
+        return 1 + int(np.argmin([abs(np.log(level.ratio / deviation)) for level in self.schedule]))

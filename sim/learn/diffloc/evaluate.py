@@ -26,7 +26,7 @@ from cloud.fusion.scores.sampler import Sampler
 from edge.mixture_fit import fit_mixture
 from edge.score_network import Denoiser, ScoreNetwork
 from fronthaul.draws import generator
-from fronthaul.payload.noise_levels import Level, ladder
+from fronthaul.payload.noise_levels import Level, noise_schedule
 from sim.learn.diffloc.features import SCALE_M
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,7 +40,7 @@ class Networks:
 
     Attributes:
         denoiser: of the K networks.
-        sampler: ``sampler`` table, see `fronthaul.payload.noise_levels.ladder`.
+        sampler: ``sampler`` table, see `fronthaul.payload.noise_levels.noise_schedule`.
         embedding: (K, N, E).
         posterior: Σ_k (K, D, D), see `posteriors`.
         prior: box around the training positions.
@@ -60,8 +60,8 @@ class Networks:
         return "diffusion" if self.sampler["kind"] == "diffusion" else "consistency"
 
     def levels(self, steps: int) -> tuple[Level, ...]:
-        """The ladder of `steps`."""
-        return ladder(self.sampler, steps)
+        """The noise schedule of `steps`."""
+        return noise_schedule(self.sampler, steps)
 
     def of(self, stations: Sequence[int]) -> Networks:
         """The networks of some base stations."""
@@ -136,7 +136,7 @@ def sample(
     Args:
         networks: of all base stations.
         rule: name of a fusion rule of scores.
-        steps: of the ladder.
+        steps: of the noise schedule.
         stations: which base stations; all by default.
         particles: P.
         local: covariances Σ_k (K, N, D, D) of each sample, instead of the constant ones.

@@ -151,7 +151,7 @@ class UserTrainer(ABC):
 
 
 def schedule_steps(schedule: Schedule, users: int) -> tuple[int, int]:
-    """Steps of an epoch, and of the whole schedule, on so many training users."""
+    """Steps of an epoch, and of the whole schedule, for a number of training users."""
     per_epoch = max(1, users // schedule.batch)
     return per_epoch, max(1, round(schedule.epochs * per_epoch))
 

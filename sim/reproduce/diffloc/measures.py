@@ -53,7 +53,7 @@ def sampled(
     Args:
         bench: jobs.
         jobs: the one.
-        steps: of the ladder.
+        steps: of the noise schedule.
         rules: by which to fuse.
         particles: samples that are averaged.
         stations: which base stations; all of the job's by default.

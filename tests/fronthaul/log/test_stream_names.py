@@ -18,8 +18,8 @@ from fronthaul.log.stream_names import (
     CloudStart,
     EdgeStart,
     edge_name,
+    incarnation_name,
     ledgers,
-    life_name,
     link_name,
     start_of,
     streams,
@@ -34,13 +34,13 @@ def test_a_base_stations_start_is_read_back(bs: int, epoch: int, kind: str) -> N
 
 
 @given(st.integers(0, 1 << 16), KINDS)
-def test_a_start_of_the_cloud_is_read_back(life: int, kind: str) -> None:
-    assert start_of(life_name(life) + kind) == CloudStart(life)
+def test_a_start_of_the_cloud_is_read_back(incarnation: int, kind: str) -> None:
+    assert start_of(incarnation_name(incarnation) + kind) == CloudStart(incarnation)
 
 
 def test_the_names_that_a_run_leaves() -> None:
     assert edge_name(3, 1) + SENT == "bs-003-epoch-1-sent.arrow"
-    assert life_name(0) + FIXES == "cloud-0-fixes.arrow"
+    assert incarnation_name(0) + FIXES == "cloud-0-fixes.arrow"
     assert link_name(12345) + LEDGER == "bs-12345.parquet"
     assert link_name(None) + LEDGER == "unknown.parquet"
 
@@ -55,7 +55,7 @@ def test_other_names_are_nobodys(name: str) -> None:
 
 
 def test_streams_come_in_the_order_of_starts(tmp_path: Path) -> None:
-    names = [edge_name(3, epoch) for epoch in (10, 2, 0)] + [edge_name(30, 0), life_name(0)]
+    names = [edge_name(3, epoch) for epoch in (10, 2, 0)] + [edge_name(30, 0), incarnation_name(0)]
     for name in (*names, "bs-003"):
         (tmp_path / f"{name}{CAPTURE}").touch()
     found = [start_of(path.name) for path in streams(tmp_path, CAPTURE, 3)]

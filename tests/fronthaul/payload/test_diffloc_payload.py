@@ -60,17 +60,17 @@ def test_answers_come_back_within_half_a_cell(bits: int | None, seed: int, confi
         middle = np.zeros(size)
     raw = skip * x + middle + draw.uniform(-half, half, (3, size))
     turned = np.linalg.qr(draw.normal(size=(3, size, size)))[0]
-    slope = np.einsum("nij,nj,nkj->nik", turned, draw.uniform(0, 1, (3, size)), turned) if fusion == "jac" else None
-    payload = score.encode_answer(raw, x, level, slope)
+    jacobian = np.einsum("nij,nj,nkj->nik", turned, draw.uniform(0, 1, (3, size)), turned) if fusion == "jac" else None
+    payload = score.encode_answer(raw, x, level, jacobian)
     assert payload.bits == score.answer_format.max_bits
     assert score.answer_size == 3 * (size + (size * (size + 1) // 2 if fusion == "jac" else 0))
-    back, sloped = score.decode_answer(payload, x, level)
+    back, with_jacobian = score.decode_answer(payload, x, level)
     assert (np.abs(back - raw) <= 2 * half * cell(score)).all()
-    if slope is None:
-        assert sloped is None
+    if jacobian is None:
+        assert with_jacobian is None
     else:
-        assert sloped is not None and np.abs(sloped - slope).max() <= cell(score)
-        np.testing.assert_array_equal(sloped, np.swapaxes(sloped, 1, 2))
+        assert with_jacobian is not None and np.abs(with_jacobian - jacobian).max() <= cell(score)
+        np.testing.assert_array_equal(with_jacobian, np.swapaxes(with_jacobian, 1, 2))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -79,7 +79,7 @@ def test_a_number_that_is_not_finite_is_said_to_be_none(value: float) -> None:
     x, level = np.zeros((2, 2)), score.levels[0]
     raw, _ = score.decode_answer(score.encode_answer(np.array([[0.1, value], [0.2, 0.3]]), x, level), x, level)
     np.testing.assert_array_equal(np.isfinite(raw), [[True, False], [True, True]])
-    assert not np.isfinite(score.decode_spread(score.encode_spread(np.array([[value, 0], [0, 1]])))).any()
+    assert not np.isfinite(score.decode_covariance(score.encode_covariance(np.array([[value, 0], [0, 1]])))).any()
     none = Mixture(np.full(3, value), np.full((3, 2), value), np.full((3, 2, 2), value))
     assert score.decode_mixture(score.encode_mixture(none)) is None
 
@@ -92,9 +92,9 @@ def test_spreads_come_back_within_the_stated_bound(bits: int | None, seed: int, 
     covariance = root @ root.T + 0.05 * np.eye(size)
     wanted = np.exp(draw.uniform(*np.log(np.array(DEVIATION) * [1.01, 0.99]), size)) / np.sqrt(np.diag(covariance))
     covariance = covariance * np.outer(wanted, wanted)
-    payload = score.encode_spread(covariance)
+    payload = score.encode_covariance(covariance)
     assert payload.bits == score.report_format.max_bits == score.bits * score.pairs
-    back = score.decode_spread(payload)
+    back = score.decode_covariance(payload)
     assert np.linalg.eigvalsh(back).min() > 0
     deviation, found = np.sqrt(np.diag(covariance)), np.sqrt(np.diag(back))
     if size == 2:  # of three axes the correlations may have to be made whole
@@ -152,4 +152,4 @@ def test_the_rules_are_those_of_the_cloud() -> None:
     assert scoreformat.RULES == rule.RULES
     for name in rule.RULES:
         needs = rule.build_rule(name, BoxPrior(np.array([-1.0, -1.0]), np.array([1.0, 1.0]))).needs_jacobian
-        assert score_format(CONFIG, {"fusion": name}, 8).has_slopes == needs
+        assert score_format(CONFIG, {"fusion": name}, 8).has_jacobians == needs

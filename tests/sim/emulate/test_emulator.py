@@ -12,8 +12,8 @@ import pytest
 import run_tables
 import tiny_world
 
+from cloud.cloud_spec import CloudOutcome
 from cloud.fusion.scheme import Fix
-from cloud.parts import CloudOutcome
 from fronthaul.clock import SimulatedClock
 from fronthaul.message.messages import Report
 from fronthaul.transport.zmtp import ZMTP_NULL

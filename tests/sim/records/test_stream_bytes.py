@@ -48,7 +48,7 @@ def test_a_link_in_memory_counts_as_one_connection_that_no_kernel_saw(link: RunF
 
 
 def test_a_start_that_was_killed_together_with_the_cloud_leaves_the_count_open(link: RunFolder) -> None:
-    """Epoch 0 died with the cloud's first life, so neither end wrote its connection down; epoch 1 had two."""
+    """Epoch 0 died with the cloud's first incarnation, so neither end wrote its connection down; epoch 1 had two."""
     edge, cloud = [row(1, 100, cut=True), row(2, 100)], [row(2, 100, edge=False)]
     unaware = link_of_bs_0(link, edge, cloud, {})
     assert unaware.up.kernel_sent == 200 and byte_problems([unaware]) != []

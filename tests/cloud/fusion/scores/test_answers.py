@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cloud.fusion.scores.answers import Answers, eps_of
 from cloud.fusion.scores.prior import BoxPrior
 from cloud.fusion.scores.rule import RULES, build_rule
-from fronthaul.payload.noise_levels import Level, consistency_ladder, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, consistency_schedule, diffusion_schedule
 
 
 def any_answers(stations: int = 4, states: int = 3, size: int = 2) -> Answers:
@@ -38,7 +38,7 @@ def test_base_stations_that_are_not_finite_are_found_and_left_out(
     kept = [k for k in range(4) if k not in bad]
     np.testing.assert_array_equal(left.eps, answers.eps[kept])
     if kept:
-        box, level = BoxPrior(-np.ones(2), np.ones(2)), diffusion_ladder(3)[1]
+        box, level = BoxPrior(-np.ones(2), np.ones(2)), diffusion_schedule(3)[1]
         for name in RULES:
             assert np.isfinite(build_rule(name, box).eps(np.zeros((3, 2)), level, left)).all()
 
@@ -49,7 +49,7 @@ def test_answers_without_jacobians_are_chosen_from_too() -> None:
     assert answers.select(np.array([True, False, True, False])).jacobian is None
 
 
-@pytest.mark.parametrize("level", [*diffusion_ladder(3), *consistency_ladder(2, 0.002, 80.0)])
+@pytest.mark.parametrize("level", [*diffusion_schedule(3), *consistency_schedule(2, 0.002, 80.0)])
 def test_raw_outputs_are_read_by_kind(level: Level) -> None:
     random = np.random.default_rng(1)
     position, noise = random.standard_normal((2, 4, 5, 3))

@@ -9,9 +9,9 @@ from scipy.special import log_ndtr
 
 from cloud.fusion.scores.answers import FloatArray
 from cloud.fusion.scores.prior import BoxPrior, truncated_normal_mean
-from fronthaul.payload.noise_levels import Level, consistency_ladder, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, consistency_schedule, diffusion_schedule
 
-LEVELS = [*diffusion_ladder(5), *consistency_ladder(4, 0.002, 80.0)]
+LEVELS = [*diffusion_schedule(5), *consistency_schedule(4, 0.002, 80.0)]
 
 
 def log_density(box: BoxPrior, x: FloatArray, level: Level) -> FloatArray:

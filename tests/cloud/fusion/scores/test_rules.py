@@ -13,9 +13,9 @@ from cloud.fusion.scores.precisions import FLOOR
 from cloud.fusion.scores.prior import BoxPrior, Prior
 from cloud.fusion.scores.rule import RULES, build_rule
 from cloud.fusion.scores.sampler import Sampler
-from fronthaul.payload.noise_levels import Level, consistency_ladder, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, consistency_schedule, diffusion_schedule
 
-LEVELS = [*diffusion_ladder(6), *consistency_ladder(4, 0.002, 80.0)]
+LEVELS = [*diffusion_schedule(6), *consistency_schedule(4, 0.002, 80.0)]
 EXACT = ("gauss", "jac")
 
 
@@ -77,7 +77,7 @@ def test_fused_samples_are_those_of_the_true_product_whatever_the_steps(size: in
 
     def run(rule: str, posteriors: KnownPosteriors) -> Sampler:
         noise = np.random.default_rng(7).standard_normal((30, size))
-        sampler = Sampler("diffusion", diffusion_ladder(steps), build_rule(rule, prior), lambda _: noise)
+        sampler = Sampler("diffusion", diffusion_schedule(steps), build_rule(rule, prior), lambda _: noise)
         while not sampler.done:
             sampler.advance(posteriors.answers(sampler.x, sampler.level))
         return sampler
@@ -115,7 +115,7 @@ def test_a_wide_box_is_a_flat_prior() -> None:
     whole = np.linalg.inv(precision.sum(axis=0))
     centre = np.einsum("nij,nj->ni", whole, np.einsum("knij,knj->ni", precision, each.mean[:, :, 0]))
     rule = build_rule("gauss", BoxPrior(np.full(2, -600.0), np.full(2, 600.0)))
-    for level in consistency_ladder(4, 0.01, 80.0):
+    for level in consistency_schedule(4, 0.01, 80.0):
         x = np.random.default_rng(1).standard_normal((20, 2))
         wanted = posterior(centre[None], whole[None]).answers(x, level)
         np.testing.assert_allclose(rule.eps(x, level, each.answers(x, level)), wanted.eps[0], rtol=1e-3, atol=1e-4)
@@ -132,7 +132,7 @@ def centres(rule: str, prior: Prior, each: KnownPosteriors, size: int) -> tuple[
     noise = np.random.default_rng(5).standard_normal((each.mean.shape[1], size))
     ends = []
     for sign in (1, -1):
-        sampler = Sampler("diffusion", diffusion_ladder(25), build_rule(rule, prior), lambda _, z=sign * noise: z)
+        sampler = Sampler("diffusion", diffusion_schedule(25), build_rule(rule, prior), lambda _, z=sign * noise: z)
         while not sampler.done:
             sampler.advance(each.answers(sampler.x, sampler.level))
         ends.append(sampler)
@@ -162,7 +162,7 @@ def test_the_sum_is_overconfident_under_a_narrow_prior(size: int) -> None:
 
 def test_fnpe_under_a_box_is_the_sum_and_under_a_slope_is_not() -> None:
     prior, each, _, _ = gaussian_problem(1, 3, 10, 2)
-    level = diffusion_ladder(200)[120]
+    level = diffusion_schedule(200)[120]
     x = np.random.default_rng(0).standard_normal((10, 2))
     answers = each.answers(x, level)
     total = build_rule("sum", prior).eps(x, level, answers)

@@ -10,7 +10,7 @@ from cloud.fusion.scores.answers import Answers, FloatArray, eps_of
 from cloud.fusion.scores.prior import BoxPrior
 from cloud.fusion.scores.rule import build_rule
 from cloud.fusion.scores.sampler import Sampler
-from fronthaul.payload.noise_levels import Level, consistency_ladder, diffusion_ladder
+from fronthaul.payload.noise_levels import Level, consistency_schedule, diffusion_schedule
 
 BOX = BoxPrior(np.array([-1.5, -2.0]), np.array([1.5, 2.0]))
 
@@ -37,10 +37,10 @@ def constant(sampler: Sampler, eps: FloatArray) -> Answers:
 
 
 def test_diffusion_begins_at_unit_noise_and_steps_by_ddim() -> None:
-    ladder, draws = diffusion_ladder(3), Draws()
-    sampler = Sampler("diffusion", ladder, build_rule("sum", BOX), draws)
+    schedule, draws = diffusion_schedule(3), Draws()
+    sampler = Sampler("diffusion", schedule, build_rule("sum", BOX), draws)
     x = draws.of(1)
-    for number, level in enumerate(ladder, 1):
+    for number, level in enumerate(schedule, 1):
         assert (sampler.round, sampler.level, sampler.done) == (number, level, False)
         np.testing.assert_allclose(sampler.x, x)
         eps = np.random.default_rng(100 + number).standard_normal((6, 2))
@@ -48,21 +48,21 @@ def test_diffusion_begins_at_unit_noise_and_steps_by_ddim() -> None:
         clean = (x - level.noise * eps) / level.signal
         np.testing.assert_allclose(sampler.position, clean)
         if number < 3:
-            x = ladder[number].signal * clean + ladder[number].noise * eps  # DiffLoc Eq. 13
-    assert sampler.done and sampler.round == 3 and sampler.level == ladder[-1]
+            x = schedule[number].signal * clean + schedule[number].noise * eps  # DiffLoc Eq. 13
+    assert sampler.done and sampler.round == 3 and sampler.level == schedule[-1]
     assert draws.asked == [1]
 
 
 def test_consistency_begins_at_most_noise_and_adds_fresh_noise() -> None:
-    ladder, draws = consistency_ladder(3, 0.002, 80.0), Draws()
-    sampler = Sampler("consistency", ladder, build_rule("sum", BOX), draws)
+    schedule, draws = consistency_schedule(3, 0.002, 80.0), Draws()
+    sampler = Sampler("consistency", schedule, build_rule("sum", BOX), draws)
     np.testing.assert_allclose(sampler.x, 80 * draws.of(1))
     for number in (1, 2, 3):
         raw = np.random.default_rng(100 + number).standard_normal((1, 6, 2))
         sampler.advance(constant(sampler, eps_of("consistency", raw, sampler.x, sampler.level)[0]))
         np.testing.assert_allclose(sampler.position, raw[0], atol=1e-12)
         if number < 3:
-            np.testing.assert_allclose(sampler.x, raw[0] + ladder[number].noise * draws.of(number + 1), atol=1e-12)
+            np.testing.assert_allclose(sampler.x, raw[0] + schedule[number].noise * draws.of(number + 1), atol=1e-12)
     assert sampler.done
     assert draws.asked == [1, 2, 3]
 
@@ -70,7 +70,7 @@ def test_consistency_begins_at_most_noise_and_adds_fresh_noise() -> None:
 @pytest.mark.parametrize("size", [2, 3])
 def test_before_the_first_step_it_knows_the_prior(size: int) -> None:
     box = BoxPrior(np.full(size, 0.0), np.full(size, 2.0))
-    sampler = Sampler("diffusion", diffusion_ladder(2), build_rule("gauss", box), Draws(4, size))
+    sampler = Sampler("diffusion", diffusion_schedule(2), build_rule("gauss", box), Draws(4, size))
     np.testing.assert_array_equal(sampler.position, np.ones((4, size)))
     np.testing.assert_allclose(sampler.covariance, np.tile(np.eye(size) / 3, (4, 1, 1)))
 
@@ -80,29 +80,29 @@ def test_jac_keeps_the_covariance_of_the_level_at_the_priors_deviation(steps: in
     """Of two modes apart, the Jacobian tells of both at much noise and of the sample's own at little."""
     modes = np.array([[-0.4, 0.0], [0.4, 0.0]])[None, None].repeat(6, axis=1)
     posteriors = KnownPosteriors(np.full((1, 6, 2), 0.5), modes, np.tile(1e-4 * np.eye(2), (1, 6, 2, 1, 1)))
-    ladder, rule = diffusion_ladder(steps), build_rule("jac", BOX)
-    sampler = Sampler("diffusion", ladder, rule, Draws())
+    schedule, rule = diffusion_schedule(steps), build_rule("jac", BOX)
+    sampler = Sampler("diffusion", schedule, rule, Draws())
     claims: list[FloatArray] = []
     while not sampler.done:
         answers = posteriors.answers(sampler.x, sampler.level)
         claims.append(rule.covariance(sampler.level, answers))
         sampler.advance(answers)
     deviation = np.sqrt(np.diag(BOX.covariance)).mean()
-    nearest = min(range(steps), key=lambda i: abs(np.log(ladder[i].ratio / deviation)))
+    nearest = min(range(steps), key=lambda i: abs(np.log(schedule[i].ratio / deviation)))
     np.testing.assert_array_equal(sampler.covariance, claims[nearest])
     if steps == 200:
         assert sampler.covariance[:, 0, 0].mean() > 20 * claims[-1][:, 0, 0].mean()
 
 
 def test_other_rules_claim_by_the_last_answers() -> None:
-    sampler = Sampler("diffusion", diffusion_ladder(2), build_rule("mean", BOX), Draws())
+    sampler = Sampler("diffusion", diffusion_schedule(2), build_rule("mean", BOX), Draws())
     for variance in (0.5, 0.2):
         sampler.advance(Answers(np.zeros((1, 6, 2)), np.tile(variance * np.eye(2), (1, 6, 1, 1))))
     np.testing.assert_allclose(sampler.covariance, np.tile(0.2 * np.eye(2), (6, 1, 1)))
 
 
 def test_a_base_station_may_come_and_go() -> None:
-    sampler = Sampler("diffusion", diffusion_ladder(4), build_rule("gauss", BOX), Draws())
+    sampler = Sampler("diffusion", diffusion_schedule(4), build_rule("gauss", BOX), Draws())
     for stations in (3, 1, 2, 3):
         eps = np.zeros((stations, 6, 2))
         sampler.advance(Answers(eps, np.tile(0.1 * np.eye(2), (stations, 6, 1, 1))))
@@ -110,8 +110,8 @@ def test_a_base_station_may_come_and_go() -> None:
 
 
 def test_what_it_does_not_take() -> None:
-    rule, ladder = build_rule("sum", BOX), diffusion_ladder(1)
-    sampler = Sampler("diffusion", ladder, rule, Draws())
+    rule, schedule = build_rule("sum", BOX), diffusion_schedule(1)
+    sampler = Sampler("diffusion", schedule, rule, Draws())
     good = constant(sampler, np.zeros((6, 2)))
     for answers, sentence in (
         (good.select(np.array([False])), "no base station"),
@@ -127,14 +127,14 @@ def test_what_it_does_not_take() -> None:
 
 
 def test_what_it_does_not_begin_with() -> None:
-    rule, ladder = build_rule("sum", BOX), diffusion_ladder(1)
+    rule, schedule = build_rule("sum", BOX), diffusion_schedule(1)
     with pytest.raises(ValueError, match="'diffusion' or 'consistency'"):
-        Sampler("flow", ladder, rule, Draws())  # type: ignore[arg-type]
+        Sampler("flow", schedule, rule, Draws())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one level"):
         Sampler("diffusion", (), rule, Draws())
     for draws in (Draws(6, 3), Draws(0, 2)):
         with pytest.raises(ValueError, match="draws must be"):
-            Sampler("diffusion", ladder, rule, draws)
+            Sampler("diffusion", schedule, rule, draws)
 
 
 def test_nothing_takes_a_position() -> None:
@@ -144,13 +144,13 @@ def test_nothing_takes_a_position() -> None:
         for name in inspect.signature(method).parameters
         if name != "self"
     }
-    assert takes == {"kind", "ladder", "rule", "draw", "answers"}
+    assert takes == {"kind", "schedule", "rule", "draw", "answers"}
 
 
 def test_a_level_is_what_it_steps_by() -> None:
-    """Levels of any a and s, not only those of the two ladders."""
-    ladder = [Level(0.5, 2.0, 1.0), Level(0.9, 0.1, 0.0)]
-    sampler = Sampler("diffusion", ladder, build_rule("sum", BOX), Draws())
+    """Levels of any a and s, not only those of the two noise schedules."""
+    schedule = [Level(0.5, 2.0, 1.0), Level(0.9, 0.1, 0.0)]
+    sampler = Sampler("diffusion", schedule, build_rule("sum", BOX), Draws())
     eps = np.ones((6, 2))
     x = sampler.x
     sampler.advance(constant(sampler, eps))

@@ -27,7 +27,7 @@ Answer = tuple[Floats, Floats | None]
 """What a network says (P, D) of states, and s ∂ε̂/∂x (P, D, D) where the rule wants it; not finite where unusable."""
 
 
-class DiffLocParts:
+class DiffLocSpec:
     """Makes samplers, answers and fixes for a rule.
 
     Attributes:
@@ -69,12 +69,12 @@ class DiffLocParts:
         """Return what base stations say of the sampler's states, in terms of ε̂; of one or more."""
         level, particles = sampler.level, self.score.particles
         raw = np.stack([raw for raw, _ in said])
-        slopes = [slope for _, slope in said if slope is not None]
-        spread = np.stack(covariances)[:, None]
+        jacobians = [jacobian for _, jacobian in said if jacobian is not None]
+        own = np.stack(covariances)[:, None]
         return Answers(
             eps=eps_of(sampler.kind, raw, sampler.x, level),
-            covariance=np.repeat(spread, particles, 1),
-            jacobian=np.stack(slopes) / level.noise if slopes else None,
+            covariance=np.repeat(own, particles, 1),
+            jacobian=np.stack(jacobians) / level.noise if jacobians else None,
         )
 
     def multiplied(self, mixtures: Sequence[SentMixture]) -> tuple[Floats, Floats]:
@@ -94,10 +94,10 @@ class DiffLocParts:
         size = self.score.dimensions
         place = np.full(3, self._height)
         place[:size] = self._centre + self._scale * position.mean(0)
-        spread = np.zeros((3, 3))
-        spread[:size, :size] = self._factor * covariance.mean(0)
+        whole = np.zeros((3, 3))
+        whole[:size, :size] = self._factor * covariance.mean(0)
         x, y, z = place.tolist()
-        return Fix((x, y, z), spread, dict(excluded), dict(excluded_from or {}))
+        return Fix((x, y, z), whole, dict(excluded), dict(excluded_from or {}))
 
     def none(self, excluded: Mapping[int, str]) -> Fix:
         """Return what stands for no fix: nobody said anything of use."""

@@ -1,4 +1,4 @@
-"""What a cloud is made of, and what a life of it leaves."""
+"""What a cloud is made of, and what an incarnation of it leaves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fronthaul.message.messages import PayloadFormat, Registration, Report
 
 
 @dataclass(frozen=True)
-class CloudParts:
+class CloudSpec:
     """What a cloud is made of; crosses to the actor that runs it. Holds no position of any user.
 
     Attributes:
@@ -26,7 +26,7 @@ class CloudParts:
         rehearsal: reports of one snapshot, to try the rule on before anything counts.
         down: link models by BS; a BS that is missing has a perfect link.
         seed: of their draws.
-        silence_ns: a BS of which nothing is heard for so long is not waited for [ns]; 0 waits for ever.
+        silence_ns: heartbeat timeout: a BS silent for this long is no longer waited for [ns]; 0 disables it.
     """
 
     scheme: str
@@ -58,7 +58,7 @@ class CloudParts:
 
 @dataclass(frozen=True)
 class CloudOutcome:
-    """What a life of the cloud leaves beside its streams.
+    """What an incarnation of the cloud leaves beside its streams.
 
     Attributes:
         registered: BSs that came.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from edge.base_station import StationParts
+from edge.base_station import StationSpec
 from fronthaul.link.link_config import LinkConfig
 from fronthaul.roster import Roster
 
@@ -22,7 +22,7 @@ class Radio(Protocol):
 
 
 @dataclass(frozen=True)
-class SiteParts:
+class SiteSpec:
     """Everything that stands at one site; crosses to the actor that runs it. Holds no position of any user.
 
     Attributes:
@@ -33,12 +33,12 @@ class SiteParts:
         up: model of the link from here to the cloud; None is a perfect link.
         seed: of its draws.
         bundle: reports that share a frame.
-        ping_ns: between two signs of life [ns]; 0 gives none.
+        ping_ns: between two heartbeats [ns]; 0 gives none.
         capture: whether the link's frames are captured (pcapng).
         roster: draws the base stations that measure a snapshot; None where all do.
     """
 
-    station: StationParts
+    station: StationSpec
     radio: Radio
     position: Vector
     orientation: Vector
