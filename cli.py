@@ -1,4 +1,4 @@
-"""Command line of the emulator: its commands by name, exit statuses. What they do is imported when it is needed."""
+"""Command line of the emulator: its commands and exit statuses. Implementations are imported on demand."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        # `obj` is what a command finds as its context's: the words that it was called with.
+        # `obj` is available to commands as `context.obj`: the command-line arguments.
         return int(app(words, prog_name="cofix", standalone_mode=False, obj=words) or 0)
     except (UserError, FronthaulError) as error:
         print(one_sentence(str(error)), file=sys.stderr)

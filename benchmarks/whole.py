@@ -34,7 +34,7 @@ def run(bench: Bench) -> list[Row]:
     rows: list[Row] = []
     for batch in world.BATCHES[:1] if bench.quick else world.BATCHES:
         settings = dataclasses.replace(_settings(bench), batch=batch)
-        emulate(dataclasses.replace(settings, snapshots=2 * batch))  # the rehearsal
+        emulate(dataclasses.replace(settings.in_process(), snapshots=2 * batch))  # the rehearsal
         pairs = [_both(settings) for _ in range(bench.effort.runs)]
         rows += _rates(batch, pairs)
         if batch == 1:
@@ -45,6 +45,7 @@ def run(bench: Bench) -> list[Row]:
 def _settings(bench: Bench) -> EmulateSettings:
     settings = dataclasses.replace(
         world.settings(bench),
+        driver="ray",
         snapshots=bench.effort.snapshots,
         cpus_per_bs=0.1,  # reservations, not limits: any machine has room for them
         cloud_cpus=0.1,
@@ -59,8 +60,7 @@ def _both(settings: EmulateSettings) -> Pair:
     Raises:
         UserError: the fixes differ, so the times are not of the same computation.
     """
-    process = emulate(settings)
-    ray = emulate(dataclasses.replace(settings, driver="ray"))
+    process, ray = emulate(settings.in_process()), emulate(settings)
     require_same_fixes(process.folder, ray.folder)
     return process.summary, ray.summary
 

@@ -1,1 +1,1 @@
-"""What runs centrally: collector, fusion rules, fusion centre."""
+"""The central unit (cloud): collector, fusion rules, fusion centre."""

@@ -1,7 +1,7 @@
-"""The Ray shell around the cloud.
+"""The Ray wrapper around the cloud.
 
 A plain class, which `sim.emulate.ray_driver` turns into an actor with three threads: `serve` occupies one for the whole
-run, the others answer `ask` and `progress` meanwhile.
+run; the others serve `ask` and `progress` meanwhile.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from fronthaul.transport.keys import CloudKeys
 
 
 class CloudActor:
-    """The cloud in a process of its own."""
+    """The cloud in its own process."""
 
     def __init__(self, parts: CloudSpec, threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
-        """Keep the parts.
+        """Store the parts; nothing is built before `listen`.
 
         Args:
             parts: what the cloud is made of.
-            threads: how many torch computes with.
-            device: on which networks compute.
-            gpus: share of a GPU that this process was given.
+            threads: number of threads that torch uses.
+            device: device on which the networks run.
+            gpus: share of a GPU assigned to this process.
         """
         if gpus > 0:
             # Ray places fractions and does not enforce them.
@@ -43,7 +43,7 @@ class CloudActor:
         self._workspace = Workspace()
 
     def process(self) -> tuple[str, int]:
-        """Return where this actor runs: Ray's id of the node, and the process's number there."""
+        """Return where this actor runs: Ray's node id and the process id."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def listen(
@@ -59,17 +59,17 @@ class CloudActor:
         """Bind, and return the address at which base stations reach the cloud.
 
         Args:
-            host: address to listen at; None takes this node's own.
-            port: TCP port; 0 takes a free one.
+            host: address to listen at; None uses this node's own address.
+            port: TCP port; 0 picks a free one.
             keys: of the cloud; None leaves the links unencrypted.
-            queue_messages: what may wait on a link.
-            folder: of the streams on the driver's node; elsewhere a temporary one takes its place, until `collect`
-                ships it.
-            driver_node: Ray's id of that node.
+            queue_messages: maximum number of messages queued per link.
+            folder: of the streams on the driver's node; on another node a temporary folder is used instead, whose
+                files `collect` returns.
+            driver_node: Ray's id of the driver's node.
             incarnation: how many times the cloud started before.
 
         Raises:
-            LocalError: the port is in use, or the host is not ours.
+            LocalError: the port is in use, or the host is not an address of this machine.
         """
         path = self._workspace.open(folder, ray.get_runtime_context().get_node_id() == driver_node)
         own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
@@ -77,18 +77,18 @@ class CloudActor:
             host or own, port, keys=keys, queue_messages=queue_messages, delayed=bool(self._parts.down)
         )
         self._node = CloudNode(self._parts, transport, path, WallClock(), incarnation=incarnation)
-        # A wildcard is where we listen, and nowhere to connect to.
+        # A wildcard address can be listened at, but not connected to.
         return transport.address.replace("//0.0.0.0:", f"//{own}:")
 
     def serve(self, idle_timeout_s: float) -> None:
-        """Run until all base stations have left, or those who have not say nothing for `idle_timeout_s` [s]."""
-        # Per thread in OpenMP, so it is set where fusion runs.
+        """Run until all base stations have left, or the remaining ones have been silent for `idle_timeout_s` [s]."""
+        # OpenMP keeps this setting per thread, so it is set in the thread that runs fusion.
         torch.set_num_threads(self._threads)
         node = self._running()
         node.rehearse()
         gc.collect()
-        # Or a full collection, which comes once enough is new, looks through all that the libraries hold: 0.3 million
-        # objects, for which the loop stood still 0.13 s. On average over many reports it makes no difference.
+        # Otherwise a full garbage collection during the run scans all objects of the libraries: 0.3 million, which
+        # stopped the loop for 0.13 s. On average over many reports it makes no difference.
         gc.freeze()
         node.run(idle_timeout_s)
 
@@ -97,12 +97,12 @@ class CloudActor:
         self._running().ask(request)
 
     def progress(self) -> tuple[int, int]:
-        """Snapshots that are done, and fixes of this incarnation."""
+        """Return the numbers of closed snapshots and of fixes of this incarnation."""
         node = self._running()
         return node.closed_snapshots, node.fixes_made
 
     def collect(self) -> tuple[CloudOutcome, dict[str, bytes]]:
-        """Close links and streams; return the outcome, and the streams where this is not the driver's node."""
+        """Close links and streams; return the outcome, and the streams if this is not the driver's node."""
         node = self._running()
         node.close()
         return node.outcome(), self._workspace.ship()

@@ -1,8 +1,8 @@
-"""Who is let in: base stations whose reports can be fused, and that stand where they should.
+"""Admission: which base stations may take part, by the format of their reports and by their position.
 
-Fusion rules are built from the plan's positions (`CloudSetup.stations`), before anybody registers, and a replay has no
-others. So a base station that registers another position is refused: those that take part stand where the rule believes
-them.
+Fusion rules are built from the planned positions (`CloudSetup.stations`) before any base station registers, and a
+replay knows no others. A base station that registers a different position is therefore refused, so that every
+participant is at the position that the fusion rule assumes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from fronthaul.message.messages import Registration, place_text
 Vector = tuple[float, float, float]
 
 SAME_PLACE_M = 0.01
-"""Positions closer than this are one place [m]."""
+"""Positions closer together than this count as the same [m]."""
 
 
 class Admission:
     """Decides on registrations."""
 
     def __init__(self, parts: CloudSpec, collector: Collector, registered: Iterable[Registration] = ()) -> None:
-        """Let nobody in yet but those `registered` in an earlier incarnation of the cloud.
+        """Start with only the base stations `registered` in an earlier incarnation of the cloud admitted.
 
         Args:
             parts: what the cloud is made of.
-            collector: is told of those let in, and knows who takes part.
+            collector: knows which base stations take part; each admitted one is registered there.
             registered: registrations that an earlier incarnation accepted; the collector knows them.
         """
         self._parts = parts
@@ -37,7 +37,7 @@ class Admission:
         self._places = Places(parts.setup.stations, registered)
 
     def refusal(self, registration: Registration, owner: int) -> str | None:
-        """Let in the base station that `owner`'s connection registers, or return the reason not to."""
+        """Admit the base station that registers over the connection of BS `owner`, or return the reason for refusal."""
         if registration.bs != owner:
             return f"BS {registration.bs} does not own this connection"
         refusal = (
@@ -51,10 +51,10 @@ class Admission:
 
 
 class Places:
-    """Positions by base station: those of the plan, and those registered."""
+    """Planned and registered positions, by base station."""
 
     def __init__(self, planned: Mapping[int, Vector], registered: Iterable[Registration] = ()) -> None:
-        """Take positions [m] of the plan, and registrations that an earlier incarnation of the cloud accepted."""
+        """Store the planned positions [m], and registrations that an earlier incarnation of the cloud accepted."""
         self._planned = planned
         self._place: dict[int, Vector] = {}
         self._cells: dict[tuple[int, ...], set[int]] = {}  # cubes with an edge of `SAME_PLACE_M`
@@ -62,7 +62,7 @@ class Places:
             self.note(registration)
 
     def refusal(self, registration: Registration) -> str | None:
-        """Return why a base station cannot stand where it registers; None where it can."""
+        """Return why the position in a registration is refused; None if it is accepted."""
         bs, position = registration.bs, registration.position
         for other in sorted(self._near(position) - {bs}):
             if math.dist(self._place[other], position) < SAME_PLACE_M:
@@ -74,7 +74,7 @@ class Places:
         return None
 
     def note(self, registration: Registration) -> None:
-        """Take down where a base station stands that was let in."""
+        """Record the position of an admitted base station."""
         bs = registration.bs
         if bs in self._place:
             self._cells[_cell(self._place[bs])].discard(bs)
@@ -82,7 +82,7 @@ class Places:
         self._cells.setdefault(_cell(registration.position), set()).add(bs)
 
     def _near(self, position: Vector) -> set[int]:
-        """Base stations in the cell of a position and in those around it: no other is closer than a cell's edge."""
+        """Return the base stations in the cell of a position and the cells around it; no others can be too close."""
         x, y, z = _cell(position)
         around = itertools.product((x - 1, x, x + 1), (y - 1, y, y + 1), (z - 1, z, z + 1))
         return {bs for cell in around for bs in self._cells.get(cell, ())}

@@ -1,4 +1,4 @@
-"""The fusion centre: reports to fixes, round by round, with the time that takes."""
+"""The fusion centre: turns reports into fixes, round by round, and measures the time this takes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fronthaul.errors import FronthaulError
 from fronthaul.message.messages import Payload, Report, ReportKey
 
 LAST_ROUND = 255
-"""Rounds are numbered in 8 bits."""
+"""Highest round number: rounds are numbered with 8 bits."""
 
 
 class FusionError(FronthaulError):
-    """A fusion rule that does not cope with reports which it was given; one sentence that names their snapshots."""
+    """A fusion rule failed on the reports it was given; the message names their snapshots."""
 
 
 @dataclass(slots=True)
@@ -26,10 +26,10 @@ class OpenExchange:
     """The rounds of one snapshot so far.
 
     Attributes:
-        exchange: the scheme's side of it.
-        used: reports that went in.
-        fuse_ns: what fusion took so far [ns].
-        last: the gathering that went in last.
+        exchange: the scheme's state of the exchange.
+        used: keys of the reports passed to the fusion rule.
+        fuse_ns: fusion time so far [ns].
+        last: the latest gathering passed to the fusion rule.
     """
 
     exchange: Exchange
@@ -39,14 +39,14 @@ class OpenExchange:
 
 
 class FusionCenter:
-    """Runs a fusion rule. A fix is a pure function of its used reports and the run's seed.
+    """Runs a fusion rule. A fix is a pure function of its used reports and the seed of the run.
 
     Attributes:
-        asks: whether the rule may ask base stations for more than their reports of round 0.
+        asks: whether the rule may need further rounds, in which base stations answer to a broadcast state.
     """
 
     def __init__(self, rule: Fusion | OneRoundFusion, timer_ns: Callable[[], int] = time.perf_counter_ns) -> None:
-        """Use `rule`; `timer_ns` is what stage times are read from [ns]."""
+        """Use `rule`; `timer_ns` is the timer that measures fusion times [ns]."""
         self._fusion = as_fusion(rule)
         self._timer_ns = timer_ns
         self.asks = not isinstance(self._fusion, OneRound)
@@ -61,10 +61,10 @@ class FusionCenter:
             return OpenExchange(self._fusion.open(snapshot))
 
     def advance(self, turns: Sequence[tuple[OpenExchange, Gathered]]) -> list[Payload | Fix]:
-        """Take a round's reports of several snapshots; return of each the state to broadcast next, or the fix.
+        """Fuse one round's reports of several snapshots; return for each the state to broadcast next, or the fix.
 
         Raises:
-            FusionError: the fusion rule raised, or returned another number of fixes.
+            FusionError: the fusion rule raised, or returned a wrong number of fixes.
         """
         groups = [gathered.reports for _, gathered in turns]
         for (state, gathered), reports in zip(turns, groups, strict=True):
@@ -79,7 +79,7 @@ class FusionCenter:
         return answers
 
     def conclude(self, snapshot: int, state: OpenExchange) -> Fix | None:
-        """End the rounds of a snapshot; return the best fix so far, None if there is none.
+        """End the rounds of a snapshot; return the best fix so far, or None if there is none.
 
         Raises:
             FusionError: the fusion rule raised.
@@ -94,7 +94,7 @@ class FusionCenter:
 
 
 def replay_exchanges(center: FusionCenter, logged: Mapping[int, Sequence[Sequence[Report]]]) -> list[Fix | None]:
-    """Go through logged rounds, by snapshot, again, all snapshots at once; None where they end without a fix."""
+    """Replay logged rounds, given by snapshot, all snapshots at once; None for a snapshot that ends without a fix."""
     states = {snapshot: center.open(snapshot) for snapshot in logged}
     fixes: dict[int, Fix] = {}
     for round_ in range(max(map(len, logged.values()), default=0)):
@@ -109,10 +109,10 @@ def replay_exchanges(center: FusionCenter, logged: Mapping[int, Sequence[Sequenc
 
 @contextmanager
 def _named(snapshots: Sequence[int]) -> Iterator[None]:
-    """Have whatever a fusion rule raises say which snapshots it was given."""
+    """Turn any exception of a fusion rule into a `FusionError` that names the snapshots."""
     try:
         yield
-    except Exception as error:  # a rule is anybody's code, and may raise anything
+    except Exception as error:  # a rule may be third-party code, and may raise anything
         numbers = [str(snapshot) for snapshot in dict.fromkeys([*snapshots[:1], *snapshots[-1:]])]
         which = f"snapshot{'s' if len(numbers) > 1 else ''} {' to '.join(numbers)}"
         what = textwrap.shorten(str(error), 300, placeholder=" …")

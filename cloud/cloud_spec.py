@@ -1,4 +1,4 @@
-"""What a cloud is made of, and what an incarnation of it leaves."""
+"""Specification of a cloud, and the outcome of one of its incarnations."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fronthaul.message.messages import PayloadFormat, Registration, Report
 
 @dataclass(frozen=True)
 class CloudSpec:
-    """What a cloud is made of; crosses to the actor that runs it. Holds no position of any user.
+    """Specification of a cloud; sent to the actor that runs it. Contains no user positions.
 
     Attributes:
-        scheme: its name, which registrations must match.
-        build: makes the fusion rule from `setup`.
-        setup: see `CloudSetup`.
+        scheme: name of the scheme, which registrations must match.
+        build: builds the fusion rule from `setup`.
+        setup: input of `build`.
         rules: of the collector.
-        report: what the rule expects of a report of round 0, which registrations must match; None takes any.
-        answer: the same of an answer in later rounds; None where it asks for none.
-        batch: snapshots fused at once; 1 keeps a fix independent of what else is ready.
-        rehearsal: reports of one snapshot, to try the rule on before anything counts.
-        down: link models by BS; a BS that is missing has a perfect link.
-        seed: of their draws.
+        report: payload format of round 0, which registrations must match; None accepts any.
+        answer: the same for later rounds; None if the scheme has one round only.
+        batch: number of snapshots fused at once; with 1, a fix does not depend on which other snapshots are ready.
+        rehearsal: reports of one snapshot for a warm-up of the fusion rule, whose result is discarded.
+        down: link models by BS, cloud to BS; a BS without one has a perfect link.
+        seed: of the link models' random draws.
         silence_ns: heartbeat timeout: a BS silent for this long is no longer waited for [ns]; 0 disables it.
     """
 
@@ -42,7 +42,7 @@ class CloudSpec:
     silence_ns: int = 0
 
     def refusal(self, registration: Registration) -> str | None:
-        """Return why these parts cannot fuse what a base station would send; None where they can."""
+        """Return why a registration does not match this specification; None if it does."""
         if registration.scheme != self.scheme:
             return f"the cloud fuses {self.scheme!r}, not {registration.scheme!r}"
         if (registration.answer is None) != (self.answer is None):
@@ -58,11 +58,11 @@ class CloudSpec:
 
 @dataclass(frozen=True)
 class CloudOutcome:
-    """What an incarnation of the cloud leaves beside its streams.
+    """What an incarnation of the cloud leaves besides its streams.
 
     Attributes:
-        registered: BSs that came.
-        missing: BSs that were waited for until the end.
+        registered: BSs that registered.
+        missing: BSs that had more to send, and might still have come, when the run ended.
     """
 
     registered: frozenset[int] = frozenset()

@@ -1,28 +1,30 @@
-"""Which frames count, and when a round has waited long enough. A pure state machine: time in, events out.
+"""Which frames count, and when a round closes. A pure state machine: time in, events out.
 
-A *gathering* is what the cloud collects of one snapshot in one round. Rules, in the order in which a frame meets them:
+A *gathering* is the set of reports that the cloud collects for one snapshot in one round. Rules, in the order in which
+they apply to a frame:
 
-1. A frame is *rejected* whose BS is not the owner of its connection, is not expected in this run, has not registered,
-   or sends in another epoch than it registered last; before the start; with a snapshot that the run does not have or
-   that is not this BS's to measure, or a round that nobody asked for; with a payload or side information of a length
-   that it has not registered; or where an earlier epoch of that BS has reported on the snapshot already. Nothing
-   changes.
-2. A frame is a *duplicate* if its reports were delivered before; one that mixes old and new ones is rejected.
-3. Any other frame is *delivered*. A report in it is *late* if it comes at its gathering's deadline or afterwards, or
-   when the gathering is closed; else it waits with the others.
+1. A frame is *rejected* if its BS does not own the connection, has not registered, or sends in another epoch than the
+   one it registered last; if the run has not started; if the run does not have the snapshot, this BS does not measure
+   it, or the cloud did not ask for the round; if the length of a payload or of the side information does not match the
+   registration; or, in round 0, if an earlier epoch of the BS has reported on the snapshot already. A rejected frame
+   changes nothing.
+2. A frame is a *duplicate* if all its reports were delivered before; one that mixes old and new reports is rejected.
+3. Any other frame is *delivered*. A report in it is *late* if it arrives at or after the deadline of its gathering, or
+   once the gathering is closed; otherwise it joins the gathering.
 4. The gathering of round 0 opens with its first report and waits for every BS that measures this snapshot
-   (`CollectorRules.roster`), is present and has more to send. Those of later rounds open when the cloud asks, and wait
-   for the BSs asked, but for those that missed the last three rounds of the snapshot: else one dead BS would hold up
-   each of two hundred rounds. What it says in time counts all the same, and has it waited for again. A BS is present
-   until it is known to be gone, has been silent for too long, or said goodbye.
-5. A gathering *closes* as soon as all that it waits for have reported, or at its deadline. With at least `minimum_bs`
-   reports it is handed out once, in order of BS. With fewer it comes to nothing: in round 0 the snapshot does, in a
-   later round the rounds end with what those before it gave.
+   (`CollectorRules.roster`), is present and has more to send. The gathering of a later round opens when the cloud asks
+   for the round. It waits for the BSs asked, except those that missed the last three rounds of the snapshot: otherwise
+   one dead BS would delay every round. An answer from such a BS still counts if it is in time, and the BS is waited
+   for again. A BS is present until it is known to be gone or has been silent for too long; after its goodbye it has
+   no more to send.
+5. A gathering *closes* as soon as every BS that it waits for has reported, or at its deadline. With at least
+   `minimum_bs` reports it is passed on once, ordered by BS. With fewer it is discarded: in round 0 the snapshot has no
+   fix; in a later round the rounds end with the result of the rounds before.
 
-The deadline counts from time zero, t0 + snapshot * interval, not from any arrival; every round has `round_ns` of its
-own beside that, from its first report in round 0 and from the cloud's asking in later ones. With interval 0 (closed
-loop) there is no deadline but `round_ns`. What a report came to (used, unused, late, lost) is derived from what was
-written down: see `fronthaul.account.ledger`.
+The deadline counts from the snapshot's time, t0 + snapshot * interval, not from any arrival. In addition, every round
+may take at most `round_ns`, counted from the first report in round 0 and from the cloud's request in later rounds. With
+interval 0 (closed loop), `round_ns` is the only limit. The fate of a report (used, unused, late, lost) is derived from
+the logs: see `fronthaul.account.ledger`.
 """
 
 from __future__ import annotations
@@ -42,30 +44,30 @@ _ON_TIME, _DUPLICATE = Verdict(FrameFate.DELIVERED), Verdict(FrameFate.DUPLICATE
 _MIXED = Verdict(FrameFate.REJECTED, "it bundles reports that came before with new ones")
 _REPORTED = Verdict(FrameFate.REJECTED, "an earlier epoch has reported on this snapshot")
 MISSES = 3
-"""Rounds in a row that a BS may miss of a snapshot and be waited for in the next."""
+"""A BS that missed this many rounds of a snapshot in a row is no longer waited for in that snapshot."""
 _Key = tuple[int, int]  # snapshot, round
-_Waiting = tuple[Frame, int, int]  # a report: the frame that carries it, its place there, when it came [ns]
+_Waiting = tuple[Frame, int, int]  # a report: its frame, its index there, time of arrival [ns]
 
 
 @dataclass(slots=True)
 class _Gathering:
     deadline_ns: int | None
-    asked: frozenset[int] | None  # None in round 0, which waits for whoever has more to send ...
+    asked: frozenset[int] | None  # None in round 0, which waits for the BSs that have more to send ...
     drawn: frozenset[int] | None = None  # ... of these; None for all
     waiting: dict[int, _Waiting] = field(default_factory=dict)
-    sent: tuple[int, ...] = ()  # all that may answer, waited for or not
+    sent: tuple[int, ...] = ()  # all BSs that may answer, waited for or not
 
 
 @dataclass(frozen=True, slots=True)
 class _Station:
-    """A BS that has registered, and what it has delivered: reports by snapshot and round.
+    """A registered BS and the reports it has delivered, by snapshot and round.
 
-    They are plain tuples, which the garbage collector need not look through: there are many.
+    Keys are plain tuples, which the garbage collector need not track: there are many.
     """
 
     registration: Registration
-    delivered: set[_Key]  # in the epoch that it registered
-    earlier: tuple[set[_Key], ...]  # in others, as far as there are any
+    delivered: set[_Key]  # in the registered epoch
+    earlier: tuple[set[_Key], ...]  # in other epochs, if any
     epoch: int
     min_bits: int  # of a payload of round 0
     max_bits: int
@@ -76,7 +78,7 @@ class Collector:
     """Collects reports by snapshot and round; see the module's rules."""
 
     def __init__(self, rules: CollectorRules, history: History = History()) -> None:  # noqa: B008 - frozen
-        """Start waiting for all of `rules.stations`; `history` is what an earlier incarnation knew."""
+        """Start waiting for all of `rules.stations`; `history` is what earlier incarnations recorded."""
         self._rules = rules
         self._roster = rules.roster
         self._t0_ns: int | None = None
@@ -89,27 +91,27 @@ class Collector:
         self._silent: set[int] = set()
         self._expected = frozenset(self._sending & self._present)
         self._open: dict[_Key, _Gathering] = {}
-        self._deadlines: list[tuple[int, _Key]] = []  # heap; those closed early stay until they come up
-        # A snapshot that an earlier incarnation had begun is over: what it held is lost with it.
+        self._deadlines: list[tuple[int, _Key]] = []  # heap; gatherings closed early stay until they reach the top
+        # Snapshots begun by an earlier incarnation are closed: their reports were lost with that process.
         self._closed: set[int] = set(history.fixed) | {key.snapshot for key in history.delivered}
-        self._rounds: dict[int, int] = {}  # rounds asked of snapshots that need more than one
-        self._missed: dict[int, dict[int, int]] = {}  # of them: how many in a row, by BS
+        self._rounds: dict[int, int] = {}  # last round asked for, by snapshot with more than one round
+        self._missed: dict[int, dict[int, int]] = {}  # of these snapshots: rounds missed in a row, by BS
         self._ready: list[Gathered] = []
         self._failed: list[int] = []
 
     @property
     def waited_for(self) -> frozenset[int]:
-        """BSs that have more to send and have not left."""
+        """BSs that have more to send and are neither gone nor silent."""
         return self._expected
 
     @property
     def missing(self) -> frozenset[int]:
-        """BSs that have more to send and may still come: those waited for, and those silent."""
+        """BSs that have more to send and may still do so: those waited for, and silent ones."""
         return frozenset(self._sending & (self._present | self._silent))
 
     @property
     def present(self) -> frozenset[int]:
-        """BSs that would answer: registered, and neither gone nor silent."""
+        """BSs that can answer: registered, and neither gone nor silent."""
         return frozenset(self._present & self._stations.keys())
 
     @property
@@ -119,22 +121,22 @@ class Collector:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing can change any more: nobody has more to send, and nothing is open."""
+        """Whether collecting is over: no BS has more to send, and no gathering or exchange is open."""
         return not self._open and not self._rounds and not self.missing
 
     @property
     def closed_snapshots(self) -> int:
-        """Snapshots whose round 0 is closed."""
+        """Number of snapshots whose round 0 is closed."""
         return len(self._closed)
 
     @property
     def delivered_reports(self) -> int:
-        """Reports that were delivered, of all incarnations: as many are remembered."""
+        """Number of reports delivered in all incarnations; the keys of all of them are kept in memory."""
         return sum(len(reports) for epochs in self._delivered.values() for reports in epochs.values())
 
     @property
     def next_deadline_ns(self) -> int | None:
-        """When the next open gathering closes at the latest [ns]; None without open ones or deadlines."""
+        """Earliest deadline of the open gatherings [ns]; None if there is none."""
         while self._deadlines:
             deadline_ns, key = self._deadlines[0]
             gathering = self._open.get(key)
@@ -148,7 +150,7 @@ class Collector:
         self._t0_ns = t0_ns
 
     def register(self, registration: Registration) -> str | None:
-        """Let a BS in, or return the reason not to. A newer epoch takes the place of an older one."""
+        """Register a BS, or return the reason for refusal. A newer epoch replaces an older one."""
         bs, epoch = registration.bs, registration.epoch
         if bs not in self._rules.stations:
             return f"BS {bs} is not part of this run, which has {len(self._rules.stations)} base stations"
@@ -157,7 +159,7 @@ class Collector:
             return f"BS {bs} has registered in epoch {known.epoch} already, {epoch} is over"
         self._stations[bs] = self._station(registration)
         self.heard(bs)
-        if known is None or epoch > known.epoch:  # it is back; the same epoch would undo a goodbye
+        if known is None or epoch > known.epoch:  # restarted; the same epoch again must not undo a goodbye
             self._sending.add(bs)
             self._present.add(bs)
             self._expect()
@@ -165,34 +167,34 @@ class Collector:
         return None
 
     def goodbye(self, goodbye: Goodbye, now_ns: int) -> None:
-        """Stop waiting for reports of a BS that has sent everything; an old epoch's goodbye changes nothing."""
+        """Stop waiting for reports of a BS that has sent everything; a goodbye of an older epoch is ignored."""
         known = self._stations.get(goodbye.bs)
         if known is not None and known.epoch == goodbye.epoch:
-            self.advance(now_ns)  # what is due is closed by its deadline and not by this
+            self.advance(now_ns)  # due gatherings close by their deadline, not by this
             self._sending.discard(goodbye.bs)
             self._expect()
             self._close_complete()
 
     def leave(self, bs: int, now_ns: int, *, silent: bool = False) -> None:
-        """Stop waiting for a BS that is known to be gone, or has been silent for too long and may return."""
+        """Stop waiting for a BS that is known to be gone or, if `silent`, was silent for too long and may return."""
         self.advance(now_ns)
         if not silent:
             self._silent.discard(bs)
-        elif bs in self._present:  # else it is known to be gone, which silence does not undo
+        elif bs in self._present:  # otherwise it is known to be gone, which silence does not change
             self._silent.add(bs)
         self._present.discard(bs)
         self._expect()
         self._close_complete()
 
     def heard(self, bs: int) -> None:
-        """Wait for a silent BS again."""
+        """Wait again for a silent BS, which has just sent something."""
         if bs in self._silent:
             self._silent.discard(bs)
             self._present.add(bs)
             self._expect()
 
     def ask(self, snapshot: int, stations: Collection[int], now_ns: int) -> int:
-        """Open the next round of a snapshot, which waits for answers of `stations`; return its number."""
+        """Open the next round of a snapshot, which waits for the answers of `stations`; return its number."""
         round_ = self._rounds.get(snapshot, 0) + 1
         self._rounds[snapshot] = round_
         missed = self._missed.setdefault(snapshot, {})
@@ -203,14 +205,14 @@ class Collector:
         return round_
 
     def conclude(self, snapshot: int) -> None:
-        """End the rounds of a snapshot; a round that is still open comes to nothing."""
+        """End the rounds of a snapshot; a round that is still open is discarded."""
         round_ = self._rounds.pop(snapshot, None)
         self._missed.pop(snapshot, None)
         if round_ is not None:
             self._open.pop((snapshot, round_), None)
 
     def frame(self, frame: Frame, owner: int | None, now_ns: int) -> Verdict:
-        """Take one frame that came over a connection of BS `owner` at `now_ns` [ns]."""
+        """Process a frame that arrived over a connection of BS `owner` at `now_ns` [ns]; return what becomes of it."""
         if self._deadlines and self._deadlines[0][0] <= now_ns:
             self.advance(now_ns)
         bs, _, _, parts, _, _ = frame.head
@@ -238,7 +240,7 @@ class Collector:
                     continue
             waiting = gathering.waiting
             waiting[bs] = frame, part, now_ns
-            # The count first: it settles nearly every case of round 0.
+            # The count first: it decides nearly every case of round 0.
             if len(waiting) >= enough or gathering.asked is not None:
                 self._close_if_complete(key, gathering)
         return Verdict(FrameFate.DELIVERED, None, late) if late else _ON_TIME
@@ -249,26 +251,26 @@ class Collector:
             self._close(heapq.heappop(self._deadlines)[1])
 
     def close_all(self) -> None:
-        """Close all open gatherings and wait for nobody: the run is over, whatever is missing."""
+        """Close all open gatherings and stop waiting: the run is over, even if reports are missing."""
         self._sending.clear()
         self._expect()
         for key in sorted(self._open):
             self._close(key)
 
     def take_ready(self) -> list[Gathered]:
-        """Return the gatherings that closed with enough reports since the last call, in that order."""
+        """Return the gatherings that closed with enough reports since the last call, in order of closing."""
         ready, self._ready = self._ready, []
         return ready
 
     def take_failed(self) -> list[int]:
-        """Return the snapshots whose rounds came to nothing since the last call."""
+        """Return the snapshots whose latest round closed with too few reports since the last call (not round 0)."""
         failed, self._failed = self._failed, []
         return failed
 
     def _begun(self, key: _Key, now_ns: int) -> _Gathering | None:
-        """Open the gathering of a report that finds none; None where there is none for it, or none any more.
+        """Open the gathering of round 0 for its first report; None if it is closed or due, or in a later round.
 
-        One that is found open is not due: what was due by now is closed.
+        Called where no gathering is open; an open one is never due, because due ones are closed first.
         """
         snapshot, round_ = key
         if round_ or snapshot in self._closed or (self._rules.interval_ns and now_ns >= self._deadline_ns(snapshot)):
@@ -293,7 +295,7 @@ class Collector:
         return _Station(registration, delivered, earlier, epoch, report.min_bits, report.max_bits, report.side_bytes)
 
     def _is_ordinary(self, frame: Frame, owner: int | None, station: _Station) -> bool:
-        """Whether rule 1 has nothing against a frame of round 0; where this says no, `_reason_to_reject` decides."""
+        """Return whether a frame of round 0 surely passes rule 1; if not, `_reason_to_reject` decides."""
         bs, epoch, _, parts, payload_bits, side_bytes = frame.head
         if (
             bs != owner
@@ -337,12 +339,12 @@ class Collector:
         return None
 
     def _was_asked(self, key: _Key) -> bool:
-        """Whether the cloud asked for a round; of a snapshot that is done nobody knows how many there were."""
+        """Return whether the cloud asked for a round; True for any round of a finished snapshot (count not kept)."""
         snapshot, round_ = key
         return round_ <= self._rounds.get(snapshot, 255 if snapshot in self._closed else 0)
 
     def _limit_ns(self, snapshot: int, now_ns: int) -> int | None:
-        """When a round that opens now closes at the latest [ns]."""
+        """Return the deadline of a round that opens now [ns]; None for no limit."""
         rules = self._rules
         if not rules.interval_ns:
             return now_ns + rules.round_ns if rules.round_ns else None
@@ -354,7 +356,7 @@ class Collector:
         return self._t0_ns + snapshot * self._rules.interval_ns + self._rules.deadline_ns
 
     def _unask(self, bs: int) -> None:
-        """Wait for no answer to what an earlier epoch of `bs` was asked."""
+        """Stop waiting for answers that an earlier epoch of `bs` was asked for."""
         for key, gathering in sorted(self._open.items(), key=lambda item: item[0]):
             if gathering.asked is not None and bs in gathering.asked:
                 gathering.asked -= {bs}

@@ -1,4 +1,4 @@
-"""What the cloud sends: one outbox a base station, each numbered on from where an earlier incarnation stopped."""
+"""What the cloud sends: one outbox per base station, with frame numbers continued across restarts of the cloud."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fronthaul.transport.transport_costs import TransportCosts
 
 
 class Downlink:
-    """Addresses what the cloud says to base stations, and hands it to the sender."""
+    """Addresses the cloud's messages to base stations and passes them to the sender."""
 
     def __init__(
         self,
@@ -29,15 +29,15 @@ class Downlink:
         transport: TransportCosts,
         next_seq: Mapping[tuple[int, int], int],
     ) -> None:
-        """Begin without base stations.
+        """Start without base stations.
 
         Args:
-            sender: writes down and sends.
-            clock: stamps what is sent.
-            links: link models by BS; a BS that is missing has a perfect link.
-            seed: of their draws.
-            transport: what the links add to each message.
-            next_seq: seq of the next frame, by BS and epoch, where earlier incarnations have sent some.
+            sender: journals and sends messages.
+            clock: gives the time stamps.
+            links: link models by BS; a BS without one has a perfect link.
+            seed: of the link models' random draws.
+            transport: bytes that the transport adds to each message.
+            next_seq: seq of the next frame, by BS and epoch, if earlier incarnations have sent some.
         """
         self._sender = sender
         self._clock = clock
@@ -50,21 +50,21 @@ class Downlink:
         self._outboxes: dict[int, Outbox] = {}
 
     def open(self, bs: int, epoch: int) -> None:
-        """Send to this epoch of `bs` from now on; that of the same epoch again changes nothing."""
+        """Address this epoch of `bs` from now on; no effect if it is the current one already."""
         if self._epochs.get(bs) != epoch:
             self._epochs[bs] = epoch
             self._outboxes[bs] = self._outbox(bs, epoch, self._next_seq.get((bs, epoch), 0))
 
     def start(self, t0_ns: int) -> None:
-        """Set time zero [ns], from which link models count outages."""
+        """Set time zero [ns], from which the link models' outages are counted."""
         self._t0_ns = t0_ns
         for bs, epoch in self._epochs.items():
             self._outboxes[bs] = self._outbox(bs, epoch, self._outboxes[bs].frames_made)
 
     def control(self, bs: int, message: Control) -> None:
-        """Send a control message; also to one that has not registered, over a link of which nothing is known."""
+        """Send a control message; a BS that has not registered gets it without a link model."""
         now_ns = self._clock.now_ns()
-        if isinstance(message, Pong):  # as late as can be: what was done since it came is no time on the way
+        if isinstance(message, Pong):  # stamped as late as possible: processing time must not count as travel time
             message = replace(message, t_answered_ns=now_ns)
         outbox = self._outboxes.get(bs)
         departure = Departure(encode(message), now_ns, now_ns) if outbox is None else outbox.control(message, now_ns)
@@ -82,7 +82,7 @@ class Downlink:
         self._sender.send_all(departures)
 
     def farewell(self, bs: int) -> Goodbye:
-        """Return the goodbye that says how many frames there were."""
+        """Return the goodbye message, which states the number of frames sent to `bs`."""
         outbox = self._outboxes.get(bs)
         return Goodbye(bs, self._epochs.get(bs, 0), 0 if outbox is None else outbox.frames_made)
 

@@ -1,4 +1,4 @@
-"""Fixes on disk as they are made: what one incarnation of the cloud has fixed, a later one does not fix again."""
+"""Log of fixes on disk, so that a restarted cloud does not make the same fixes again."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class FixRecord:
     """One fix and how it came about; times on the run's clock [ns].
 
     Attributes:
-        snapshot: which one.
-        used: the reports in the fix, by round and BS.
+        snapshot: number of the snapshot.
+        used: the reports in the fix, ordered by round and BS.
         position: estimate [m].
         covariance: (3, 3) [m^2], or None.
-        last_bs: whose report came last in the last round.
-        t_last_received_ns: when.
+        last_bs: BS whose report arrived last in the last round.
+        t_last_received_ns: when that report arrived.
         t_fuse_ns: when the last fusion began.
-        t_fix_ns: when the fix was there.
-        fuse_ns: what fusion took in all rounds, measured even where the run's clock is simulated.
-        rounds: how many the fix took.
-        excluded: base stations that the rule could not use, with the reason; an event in the log of the cloud's links
-            and not a part of this one.
+        t_fix_ns: when the fix was ready.
+        fuse_ns: fusion time of all rounds, in real time even if the run's clock is simulated.
+        rounds: number of rounds.
+        excluded: reason by base station that the fusion rule could not use; logged as events of the cloud's links,
+            and not in the fix log.
     """
 
     snapshot: int
@@ -53,14 +53,14 @@ class FixRecord:
 
     @property
     def finite(self) -> bool:
-        """Whether it is a fix at all: numbers that ran away are none."""
+        """Whether position and covariance are finite; if not, it does not count as a fix."""
         whole = self.covariance is None or bool(np.isfinite(self.covariance).all())
         return whole and all(map(math.isfinite, self.position))
 
 
 @functools.cache
 def fix_schema() -> pa.Schema:
-    """Return the columns of the stream."""
+    """Return the columns of the fix log."""
     import pyarrow as pa
 
     times = ("t_last_received_ns", "t_fuse_ns", "t_fix_ns", "fuse_ns")
@@ -80,18 +80,18 @@ def fix_schema() -> pa.Schema:
 
 
 class FixLog:
-    """The fixes of one incarnation of the cloud; one that is in it is made, one that is not was not."""
+    """The fixes of one incarnation of the cloud; a fix counts as made exactly if it is in this log."""
 
     def __init__(self, path: Path) -> None:
         """Create the stream.
 
         Raises:
-            LocalError: there is a file at `path` already.
+            LocalError: `path` exists already.
         """
         self._rows = RowStream(path, fix_schema())
 
     def append(self, fixes: Sequence[FixRecord]) -> None:
-        """Write down fixes that were just made.
+        """Append new fixes.
 
         Raises:
             LocalError: the disk is full.
@@ -117,15 +117,15 @@ class FixLog:
         )
 
     def close(self) -> None:
-        """Mark the stream's end; closing twice is fine."""
+        """Write the end of the stream; closing twice is fine."""
         self._rows.close()
 
 
 def read_fixes(path: Path) -> list[FixRecord]:
-    """Read the fixes of one incarnation of the cloud, also where it ended by kill -9.
+    """Read the fixes of one incarnation of the cloud, even one that was killed (kill -9).
 
     Raises:
-        LocalError: the file is no stream of fixes.
+        LocalError: the file is not a fix log, or is damaged.
     """
     table = read_stream(path)
     if table.schema != fix_schema():

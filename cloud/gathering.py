@@ -1,4 +1,4 @@
-"""What goes into the collector and comes out of it, as values."""
+"""Inputs and outputs of the collector, as values."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from fronthaul.message.messages import Frame, Registration, Report, ReportKey
 from fronthaul.roster import Roster
 
 Carried = tuple[Frame, int]
-"""A report as the frame that carries it and its place there."""
+"""A report, given by its frame and its index in the frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectorRules:
-    """What a run fixes about collecting.
+    """A run's settings of the collector.
 
     Attributes:
         stations: BSs that take part.
-        snapshots: how many there are, numbered from 0.
+        snapshots: number of snapshots, numbered from 0.
         interval_ns: between two snapshots [ns]; 0 for closed loop, without deadlines.
-        deadline_ns: from a snapshot's time zero [ns].
-        round_ns: how long the cloud waits for the other reports of round 0 once the first is there, and for answers to
-            a state [ns]; 0 for as long as the deadline allows.
+        deadline_ns: counted from a snapshot's time [ns].
+        round_ns: how long the cloud waits for further reports of round 0 after the first one, and for answers to a
+            broadcast state [ns]; 0 for no limit but the deadline.
         minimum_bs: minimum number of reports per fix.
-        roster: draws the BSs that measure a snapshot; None where all do.
+        roster: draws the BSs that measure a snapshot; None if all do.
     """
 
     stations: frozenset[int]
@@ -42,7 +42,7 @@ class CollectorRules:
 
 
 class Verdict(NamedTuple):
-    """What becomes of a frame, why it is rejected, and which of its reports are late (bit i: report i)."""
+    """Fate of a frame, the reason if it is rejected, and which of its reports are late (bit i: report i)."""
 
     fate: FrameFate
     reason: str | None = None
@@ -53,11 +53,11 @@ class Gathered(NamedTuple):
     """A closed gathering that is to be fused.
 
     Attributes:
-        snapshot: which one.
-        round: of it.
-        held: the reports that came in time, ordered by BS; each itself, or as a frame and its place there.
-        t_last_received_ns: when the last of them came [ns].
-        last_bs: whose it was.
+        snapshot: number of the snapshot.
+        round: number of the round.
+        held: the reports that arrived in time, ordered by BS; each as a `Report`, or as a frame and an index in it.
+        t_last_received_ns: when the last of them arrived [ns].
+        last_bs: BS that sent the last one.
     """
 
     snapshot: int
@@ -68,16 +68,16 @@ class Gathered(NamedTuple):
 
     @property
     def reports(self) -> tuple[Report, ...]:
-        """Reports that came in time, ordered by BS: cut out of their frames here, for whoever fuses them."""
+        """Reports that arrived in time, ordered by BS; extracted from their frames on each access."""
         return tuple([item[0].reports[item[1]] if isinstance(item, tuple) else item for item in self.held])
 
 
 @dataclass(frozen=True)
 class History:
-    """What an earlier incarnation of the cloud wrote down; a new one goes on from there.
+    """What earlier incarnations of the cloud logged; a new one continues from there.
 
     Attributes:
-        registrations: the last of each BS.
+        registrations: latest registration of each BS.
         done: BSs that said goodbye.
         fixed: snapshots with a fix.
         delivered: reports that arrived.

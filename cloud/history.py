@@ -1,4 +1,4 @@
-"""What an earlier incarnation of the cloud wrote down, so that the next one goes on from there."""
+"""Reads what earlier incarnations of the cloud logged, so that the next one continues from there."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fronthaul.message.wire import claim, decode, is_control, report_keys
 
 @dataclass(frozen=True)
 class Past:
-    """What earlier incarnations left.
+    """State left by earlier incarnations of the cloud.
 
     Attributes:
         history: for the collector.
-        next_seq: seq of the next frame down, by BS and epoch.
+        next_seq: seq of the next frame from cloud to BS, by BS and epoch.
     """
 
     history: History = History()  # noqa: RUF009 - frozen
@@ -31,7 +31,7 @@ class Past:
 
 
 def read_past(folder: Path, incarnation: int) -> Past:
-    """Read what the incarnations before `incarnation` left in `folder`; files that were never begun are passed over."""
+    """Read the streams of all incarnations before `incarnation` in `folder`; missing or unreadable ones are skipped."""
     registrations: dict[int, Registration] = {}
     welcomed: set[Welcome] = set()
     done: set[int] = set()

@@ -1,4 +1,4 @@
-"""The cloud's loop: what arrives is judged, written down, collected and fused.
+"""The cloud's main loop: messages that arrive are checked, logged, collected and fused.
 
     transport -> decode -> collector (verdicts) -> receive log
                                | closed gatherings
@@ -9,8 +9,8 @@
                           outboxes -> journal -> transport
 
 The same object runs over memory links on a simulated clock and over sockets on the wall clock: its caller decides how
-long `poll` may wait. Only `ask` may be called from another thread. All that it knows is on disk before anything
-follows from it: a cloud that is started again goes on from there.
+long `poll` may wait. Only `ask` may be called from another thread. Every message is logged to disk
+before anything is sent or fused because of it, so that a restarted cloud can continue from the logs.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ from fronthaul.sender.sender import Sender
 from fronthaul.transport.transport import CloudTransport, Received
 
 FRAMES_PER_POLL = 256
-"""So many waiting messages are taken before deadlines are looked at again."""
+"""Maximum number of messages taken per poll, before deadlines are checked again."""
 HOUSEKEEPING_NS = 100_000_000
-"""Between two looks at connections and silent base stations [ns]."""
+"""Interval between checks of connections and of silent base stations [ns]."""
 LINGER_S = 3.0
-"""How long a cloud that was started again stays when all is done [s]: base stations may have said goodbye to its
-earlier incarnation, and say it again until they are answered."""
+"""How long a restarted cloud stays after the run is done [s]: base stations may have said goodbye to an earlier
+incarnation, and repeat it until they are answered."""
 
 Request = tuple[Literal["start", "gone"], int]
 
 
 class CloudNode:
-    """Transport, collector, fusion centre, streams and clock, wired together."""
+    """The cloud: transport, collector, fusion centre, streams and clock, wired together."""
 
     def __init__(
         self, parts: CloudSpec, transport: CloudTransport, folder: Path, clock: Clock, *, incarnation: int = 0
@@ -75,13 +75,13 @@ class CloudNode:
 
         Args:
             parts: what the cloud is made of.
-            transport: its end of all links.
+            transport: the cloud's end of all links.
             folder: of its streams.
-            clock: stamps what arrives, and says when deadlines are over.
-            incarnation: how many times the cloud started before; it goes on from what those left in `folder`.
+            clock: gives arrival times, and decides when deadlines are over.
+            incarnation: how many times the cloud started before; it continues from their streams in `folder`.
 
         Raises:
-            LocalError: streams of this incarnation are there already.
+            LocalError: streams of this incarnation exist already.
         """
         self._parts = parts
         self._transport = transport
@@ -126,26 +126,26 @@ class CloudNode:
 
     @property
     def next_deadline_ns(self) -> int | None:
-        """When the next gathering closes at the latest [ns]; None without open ones or deadlines."""
+        """Earliest deadline of the open gatherings [ns]; None if there is none."""
         return self._collector.next_deadline_ns
 
     @property
     def finished(self) -> bool:
-        """Whether all BSs have sent everything, and everything is fused."""
+        """Whether the run has started, no BS has more to send, and everything is fused."""
         return self._t0_ns is not None and self._collector.finished and not self._pending
 
     @property
     def closed_snapshots(self) -> int:
-        """Snapshots that are done or in their rounds."""
+        """Number of snapshots whose round 0 is closed."""
         return self._collector.closed_snapshots
 
     @property
     def fixes_made(self) -> int:
-        """Fixes of this incarnation."""
+        """Number of fixes of this incarnation."""
         return self._fixes_made
 
     def ask(self, request: Request) -> None:
-        """Have the next `poll` do something; safe from another thread.
+        """Queue a request for the next `poll`; safe from another thread.
 
         Args:
             request: ("start", t0 [ns]) sets time zero of snapshot 0; ("gone", bs) stops waiting for a BS.
@@ -153,7 +153,7 @@ class CloudNode:
         self._requests.put(request)
 
     def rehearse(self) -> None:
-        """Receive and fuse the rehearsal for nothing, so that the first fix finds all libraries loaded."""
+        """Log and fuse the rehearsal and discard the result, so that all libraries are loaded before the first fix."""
         if not self._parts.rehearsal:
             return
         reports = self._parts.rehearsal
@@ -165,7 +165,7 @@ class CloudNode:
             recorder.close()
 
     def poll(self, timeout_s: float) -> bool:
-        """Take what has arrived, close what is due, and fuse what is ready.
+        """Process messages that have arrived, close gatherings that are due, and fuse those that are ready.
 
         Args:
             timeout_s: longest wait while nothing arrives [s]; it ends at the next deadline.
@@ -174,7 +174,7 @@ class CloudNode:
             Whether anything arrived.
 
         Raises:
-            FusionError: the fusion rule does not cope with what it was given; everything that came is written down.
+            FusionError: the fusion rule failed; every message that arrived is logged.
             LocalError: the disk is full.
         """
         self._do_requests()
@@ -196,7 +196,7 @@ class CloudNode:
         return bool(arrivals)
 
     def run(self, idle_timeout_s: float) -> None:
-        """Poll until finished, or until those still missing have said nothing for `idle_timeout_s` [s]."""
+        """Poll until finished, or until the BSs still missing were silent for `idle_timeout_s` [s]; then `finish`."""
         last_ns = self._clock.now_ns()
         while not self.finished:
             self.poll(0.1)
@@ -204,7 +204,7 @@ class CloudNode:
             if self._t0_ns is None:
                 last_ns = now_ns
             elif now_ns - last_ns > idle_timeout_s * 1e9:
-                # Whoever has said goodbye may well go on pinging, which is no reason to wait for others; answering is.
+                # BSs that said goodbye may go on pinging, which is no reason to wait for others; open rounds are.
                 lively = self.registered if self._rounds.snapshots else self._collector.missing
                 last_ns = max([last_ns, *(self._heard_ns.get(bs, 0) for bs in lively)])
                 if now_ns - last_ns > idle_timeout_s * 1e9:
@@ -215,7 +215,7 @@ class CloudNode:
             self.poll(0.1)
 
     def finish(self) -> None:
-        """Fuse what is there, whoever is missing, and send base stations home that wait for it."""
+        """Fuse what has arrived, even if BSs are missing, and send a goodbye to base stations that wait for one."""
         self._missing = self._collector.missing
         self._over = True
         self._rounds.end()
@@ -228,19 +228,19 @@ class CloudNode:
                 self._downlink.control(bs, self._downlink.farewell(bs))
 
     def outcome(self) -> CloudOutcome:
-        """Return what this incarnation leaves beside its streams."""
+        """Return what this incarnation leaves besides its streams."""
         return CloudOutcome(registered=self.registered, missing=self._missing)
 
     def close(self) -> None:
-        """Let go of the links and close the streams; closing twice is fine.
+        """Close the links and the streams; closing twice is fine.
 
         Raises:
-            LocalError: the disk is full; the streams can be read, and are closed.
+            LocalError: the disk is full; the streams are closed nevertheless and can be read.
         """
         if self._closed:
             return
         self._closed = True
-        with contextlib.ExitStack() as each:  # the others too where the disk is full
+        with contextlib.ExitStack() as each:  # close the others too if the disk is full
             each.callback(self._fix_log.close)
             each.callback(self._recorder.close)
             self._transport.close()
@@ -265,7 +265,7 @@ class CloudNode:
             return timeout_s
         return min(timeout_s, max(0.0, (deadline_ns - self._clock.now_ns()) / 1e9))
 
-    # -- what arrives
+    # -- receiving
 
     def _receive(self, timeout_s: float) -> Received | None:
         while True:
@@ -275,13 +275,13 @@ class CloudNode:
                 self._sender.note_lost(error)
 
     def _judge(self, received: Received, answers: list[tuple[int, Control]]) -> Arrival:
-        """Decide what becomes of a message; control messages are acted upon, their answers put into `answers`."""
+        """Decide the fate of a message; act upon a control message, and append the answer to `answers`."""
         owner, data = received.owner, received.data
         now_ns = self._transport.t_received_ns
         try:
             message = decode(data)
         except RemoteError as error:
-            if isinstance(error, RegistrationError) and owner is not None:  # who would wait for an answer in vain
+            if isinstance(error, RegistrationError) and owner is not None:  # it would wait for an answer in vain
                 answers.append((owner, self._refused(owner, error.detail, now_ns)))
             return Arrival(owner, data, now_ns, FrameFate.CORRUPT, error.reason)
         if owner is not None:
@@ -314,13 +314,13 @@ class CloudNode:
         return None
 
     def _refused(self, owner: int, reason: str, now_ns: int) -> Abort:
-        """Write down that a base station is turned away, and return what it is told: as much as an `Abort` can hold."""
+        """Log that a registration is refused, and return the answer; the reason is cut to the length of an `Abort`."""
         told = reason.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")  # it may quote what a peer sent
         self._recorder.event(now_ns, "registration", told, owner)
         return Abort(told)
 
     def _on_gone(self, bs: int | None, error: TransportError) -> None:
-        """Wait no more for a base station that the transport did not find; if it comes back, it asks again."""
+        """Stop waiting for a base station that the transport cannot reach, until it is heard again."""
         if bs is not None:
             self._collector.leave(bs, self._clock.now_ns(), silent=True)
 
@@ -332,7 +332,7 @@ class CloudNode:
         silence_ns = self._parts.silence_ns
         if silence_ns and self._t0_ns is not None and now_ns > self._t0_ns:
             for bs in self._collector.present:
-                # Nobody has to say anything between registering and the start.
+                # Between registration and start, base stations may be silent.
                 heard_ns = max(self._heard_ns.setdefault(bs, now_ns), self._t0_ns)
                 if now_ns - heard_ns > silence_ns:
                     self._collector.leave(bs, now_ns, silent=True)
@@ -340,19 +340,19 @@ class CloudNode:
     # -- fusion
 
     def _fuse_ready(self, *, hold: bool) -> None:
-        """Fuse what is ready; `hold` has part of a batch wait for what is still to be received."""
+        """Fuse what is ready; with `hold`, an incomplete batch waits for further reports."""
         self._pending.extend(self._collector.take_ready())
         for snapshot in self._collector.take_failed():
             self._made([self._rounds.conclude(snapshot)])
         while len(self._pending) >= self._batch or (self._pending and not hold):
             self._made(self._rounds.advance(self._pending[: self._batch]))
             del self._pending[: self._batch]
-            self._pending.extend(self._collector.take_ready())  # a round to which nobody can answer closes at once
+            self._pending.extend(self._collector.take_ready())  # a round that no BS can answer closes at once
 
     def _made(self, found: Sequence[FixRecord | None]) -> None:
-        """Write down fixes. Numbers that ran away are none: an event says so, and the reports stay unused.
+        """Log fixes. A fix that is not finite is logged as an event instead, and its reports stay unused.
 
-        So do those of base stations that were excluded.
+        Reports of excluded base stations stay unused too.
         """
         fixes = []
         for fix in found:

@@ -1,10 +1,10 @@
-"""Rounds until there is a fix: the cloud broadcasts a state, base stations answer; many rules need round 0 alone.
+"""Rounds up to a fix: the cloud broadcasts a state, base stations answer. Many fusion rules need only round 0.
 
     round 0 closed -> advance -> state -> broadcast -> answers -> round closed -> advance -> ... -> fix
 
-The rounds of a snapshot end with the fix, with the last round that can be numbered, at the snapshot's deadline, where
-a round comes to nothing, and at the end of the run; short of the fix, with the best that there is. States go to those
-who measured the snapshot, as far as they are present.
+The rounds of a snapshot end with the fix, with the last round number, at the snapshot's deadline, with a round that
+has too few reports, or at the end of the run; in all but the first case with the best fix so far, if there is one.
+States go to the base stations that measure the snapshot and are present.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fronthaul.message.messages import Payload
 
 
 class Rounds:
-    """The exchanges that are open, by snapshot.
+    """The open exchanges, by snapshot.
 
     Attributes:
         t0_ns: time zero of snapshot 0 [ns]; None before the start.
@@ -32,14 +32,14 @@ class Rounds:
     def __init__(
         self, center: FusionCenter, collector: Collector, rules: CollectorRules, downlink: Downlink, clock: Clock
     ) -> None:
-        """Begin without exchanges.
+        """Start without exchanges.
 
         Args:
             center: runs the fusion rule.
-            collector: told what is asked, and when there is nothing more to ask.
-            rules: the collector's.
-            downlink: takes the states.
-            clock: says when a snapshot's deadline is over.
+            collector: opens the gathering of each round, and is told when the rounds of a snapshot are over.
+            rules: the collector's settings.
+            downlink: sends the states.
+            clock: decides when a snapshot's deadline is over.
         """
         self._center = center
         self._collector = collector
@@ -52,14 +52,14 @@ class Rounds:
 
     @property
     def snapshots(self) -> list[int]:
-        """Those of which rounds are open."""
+        """Snapshots with an open exchange."""
         return list(self._exchanges)
 
     def advance(self, closed: Sequence[Gathered]) -> list[FixRecord | None]:
-        """Take the reports of closed rounds, one a snapshot: broadcast the next state, or return the fix.
+        """Fuse closed rounds, one per snapshot; broadcast the next state (None), or return the fix.
 
         Raises:
-            FusionError: the rule cannot take them.
+            FusionError: the fusion rule failed.
         """
         for gathered in closed:
             if gathered.snapshot not in self._exchanges:
@@ -73,10 +73,10 @@ class Rounds:
         ]
 
     def conclude(self, snapshot: int) -> FixRecord | None:
-        """End the rounds of a snapshot with the best that there is; None where that is nothing, or they are over.
+        """End the rounds of a snapshot; return the best fix so far, or None if there is none or the rounds are over.
 
         Raises:
-            FusionError: the rule cannot say.
+            FusionError: the fusion rule failed.
         """
         state = self._exchanges.get(snapshot)
         if state is None:
@@ -90,7 +90,7 @@ class Rounds:
         return None
 
     def end(self) -> None:
-        """Ask nothing more from now on: whatever advances concludes."""
+        """Broadcast no more states: from now on, `advance` concludes every snapshot."""
         self._over = True
 
     def _next(self, gathered: Gathered, answer: Payload | Fix, t_fuse_ns: int, t_fix_ns: int) -> FixRecord | None:

@@ -1,1 +1,1 @@
-"""What runs at a base station: channel estimation, preprocessing, encoder, quantiser, report."""
+"""Processing at a base station: channel estimation, preprocessing, encoder, quantiser, report."""

@@ -1,7 +1,7 @@
-"""The Ray shell around base stations: one actor process holds one or several, each with its own link and streams.
+"""Ray actor for base stations: one process holds one or several, each with its own link and streams.
 
-A plain class, which `sim.emulate.ray_driver` turns into an actor with two threads: `run` occupies one, `cut` needs
-another.
+This is a plain class, which `sim.emulate.ray_driver` turns into an actor with two threads: `run` occupies one, `cut`
+needs the other.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class EdgeActor:
     """Base stations that share a process."""
 
     def __init__(self, sites: Sequence[SiteSpec], threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
-        """Keep the parts.
+        """Store the sites and configure torch.
 
         Args:
             sites: one or several base stations.
-            threads: how many torch computes with.
-            device: on which networks compute.
-            gpus: share of a GPU that this process was given.
+            threads: number of torch threads.
+            device: compute device of the networks.
+            gpus: share of a GPU that is allotted to this process.
         """
         torch.set_num_threads(threads)
         self._threads = threads
         if gpus > 0:
-            # Ray places fractions and does not enforce them.
+            # Ray schedules by GPU fractions but does not enforce them.
             torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
         self._sites = [_on_device(site, device) for site in sites]
         self._nodes: list[EdgeNode] = []
         self._workspace = Workspace()
 
     def process(self) -> tuple[str, int]:
-        """Return where this actor runs: Ray's id of the node, and the process's number there."""
+        """Return where this actor runs: Ray's node id and the process id."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def connect(
@@ -65,17 +65,17 @@ class EdgeActor:
         """Build the base stations, connect and register them.
 
         Args:
-            addresses: where the cloud listens, by BS.
-            keys: of the BSs; empty for links that are not encrypted.
-            namespaces: network namespaces in which BSs open their sockets; empty for this process's own.
-            queue_messages: what may wait on a link.
-            folder: of the streams on the driver's node; elsewhere a temporary one takes its place, until `collect`
-                ships it.
-            driver_node: Ray's id of that node.
+            addresses: address of the cloud for each BS.
+            keys: keys of each BS; empty for links without encryption.
+            namespaces: network namespace in which each BS opens its sockets; empty for this process's own.
+            queue_messages: maximum number of messages queued on a link.
+            folder: folder of the streams on the driver's node; on other nodes a temporary folder is used, and
+                `collect` returns its content.
+            driver_node: Ray's id of the driver's node.
             timeout_s: how long the cloud may take to answer [s].
 
         Returns:
-            The BSs.
+            The BSs that are registered.
 
         Raises:
             FronthaulError: the cloud refuses a base station, or does not answer.
@@ -101,10 +101,10 @@ class EdgeActor:
         Raises:
             FronthaulError: the cloud has turned a base station away, or the disk is full.
         """
-        # Per thread in OpenMP, so it is set where encoding runs.
+        # OpenMP keeps this setting per thread, so it is set in the thread that encodes.
         torch.set_num_threads(self._threads)
         gc.collect()
-        gc.freeze()  # or every collection looks through all that the libraries hold
+        gc.freeze()  # otherwise every collection scans all objects of the libraries
         clock = WallClock()
         first_snapshot = max(first_snapshot, schedule.next_snapshot(clock.now_ns()) if first_snapshot else 0)
         return run_schedule(self._nodes, schedule, clock, first_snapshot=first_snapshot, end_s=end_s)
@@ -116,7 +116,7 @@ class EdgeActor:
                 node.cut(seconds)
 
     def collect(self) -> dict[str, bytes]:
-        """Close links and streams; return the streams where this is not the driver's node."""
+        """Close links and streams; return the streams if this is not the driver's node."""
         for node in self._nodes:
             node.close()
         return self._workspace.ship()

@@ -1,4 +1,4 @@
-"""A base station's signal processing: received pilots Y to reports.
+"""A base station's signal processing, from received pilots Y to reports.
 
 Y -> estimate -> scheme: encode, quantise, code -> check -> report
 the cloud's state  ->  scheme: answer, code       -> check -> report of a later round
@@ -20,14 +20,14 @@ from fronthaul.errors import LocalError
 from fronthaul.message.messages import Payload, PayloadFormat, Report, ReportKey
 
 CONTEXTS = 256
-"""Snapshots of which a scheme of several rounds keeps what it answers with."""
+"""Number of most recent snapshots for which the context of a scheme of several rounds is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """What each stage of one call took [ns]; a batch's reports share it.
+    """Duration of each stage of one call [ns], for the batch as a whole.
 
-    Bits are made while the scheme encodes; `pack_ns` is what it takes to check them and to make reports of them.
+    Encoding includes coding to bits; `pack_ns` is the time to check the payloads and make reports of them.
     """
 
     estimate_ns: int
@@ -37,14 +37,14 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class StationSpec:
-    """What a base station is made of; crosses to the actor that runs it. Holds no position of any user.
+    """Specification of a base station, sent to the actor that runs it. Holds no position of any user.
 
     Attributes:
         bs: base station.
-        epoch: how many times it started before.
-        build: makes the scheme from `setup`.
+        epoch: number of earlier starts.
+        build: builds the scheme from `setup`.
         setup: this base station's share of configuration and weights.
-        covariance: spatial covariance (tone, antenna, antenna) complex64; None estimates by least squares.
+        covariance: spatial covariance (tone, antenna, antenna) complex64; None selects least-squares estimation.
         noise_w: noise power per antenna and tone [W].
         power_w: transmit power per tone [W].
         pilots: (tone,) complex64 of unit modulus.
@@ -68,13 +68,13 @@ class StationSpec:
 
 
 class BaseStation:
-    """Turns what a site receives into reports.
+    """Turns received pilots into reports.
 
     Attributes:
         bs: base station.
-        epoch: how many times it started before.
+        epoch: number of earlier starts.
         scheme: encoder and quantiser.
-        stage_ns: stage times of the last call of `reports`.
+        stage_ns: stage times of the last call of `reports`, or of the last `answer` that made a report.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class BaseStation:
         scheme: EdgeScheme,
         timer_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """Wire estimator and scheme; `timer_ns` is what stage times are read from [ns]."""
+        """Combine estimator and scheme; `timer_ns` is the clock of the stage times [ns]."""
         self.bs = bs
         self.epoch = epoch
         self.scheme = scheme
@@ -96,23 +96,23 @@ class BaseStation:
 
     @property
     def format(self) -> PayloadFormat:
-        """How long each report of round 0 is."""
+        """Declared size of each report of round 0."""
         return self.scheme.format
 
     @property
     def answer_format(self) -> PayloadFormat | None:
-        """How long each answer is; None where a fix takes one round."""
+        """Declared size of each answer; None if the scheme has one round."""
         return self.scheme.answer_format if isinstance(self.scheme, RoundScheme) else None
 
     def reports(self, snapshots: Sequence[int], received: Tensor) -> list[Report]:
-        """Return one report a snapshot.
+        """Return one report per snapshot.
 
         Args:
-            snapshots: their numbers (B,).
+            snapshots: snapshot numbers (B,).
             received: pilots (B, slot, antenna, tone) complex64 [sqrt(W)].
 
         Raises:
-            ValueError: the scheme does not keep to the format that it declares.
+            ValueError: the scheme's output does not match the format that it declares.
         """
         scheme = self.scheme
         begin_ns = self._timer_ns()
@@ -140,12 +140,15 @@ class BaseStation:
         return reports
 
     def answer(self, snapshot: int, round_: int, state: Payload) -> Report | None:
-        """Answer a state of the cloud; None for a snapshot that was never measured, or too long ago.
+        """Answer a state of the cloud.
+
+        Returns:
+            The answer; None if the scheme has one round, or if the snapshot was not measured or is no longer held.
 
         Raises:
-            RemoteError: the state has not the size that the scheme expects.
+            RemoteError: the state does not have the size that the scheme expects.
             ValueError: the state is not of this scheme.
-            LocalError: the answer is not as the scheme declares.
+            LocalError: the answer does not match the format that the scheme declares.
         """
         scheme = self.scheme
         if not isinstance(scheme, RoundScheme) or snapshot not in self._contexts:
@@ -162,7 +165,7 @@ class BaseStation:
 
 
 def _fault(declared: PayloadFormat, payload: Payload, side: bytes) -> str | None:
-    """Say what was declared and what was made instead; None where that is the same."""
+    """Describe how a payload deviates from its declared format; None if it does not."""
     if declared.admits(payload.bits, len(side)):
         return None
     return f"{declared}, and made {payload.bits} bit and {len(side)} B"

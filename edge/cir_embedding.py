@@ -1,4 +1,4 @@
-"""The base station's network of VIn-Loc: an impulse response to 256 numbers. VIn-Loc Sec. 3, Part 1, Table 1.
+"""VIn-Loc's network at the base station, from an impulse response to 256 numbers. VIn-Loc Sec. 3, Part 1, Table 1.
 
 Notation: B snapshots, A antennas at the user, L = 256 taps, C channels; maps are (B, C, L), for A > 1 (B, C, A, L).
 
@@ -7,11 +7,11 @@ Notation: B snapshots, A antennas at the user, L = 256 taps, C channels; maps ar
     h (A, L) complex ─ 2-D FFT over the user's array (A > 1) ─ companding ─ {Re, Im, |·|}
         ─ UNet: kernel 3 or 3×3, four poolings, 6 channels out ─ flatten ─ MLP ─ tanh ─ 256 values in (−1, 1)
 
-One network serves every base station: it knows taps, not places, which is what makes the scheme view independent.
+One network serves every base station: its input is the taps, not the site, which makes the scheme view independent.
 
-Beyond the paper, which does not say how amplitudes are scaled: near and far users differ by orders of magnitude, so
-that magnitudes are *companded*, x = h/|h| · √(|h|/s) with one scale s for all base stations. Received power, which
-tells distance, stays in; and the values end in tanh, so that one uniform quantiser fits all of them.
+The paper does not state how amplitudes are scaled. Near and far users differ by orders of magnitude, so magnitudes are
+*companded* here, x = h/|h| · √(|h|/s) with one scale s for all base stations; this keeps the received power, which
+depends on distance. The final tanh bounds all values, so that one uniform quantiser fits them.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class CirEmbedding(nn.Module):
         rows: int = 1,
         bottleneck: int = 0,
     ) -> None:
-        """Make the network.
+        """Create the network.
 
         Args:
-            antennas: of the user, A; above 1 the UNet is two-dimensional, angle × delay.
+            antennas: A, number of user antennas; above 1 the UNet is two-dimensional, angle × delay.
             taps: L, a multiple of 16.
             channels: C on each of the five levels.
-            outputs: channels that the UNet ends in.
+            outputs: number of output channels of the UNet.
             hidden: width of the MLP.
-            rows: of the user's array; antenna j stands in column j // rows and row j % rows.
-            bottleneck: rank of the MLP's first layer, which is then stored as two; 0 for a whole one.
+            rows: rows of the user's array; antenna j is in column j // rows and row j % rows.
+            bottleneck: rank of the MLP's first layer, which is then factorised into two; 0 for full rank.
         """
         super().__init__()
         self.register_buffer("scale", torch.ones(()))
@@ -60,7 +60,7 @@ class CirEmbedding(nn.Module):
         self.up = nn.ModuleList(
             _Double(below + own, own, flat) for below, own in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
-        # Pooling halves delays; of few angles nothing would be left after four halvings.
+        # Pooling halves the delay axis only; the few angles would not survive four halvings.
         self._pool: nn.Module = nn.MaxPool1d(2) if flat else nn.MaxPool2d((1, 2))
         self._grow = nn.Upsample(scale_factor=2 if flat else (1, 2))
         self.last = (nn.Conv1d if flat else nn.Conv2d)(channels[0], outputs, 1)
@@ -71,7 +71,7 @@ class CirEmbedding(nn.Module):
         self.head = nn.Sequential(first, nn.ReLU(), nn.Linear(hidden, VALUES))
 
     def forward(self, cir: Tensor) -> Tensor:
-        """Embed impulse responses; the user's antennas are turned into angles first."""
+        """Map impulse responses (B, A, L) to values (B, 256); for A > 1 user antennas are transformed into angles."""
         x = self.features(cir)
         kept: list[Tensor] = []
         for level in self.down[:-1]:
@@ -85,7 +85,7 @@ class CirEmbedding(nn.Module):
         return values
 
     def features(self, cir: Tensor) -> Tensor:
-        """{Re, Im, |·|} of the companded response: (B, 3, L), or (B, 3, A, L) over angles."""
+        """Return {Re, Im, |·|} of the companded response: (B, 3, L), or (B, 3, A, L) over angles."""
         if self._antennas == 1:
             cir = cir[:, 0]
         else:
@@ -98,7 +98,7 @@ class CirEmbedding(nn.Module):
 
 
 class _Double(nn.Module):
-    """Twice: convolution of width 3, normalisation over the batch, ReLU."""
+    """Convolution of width 3, batch normalisation and ReLU, applied twice."""
 
     def __init__(self, inputs: int, outputs: int, flat: bool) -> None:
         super().__init__()

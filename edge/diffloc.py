@@ -1,10 +1,12 @@
-"""DiffLoc at the base station: what its score network says of the cloud's states, in B bits a number.
+"""DiffLoc at the base station: outputs of its score network at the cloud's states, in B bits per number.
 
-    --where edge       a header, or the own covariance; then answers on states, one a round          DiffLoc Alg. 2
-    --where central    the embedding of the channel; the rest of the network stands at the cloud
-    --where one-shot   a Gaussian mixture of samples of the own posterior
+A base station sends, depending on the option:
 
-Numbers and their sizes are `fronthaul.payload.diffloc`'s.
+    --where edge       a header, or its own covariance; then one answer per round                    DiffLoc Alg. 2
+    --where central    the embedding of the channel; the rest of the network runs at the cloud
+    --where one-shot   a Gaussian mixture fitted to samples of its own posterior
+
+Number formats and payload sizes are defined in `fronthaul.payload.diffloc`.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from fronthaul.payload.diffloc import OPTIONS, EmbeddingPayload, ScoreFormat, sc
 
 
 def make(setup: EdgeSetup) -> EdgeScheme:
-    """Make the half that the options ask for.
+    """Make the edge scheme that option `where` selects.
 
     Raises:
-        ValueError: an option is impossible.
+        ValueError: an option is invalid.
     """
     score = _score(setup)
     station = ScoreStation(score, setup.config, setup.tensors, setup.bs, setup.device)
@@ -37,7 +39,10 @@ def make(setup: EdgeSetup) -> EdgeScheme:
 
 
 def at_cloud(setup: EdgeSetup) -> Callable[[str], StationAtCloud] | None:
-    """Return a maker of what stands at the cloud: without the part that embeds, which is most of it."""
+    """Return a factory of the part at the cloud, without the embedding layer, which is most of the network.
+
+    None unless option `where` is `central`.
+    """
     if _score(setup).where != "central":
         return None
     kept = {name: value for name, value in setup.tensors.items() if name not in EMBEDDING_ONLY}
@@ -45,12 +50,12 @@ def at_cloud(setup: EdgeSetup) -> Callable[[str], StationAtCloud] | None:
 
 
 def station_at_cloud(setup: EdgeSetup, device: str) -> StationAtCloud:
-    """Build the part of a base station that stands at the cloud, and computes on `device` there."""
+    """Build the part of a base station that runs at the cloud, on `device` there."""
     return StationAtCloud(_score(setup), setup.config, setup.tensors, setup.bs, device)
 
 
 def chosen(setup: EdgeSetup) -> Chosen:
-    """Say what the options came to."""
+    """Return the resolved options."""
     score = _score(setup)
     return Chosen(score.fusion, score.chosen)
 
@@ -63,7 +68,7 @@ build = EdgeBuilder(SchemeSpec(scenario="paris-7", options=OPTIONS, at_cloud=at_
 
 
 class RoundsEdge:
-    """Answers states with what its network says of them; the channel's embedding stays here."""
+    """Answers states with its network's output; the channel's embedding stays at the base station."""
 
     name = "diffloc"
 
@@ -73,7 +78,7 @@ class RoundsEdge:
         self._station = station
 
     def encode(self, channel: Tensor) -> Encoded:
-        """Embed Ĥ (B, slot, pair, tone or tap), and keep it; sent is the own covariance where it was asked for."""
+        """Embed Ĥ (B, slot, pair, tone or tap) as context; send the own covariance if option `local` is set."""
         embedding = self._station.embed(channel)
         payloads = len(channel) * [Payload(b"", 0)]
         if self._score.local:
@@ -82,10 +87,10 @@ class RoundsEdge:
         return Encoded(payloads, context=list(embedding))
 
     def answer(self, context: Tensor, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
-        """Answer the state of a round as it was received, for the embedding `context` (E,).
+        """Answer the state of a round, as it was received, for the embedding `context` (E,).
 
         Raises:
-            ValueError: a round that the sampler does not have.
+            ValueError: the sampler has no such round.
         """
         levels = self._score.levels
         if not 1 <= round_ <= len(levels):
@@ -97,7 +102,7 @@ class RoundsEdge:
 
 
 class CentralEdge:
-    """Sends embeddings."""
+    """Sends embeddings of channels."""
 
     name = "diffloc"
 
@@ -112,7 +117,7 @@ class CentralEdge:
 
 
 class OneShotEdge:
-    """Sends its own posterior, once."""
+    """Sends its own posterior in one message."""
 
     name = "diffloc"
 
@@ -122,6 +127,6 @@ class OneShotEdge:
         self._station = station
 
     def encode(self, channel: Tensor) -> Encoded:
-        """Sample the own posterior of each of Ĥ (B, slot, pair, tone or tap), and send what mixture fits."""
+        """Sample the own posterior for each Ĥ (B, slot, pair, tone or tap); encode a mixture fitted to the samples."""
         drawn = self._station.samples(self._station.embed(channel), self._score.particles)
         return Encoded([self._score.encode_mixture(self._station.own_mixture(samples)) for samples in drawn])

@@ -1,9 +1,9 @@
 """ECC at the base station: preprocessing, residual SegNet encoder, midrise quantiser. ECC Sec. II-C, III-A.
 
 A report carries L = tones × 32 indices of B bits in tone order (Eq. 17) and, as side information, the gain g (Eq. 7).
-Without an encoder it carries the preprocessed channel itself: as complex64 ("lossless", the paper's reference, the 64
-bits a complex entry of Eq. 37), or in fewer bits as 16-bit IQ or O-RAN block floating point, as `EdgeSetup.payload`
-says. Both are `fronthaul.payload.ecc`'s.
+Without an encoder it carries the preprocessed channel itself: as complex64 ("lossless", the paper's reference, 64 bits
+per complex entry as in Eq. 37), or in fewer bits as 16-bit IQ or O-RAN block floating point; `EdgeSetup.payload`
+selects the format. The codecs of both are in `fronthaul.payload.ecc`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from fronthaul.payload.ecc import ChannelPayload, LatentPayload
 
 
 def make(setup: EdgeSetup) -> EdgeScheme:
-    """Make base station `setup.bs`'s encoder, or what forwards the channel, as `setup.payload` says.
+    """Make the encoder of base station `setup.bs`, or the forwarding scheme, as `setup.payload` selects.
 
     Raises:
-        ValueError: the weights were trained with an encoder and none is asked for, or the other way round.
+        ValueError: the weights were trained with an encoder and `setup.payload` selects none, or vice versa.
     """
     payload, trained = setup.payload, PayloadChoice(setup.config["bits"])
     if (payload.forwarded is None) != (trained.forwarded is None):
@@ -65,7 +65,7 @@ class EccEdge:
 
 
 class ForwardingEdge:
-    """The preprocessed channel itself, in the words of an IQ codec."""
+    """Sends the preprocessed channel itself, coded by an IQ codec."""
 
     name = "ecc"
 
@@ -76,13 +76,13 @@ class ForwardingEdge:
 
     @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
-        """Send X (B, 2, tone, slot·antenna), a row for each slot and antenna."""
+        """Encode Ĥ (B, slot, antenna, tone) as the preprocessed X, one row for each slot and antenna, and gains."""
         x, gain = preprocess(channel, self._phase)
         csi = torch.view_as_complex(x.permute(0, 3, 2, 1).contiguous())  # (B, slot·antenna, tone)
         return _encoded(self.payload, csi.numpy(), gain)
 
 
 def _encoded(codec: LatentPayload | ChannelPayload, numbers: npt.NDArray[Any], gain: Tensor) -> Encoded:
-    """Encode what is sent of each snapshot (B, …), gains (B,) beside."""
+    """Encode the numbers (B, …) of each snapshot, with gains (B,) as side information."""
     pairs = [codec.encode(own, g) for own, g in zip(numbers, gain.float().tolist(), strict=True)]
     return Encoded([payload for payload, _ in pairs], [side for _, side in pairs])

@@ -13,8 +13,8 @@ Two things go beyond the paper's figure (docs/ecc.md lists them): the blocks mix
 (`ToneMixing`), because a path's delay is a phase ramp over the whole band, which a 3-tone kernel sees only a few
 layers deep; and the latent is normalised to unit variance per coefficient, so that one quantiser step fits.
 
-The convolutions have strides equal to their width, so each is written as what it is, a matrix product over
-gathered neighbours, which CPUs train faster than the general convolution.
+The strided convolutions have strides equal to their width, so each is written as a matrix product over gathered
+neighbours, which CPUs train faster than the general convolution.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Residual(nn.Module):
         self.second = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, F, W, C) → same shape; tones beyond the band's edges are zero."""
+        """Map (B, F, W, C) to the same shape; tones beyond the band's edges are zero."""
         y = functional.pad(self.norm(x), (0, 0, 0, 0, 1, 1))
         neighbours = torch.cat([y[:, :-2], y[:, 1:-1], y[:, 2:]], -1)
         out: Tensor = x + self.second(functional.relu(self.first(neighbours)))
@@ -81,7 +81,7 @@ class ToneMixing(nn.Module):
         self.gather = nn.Linear(hidden, tones)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, F, W, C) → same shape."""
+        """Map (B, F, W, C) to the same shape."""
         y = self.norm(x).transpose(1, 3)  # (B, C, W, F)
         out: Tensor = x + self.gather(functional.relu(self.spread(y))).transpose(1, 3)
         return out
@@ -114,7 +114,7 @@ class SegNetEncoder(nn.Module):
         self.scale = nn.BatchNorm1d(coefficients, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 2, F, T·M) → (B, F, coefficients). ECC Eq. 16."""
+        """Map (B, 2, F, T·M) to (B, F, coefficients). ECC Eq. 16."""
         latent = self.body(x.permute(0, 2, 3, 1))[:, :, 0]  # (B, F, coefficients)
         scaled: Tensor = self.scale(latent.float().flatten(0, 1)).reshape(latent.shape)
         return scaled
@@ -144,16 +144,16 @@ class SegNetDecoder(nn.Module):
         )
 
     def forward(self, latent: Tensor) -> Tensor:
-        """(B, F, coefficients) → (B, 2, F, T·M)."""
+        """Map (B, F, coefficients) to (B, 2, F, T·M)."""
         out: Tensor = self.body(latent[:, :, None]).permute(0, 3, 1, 2)
         return out
 
 
 def cosine_loss(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """Stage I loss −|⟨h, ĥ⟩| / (‖h‖ ‖ĥ‖ + ε), averaged over the batch. ECC Eq. 22.
+    """Return the Stage I loss −|⟨h, ĥ⟩| / (‖h‖ ‖ĥ‖ + ε), averaged over the batch. ECC Eq. 22.
 
-    Both arguments (B, 2, F, T·M) hold real and imaginary parts; the inner product is the complex one, and its modulus
-    is meant, since the paper reports a range [−1, 0] [R].
+    Both arguments (B, 2, F, T·M) hold real and imaginary parts. The inner product is complex and its modulus is taken,
+    since the paper reports a range [−1, 0] [R].
     """
     h = torch.complex(x[:, 0].float(), x[:, 1].float()).flatten(1)
     g = torch.complex(reconstruction[:, 0].float(), reconstruction[:, 1].float()).flatten(1)
@@ -164,5 +164,5 @@ def cosine_loss(x: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def _largest_proper_divisor(count: int) -> int:
-    """5 of 10; 1 of a prime."""
+    """Return the largest divisor of `count` below itself: 5 for 10, 1 for a prime."""
     return next((d for d in range(count // 2, 0, -1) if count % d == 0), 1)

@@ -15,17 +15,17 @@ from torch import Tensor
 
 
 class Estimator(Protocol):
-    """What a base station has of them."""
+    """Interface of a channel estimator."""
 
     def estimate(self, received: Tensor) -> Tensor:
         """Estimate Ĥ (…, slot, antenna, tone) from received pilots of the same shape [√W]."""
 
 
 class LeastSquaresEstimator:
-    """The matched filter alone, for channels without noise: there LMMSE changes nothing, and R need not be known."""
+    """Matched filter alone, for pilots without noise: LMMSE then changes nothing, and R need not be known."""
 
     def __init__(self, power_w: float, pilots: Tensor) -> None:
-        """Take transmit power P per tone [W] and pilots s (tone,) complex64 of unit modulus."""
+        """Prepare the filter for transmit power P per tone [W] and pilots s (tone,) complex64 of unit modulus."""
         self._matched = (pilots.conj() / power_w**0.5).to(torch.complex64)
 
     def estimate(self, received: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class LmmseEstimator:
         self._matched = (pilots.conj() / power_w**0.5).to(torch.complex64)
 
     def to(self, device: torch.device) -> Self:
-        """Move the filters; returns the estimator itself."""
+        """Move the filters to `device`; return the estimator itself."""
         self._weights, self._matched = self._weights.to(device), self._matched.to(device)
         return self
 
@@ -66,6 +66,6 @@ class LmmseEstimator:
 
 
 def spatial_covariance(response: Tensor) -> Tensor:
-    """Average R (tone, antenna, antenna) over positions and slots of H (N, slot, antenna, tone)."""
+    """Return R (tone, antenna, antenna), averaged over positions and slots of H (N, slot, antenna, tone)."""
     stacked = response.movedim(-1, 0).flatten(1, 2)  # (tone, N·slot, antenna)
     return stacked.transpose(-1, -2) @ stacked.conj() / stacked.shape[1]

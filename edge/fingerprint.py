@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def delay_taps(channel: Tensor, ifft: int, taps: int) -> Tensor:
-    """First `taps` taps (…, taps) of the unitary `ifft`-point IFFT of F centred tones (…, F). DiffLoc Eq. 2, 3.
+    """Return the first taps (…, taps) of the unitary `ifft`-point IFFT of F centred tones (…, F). DiffLoc Eq. 2-3.
 
-    Tone f is subcarrier f − F/2 of the grid, so that the middle one is the carrier.
+    Tone f is subcarrier f − F/2 of the grid, so that tone F/2 is the carrier.
     """
     tones = channel.shape[-1]
     grid = channel.new_zeros(*channel.shape[:-1], ifft)
@@ -21,19 +21,21 @@ def delay_taps(channel: Tensor, ifft: int, taps: int) -> Tensor:
 
 
 def fingerprint(taps: Tensor) -> Tensor:
-    """Fingerprints (B, 2·pairs·taps) float32 of delay taps (B, slot, pair, tap) complex64, slot 0. DiffLoc Eq. 4.
+    """Return fingerprints (B, 2·pairs·taps) float32 of delay taps (B, slot, pair, tap) complex64. DiffLoc Eq. 4.
 
-    All magnitudes, then all wrapped phases [rad], pairs outer. The phase of a tap that is exactly zero is zero.
+    All magnitudes come first, then all wrapped phases [rad]; both have pairs as the outer index. Only slot 0 is used.
+    The phase of a tap that is exactly zero is zero.
     """
     flat = taps[:, 0].flatten(1)
     return torch.cat([flat.abs(), flat.angle()], 1)
 
 
 def beam_levels(taps: Tensor, polarizations: int, columns: int, rows: int, ports: int) -> Tensor:
-    """Log-levels (B, beams·taps) [log10 of an amplitude] of delay taps (B, slot, pair, tap), slot 0.
+    """Return log-levels (B, beams·taps) [log10 of an amplitude] of delay taps (B, slot, pair, tap), slot 0.
 
-    A two-dimensional DFT over each polarisation's array turns antennas into beams; levels below 80 dB under the
-    snapshot's strongest are taken as that. Not the paper's: it keeps what antennas tell together and drops phases.
+    A two-dimensional DFT over each polarisation's array turns antennas into beams; levels more
+    than 80 dB below the snapshot's strongest are raised to that floor. Not in the paper: it keeps the array's angular
+    information and drops phases.
     """
     b, _, _, length = taps.shape
     grid = taps[:, 0].reshape(b, polarizations, columns, rows, ports, length)

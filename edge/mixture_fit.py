@@ -1,11 +1,11 @@
-"""Gaussian mixtures fitted to samples, deterministically: expectation maximisation from the samples farthest apart.
+"""Deterministic fit of Gaussian mixtures to samples: expectation maximisation, started at samples far apart.
 
     start   first centre: the sample nearest to the mean; each next one: the sample farthest from those before
     E       r_nc ∝ w_c N(x_n; m_c, S_c)
     M       w_c = Σ_n r_nc / N,   m_c and S_c weighted by r_nc,   S_c += floor² I
 
-Samples that coincide, or hold fewer modes than components, leave some with next to no weight; those are put onto the
-heaviest, so that none stands for what no sample said.
+If samples coincide, or have fewer modes than there are components, some components keep almost no weight. They get the
+mean and covariance of the heaviest component, so that no component lies where there are no samples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fronthaul.payload.diffloc import DEVIATION, Mixture
 ITERATIONS = 50
 TOLERANCE = 1e-6
 LEAST_WEIGHT = 0.02
-"""Below it a component is put onto the heaviest: about one of 64 samples."""
+"""A component of less weight is replaced by the heaviest one: about one sample of 64."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ def fit_mixture(samples: Floats, components: int, floor: float = DEVIATION[0]) -
     Args:
         samples: (P, D), finite.
         components: C.
-        floor: least deviation along any axis; what samples that coincide get.
+        floor: minimum standard deviation along any axis, also that of samples that coincide.
 
     Returns:
         A mixture of C components whose covariances are at least floor² I.
@@ -75,7 +75,7 @@ def _far_apart(samples: Floats, components: int) -> Floats:
 
 
 def _log_joint(samples: Floats, weight: Floats, mean: Floats, covariance: Floats) -> Floats:
-    """Log w_c N(x_n; m_c, S_c) (P, C), but for what all have in common."""
+    """Return log w_c N(x_n; m_c, S_c) (P, C), without the additive constant that all share."""
     apart = samples[:, None] - mean
     square = np.einsum("nci,cij,ncj->nc", apart, np.linalg.inv(covariance), apart)
     scale = np.log(np.maximum(weight, 1e-300)) - np.linalg.slogdet(covariance)[1] / 2

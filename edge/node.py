@@ -1,12 +1,12 @@
-"""A base station on its link: it registers, paces itself from the schedule, writes down, sends, and answers the cloud.
+"""A base station on its link: it registers, follows the schedule, journals and sends reports, and answers the cloud.
 
 The same object runs over memory links on a simulated clock and over sockets on the wall clock:
 
     register -> await_welcome -> (prepare -> wait -> transmit) a batch at a time -> leave -> await_end
 
-`prepare` makes what the antennas receive, which takes time that no real base station needs: it runs ahead of time
-zero, so that latencies hold the base station's own work only. While it waits, the node takes what the cloud sends and
-answers it, and says every so often that it is alive.
+`prepare` simulates what the antennas receive. A real base station spends no time on that, so it runs ahead of time
+zero, and latencies cover the base station's own work only. While it waits, the node receives and answers the cloud's
+messages and sends heartbeats.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ from fronthaul.sender.sender import Sender
 from fronthaul.transport.transport import EdgeTransport
 
 REPEAT_S = 2.0
-"""Resend interval of a registration or goodbye without an answer [s]: the cloud may have been restarted."""
+"""Interval at which an unanswered registration or goodbye is resent [s]: the cloud may have been restarted."""
 
 
 class Refused(FronthaulError):
-    """The cloud turned this base station away, in its own words."""
+    """The cloud refused this base station; the message is the cloud's."""
 
 
 class EdgeNode:
-    """A base station wired to radio, link, streams and clock."""
+    """A base station with its radio, link, streams and clock."""
 
     def __init__(self, site: SiteSpec, transport: EdgeTransport, folder: Path, clock: Clock) -> None:
-        """Wire it up; nothing is sent before `register`.
+        """Assemble the node; nothing is sent before `register`.
 
         Args:
-            site: what stands there.
-            transport: its end of its link.
-            folder: of its streams.
-            clock: paces it, and stamps what it sends.
+            site: description of the site.
+            transport: the base station's end of the link.
+            folder: folder of its streams.
+            clock: paces the node and timestamps its messages.
 
         Raises:
-            LocalError: streams of this start are there already.
+            LocalError: streams of this start exist already.
         """
         self.station: BaseStation = site.station.assemble()
         self._site = site
@@ -86,7 +86,7 @@ class EdgeNode:
         if site.up is not None:
             self._model = LinkModel(site.up, seed=site.seed, bs=bs, direction=Direction.UP, epoch=epoch)
         self._outbox = Outbox(self._model, transport=transport.costs, bundle=site.bundle)
-        self._prepared: tuple[list[int], Tensor] | None = None  # snapshots, and what is received in each
+        self._prepared: tuple[list[int], Tensor] | None = None  # snapshots, and the pilots received in each
         self._welcome: Control | None = None
         self._ended = False
         self._answered: set[ReportKey] = set()
@@ -95,7 +95,7 @@ class EdgeNode:
         self._closed = False
 
     def register(self) -> None:
-        """Announce the base station and its codecs."""
+        """Send the registration: base station, scheme, payload formats and site."""
         self._send_control(
             Registration(
                 bs=self.station.bs,
@@ -112,8 +112,8 @@ class EdgeNode:
         """Wait for the cloud's answer, at most `timeout_s` [s].
 
         Raises:
-            Refused: the cloud says no.
-            TransportError: it says nothing.
+            Refused: the cloud refuses the base station.
+            TransportError: the cloud does not answer in time.
         """
         until_ns = self._clock.now_ns() + round(timeout_s * 1e9)
         again_ns = self._clock.now_ns() + round(REPEAT_S * 1e9)
@@ -134,21 +134,21 @@ class EdgeNode:
         """Begin the run.
 
         Args:
-            t0_ns: when snapshot 0 is due [ns]; the link model counts outages from there.
-            patience_s: how long a full queue may hold the base station up [s]. In open loop not at all, what does
-                not fit is dropped; in closed loop it is what paces it.
+            t0_ns: time at which snapshot 0 is due [ns]; outages of the link model are relative to it.
+            patience_s: how long a full queue may block the base station [s]. Use 0 in open loop, where messages that
+                do not fit are dropped; in closed loop the full queue paces the base station.
         """
         self._sender.patience_ns = round(patience_s * 1e9)
         if self._model is not None:
             self._model.t0_ns = t0_ns
         if self._site.ping_ns:
-            # Not all at once: a base station's first heartbeat is its own share of the interval late.
+            # Heartbeats are staggered: the first is delayed by a share of the interval that depends on the BS.
             self._next_ping_ns = self._clock.now_ns() + (self.station.bs * 7919 % 100) * self._site.ping_ns // 100
 
     def rehearse(self) -> None:
-        """Process one snapshot for nothing, so that the first that counts finds all libraries loaded.
+        """Process one snapshot and discard the result, so that all libraries are loaded before the first real one.
 
-        The journal matters most: its first row loads what may take half a second.
+        The journal matters most: loading what its first row needs may take half a second.
         """
         (report,) = self.station.reports([0], self._site.radio.observe(0)[None])
         with tempfile.TemporaryDirectory() as folder:
@@ -166,7 +166,7 @@ class EdgeNode:
             stages.close()
 
     def prepare(self, snapshots: Sequence[int]) -> None:
-        """Make what the antennas receive in the next batch, as far as it is this base station's to measure."""
+        """Simulate what the antennas receive in the next batch, for the snapshots that this base station measures."""
         mine = [snapshot for snapshot in snapshots if self._site.measures(snapshot)]
         received = [self._site.radio.observe(snapshot) for snapshot in mine]
         self._prepared = mine, torch.stack(received) if mine else torch.empty(0)
@@ -175,7 +175,7 @@ class EdgeNode:
         """Wait for `due_ns` [ns], then turn the prepared batch into frames: journal first, then send.
 
         Raises:
-            Refused: the cloud has turned the base station away meanwhile.
+            Refused: the cloud has refused the base station meanwhile.
             LocalError: the disk is full; nothing is sent that is not journaled.
         """
         assert self._prepared is not None, "prepare comes first"
@@ -189,7 +189,7 @@ class EdgeNode:
         self._note_stages(reports, t_start_ns, self.station.stage_ns)
 
     def wait(self, until_ns: int) -> None:
-        """Take and answer what the cloud sends until `until_ns` [ns]; at once where that is past."""
+        """Receive and answer the cloud's messages until `until_ns` [ns]; return at once if that is past."""
         while self._clock.now_ns() < until_ns:
             self._upkeep()
             next_ns = until_ns if self._next_ping_ns is None else min(until_ns, self._next_ping_ns)
@@ -201,7 +201,7 @@ class EdgeNode:
         self.pump()
 
     def pump(self) -> bool:
-        """Take and answer what is there; return whether there was anything."""
+        """Receive and answer all pending messages; return whether there were any."""
         self._upkeep()
         found = False
         while self._take(0.0):
@@ -209,20 +209,20 @@ class EdgeNode:
         return found
 
     def is_cut_off(self, seconds: float) -> bool:
-        """Whether the link to the cloud is down by its model, and stays so for `seconds` [s] or longer."""
+        """Return whether the link model is in an outage that lasts another `seconds` [s] or longer."""
         now_ns = self._clock.now_ns()
         end_ns = None if self._model is None else self._model.outage_end_ns(now_ns)
         return end_ns is not None and end_ns - now_ns >= seconds * 1e9
 
     def leave(self) -> None:
-        """Say goodbye: everything of round 0 is sent."""
+        """Say goodbye to the cloud: all reports of round 0 are sent."""
         self._send_control(Goodbye(self.station.bs, self.station.epoch, self._outbox.frames_made))
 
     def await_end(self, timeout_s: float) -> bool:
-        """Answer the cloud until it says goodbye too, and stop where it asks nothing for `timeout_s` [s].
+        """Answer the cloud until it says goodbye, or until it has sent no state for `timeout_s` [s].
 
         Returns:
-            Whether it did.
+            Whether the cloud said goodbye.
         """
         until_ns = self._clock.now_ns() + round(timeout_s * 1e9)
         again_ns = self._clock.now_ns() + round(REPEAT_S * 1e9)
@@ -231,7 +231,7 @@ class EdgeNode:
             next_ns = min(until_ns, again_ns, self._next_ping_ns or until_ns)
             states = len(self._answered)
             self._take((next_ns - now_ns) / 1e9)
-            if len(self._answered) > states:  # that the cloud answers pings is no reason to wait on
+            if len(self._answered) > states:  # only states extend the wait, answers to heartbeats do not
                 until_ns = self._clock.now_ns() + round(timeout_s * 1e9)
             if self._clock.now_ns() >= again_ns and not self._ended:
                 again_ns += round(REPEAT_S * 1e9)
@@ -239,19 +239,19 @@ class EdgeNode:
         return self._ended
 
     def cut(self, seconds: float) -> None:
-        """Have the link cut for `seconds` [s] (fault injection); safe from another thread."""
+        """Cut the link for `seconds` [s] (fault injection); may be called from another thread."""
         self._cuts.put(seconds)
 
     def close(self) -> None:
-        """Close link and streams, what is queued is still sent; closing twice is fine.
+        """Close link and streams; queued messages are still sent. Closing twice is fine.
 
         Raises:
-            LocalError: the disk is full; the streams can be read, and are closed.
+            LocalError: the disk is full; the streams are closed and can be read all the same.
         """
         if self._closed:
             return
         self._closed = True
-        with contextlib.ExitStack() as each:  # the others too where the disk is full
+        with contextlib.ExitStack() as each:  # closes all of them even if the disk is full
             each.callback(self._stages.close)
             each.callback(self._recorder.close)
             self._transport.close()
@@ -260,7 +260,7 @@ class EdgeNode:
     # -- what arrives
 
     def _take(self, timeout_s: float) -> bool:
-        """Take one message of the cloud; return whether there was one."""
+        """Receive and handle one message of the cloud; return whether there was one."""
         try:
             data = self._transport.receive(max(0.0, timeout_s))
         except TransportError as error:
@@ -289,7 +289,7 @@ class EdgeNode:
         return True
 
     def _take_frame(self, frame: Frame, data: bytes, now_ns: int) -> None:
-        """Judge a frame, write it down, and answer it; one that the scheme cannot answer to is rejected as a whole."""
+        """Determine a frame's fate, journal it and answer it; one that the scheme cannot answer is rejected whole."""
         answers: list[tuple[Report, StageTimes]] = []
         fate, reason = self._judge(frame)
         if fate is FrameFate.DELIVERED:
@@ -314,10 +314,10 @@ class EdgeNode:
         return FrameFate.DELIVERED, None
 
     def _answers(self, frame: Frame) -> list[tuple[Report, StageTimes]]:
-        """Make the answers to the states of a frame, as far as there are any.
+        """Make the answers to the states of a frame; states of snapshots that the base station does not hold get none.
 
         Raises:
-            RemoteError: a state has not the size that the scheme expects.
+            RemoteError: a state does not have the size that the scheme expects.
             ValueError: a state is not of this scheme.
         """
         answers = []
@@ -330,7 +330,7 @@ class EdgeNode:
     # -- what is sent
 
     def _upkeep(self) -> None:
-        """Cut the link where that was asked for, and give a heartbeat where one is due."""
+        """Cut the link if requested, and send a heartbeat if one is due."""
         while not self._cuts.empty():
             self._transport.cut(self._cuts.get())
         now_ns = self._clock.now_ns()
@@ -349,7 +349,7 @@ class EdgeNode:
         self._transport.send(data, t_release_ns)
 
     def _on_gone(self, bs: int | None, error: TransportError) -> None:
-        """End the base station: its only link is no more."""
+        """End the base station: its only link is gone."""
         raise error
 
     def _note_stages(self, reports: Sequence[Report], t_start_ns: int, times: StageTimes) -> None:

@@ -1,4 +1,4 @@
-"""Base stations that share a process, paced through a schedule together."""
+"""Pacing of base stations that share a process through one schedule."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from edge.schedule import Schedule
 from fronthaul.clock import Clock
 
 PAUSE_NS = 500_000
-"""Between two looks at the links of base stations that share a process [ns]; one alone waits on its socket."""
+"""Polling interval of the links of base stations that share a process [ns]; a single one waits on its socket."""
 PATIENCE_S = 30.0
-"""How long a full queue may hold up a base station in closed loop [s]."""
+"""How long a full queue may block a base station in closed loop [s]."""
 LAST_WORD_S = 10.0
-"""A base station whose link stays down this long at the end of a run stops waiting [s]: the cloud could not hear it."""
+"""At the end of a run, a base station whose link stays down at least this long does not wait for the goodbye [s]."""
 
 
 class End(NamedTuple):
     """How a schedule ended for base stations that share a process.
 
     Attributes:
-        unanswered: those to which the cloud did not say goodbye, though they waited for it.
-        cut_off: those whose link was down, so that they did not wait.
+        unanswered: base stations that waited for the cloud's goodbye and did not get it.
+        cut_off: base stations that did not wait for it, because their link was down.
     """
 
     unanswered: list[int]
@@ -30,7 +30,7 @@ class End(NamedTuple):
 
 
 def run_batch(nodes: Sequence[EdgeNode], snapshots: range, schedule: Schedule) -> None:
-    """Run one batch at all base stations, one after the other, from the moment at which it is due."""
+    """Run one batch at all base stations, one after the other, from the time at which it is due."""
     for node in nodes:
         node.prepare(snapshots)
     for node in nodes:
@@ -43,7 +43,7 @@ def run_schedule(
     """Run a schedule from `first_snapshot` on, say goodbye, and answer the cloud until it has finished.
 
     Returns:
-        Who waited `end_s` [s] for the cloud's goodbye in vain, and who did not wait for it.
+        Base stations that waited in vain for the cloud's goodbye (timeout `end_s` [s]), and those that did not wait.
 
     Raises:
         FronthaulError: the cloud has turned a base station away, or the disk is full.
@@ -77,7 +77,7 @@ def run_schedule(
 
 
 def wait_together(nodes: Sequence[EdgeNode], until_ns: int, clock: Clock) -> None:
-    """Have all base stations take and answer what the cloud sends until `until_ns` [ns]."""
+    """Let all base stations receive and answer the cloud's messages until `until_ns` [ns]."""
     if len(nodes) == 1:
         nodes[0].wait(until_ns)
         return

@@ -21,21 +21,21 @@ _REFERENCE_FLOOR = 1e-6  # δ of Eq. 10, relative to a snapshot of unit norm
 
 
 def channel_gain(channel: Tensor) -> Tensor:
-    """Frobenius norm g (…) over slots, antennas and tones. ECC Eq. 7."""
+    """Return the Frobenius norm g (…) over slots, antennas and tones. ECC Eq. 7."""
     parts = torch.view_as_real(channel.flatten(-3))
     return parts.square().flatten(-2).sum(-1).sqrt()
 
 
 def normalise(channel: Tensor, gain: Tensor) -> Tensor:
-    """Ĥ / (g + ε). ECC Eq. 8."""
+    """Return Ĥ / (g + ε). ECC Eq. 8."""
     return channel / (gain[..., None, None, None] + _GAIN_FLOOR)
 
 
 def phase_stabilise(channel: Tensor, phase: Phase = "tone") -> Tensor:
-    """Rotate out phases common to all antennas, referred to the strongest antenna. ECC Eq. 9-11.
+    """Remove phases common to all antennas, relative to the strongest antenna. ECC Eq. 9-11.
 
     The reference antenna has the most energy over the snapshot (ties: smallest index). Entries whose reference is
-    below δ are left as they are. Relative phases across antennas are preserved (Eq. 12).
+    below δ are unchanged. Relative phases across antennas are preserved (Eq. 12).
     """
     if phase == "none":
         return channel
@@ -52,7 +52,7 @@ def phase_stabilise(channel: Tensor, phase: Phase = "tone") -> Tensor:
 
 
 def stack(channel: Tensor) -> Tensor:
-    """Real input X (…, 2, tone, slot·antenna) with channels (real, imaginary), slots outer. ECC Eq. 13-15.
+    """Return real input X (…, 2, tone, slot·antenna) with channels (real, imaginary), slots outer. ECC Eq. 13-15.
 
     Scaled by √(T·M·F), so that a normalised snapshot has unit mean square per complex entry.
     """

@@ -1,6 +1,6 @@
 """The midrise quantiser with straight-through gradient, for training. ECC Eq. 19 and 35.
 
-The truth about indices is `fronthaul.codec.codebook.MidriseCodebook`; a test holds both equal.
+The reference implementation is `fronthaul.codec.codebook.MidriseCodebook`; a test checks that both agree.
 """
 
 from __future__ import annotations

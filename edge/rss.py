@@ -1,4 +1,4 @@
-"""Received signal strength: one gain in B bits. The smallest possible scheme, and the floor in every table."""
+"""Received signal strength: one gain in B bits. The simplest scheme, and the baseline in every table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fronthaul.payload.rss import RssPayload
 
 
 def build(setup: EdgeSetup) -> EdgeScheme:
-    """Build the scheme; its finest resolution, 16 bits (below 0.002 dB), stands in for lossless."""
+    """Build the scheme; lossless uses its finest resolution, 16 bits (below 0.002 dB)."""
     return RssEdge(setup)
 
 
@@ -27,6 +27,6 @@ class RssEdge:
 
     @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
-        """Encode Ĥ (B, slot, antenna, tone) into one number a snapshot."""
+        """Encode Ĥ (B, slot, antenna, tone) into one number per snapshot."""
         level = 20 * torch.log10(channel_gain(channel).clamp_min(1e-12))
         return Encoded([self._payload.encode(gain_db) for gain_db in level.float().tolist()])

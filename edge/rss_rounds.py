@@ -1,10 +1,11 @@
 """Received signal strength in several rounds: neither the gain nor the path-loss model leaves the base station.
 
 Base station k at p_k models its gain g_k [dB] as a_k − 10 n_k log10 ‖x − p_k‖ + e, e ~ N(0, σ_k²), like scheme `rss`.
-Round 0 is empty. Of every estimate x that the cloud broadcasts it says, at d_k = ‖x − p_k‖, in B bits each:
+The report of round 0 is empty. To every estimate x that the cloud broadcasts, base station k answers two numbers of B
+bits each, with d_k = ‖x − p_k‖:
 
     z_k = (g_k − a_k + 10 n_k log10 d_k) / σ_k            residual in standard deviations, clipped to ±2
-    s_k = ∂z_k/∂d_k = (10 n_k / ln 10) / (σ_k d_k)        what it changes over the distance [1/m], on a log scale
+    s_k = ∂z_k/∂d_k = (10 n_k / ln 10) / (σ_k d_k)        its slope over distance [1/m], coded on a log scale
 
 The gradient of its log-likelihood is −z_k s_k along the line from p_k to x, which the cloud knows.
 """
@@ -24,13 +25,13 @@ from fronthaul.payload.rss_rounds import NOTHING, AnswerPayload, StatePayload
 
 
 class RssRoundsEdge:
-    """Keeps the gain at full precision, and answers with residual and slope."""
+    """Keeps the gain at full precision and answers with residual and slope."""
 
     name = "rss-rounds"
     spec = SchemeSpec(weights="rss")
 
     def __init__(self, setup: EdgeSetup) -> None:
-        """Build from this base station's row of `path_loss`; 16 bit a number stand in for lossless."""
+        """Build from this base station's row of `path_loss`; lossless uses 16 bits per number."""
         self._state = StatePayload(setup.config["low"], setup.config["high"])
         self._answer = AnswerPayload(setup.bits)
         self.format, self.answer_format = self._answer.report_format, self._answer.format
@@ -39,7 +40,7 @@ class RssRoundsEdge:
 
     @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
-        """Measure the gains [dB] of Ĥ (B, slot, antenna, tone), and keep them; nothing is sent."""
+        """Measure the gains [dB] of Ĥ (B, slot, antenna, tone) and keep them as context; payloads are empty."""
         level = 20 * torch.log10(channel_gain(channel).double().clamp_min(1e-12))
         return Encoded(len(channel) * [NOTHING], context=level.tolist())
 

@@ -1,4 +1,4 @@
-"""When which snapshot is due."""
+"""Schedule of snapshots."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When which snapshot is due.
+    """Times at which snapshots are due.
 
     Attributes:
         t0_ns: time zero of snapshot 0 [ns].
-        interval_ns: between two snapshots [ns]; 0 runs as fast as it goes.
-        snapshots: how many.
-        batch: how many at a time; a batch is due with its last snapshot.
+        interval_ns: interval between two snapshots [ns]; 0 is closed loop, as fast as possible.
+        snapshots: number of snapshots.
+        batch: number of snapshots per batch; a batch is due with its last snapshot.
     """
 
     t0_ns: int
@@ -23,15 +23,15 @@ class Schedule:
     batch: int = 1
 
     def time_zero_ns(self, snapshot: int) -> int:
-        """Return when a snapshot is measured [ns]."""
+        """Return the time at which a snapshot is measured [ns]."""
         return self.t0_ns + snapshot * self.interval_ns
 
     def batches(self, first_snapshot: int = 0) -> Iterator[range]:
-        """Yield the snapshots a batch at a time, without the batches that begin before `first_snapshot`."""
+        """Yield the snapshots of each batch, skipping batches that begin before `first_snapshot`."""
         begin = -(-first_snapshot // self.batch) * self.batch
         for first in range(begin, self.snapshots, self.batch):
             yield range(first, min(first + self.batch, self.snapshots))
 
     def next_snapshot(self, now_ns: int) -> int:
-        """Return the first snapshot that is still to come at `now_ns` [ns]; 0 in closed loop."""
+        """Return the first snapshot whose time is not before `now_ns` [ns]; 0 in closed loop."""
         return 0 if not self.interval_ns else max(0, -(-(now_ns - self.t0_ns) // self.interval_ns))

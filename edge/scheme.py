@@ -1,4 +1,4 @@
-"""What a scheme is at the base station: estimated channels in, payloads and side information out.
+"""Interface of a scheme at the base station: estimated channels in, payloads and side information out.
 
 A scheme is one module here and one in `cloud.fusion`. Both are found by entry points, built-in ones included, so a
 user's own scheme needs no change in this tree (docs/schemes.md shows one).
@@ -21,11 +21,11 @@ ENTRY_POINT_GROUP = "cofix.edge"
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What a scheme sends for a batch of B snapshots.
+    """Output of a scheme for a batch of B snapshots.
 
-    `payloads` and `side`, payload and side information of each snapshot, as the scheme's format says; `side` may be
-    empty where it says 0 bytes. `context` what a scheme of several rounds keeps of each snapshot to answer with, else
-    empty.
+    `payloads` and `side` hold the payload and side information of each snapshot, in the scheme's format; `side` may be
+    empty if the format declares 0 bytes. `context` holds what a scheme of several rounds keeps of each snapshot for its
+    answers; otherwise it is empty.
     """
 
     payloads: Sequence[Payload]
@@ -34,7 +34,7 @@ class Encoded:
 
 
 class EdgeScheme(Protocol):
-    """Encoder and quantiser of one base station; `format` says how long its reports will be."""
+    """Encoder and quantiser of one base station; `format` declares the size of its reports."""
 
     name: str
     format: PayloadFormat
@@ -45,9 +45,9 @@ class EdgeScheme(Protocol):
 
 @runtime_checkable
 class RoundScheme(Protocol):
-    """What a scheme offers beside `EdgeScheme` if a fix takes several rounds: answers to the cloud's states.
+    """Addition to `EdgeScheme` for a scheme whose fix takes several rounds: answers to the cloud's states.
 
-    `answer_format` says how long answers are; `answer` is a pure function of what it is given.
+    `answer_format` declares the size of answers; `answer` is a pure function of its arguments.
     """
 
     answer_format: PayloadFormat
@@ -56,24 +56,24 @@ class RoundScheme(Protocol):
         """Return the payload and the side information of the answer.
 
         Args:
-            context: what `encode` kept of this snapshot.
-            snapshot: its number; may key random draws.
+            context: the entry of `Encoded.context` for this snapshot.
+            snapshot: snapshot number; may key random draws.
             round_: number of the round, from 1.
-            state: what the cloud broadcast.
+            state: state that the cloud broadcast.
 
         Raises:
-            ValueError: the state is not of this scheme; like `unpack`'s RemoteError it has the frame rejected.
+            ValueError: the state is not of this scheme. The frame is then rejected, as on a RemoteError of `unpack`.
         """
 
 
 @dataclass(frozen=True)
 class EdgeSetup:
-    """What a scheme is built from at base station `bs`.
+    """Inputs from which a scheme is built at base station `bs`.
 
-    `payload`: what a report is to carry; `config` and `tensors`: the weights file's configuration and this base
-    station's share of its tensors; `device` on which to compute ("cpu", "cuda:0"); `site` where its own array stands
-    [m], as it registers it; `options` of the scheme that the user gave, of those that its `SchemeSpec` says it takes.
-    No position of any user is among them.
+    `payload`: what a report carries; `config` and `tensors`: the weights file's configuration and this base station's
+    share of its tensors; `device`: compute device ("cpu", "cuda:0"); `site`: position of its own array [m], as
+    registered; `options`: scheme options that the user set, of those that its `SchemeSpec` declares. No position of any
+    user is among them.
     """
 
     bs: int
@@ -92,7 +92,7 @@ class EdgeSetup:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What a run's options came to: name of the fusion rule, and every option with the value that it has."""
+    """Resolved options of a run: name of the fusion rule, and every option with its final value."""
 
     fusion: str
     options: Mapping[str, str | int]
@@ -100,18 +100,18 @@ class Chosen:
 
 @dataclass(frozen=True, kw_only=True)
 class SchemeSpec:
-    """What a scheme is beside its halves, declared once; a scheme gives what differs. Its entry point names it.
+    """Declaration of a scheme's properties; a scheme sets what differs from the defaults. Its entry point names it.
 
     Attributes:
-        scenario: in which it runs where the user names none.
-        interval_ms: between two snapshots [ms] where the user says nothing.
-        weights: scheme on whose weights it runs; None for its own.
-        options: that it takes, with their types. None takes none, and has every ValueError of its halves, when they are
-            built, be about the weights; else it is about what the user chose.
-        forwards: whether it forwards the channel itself in every way that `PayloadChoice.forward` may say.
-        at_cloud: makes, of a base station's setup, a maker of what of it stands at the cloud, or None; that crosses to
-            the cloud and is called there with the device on which to compute.
-        chosen: says what the options came to; None takes them as the user gave them.
+        scenario: default scenario.
+        interval_ms: default interval between two snapshots [ms].
+        weights: scheme whose weights it uses; None for its own.
+        options: options that it accepts, with their types. None accepts none, and a ValueError raised while its edge or
+            cloud part is built is then reported as a fault of the weights; otherwise as a fault of the user's choice.
+        forwards: whether it can forward the channel itself in each format of `PayloadChoice.forward`.
+        at_cloud: returns, for a base station's setup, a factory of the part of it that runs at the cloud, or None. The
+            factory is sent to the cloud and called there with the compute device.
+        chosen: resolves the options; None takes them as the user gave them.
     """
 
     scenario: str = "paris-6"
@@ -125,14 +125,14 @@ class SchemeSpec:
 
 @runtime_checkable
 class Described(Protocol):
-    """A builder that says what its scheme is: an `EdgeBuilder`, or a class with such an attribute."""
+    """A builder that declares its scheme's properties: an `EdgeBuilder`, or a class with an attribute `spec`."""
 
     spec: SchemeSpec
 
 
 @dataclass(frozen=True)
 class EdgeBuilder:
-    """A function that builds a scheme, and what the scheme is."""
+    """A function that builds a scheme, and the scheme's declaration."""
 
     spec: SchemeSpec
     make: Callable[[EdgeSetup], EdgeScheme]
@@ -146,7 +146,7 @@ def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:
     """Return the builder of scheme `name`.
 
     Raises:
-        LookupError: no installed package offers it; the sentence names those that are.
+        LookupError: no installed package provides it; the message lists the installed ones.
     """
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in found:
@@ -156,10 +156,10 @@ def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:
 
 
 def scheme_spec(name: str) -> SchemeSpec:
-    """Return what scheme `name` says it is; one that says nothing is as `SchemeSpec` has it.
+    """Return the declaration of scheme `name`, or the defaults of `SchemeSpec` if it has none.
 
     Raises:
-        LookupError: no installed package offers it, or it says so by something else than a `SchemeSpec`.
+        LookupError: no installed package provides it, or its declaration is not a `SchemeSpec`.
     """
     build = load_edge_scheme(name)
     spec = build.spec if isinstance(build, Described) else SchemeSpec()
@@ -169,9 +169,9 @@ def scheme_spec(name: str) -> SchemeSpec:
 
 
 def weights_scheme(name: str) -> str:
-    """Return the scheme whose weights scheme `name` runs on.
+    """Return the name of the scheme whose weights scheme `name` uses.
 
     Raises:
-        LookupError: as `scheme_spec`.
+        LookupError: as for `scheme_spec`.
     """
     return scheme_spec(name).weights or name

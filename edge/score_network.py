@@ -1,7 +1,7 @@
 """Score networks of DiffLoc: residual MLP and UNet on fingerprint, noised position and noise level. DiffLoc Sec. IV.
 
-Every layer holds K networks side by side, one for each base station, so that all are trained at once; a base station
-runs its own with K = 1. Shapes: fingerprints h (K, B, F), noised positions x (K, B, D), time t (K, B, 1), result
+Every layer holds K networks in parallel, one per base station, so that all are trained at once; a base station runs its
+own with K = 1. Shapes: fingerprints h (K, B, F), noised positions x (K, B, D), time t (K, B, 1), result
 (K, B, D). Coordinates are normalised (`fronthaul.payload.noise_levels`).
 
     h ── standardise ── W_h ──> embedding e (E) ─┐
@@ -9,7 +9,7 @@ runs its own with K = 1. Shapes: fingerprints h (K, B, F), noised positions x (K
     t ── sinusoids ── MLP ── W_t ────────────────┘
 
 The input projection of the paper's concatenated input is split into its three summands: e depends on the channel
-alone, so it is computed once a snapshot, however many steps the sampler takes.
+alone, so it is computed once per snapshot, however many steps the sampler takes.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ MLP_WIDTHS = (512, 256, 128)
 UNET_WIDTHS = (64, 128, 256, 512)
 TIME_FEATURES = 64
 SIGMA_DATA = 0.5
-"""Deviation of normalised positions that the consistency parameterisation assumes (Song et al. 2023, App. C)."""
+"""Standard deviation of normalised positions in the consistency parameterisation (Song et al. 2023, App. C)."""
 
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """What a score network is built from; the ``network`` table of a weights file.
+    """Shape of a score network; the ``network`` table of a weights file.
 
     Attributes:
-        body: which of the paper's two.
-        features: F, length of what comes in for the channel.
+        body: architecture, one of the paper's two.
+        features: F, length of the channel features.
         dimensions: D, 2 or 3.
-        dropout: of the MLP.
-        outputs: length of the output where it is not D, for baselines on the same body; 0 for D.
+        dropout: dropout rate of the MLP.
+        outputs: output length if it is not D, for baselines with the same body; 0 for D.
     """
 
     body: Body
@@ -59,7 +59,7 @@ class NetworkShape:
 
 
 class StackedLinear(nn.Module):
-    """K linear layers side by side: (K, B, in) to (K, B, out)."""
+    """K linear layers in parallel: (K, B, in) to (K, B, out)."""
 
     def __init__(self, stations: int, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
@@ -68,12 +68,12 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(stations, 1, outputs).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply each to its own."""
+        """Apply layer k to x[k]."""
         return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
 
 
 class StackedNorm(nn.BatchNorm1d):
-    """K batch norms side by side, over (K, B, width)."""
+    """K batch norms in parallel, over (K, B, width)."""
 
     def __init__(self, stations: int, width: int) -> None:
         super().__init__(stations * width)
@@ -99,7 +99,7 @@ class MlpBody(nn.Module):
         self._dropout = dropout
 
     def forward(self, y: Tensor) -> Tensor:
-        """(K, B, 512) to (K, B, D)."""
+        """Map (K, B, 512) to (K, B, D)."""
         y = self._drop(functional.silu(self.norm_in(y)))
         for layer, skip, norm in zip(self.layers, self.skips, self.norms, strict=True):
             y = self._drop(functional.silu(norm(layer(y)))) + skip(y)
@@ -122,7 +122,7 @@ class UnetBody(nn.Module):
         self.head = StackedLinear(stations, 2 * w0, outputs)
 
     def forward(self, y: Tensor) -> Tensor:
-        """(K, B, 64) to (K, B, D)."""
+        """Map (K, B, 64) to (K, B, D)."""
         y = functional.silu(y)
         skips = [y]
         for layer in self.down:
@@ -143,11 +143,11 @@ class ScoreNetwork(nn.Module):
     deviation: Tensor
 
     def __init__(self, shape: NetworkShape, stations: int = 1) -> None:
-        """Make networks with random weights.
+        """Create networks with random weights.
 
         Args:
-            shape: of each of them.
-            stations: K.
+            shape: shape of each network.
+            stations: K, number of networks.
         """
         super().__init__()
         self.shape = shape
@@ -164,7 +164,7 @@ class ScoreNetwork(nn.Module):
         )
 
     def embed(self, features: Tensor) -> Tensor:
-        """Embeddings e (K, B, E) of channel features (K, B, F): the part of a forward pass that no step repeats."""
+        """Return embeddings e (K, B, E) of channel features (K, B, F), computed once for all sampler steps."""
         standard = ((features - self.mean) / self.deviation).clamp(-10, 10)
         out: Tensor = self.embed_channel(standard)
         return out
@@ -177,7 +177,7 @@ class ScoreNetwork(nn.Module):
 
 
 def time_features(time: Tensor) -> Tensor:
-    """Sinusoids (…, 64) of times (…, 1) in 0 … 1."""
+    """Return sinusoidal features (…, 64) of times (…, 1) in 0 … 1."""
     half = TIME_FEATURES // 2
     frequency = torch.exp(torch.linspace(0, math.log(1000.0), half, device=time.device, dtype=time.dtype))
     angle = time * frequency
@@ -185,7 +185,7 @@ def time_features(time: Tensor) -> Tensor:
 
 
 class Denoiser:
-    """Answers of K trained networks at a noise level; how their raw output is to be read is `kind`'s affair.
+    """Output of K trained networks at a noise level; `kind` determines its meaning.
 
     ``diffusion``: the output is ε̂ (DiffLoc Eq. 11). ``consistency``: the output is the clean position
     f(x) = c_skip x + c_out F(c_in x) with f(x) = x at σ_min (Song et al. 2023, App. C; DiffLoc Sec. IV-D).
@@ -200,7 +200,7 @@ class Denoiser:
         self.sigma_min = float(sampler["sigma"][0]) if self.kind == "consistency" else 0.0
 
     def raw(self, embedding: Tensor, x: Tensor, level: Level) -> Tensor:
-        """What the networks say of x (K, B, D): ε̂ or the clean position, whichever they were trained for."""
+        """Return the networks' output (K, B, D) at x (K, B, D): ε̂ or the clean position, depending on `kind`."""
         time = torch.full((*x.shape[:2], 1), level.time, device=x.device)
         if self.kind == "diffusion":
             out: Tensor = self.network(embedding, x, time)
@@ -223,7 +223,7 @@ def build_network(config: Mapping[str, Any], tensors: Sequence[Mapping[str, Tens
     """Stack the networks of several base stations, each from its own share of the weights (``network.…``).
 
     Raises:
-        RuntimeError: tensors that do not fit the shape.
+        RuntimeError: the tensors do not fit the shape.
     """
     network = ScoreNetwork(NetworkShape(**config["network"]), len(tensors))
     names = network.state_dict()

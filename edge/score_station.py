@@ -1,7 +1,7 @@
-"""A base station's score network at work: embeddings of channels, answers on states, samples of its own posterior.
+"""Inference with a base station's score network: channel embeddings, answers to states, samples of its own posterior.
 
-The same object stands at the base station or, where only embeddings are sent, at the cloud. Positions are normalised
-(`fronthaul.payload.noise_levels`); no call takes that of a user: states are noise, or what a sampler made of it.
+The same class runs at the base station or, if only embeddings are sent, at the cloud. Positions are normalised
+(`fronthaul.payload.noise_levels`). No call takes a user's position: states are noise, or what a sampler made of it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from fronthaul.payload.diffloc import COMPONENTS, EmbeddingPayload, Mixture, Sco
 from fronthaul.payload.noise_levels import Level
 
 STEP = 0.05
-"""Of the differences that Jacobians are taken from, in units of the noise s: scores bend on that scale and no finer."""
+"""Step of the central differences for Jacobians, in units of the noise s: scores vary on no finer scale than s."""
 EMBEDDING_ONLY = ("network.embed_channel.weight", "network.mean", "network.deviation")
-"""Tensors that embeddings are made with, most of a network; who is sent embeddings needs none of them."""
+"""Tensors used only to compute embeddings, most of a network; a receiver of embeddings needs none of them."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,14 +41,14 @@ class ScoreStation:
         bs: int,
         device: str = "cpu",
     ) -> None:
-        """Build the network; without the tensors `EMBEDDING_ONLY` it cannot embed.
+        """Build the network; without the tensors `EMBEDDING_ONLY` it cannot compute embeddings.
 
         Args:
-            score: what the run is about.
+            score: sampler, fusion rule and number formats of the run.
             config: the weights file's configuration.
             tensors: this base station's share of its tensors.
-            bs: keys the draws of samples.
-            device: on which to compute.
+            bs: base station; keys the random draws of samples.
+            device: compute device.
         """
         self._score = score
         self._embeds = EMBEDDING_ONLY[0] in tensors
@@ -67,10 +67,10 @@ class ScoreStation:
 
     @torch.inference_mode()
     def embed(self, channel: Tensor) -> Tensor:
-        """Return embeddings (B, E) of channels Ĥ (B, slot, pair, tone), or of delay taps already (B, slot, pair, tap).
+        """Return embeddings (B, E) of channels Ĥ (B, slot, pair, tone), or of delay taps (B, slot, pair, tap).
 
         Raises:
-            RuntimeError: channels of another size than the network was trained on.
+            RuntimeError: the channels do not have the size that the network was trained on.
         """
         assert self._embeds, "this network has no part that embeds"
         if channel.shape[-1] > self._taps:
@@ -85,12 +85,12 @@ class ScoreStation:
 
     @torch.inference_mode()
     def raw(self, embedding: Tensor, x: Floats, level: Level) -> Floats:
-        """Return what the network says (N, D) of states x (N, D): ε̂, or the clean position.
+        """Return the network's output (N, D) at states x (N, D): ε̂, or the clean position.
 
         Args:
-            embedding: (E,), or (N, E) where each state has its own.
+            embedding: (E,), or (N, E) with one for each state.
             x: noised positions.
-            level: their noise.
+            level: their noise level.
         """
         states = torch.from_numpy(x.astype(np.float32)).to(self._device)[None]
         rows = embedding.to(self._device).expand(len(x), -1)[None]
@@ -100,12 +100,13 @@ class ScoreStation:
     def jacobian(self, embedding: Tensor, x: Floats, level: Level) -> Floats:
         """Return s ∂ε̂/∂x (N, D, D) at states x (N, D), by central differences: symmetric, eigenvalues in 0 … 1.
 
-        They lie there for any posterior that is log-concave: I − s ∂ε̂/∂x is a²/s² times the covariance that is left.
+        For any log-concave posterior they lie there: I − s ∂ε̂/∂x is a²/s² times the covariance of the clean position
+        given x. The result is NaN if an output is not finite.
         """
         size, step = x.shape[1], STEP * level.noise
         moved = x[:, None, None] + step * np.stack([np.eye(size), -np.eye(size)], 1)  # (N, D, 2, D)
         said = self.raw(embedding, moved.reshape(-1, size), level).reshape(moved.shape)
-        difference = np.swapaxes((said[:, :, 0] - said[:, :, 1]) / (2 * step), 1, 2)  # row: component of what is said
+        difference = np.swapaxes((said[:, :, 0] - said[:, :, 1]) / (2 * step), 1, 2)  # row: component of the output
         jacobian = level.noise * difference
         if self._score.kind == "consistency":
             jacobian = np.eye(size) - level.signal * difference
@@ -115,15 +116,15 @@ class ScoreStation:
         return np.asarray((vector * np.clip(value, 0.0, 1.0)[:, None]) @ np.swapaxes(vector, 1, 2), np.float64)
 
     def answer(self, embedding: Tensor, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
-        """Return what the network says (P, D) of states x (P, D), and Jacobians (P, D, D) where the rule wants them."""
+        """Return the network's output (P, D) at states x (P, D), and Jacobians (P, D, D) if the rule needs them."""
         jacobian = self.jacobian(embedding, x, level) if self._score.has_jacobians else None
         return self.raw(embedding, x, level), jacobian
 
     def samples(self, embedding: Tensor, count: int) -> Floats:
-        """Draw from the own posteriors: (B, count, D) of embeddings (B, E), by the same noise schedule as the cloud's.
+        """Draw samples (B, count, D) of the own posteriors for embeddings (B, E), with the cloud's noise schedule.
 
-        The draws are keyed by the base station alone and the same for each snapshot (common random numbers): what
-        differs between snapshots is what the channel says.
+        The draws are keyed by the base station alone and the same for each snapshot (common random numbers): samples
+        differ between snapshots only because the channels do.
         """
         levels, kind = self._score.levels, self._score.kind
         batch, size = len(embedding), self._score.dimensions
@@ -143,7 +144,10 @@ class ScoreStation:
         return clean.reshape(batch, count, size)
 
     def own_mixture(self, samples: Floats) -> Mixture:
-        """Return three Gaussians for samples (P, D), widened by the share of the constant posterior covariance."""
+        """Fit three Gaussians to samples (P, D) and add the configured multiple of the constant posterior covariance.
+
+        Parameters are NaN if a sample is not finite.
+        """
         if not np.isfinite(samples).all():
             none = np.full((COMPONENTS, samples.shape[1]), np.nan)
             return Mixture(none[:, 0], none, np.full((*none.shape, samples.shape[1]), np.nan))
@@ -151,36 +155,36 @@ class ScoreStation:
         return Mixture(found.weight, found.mean, found.covariance + self._inflation * self._posterior)
 
     def own_spread(self, samples: Floats) -> Floats:
-        """Return the covariance (D, D) of samples (P, D), widened likewise."""
+        """Return the covariance (D, D) of samples (P, D), inflated as in `own_mixture`."""
         return np.asarray(np.cov(samples.T) + self._inflation * self._posterior, np.float64)
 
 
 def embedding_payload(tensors: Mapping[str, Tensor], bits: int) -> EmbeddingPayload:
-    """Return the codec of a base station's embeddings, `bits` a number."""
+    """Return the codec of a base station's embeddings, with `bits` bits per number."""
     centre, scale = (tensors[f"embedding.{name}"].float().numpy() for name in ("centre", "scale"))
     return EmbeddingPayload(centre, scale, bits)
 
 
 class StationAtCloud:
-    """The part of a base station that stands at the cloud: it takes reports, and answers like the base station."""
+    """The part of a base station that runs at the cloud: it decodes reports and answers like the base station."""
 
     def __init__(
         self, score: ScoreFormat, config: Mapping[str, Any], tensors: Mapping[str, Tensor], bs: int, device: str = "cpu"
     ) -> None:
-        """See `ScoreStation`."""
+        """Build the network and the codec; arguments as for `ScoreStation`."""
         self._score = score
         self._station = ScoreStation(score, config, tensors, bs, device)
         self._code = embedding_payload(tensors, score.bits)
 
     def read(self, payload: Payload) -> Tensor | None:
-        """Return what `answer` and `own_mixture` want of a report; None where it holds no finite embedding."""
+        """Decode the embedding of a report, for `answer` and `own_mixture`; None if it is not finite."""
         embedding = self._code.decode(payload)
         return None if embedding is None else torch.from_numpy(embedding)
 
     def answer(self, embedding: Tensor, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
-        """Answer states x (P, D): what the network says (P, D), Jacobians (P, D, D) or None."""
+        """Answer states x (P, D): return the network's output (P, D), and Jacobians (P, D, D) or None."""
         return self._station.answer(embedding, x, level)
 
     def own_mixture(self, embedding: Tensor) -> Mixture:
-        """Return the mixture of the base station's own posterior; NaN where its samples are not finite."""
+        """Return the mixture of the base station's own posterior; its parameters are NaN if a sample is not finite."""
         return self._station.own_mixture(self._station.samples(embedding[None], self._score.particles)[0])

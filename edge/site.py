@@ -1,4 +1,4 @@
-"""What stands at one site: base station, radio, and what is known of its link. All of it crosses to an actor."""
+"""Description of one site: base station, radio and link model. It is serialised and sent to an actor."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class Radio(Protocol):
 
 @dataclass(frozen=True)
 class SiteSpec:
-    """Everything that stands at one site; crosses to the actor that runs it. Holds no position of any user.
+    """Full description of one site, sent to the actor that runs it. Holds no position of any user.
 
     Attributes:
-        station: what the base station is made of.
-        radio: what its antennas receive.
-        position: of the array's centre [m].
-        orientation: yaw, pitch, roll [rad].
-        up: model of the link from here to the cloud; None is a perfect link.
-        seed: of its draws.
-        bundle: reports that share a frame.
-        ping_ns: between two heartbeats [ns]; 0 gives none.
+        station: specification of the base station.
+        radio: source of what its antennas receive.
+        position: array centre [m].
+        orientation: yaw, pitch, roll of the array [rad].
+        up: model of the uplink to the cloud; None is a perfect link.
+        seed: seed of the link model's draws.
+        bundle: number of reports per frame.
+        ping_ns: heartbeat interval [ns]; 0 disables heartbeats.
         capture: whether the link's frames are captured (pcapng).
-        roster: draws the base stations that measure a snapshot; None where all do.
+        roster: draws the base stations that measure each snapshot; None if all of them measure every snapshot.
     """
 
     station: StationSpec
@@ -50,5 +50,5 @@ class SiteSpec:
     roster: Roster | None = None
 
     def measures(self, snapshot: int) -> bool:
-        """Whether this base station measures a snapshot; it is silent in the others."""
+        """Return whether this base station measures a snapshot; it sends no report for the others."""
         return self.roster is None or self.station.bs in self.roster.of(snapshot)

@@ -1,4 +1,4 @@
-"""How long each stage of a report took, on disk as it happens."""
+"""Log of the processing time of each stage of a report, written to disk as the run proceeds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StageRow(NamedTuple):
 
 @functools.cache
 def stage_schema() -> pa.Schema:
-    """Return the columns of the stream: those of `StageRow`."""
+    """Return the schema of the stream; its columns are the fields of `StageRow`."""
     import pyarrow as pa
 
     times = ("t_start_ns", "estimate_ns", "encode_ns", "pack_ns")
@@ -42,12 +42,12 @@ class StageLog:
         """Create the stream.
 
         Raises:
-            LocalError: it is there already.
+            LocalError: the file exists already.
         """
         self._rows = RowStream(folder / f"{name}{STAGES}", stage_schema())
 
     def append(self, rows: Sequence[StageRow]) -> None:
-        """Write down stage times.
+        """Append stage times to the stream.
 
         Raises:
             LocalError: the disk is full.
@@ -55,15 +55,15 @@ class StageLog:
         self._rows.extend(rows)
 
     def close(self) -> None:
-        """Mark the stream's end; closing twice is fine."""
+        """Write the end of the stream and close it; closing twice is fine."""
         self._rows.close()
 
 
 def read_stages(path: Path) -> list[StageRow]:
-    """Read the stage times of one start, also where it ended by kill -9.
+    """Read the stage times of one start, even if it was ended by kill -9.
 
     Raises:
-        LocalError: the file is no stream of stage times.
+        LocalError: the file is not a stream of stage times.
     """
     table = read_stream(path)
     if table.schema != stage_schema():

@@ -1,9 +1,9 @@
 """VIn-Loc at a base station: impulse response, one network for all base stations, midrise quantiser. VIn-Loc Sec. 3.
 
-A report carries the 256 values of the embedding and whether the base station hears the user at all
-(`fronthaul.payload.vinloc`); one that does not is left out by the cloud. A base station does not hear a user of whom
-its channel holds no power: none at all, as where no path leads, or, where the estimate carries noise, a mean power of a
-tap up to `silence` of the weights' configuration (relative to the power sent).
+A report carries the 256 values of the embedding and a flag, whether the base station hears the user
+(`fronthaul.payload.vinloc`); the cloud leaves out base stations that do not. A base station hears the user if the mean
+power per tap of its channel estimate, relative to the transmit power, is finite and exceeds `silence` of the weights'
+configuration. The default of 0 suits estimates without noise, which are zero where no path exists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fronthaul.payload.vinloc import VinLocPayload
 
 
 class VinLocEdge:
-    """Embeds impulse responses, and quantises what comes out."""
+    """Embeds impulse responses and quantises the embeddings."""
 
     name = "vinloc"
 
@@ -39,7 +39,7 @@ class VinLocEdge:
         """Encode Ĥ (B, 1, pair, tap) into values (B, 256) and whether the user was heard.
 
         Raises:
-            ValueError: channels of another shape than the network's.
+            ValueError: the channels do not have the network's input shape.
         """
         if tuple(channel.shape[1:]) != self._shape:
             raise ValueError(f"the network takes channels of {_sizes(self._shape)}, not of {_sizes(channel.shape[1:])}")
@@ -53,17 +53,17 @@ class VinLocEdge:
 
 
 def make(setup: EdgeSetup) -> EdgeScheme:
-    """Make the scheme for B bits a value; lossless sends float32 words."""
+    """Make the scheme for B bits per value; lossless sends float32 words."""
     return VinLocEdge(setup)
 
 
-# The pace is that of 18 networks and the cloud's on two cores. Without options it refuses what the user chose all the
-# same: more base stations than the cloud's network takes.
+# The interval is what 18 edge networks and the cloud's network sustain on two cores. `options` is empty, not None, so
+# that a ValueError (too many base stations for the cloud's network) is reported as a fault of the user's choice.
 build = EdgeBuilder(SchemeSpec(scenario="inf-dh-18", interval_ms=200.0, options={}), make)
 
 
 def _sizes(shape: tuple[int, ...]) -> str:
-    """Say what a channel's axes are; of another number of axes, how long they are."""
+    """Describe the three axes of a channel; for another number of axes, return the shape."""
     if len(shape) != 3:
         return f"shape {tuple(shape)}"
     return ", ".join(f"{size} {name}{'' if size == 1 else 's'}" for size, name in

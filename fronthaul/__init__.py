@@ -1,5 +1,5 @@
-"""The contract between base stations and cloud: messages, bits, bytes, and the account of them.
+"""The contract between base stations and cloud: messages, bits, bytes, and their accounting.
 
-Importing this package, or any of its modules but `zeromq`, `connect` and `new_keys` of `transport`, brings in neither
-zmq nor ray nor torch.
+Importing this package or any of its modules imports none of zmq, ray and torch, except for `zeromq`, `connect` and
+`new_keys` in `transport`.
 """

@@ -9,17 +9,17 @@ from fronthaul.errors import LocalError
 
 
 class Clock(Protocol):
-    """Something that tells the time and can wait for it."""
+    """A source of time that can also sleep until a given time."""
 
     @property
     def name(self) -> str:
-        """Which clock it is: two with the same name read the same one."""
+        """Identity of the clock: two instances with the same name read the same clock."""
 
     def now_ns(self) -> int:
         """Return the time [ns]."""
 
     def sleep_until(self, t_ns: int) -> None:
-        """Return at `t_ns` [ns], at once where that is past."""
+        """Sleep until `t_ns` [ns]; return at once if it is past."""
 
 
 class WallClock:
@@ -27,7 +27,7 @@ class WallClock:
 
     @property
     def name(self) -> str:
-        """The running system's own number, new at each boot: containers of one host share host and clock."""
+        """The kernel's boot ID: containers on one host share it, and the clock."""
         try:
             return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
@@ -45,7 +45,7 @@ class WallClock:
 
 
 class SimulatedClock:
-    """Time that moves only when told to."""
+    """Simulated time, which moves only when it is advanced."""
 
     name = "simulated"
 
@@ -68,5 +68,5 @@ class SimulatedClock:
         self._now_ns = t_ns
 
     def sleep_until(self, t_ns: int) -> None:
-        """Advance to `t_ns` [ns], unless that is past."""
+        """Advance to `t_ns` [ns], unless it is past."""
         self._now_ns = max(self._now_ns, t_ns)

@@ -1,8 +1,8 @@
-"""Random draws that depend on what they are for, never on when they are drawn.
+"""Random draws that depend on their purpose, never on when they are drawn.
 
 A draw is keyed by (seed, stream, key...), for instance (7, "loss", link, direction, seq). Philox is counter
-based: its key alone fixes the whole stream, so any order of execution and any number of processes draw the
-same.
+based: its key alone fixes the whole stream, so the draws are the same in any order of execution and with any number
+of processes.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
         key: integers that tell draws of the stream apart, such as BS and snapshot.
 
     Returns:
-        A generator at its start; equal arguments give equal draws, others independent ones.
+        A new generator; equal arguments give equal draws, different arguments independent ones.
 
     Raises:
-        ValueError: the stream's name holds the separator 0x1f.
+        ValueError: the stream's name contains the separator 0x1f.
     """
     if "\x1f" in stream:
         raise ValueError("a stream's name must not hold the separator 0x1f")

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; at the end of a block without error it becomes `path`.
+    """Yield a temporary path to write to; it is renamed to `path` when the block ends without an error.
 
-    The folder is made if need be. Writers of the same file at the same time do not meet; the last one holds.
+    The folder is created if necessary. Processes that write the same file at the same time do not interfere; the last
+    one to finish wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -28,7 +29,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table."""
+    """Write a table to a Parquet file, whole or not at all."""
     import pyarrow.parquet as pq
 
     with whole_file(path) as temporary:

@@ -1,7 +1,7 @@
-"""Which base stations measure which snapshot, where each snapshot has a random part of them.
+"""Which base stations measure which snapshot, if each snapshot is measured by a random subset.
 
-A pure function that both ends evaluate: the base stations that are not drawn stay silent, and the cloud waits for the
-others alone, without a word about it on any link.
+Both ends evaluate the same pure function, so nothing is exchanged about it: base stations that are not drawn send
+nothing, and the cloud waits only for the others.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from fronthaul.message.checks import require_between
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Draws `members` of the base stations 0 … `stations` − 1 anew for each snapshot, all sets equally likely.
+    """For each snapshot, a new random subset of the base stations 0 … `stations` − 1; all subsets are equally likely.
 
     Attributes:
-        seed: of the run.
-        stations: how many there are.
-        members: how many of them measure a snapshot.
+        seed: the run's seed.
+        stations: number of base stations.
+        members: number of base stations that measure a snapshot.
 
     Raises:
-        LocalError: not 1 … `stations` members.
+        LocalError: `members` is not in 1 … `stations`.
     """
 
     seed: int
@@ -37,12 +37,12 @@ class Roster:
         require_between("members", self.members, 1, self.stations)
 
     def of(self, snapshot: int) -> frozenset[int]:
-        """Return the base stations that measure `snapshot`, keyed (seed, "subset", snapshot)."""
+        """Return the base stations that measure `snapshot`; the draw is keyed (seed, "subset", snapshot)."""
         return _drawn(self, snapshot)
 
 
 @functools.lru_cache(4096)  # all base stations of a process ask for the same few snapshots
 def _drawn(roster: Roster, snapshot: int) -> frozenset[int]:
-    # The smallest of independent numbers: plain doubles, which every version of NumPy draws alike.
+    # The members with the smallest of independent numbers: plain doubles, which every version of NumPy draws alike.
     drawn = generator(roster.seed, "subset", snapshot).random(roster.stations)
     return frozenset(np.argsort(drawn, kind="stable")[: roster.members].tolist())

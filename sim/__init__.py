@@ -1,1 +1,1 @@
-"""Everything that composes edge, fronthaul and cloud: the world, the learning, the runs."""
+"""Everything that combines edge, fronthaul and cloud: world model, learning and emulation runs."""

@@ -21,7 +21,7 @@ State = Literal["ok", "missing", "broken"]
 
 PYTHON_NEEDED = (3, 11)
 DEFAULT_RUN = ("paris-6", "ecc", 4)
-"""Scenario, scheme and bits of `emulate` without options: what must be shipped."""
+"""Scenario, scheme and bits of `emulate` without options; their files must be shipped."""
 
 _DISTRIBUTION = "cofix"
 _INSTALL = "`pip install -c constraints.txt -e .`"
@@ -29,14 +29,14 @@ _INSTALL = "`pip install -c constraints.txt -e .`"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: what it is.
-        state: whether it is as it should be.
+        name: what was checked.
+        state: "ok", "missing" or "broken".
         detail: version, size, or what is wrong.
         advice: what to do; empty if there is nothing to do.
-        required: whether `emulate` with shipped data and weights cannot run without it.
+        required: whether `emulate` needs it to run with the shipped data and weights.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, one finding at a time."""
+    """Run all checks and yield one finding at a time."""
     yield _python()
     yield from _packages()
     yield _schemes()
@@ -96,7 +96,7 @@ def _package(requirement: Requirement, extra: str) -> Finding:
 
 
 def _schemes() -> Finding:
-    """Each scheme needs both halves."""
+    """Check that each scheme is registered for both base station and cloud."""
     edge = {point.name for point in metadata.entry_points(group="cofix.edge")}
     fusion = {point.name for point in metadata.entry_points(group="cofix.fusion")}
     if "ecc" not in edge & fusion:
@@ -158,7 +158,7 @@ def _assets() -> Iterator[Finding]:
 
 
 def _default_run(assets: Path) -> Finding:
-    """Whether the files are there that `emulate` takes without options; their content is looked at one by one."""
+    """Check that the files of `emulate` without options exist; `_asset` checks the contents of each."""
     from sim.plan.weights import find_weights
 
     name, (scenario, scheme, bits) = "files of the default run", DEFAULT_RUN
@@ -183,7 +183,7 @@ def _scenario(path: Path) -> Finding:
 
 
 def _asset(path: Path, expected: str | None) -> Finding:
-    """Check one file: readable as what it claims to be, and its digest where one is recorded."""
+    """Check that one file can be read, and compare its digest where one is recorded."""
     name, restore = f"{path.parent.name}/{path.name}", "Restore the file from the repository."
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if expected is not None and digest != expected:
@@ -196,10 +196,10 @@ def _asset(path: Path, expected: str | None) -> Finding:
 
 
 def _content(path: Path) -> str:
-    """Say what a file holds.
+    """Describe the contents of a file.
 
     Raises:
-        UserError: it cannot be read, or belongs to another scenario.
+        UserError: it cannot be read, or was traced for another version of the scenario.
     """
     from sim.plan.weights import load_weights
     from sim.world.paths import load_paths
@@ -221,7 +221,7 @@ def _whole(path: Path) -> None:
     """Compare every array of an NPZ file with its CRC-32.
 
     Raises:
-        UserError: one differs, or the file is cut.
+        UserError: one differs, or the file is truncated.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Kinds of files that a user finds, each written whole or not at all (`fronthaul.files.whole_file`)."""
+"""Writers of the files that a user sees. Each file is written atomically (`fronthaul.files.whole_file`)."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file for people to read.
 
     Raises:
-        ValueError: a number that is none.
+        ValueError: a number is NaN or infinite.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def write_rows(path: Path, rows: Sequence[Any] | dict[str, Any]) -> None:
-    """Write a JSON list or table of many rows, one row a line: small, and a changed row is a changed line."""
+    """Write a JSON list or table with one row per line: compact, and a changed row changes only one line."""
 
     def dense(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -51,7 +51,7 @@ def write_rows(path: Path, rows: Sequence[Any] | dict[str, Any]) -> None:
 
 
 def write_picture(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file of few colours, a third of the size that it has with all."""
+    """Write a figure as a PNG file with a palette of few colours, a third of the size of full colour."""
     from PIL import Image
 
     drawn, reduced = io.BytesIO(), io.BytesIO()

@@ -1,4 +1,4 @@
-"""What all output in a terminal shares: the progress bar, tables, and numbers with their thousands apart."""
+"""Shared terminal output: progress bar, tables and number formats."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the bar as it is."""
+        """Stop the bar and leave it on the screen."""
         if self._progress.tasks:
             self._progress.stop()
 
     def update(self, description: str, done: float, total: float, *, note: str = "", restart: bool = False) -> None:
         """Show `done` of `total`.
 
-        A new description, or `restart`, begins a new estimate of the time left: what went before took another
-        time a step, such as starting processes or finding results on disk.
+        A new description, or `restart`, resets the estimate of the time left, for phases whose steps take a
+        different time, such as starting processes or finding results on disk.
         """
         if not self._progress.tasks:
             self._progress.add_task(description, total=total, note=note)
@@ -60,7 +60,10 @@ def new_table(first: str, *others: str) -> Table:
 
 
 def number(value: float | None) -> str:
-    """Return a number with thousands apart: whole numbers whole, others to four significant digits."""
+    """Format a number with spaces between thousands.
+
+    Whole numbers are shown in full, others to four significant digits, or to one decimal from 1000 on. None is a dash.
+    """
     if value is None:
         return "–"
     if float(value).is_integer():
@@ -69,15 +72,15 @@ def number(value: float | None) -> str:
 
 
 def count(value: int | None) -> str:
-    """Return a count, or nothing where there is none."""
+    """Format a count; None is an empty text."""
     return "" if value is None else number(value)
 
 
 def metres(value: float | None) -> str:
-    """Return a length [m] in millimetres' resolution."""
+    """Format a length [m] to the millimetre; None is a dash."""
     return "–" if value is None else f"{value:.3f}"
 
 
 def milliseconds(value: float | None) -> str:
-    """Return a time [ms] in microseconds' resolution."""
+    """Format a time [ms] to the microsecond; None is a dash."""
     return "–" if value is None else f"{value:.3f}"

@@ -1,1 +1,1 @@
-"""Fusion rules, one a file."""
+"""Fusion rules, one per file."""

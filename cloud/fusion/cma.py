@@ -1,6 +1,6 @@
 """Channel-masked attention and frequency evidence accumulation. ECC Sec. III-B, Eq. 23-28 and 32-34.
 
-Notation: B snapshots, K base stations, F tones, C coefficients a token, d model width.
+Notation: B snapshots, K base stations, F tones, C coefficients per token, d model width.
 
 ::
 
@@ -24,7 +24,7 @@ class ChannelMaskedAttention(nn.Module):
 
     Only q's output row is used (Eq. 28), so only q's row of the attention is computed. Scores and values are linear
     in the tokens, and the tokens x_k = ẑ_k P_k + s_k linear in the latents, so the weighted sum is taken over the
-    latents (C numbers each) and projected once: exact, and the cost no longer grows with K·d².
+    latents (C numbers each) and projected once: this is exact, and the cost does not grow with K·d².
     """
 
     def __init__(self, stations: int, coefficients: int, width: int, temperature: float = 1.0) -> None:
@@ -39,7 +39,7 @@ class ChannelMaskedAttention(nn.Module):
         self.value = nn.Linear(width, width, bias=False)
 
     def forward(self, latent: Tensor, gain: Tensor, present: Tensor) -> Tensor:
-        """Fuse.
+        """Fuse the base stations' tokens of each tone.
 
         Args:
             latent: ẑ (B, K, F, C).
@@ -47,7 +47,7 @@ class ChannelMaskedAttention(nn.Module):
             present: (B, K) bool, False for base stations without a report.
 
         Returns:
-            (B, F, d).
+            Fused tokens (B, F, d).
         """
         width = self.query.shape[0]
         gate = (gain / self.temperature).masked_fill(~present, -math.inf).softmax(-1)  # ECC Eq. 23
@@ -86,7 +86,7 @@ class CmaFusionNetwork(nn.Module):
         """Build the network.
 
         Args:
-            stations: K, the number of base stations known.
+            stations: K, number of base stations that the weights cover.
             coefficients: C, latent coefficients per token.
             width: d, model width.
             hidden: LSTM state size.
@@ -119,6 +119,6 @@ class CmaFusionNetwork(nn.Module):
         return self.centre + self.extent * estimate
 
     def standardised_gain(self, gain: Tensor) -> Tensor:
-        """Log-gain per base station, standardised over the training set [R]: raw gains span tens of dB."""
+        """Return log-gains, standardised per base station over the training set [R]: raw gains span tens of dB."""
         level = 20 * torch.log10(gain.float().clamp_min(1e-12))
         return (level - self.gain_mean) / self.gain_deviation

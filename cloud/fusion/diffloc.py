@@ -1,7 +1,7 @@
-"""DiffLoc at the cloud: base stations' scores fused, and sampled from. DiffLoc Sec. III, Alg. 2.
+"""DiffLoc at the cloud: fusion of base stations' scores, and sampling. DiffLoc Sec. III, Alg. 2.
 
-Where the networks run decides what comes over the links (`fronthaul.payload.diffloc`): `diffloc_rounds` asks base
-stations for every step, `diffloc_central` runs their networks here, `diffloc_oneshot` multiplies posteriors.
+Where the networks run determines what the links carry (`fronthaul.payload.diffloc`): `diffloc_rounds` asks base stations
+at every step, `diffloc_central` runs their networks at the cloud, `diffloc_oneshot` multiplies posteriors.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from fronthaul.payload.diffloc import score_format
 
 
 def build(setup: CloudSetup) -> Fusion | OneRoundFusion:
-    """Build the half that the options ask for.
+    """Build the fusion rule that option `where` selects.
 
     Raises:
-        ValueError: an option is impossible.
+        ValueError: an option is invalid.
         KeyError: the weights hold no posterior covariances.
     """
     score = score_format(setup.config, setup.options, setup.payload.bits)

@@ -1,8 +1,8 @@
-"""DiffLoc with networks at the cloud: base stations send embeddings of their channels, one report a fix.
+"""DiffLoc with networks at the cloud: base stations send embeddings of their channels, one report per fix.
 
-The sampler is the one of `diffloc_rounds`; states and answers are not rounded, for they cross no link. K E B bits a fix
-for embeddings of E numbers, headers apart, whatever the steps. A base station whose embedding, or whatever its network
-says, is not finite is left out, and the sampling done again without it.
+The sampler is that of `diffloc_rounds`; states and answers are not rounded, since they cross no link. A fix takes K E B
+bits for embeddings of E numbers, without headers, whatever the number of steps. A base station whose embedding or
+network output is not finite is excluded, and sampling is repeated without it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from fronthaul.payload.noise_levels import Level
 
 
 class Network(Protocol):
-    """The part of a base station that stands here, made by `CloudSetup.networks`."""
+    """The part of a base station that runs at the cloud, made by `CloudSetup.networks`."""
 
     def read(self, payload: Payload) -> Any:
-        """Return the embedding of a report; None where it holds no finite one."""
+        """Return the embedding of a report; None if it is not finite."""
 
     def answer(self, embedding: Any, x: Floats, level: Level) -> Answer:
-        """Return what the network says of states x (P, D)."""
+        """Return the network's answer at states x (P, D)."""
 
     def own_mixture(self, embedding: Any) -> Mixture:
         """Return the mixture of the base station's own posterior."""
 
 
 class CentralFusion:
-    """Runs every base station's network."""
+    """Fusion rule that runs every base station's network at the cloud."""
 
     def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
         """Build the networks."""
@@ -60,7 +60,7 @@ class CentralFusion:
         return self._parts.none(excluded)
 
     def _sampled(self, snapshot: int, embeddings: Mapping[int, Any]) -> tuple[Floats, Floats] | set[int]:
-        """Return positions and covariances; or the base stations whose networks ran away."""
+        """Return positions and covariances; or the base stations whose network output is not finite."""
         sampler = self._parts.sampler(snapshot)
         covariances = [self._parts.posteriors[bs] for bs in embeddings]
         while not sampler.done and np.isfinite(sampler.x).all():

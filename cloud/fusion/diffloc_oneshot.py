@@ -1,7 +1,7 @@
 """DiffLoc in one message: each base station sends a mixture of three Gaussians for its own posterior.
 
-The cloud multiplies them exactly (`cloud.fusion.scores.mixture`): the posterior of all is their product under a flat
-prior. 3 K (1 + D + D (D + 1) / 2) B bits a fix for K base stations, headers apart.
+The cloud multiplies them exactly (`cloud.fusion.scores.mixture`): under a flat prior, the joint posterior is their
+product. A fix of K base stations takes 3 K (1 + D + D (D + 1) / 2) B bits, without headers.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from fronthaul.payload.diffloc import ScoreFormat
 
 
 class OneShotFusion:
-    """Multiplies posteriors."""
+    """Fusion rule that multiplies posteriors."""
 
     def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
-        """Read what the weights say of metres."""
+        """Read the constants of the weights, among them the scale to metres."""
         self._score = score
         self._parts = DiffLocSpec(setup, score)
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
-        """Multiply the mixtures of each group; the fix is mean and covariance of the product."""
+        """Multiply the mixtures of each group; the fix is the mean and covariance of the product."""
         return [self._fuse_one(sorted(group, key=lambda report: report.key.bs)) for group in groups]
 
     def _fuse_one(self, group: Sequence[Report]) -> Fix:

@@ -1,16 +1,15 @@
 """DiffLoc with networks at the base stations: the cloud broadcasts noised states, base stations answer.
 
     round 0   reports: a header, or the covariance of each base station's own posterior
-    round r   state: x_r on level r, P·D numbers of B bits; answers: P·D numbers, for `jac` P·D(D + 1)/2 more
+    round r   state: x_r at level r, P·D numbers of B bits; answers: P·D numbers, with `jac` P·D(D + 1)/2 more
 
-The cloud keeps its own x_r, which is not rounded; base stations answer of what they received, x̃. For diffusion ε̂(x̃)
-is taken for that of x. A consistency model f = c_skip x + c_out F sends f(x̃) − c_skip x̃ and is taken to say that much
-more than c_skip x, so that rounding of the last state, where c_skip is 1, costs nothing; ε̂ = (x − f) / s. A base
-station that is silent is left out of the step and asked again in the next. One that says that its numbers are not
-finite is left out from there on; what it said before has gone into the state and stays used. For K base stations and R
-steps it takes
+The cloud keeps its own x_r, which is not rounded; base stations answer at the state they received, x̃. For diffusion,
+ε̂(x̃) is used as ε̂(x). A consistency model f = c_skip x + c_out F sends f(x̃) − c_skip x̃, to which the cloud adds
+c_skip x. Rounding of the last state, where c_skip is 1, thus costs nothing; ε̂ = (x − f) / s. A base station that does
+not answer is left out of the step and asked again in the next. One that reports non-finite numbers is excluded from
+that round on; its earlier answers are part of the state and count as used. For K base stations and R steps a fix takes
 
-    K R P (2 D + D (D + 1) / 2 with `jac`) B   bits a fix, headers apart, and K D (D + 1) / 2 B more with `local`.
+    K R P (2 D + D (D + 1) / 2 with `jac`) B   bits without headers, and K D (D + 1) / 2 B more with `local`.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from fronthaul.payload.diffloc import ScoreFormat
 
 
 class RoundsFusion:
-    """Opens an exchange a snapshot; holds what is the same for all."""
+    """Opens one exchange per snapshot; holds what all exchanges share."""
 
     def __init__(self, setup: CloudSetup, score: ScoreFormat) -> None:
-        """Read what base stations are like."""
+        """Read the constants of the weights."""
         self._parts = DiffLocSpec(setup, score)
 
     def open(self, snapshot: int) -> ScoreExchange:
-        """Begin at noise."""
+        """Begin the exchange of a snapshot, from noise."""
         return ScoreExchange(self._parts, snapshot)
 
 
@@ -52,7 +51,7 @@ class ScoreExchange:
         self._from: dict[int, int] = {}
 
     def advance(self, reports: Sequence[Report]) -> Payload | Fix:
-        """Take a step by a round's answers; those of round 0 hold spreads, or nothing."""
+        """Take a step with a round's answers; those of round 0 hold covariances, or nothing."""
         if self._round == 0:
             self._take_spreads(reports)
         elif not self._step(reports):
@@ -63,7 +62,7 @@ class ScoreExchange:
         return self._score.encode_state(self._sampler.x, self._sampler.level)
 
     def conclude(self) -> Fix | None:
-        """Return the clean position that the last step saw; before the first there is none."""
+        """Return the fix of the last step's clean positions; None before the first step."""
         return self._fix() if self._stepped else None
 
     def _take_spreads(self, reports: Sequence[Report]) -> None:
@@ -77,7 +76,7 @@ class ScoreExchange:
                 self._exclude(report.key.bs, 0, "the covariance of its posterior is not finite")
 
     def _step(self, reports: Sequence[Report]) -> bool:
-        """Step by the answers that can be used; False where there is none."""
+        """Step with the usable answers; return False if there are none."""
         said, covariances = [], []
         for report in reports:
             bs = report.key.bs
@@ -96,7 +95,7 @@ class ScoreExchange:
         return True
 
     def _exclude(self, bs: int, round_: int, reason: str) -> None:
-        """Leave a base station out from now on; of one that never said anything of use, nothing was used."""
+        """Exclude a base station from a round on; in round 1, from round 0 on, since no answer of it was used."""
         self._excluded[bs] = reason
         self._from[bs] = round_ if round_ > 1 else 0
 

@@ -1,7 +1,7 @@
-"""What all ways of DiffLoc at the cloud share: prior, draws, constants of base stations, and metres.
+"""Common parts of the DiffLoc rules at the cloud: prior, random draws, per-station constants, conversion to metres.
 
-Inside, coordinates are normalised: p = (position − centre) / scale. A fix of two dimensions has the height of all users
-and no variance in it.
+Coordinates are normalised: p = (position − centre) / scale. A fix in two dimensions has the common height of all users,
+with zero variance.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from fronthaul.payload.diffloc import Mixture as SentMixture
 
 Floats = npt.NDArray[np.float64]
 Answer = tuple[Floats, Floats | None]
-"""What a network says (P, D) of states, and s ∂ε̂/∂x (P, D, D) where the rule wants it; not finite where unusable."""
+"""A network's output (P, D) at states, and s ∂ε̂/∂x (P, D, D) if the rule needs it; not finite if unusable."""
 
 
 class DiffLocSpec:
     """Makes samplers, answers and fixes for a rule.
 
     Attributes:
-        score: what the run is about.
+        score: sampler, fusion rule and number formats of the run.
         posteriors: constant posterior covariance (D, D) of each base station.
     """
 
@@ -39,8 +39,8 @@ class DiffLocSpec:
         """Read the weights' configuration.
 
         Raises:
-            ValueError: weights of fewer base stations than there are.
-            KeyError: something is missing in them.
+            ValueError: the weights cover fewer base stations than there are.
+            KeyError: an entry of the weights is missing.
         """
         config = setup.config
         self.score = score
@@ -56,7 +56,7 @@ class DiffLocSpec:
         self.posteriors: Mapping[int, Floats] = {bs: np.asarray(table[bs], np.float64) for bs in setup.stations}
 
     def sampler(self, snapshot: int) -> Sampler:
-        """Return a sampler at its start; its draws are keyed by snapshot and round."""
+        """Return a new sampler; its draws are keyed by snapshot and round."""
         score = self.score
 
         def draw(round_: int) -> Floats:
@@ -66,7 +66,7 @@ class DiffLocSpec:
         return Sampler(score.kind, score.levels, build_rule(score.fusion, self._prior), draw)
 
     def answers(self, sampler: Sampler, said: Sequence[Answer], covariances: Sequence[Floats]) -> Answers:
-        """Return what base stations say of the sampler's states, in terms of ε̂; of one or more."""
+        """Return the answers of one or more base stations at the sampler's states, converted to ε̂."""
         level, particles = sampler.level, self.score.particles
         raw = np.stack([raw for raw, _ in said])
         jacobians = [jacobian for _, jacobian in said if jacobian is not None]
@@ -90,7 +90,7 @@ class DiffLocSpec:
         excluded: Mapping[int, str],
         excluded_from: Mapping[int, int] | None = None,
     ) -> Fix:
-        """Return the fix of the mean of positions (P, D) and of covariances (P, D, D), normalised."""
+        """Return the fix from the means of positions (P, D) and covariances (P, D, D), both normalised."""
         size = self.score.dimensions
         place = np.full(3, self._height)
         place[:size] = self._centre + self._scale * position.mean(0)
@@ -100,15 +100,15 @@ class DiffLocSpec:
         return Fix((x, y, z), whole, dict(excluded), dict(excluded_from or {}))
 
     def none(self, excluded: Mapping[int, str]) -> Fix:
-        """Return what stands for no fix: nobody said anything of use."""
+        """Return a `Fix` with NaN position, which stands for no fix: no base station sent anything usable."""
         return Fix((math.nan, math.nan, math.nan), None, dict(excluded))
 
 
 def is_finite(answer: Answer) -> bool:
-    """Whether an answer holds numbers throughout."""
+    """Return whether all numbers of an answer are finite."""
     return all(bool(np.isfinite(part).all()) for part in answer if part is not None)
 
 
 def is_exact(score: ScoreFormat) -> bool:
-    """Whether posteriors are multiplied, and nothing is sampled here."""
+    """Return whether posteriors are multiplied exactly, without the cloud's sampler."""
     return score.fusion == EXACT

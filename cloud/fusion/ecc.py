@@ -18,7 +18,7 @@ def build(setup: CloudSetup) -> OneRoundFusion:
 
 
 class EccFusion:
-    """Fuses the reports of any subset of the base stations that the weights know."""
+    """Fuses the reports of any subset of the base stations that the weights cover."""
 
     def __init__(self, setup: CloudSetup) -> None:
         shape = setup.config["fusion"]

@@ -1,10 +1,10 @@
-"""The cloud's network of VIn-Loc: values and places of any base stations to a position. VIn-Loc Sec. 3, Table 1.
+"""VIn-Loc's network at the cloud, from values and sites of any base stations to a position. VIn-Loc Sec. 3, Table 1.
 
-Notation: B snapshots, K base stations (0 … 256, in any order), D numbers in which the encoder works (512).
+Notation: B snapshots, K base stations (0 … 256, in any order), D encoder width (512).
 
-A token is what a base station sent beside an embedding of where it stands; a learned token [LOC] is appended, which
-stands for the user. Encoder blocks let it gather from all others; absent base stations are masked as keys and never
-zero-filled. What [LOC] has become is turned into a position by an MLP. All coordinates are normalised.
+A token concatenates the values of a base station and an embedding of its site; a learned token [LOC], which represents
+the user, is appended. In the encoder blocks [LOC] attends to all tokens; absent base stations are masked out as keys.
+An MLP maps the final [LOC] token to a position. All coordinates are normalised.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch.nn import functional
 from fronthaul.errors import LocalError
 
 MOST_STATIONS = 256
-"""Base stations that one fix may use: attention costs their number squared."""
+"""Maximum number of base stations per fix: the cost of attention is quadratic in it."""
 
 
 class LocTokenNetwork(nn.Module):
-    """Values (B, K, 256) in (−1, 1) and sites (B, K, 3) to positions (B, 3); a token has 256 numbers of each."""
+    """Maps values (B, K, 256) in (−1, 1) and sites (B, K, 3) to positions (B, 3)."""
 
     def __init__(
         self,
@@ -33,17 +33,17 @@ class LocTokenNetwork(nn.Module):
         hidden: int = 256,
         positions: bool = True,
     ) -> None:
-        """Make the network.
+        """Create the network.
 
         Args:
-            values: numbers that a base station sends.
-            token: numbers of a token; what the values leave of it is the embedding of the site.
-            width: of the encoder, D; tokens are projected where it is another.
-            blocks: encoder blocks.
-            heads: of their attention.
+            values: number of values that a base station sends.
+            token: length of a token; the remainder after the values is the embedding of the site.
+            width: encoder width D; tokens are projected to it if their length differs.
+            blocks: number of encoder blocks.
+            heads: number of attention heads.
             feedforward: hidden width of a block.
             hidden: hidden width of the output MLP.
-            positions: whether sites are embedded; without, tokens hold zeros there (Table 2, "No TRP positions").
+            positions: whether sites are embedded; if not, tokens hold zeros there (Table 2, "No TRP positions").
         """
         super().__init__()
         self._positions = positions
@@ -61,33 +61,33 @@ class LocTokenNetwork(nn.Module):
         )  # fmt: skip
 
     def forward(self, values: Tensor, site: Tensor, present: Tensor) -> Tensor:
-        """Fuse; `present` (B, K) bool is False where a base station sent nothing that could be used.
+        """Return positions (B, 3); `present` (B, K) bool is False for base stations without a usable report.
 
         Raises:
-            LocalError: more base stations than the network takes.
+            LocalError: there are more base stations than `MOST_STATIONS`.
         """
         if values.shape[1] > MOST_STATIONS:
             raise LocalError(f"{values.shape[1]} base stations are more than the {MOST_STATIONS} that a fix may use")
         tokens = self.entry(torch.cat([values, self._embedded(site)], -1))
-        # Whatever an absent base station's token holds is of no weight; but not-a-number times zero is not zero.
+        # The token of an absent base station has zero weight, but it may hold NaN, and NaN times zero is not zero.
         tokens = torch.where(present[..., None], tokens, 0.0)
         loc = self.loc.to(tokens.dtype).expand(len(values), 1, -1)
         keys = torch.cat([present, present.new_ones(len(values), 1)], 1)
         tokens = torch.cat([tokens, loc], 1)
         for block in self.blocks[:-1]:
             tokens = block(tokens, tokens, keys)
-        # Of the last block only [LOC] is read: nothing else is computed.
+        # Only [LOC] of the last block is used, so nothing else is computed.
         position: Tensor = self.output(self.norm(self.blocks[-1](tokens[:, -1:], tokens, keys))[:, 0])
         return position
 
     def _embedded(self, site: Tensor) -> Tensor:
-        """Embeddings (B, K, D − 256) of sites (B, K, 3): an MLP beside the coordinates themselves."""
+        """Return embeddings (B, K, token − values) of sites (B, K, 3): an MLP's output, then the coordinates."""
         embedded = torch.cat([self.site(site), site], -1)
         return embedded if self._positions else torch.zeros_like(embedded)
 
 
 class EncoderBlock(nn.Module):
-    """Attention, then a two-layer MLP, each on normalised tokens and added to them (Vaswani et al., pre-norm)."""
+    """Pre-norm transformer encoder block (Vaswani et al.): attention and a two-layer MLP, both with residual connections."""
 
     def __init__(self, width: int, heads: int, feedforward: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class EncoderBlock(nn.Module):
         self.first, self.second = nn.Linear(width, feedforward), nn.Linear(feedforward, width)
 
     def forward(self, tokens: Tensor, context: Tensor, keys: Tensor) -> Tensor:
-        """Update `tokens` (B, Q, D) from `context` (B, K, D), of which `keys` (B, K) bool may be looked at."""
+        """Update `tokens` (B, Q, D) from `context` (B, K, D), where `keys` (B, K) bool marks valid keys."""
         seen = self.attention_norm(context)
         asking = self.attention_norm(tokens)
         query, key, value = (

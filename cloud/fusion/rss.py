@@ -1,8 +1,8 @@
 """Multilateration from received signal strength, by a log-distance path-loss model.
 
 Each base station's gain g_k [dB] is modelled as a_k − 10 n_k log10 ‖p − p_k‖ + e, e ~ N(0, σ_k²), with a_k, n_k, σ_k
-fitted on training data. The fix is the posterior mean over a grid of the service area under a uniform prior, its
-covariance the posterior's.
+fitted on training data. The fix is the posterior mean on a grid of the service area under a uniform prior, with
+the posterior's covariance.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class RssFusion:
 
     def _fuse_one(self, group: Sequence[Report]) -> Fix:
         log_likelihood = np.zeros(len(self._grid))
-        for report in sorted(group, key=lambda r: r.key.bs):  # a fixed order of summation: arrival must not matter
+        for report in sorted(group, key=lambda r: r.key.bs):  # fixed order of summation, whatever the order of arrival
             k = report.key.bs
             gain_db = self._payload.decode(report.payload)
             log_likelihood -= 0.5 * ((gain_db - self._expected[k]) / self._deviation[k]) ** 2

@@ -1,17 +1,17 @@
 """Position from received signal strength in several rounds: damped Gauss-Newton steps, no path-loss model at the cloud.
 
-The cloud broadcasts an estimate x, three coordinates of 16 bit on the service area, at first its centre c. Base
-station k at p_k answers (edge.rss_rounds) with its residual z_k there, in standard deviations, and with s_k = ∂z_k/∂d_k
-[1/m]. With u_k = (x − p_k) / ‖x − p_k‖ the next estimate x' is, within the service area, the minimum of
+The cloud broadcasts an estimate x, three coordinates of 16 bits over the service area, starting at its centre c. Base
+station k at p_k answers (`edge.rss_rounds`) with its residual z_k there, in standard deviations, and with
+s_k = ∂z_k/∂d_k [1/m]. With u_k = (x − p_k) / ‖x − p_k‖ the next estimate x' minimises, within the service area,
 
     Σ_k (z_k + s_k u_kᵀ (x' − x))² + Σ_i (x'_i − c_i)² / v_i + λ Σ_i (x'_i − x_i)² / v_i,        v_i = extent_i² / 12
 
-The second term is a normal prior of the service area's mean and variance, the third Levenberg's damping: λ is 0.1, and
-grows fourfold whenever a step turns back. A base station that is silent counts with what it said last. Residuals come
-clipped and slopes do not, which makes the steps those of Huber's method of modified residuals: a base station that
-hears next to nothing pulls no more than one at two standard deviations. The rounds end after `rounds` of the
-configuration (8 where it has none), or with a step below half a metre. The covariance is the inverse of Fisher
-information and prior, (Σ_k s_k² u_k u_kᵀ + diag(1/v))⁻¹, at the last estimate that was broadcast.
+The second term is a normal prior with the service area's mean and variance, the third is Levenberg's damping: λ starts
+at 0.1 and grows fourfold whenever a step reverses direction. For a base station that does not answer, its last answer
+is used. Residuals are clipped and slopes are not, so the steps are those of Huber's method of modified residuals: an
+outlying base station pulls no more than one at two standard deviations. The rounds end after `rounds` of the
+configuration (default 8), or with a step below half a metre. The covariance is the inverse of Fisher
+information plus prior precision, (Σ_k s_k² u_k u_kᵀ + diag(1/v))⁻¹, at the last estimate that was broadcast.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Vector = npt.NDArray[np.float64]
 
 
 class RssRoundsFusion:
-    """Opens an exchange a snapshot; holds what is the same for all."""
+    """Opens one exchange per snapshot; holds what all exchanges share."""
 
     def __init__(self, setup: CloudSetup) -> None:
         """Build from the registered positions and the service area."""
@@ -63,7 +63,7 @@ class RssExchange:
         self._rows: dict[int, tuple[_Vector, float]] = {}  # j_k = s_k u_k and j_kᵀ x − z_k of the last answer
 
     def advance(self, reports: Sequence[Report]) -> Payload | Fix:
-        """Take a step by a round's answers; those of round 0 are empty."""
+        """Take a step with a round's answers; those of round 0 are empty."""
         rule = self._rule
         if self._round:
             self._take(reports)
@@ -79,7 +79,7 @@ class RssExchange:
         return state
 
     def conclude(self) -> Fix | None:
-        """Return the last estimate; before the first answer there is none."""
+        """Return the last estimate; None before the first answer."""
         return self._fix() if self._rows else None
 
     def _take(self, reports: Sequence[Report]) -> None:
@@ -90,7 +90,7 @@ class RssExchange:
             self._rows[report.key.bs] = row, row @ self._broadcast - residual
 
     def _next_step(self) -> _Vector:
-        """Solve the bounded least squares; base stations in a fixed order, whenever they answered."""
+        """Solve the bounded least-squares problem; base stations are in fixed order, whatever the order of arrival."""
         rule, held = self._rule, [self._rows[bs] for bs in sorted(self._rows)]
         prior = np.sqrt(self._precision())
         rows = np.vstack([*(row for row, _ in held), np.diag(prior), math.sqrt(self._damping) * np.diag(prior)])

@@ -1,4 +1,4 @@
-"""What a scheme is at the cloud: groups of reports in, fixes out."""
+"""Interface of a scheme at the cloud: groups of reports in, fixes out."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ENTRY_POINT_GROUP = "cofix.fusion"
 class Fix:
     """An estimated position [m], with its covariance (3, 3) [m²] where the scheme has one.
 
-    All numbers are finite: the cloud takes others for no fix, and writes down that there was none. Base stations whose
-    reports the rule could not use are `excluded`, with the reason: their reports of the snapshot are unused, and the
-    cloud writes the reason down. A rule of several rounds that finds out late says in `excluded_from` from which round
-    on a base station's reports are unused, those before having gone into the fix; where it does not, it is all of them.
+    All numbers are finite: the cloud treats any other result as no fix, and journals that there was none. `excluded`
+    maps base stations whose reports the rule could not use to the reason, which the cloud journals; their reports of the
+    snapshot count as unused. A rule of several rounds may set in `excluded_from` the round from which on a base
+    station's reports are unused, if earlier ones are part of the fix; by default all of them are unused.
     """
 
     position: tuple[float, float, float]
@@ -33,24 +33,24 @@ class Fix:
     excluded_from: Mapping[int, int] = field(default_factory=dict)
 
     def uses(self, key: ReportKey) -> bool:
-        """Whether a report that the rule was given is in the fix."""
+        """Return whether a report that was given to the rule is used in the fix."""
         return key.bs not in self.excluded or key.round < self.excluded_from.get(key.bs, 0)
 
 
 class Exchange(Protocol):
     """The rounds of one snapshot: the cloud broadcasts a state, base stations answer, until there is a fix.
 
-    Deterministic in what it is given, so that logged reports replay to the same fix.
+    It is deterministic in its inputs, so that logged reports replay to the same fix.
     """
 
     def advance(self, reports: Sequence[Report]) -> Payload | Fix:
         """Take the reports of a round, ordered by base station; return the state to broadcast next, or the fix.
 
-        The first call has the reports of round 0. Later ones may have fewer reports than base stations were asked.
+        The first call has the reports of round 0. Later calls may have fewer reports than base stations were asked.
         """
 
     def conclude(self) -> Fix | None:
-        """Return the best fix so far, where time ran out or too few answered; None if there is none yet."""
+        """Return the best fix so far, if time ran out or too few answered; None if there is none yet."""
 
 
 @runtime_checkable
@@ -58,41 +58,41 @@ class Fusion(Protocol):
     """A fusion rule. Its only inputs are reports: no call takes a user's position."""
 
     def open(self, snapshot: int) -> Exchange:
-        """Begin the rounds of a snapshot; `snapshot` may key random draws, it says nothing of the user."""
+        """Begin the rounds of a snapshot; the number `snapshot` may key random draws."""
 
 
 class OneRoundFusion(Protocol):
-    """What a rule may offer instead that needs no more than the reports of round 0; `OneRound` makes a `Fusion` of it.
+    """Alternative to `Fusion` for a rule that needs only the reports of round 0; `OneRound` makes a `Fusion` of it.
 
-    It is given many snapshots at once.
+    Each call takes many snapshots.
     """
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
-        """Make one fix from each group, the used reports of one snapshot; a pure function of them and the seed."""
+        """Return one fix per group, the reports of one snapshot; a pure function of them and the seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneRound:
-    """A rule of one round as a `Fusion`, and as the exchange of every snapshot: the first reports make the fix."""
+    """Adapter that makes a rule of one round a `Fusion`, and also the exchange of every snapshot."""
 
     rule: OneRoundFusion
 
     def open(self, snapshot: int) -> OneRound:
-        """Return itself: nothing is kept of a snapshot."""
+        """Return itself: no state is kept per snapshot."""
         return self
 
     def advance(self, reports: Sequence[Report]) -> Fix:
-        """Return the fix."""
+        """Return the fix from the reports of round 0."""
         return self.fuse([reports])[0]
 
     def conclude(self) -> None:
-        """There is no fix before there are reports."""
+        """Return None: there is no fix before there are reports."""
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         """Advance the exchanges of several snapshots at once.
 
         Raises:
-            ValueError: the rule made another number of fixes.
+            ValueError: the rule did not make one fix per snapshot.
         """
         fixes = self.rule.fuse(groups)
         if len(fixes) != len(groups):
@@ -101,18 +101,19 @@ class OneRound:
 
 
 def as_fusion(rule: Fusion | OneRoundFusion) -> Fusion:
-    """Return a rule of either kind as one of rounds."""
+    """Return a rule of either kind as a `Fusion`."""
     return rule if isinstance(rule, Fusion) else OneRound(rule)
 
 
 @dataclass(frozen=True)
 class CloudSetup:
-    """What a fusion rule is built from.
+    """Inputs from which a fusion rule is built.
 
-    `stations`: base station → array position [m], as registered, for the cloud lets no other in; `payload`: what
+    `stations`: base station → planned array position [m]; the cloud admits no other at registration; `payload`: what
     reports carry; `config` and `tensors`: the weights file's configuration and the cloud's share of its tensors;
-    `device` on which to compute ("cpu", "cuda:0"); `options` of the scheme that the user gave; `networks`: base station
-    → maker, called with the device, of the part of it that stands at the cloud, where its scheme has any there.
+    `seed`: seed of the rule's random draws; `device`: compute device ("cpu", "cuda:0"); `options`: scheme options that
+    the user set; `networks`: base station → factory of the part of it that runs at the cloud, if any, called with the
+    device.
     """
 
     stations: Mapping[int, tuple[float, float, float]]
@@ -131,14 +132,14 @@ class CloudSetup:
 
 
 FusionBuilder = Callable[[CloudSetup], Fusion | OneRoundFusion]
-"""What an entry point names."""
+"""Type of the object that an entry point of `cofix.fusion` names."""
 
 
 def load_fusion(name: str) -> FusionBuilder:
     """Return the builder of fusion rule `name`.
 
     Raises:
-        LookupError: no installed package offers it; the sentence names those that are.
+        LookupError: no installed package provides it; the message lists the installed ones.
     """
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in found:

@@ -1,7 +1,7 @@
-"""VIn-Loc at the cloud: values of any base stations, and where those stand, to a position. VIn-Loc Sec. 3.
+"""VIn-Loc at the cloud: from values and sites of any base stations to a position. VIn-Loc Sec. 3.
 
-Sites and fixes are normalised alike, p = (position − centre) / extent, with the constants of the weights. Base stations
-that do not hear the user are left out of the attention, as absent ones are, and excluded by name. Snapshots with
+Sites and fixes are both normalised, p = (position − centre) / extent, with the constants of the weights. Base stations
+that do not hear the user are masked out of the attention, as absent ones are, and listed as excluded. Snapshots with
 different numbers of base stations share a batch: the shorter ones are padded, and the padding masked.
 """
 
@@ -23,7 +23,7 @@ def build(setup: CloudSetup) -> OneRoundFusion:
     """Build the fusion network for the payload of `setup.payload`.
 
     Raises:
-        ValueError: more base stations than the network takes.
+        ValueError: there are more base stations than `MOST_STATIONS`.
     """
     return VinLocFusion(setup)
 
@@ -49,7 +49,7 @@ class VinLocFusion:
 
     @torch.inference_mode()
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
-        """Make one fix from each group of reports; where nobody hears the user it has no finite position."""
+        """Make one fix from each group of reports; its position is NaN if no base station of the group is usable."""
         read = [self._read(group) for group in groups]
         rows = [row for row, (values, _) in enumerate(read) if values]
         position = np.full((len(groups), 3), math.nan)
@@ -70,10 +70,10 @@ class VinLocFusion:
         ]
 
     def _read(self, group: Sequence[Report]) -> tuple[dict[int, Values], dict[int, str]]:
-        """Return the values of base stations that hear the user, and why others are left out, both ordered by number.
+        """Return usable values and reasons of exclusion, both by base station and in order of their numbers.
 
         Raises:
-            ValueError: a report of a base station that the cloud does not know.
+            ValueError: a report is of a base station that is not in `CloudSetup.stations`.
         """
         values: dict[int, Values] = {}
         excluded: dict[int, str] = {}
@@ -86,7 +86,7 @@ class VinLocFusion:
                 excluded[bs] = "hears nothing of the user"
             elif report.side != HEARD:
                 excluded[bs] = f"says neither 1 nor 0 of hearing the user, but {report.side.hex()}"
-            elif not (np.abs(sent) <= 1).all():  # nor is what is no number
+            elif not (np.abs(sent) <= 1).all():  # also true of NaN
                 excluded[bs] = "its values do not lie within −1 and 1"
             else:
                 values[bs] = sent

@@ -1,1 +1,1 @@
-"""Counting: what every message costs, what both ends agree happened, and that nothing is unaccounted for."""
+"""Accounting: what every message costs, what became of it, and checks that everything adds up."""

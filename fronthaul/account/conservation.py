@@ -1,8 +1,8 @@
-"""Whether a ledger adds up (accounting, "Fates").
+"""Checks that a ledger adds up (accounting, "Fates").
 
 Per link, journaled frames = delivered + duplicate + corrupt + rejected + dropped; journaled reports = used +
-unused + late + lost; no snapshot is fused twice; a fix lists exactly its used reports. A frame is counted by its
-part 0, and has one fate for all of its parts.
+unused + late + lost; no snapshot is fused twice; a fix lists exactly its used reports. A frame is counted once,
+by its part 0, and all of its parts have the same fate.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Conservation:
-    """The sums of a ledger, and what is wrong with it.
+    """The totals of a ledger, and the rules that it breaks.
 
     Attributes:
-        frames_journaled: frames that a sender wrote down.
-        frames: how many of them by fate; every fate is there.
-        strays: frames that arrived without being journaled, by fate.
-        reports_journaled: reports of which a sender wrote a frame down.
-        reports: how many of them by fate; every fate is there.
-        problems: one sentence a broken rule, with the number of cases and the first; empty if all is well.
+        frames_journaled: number of frames in the senders' journals.
+        frames: their number by fate; every fate is a key.
+        strays: number of frames that arrived without being journaled, by fate.
+        reports_journaled: number of reports in journaled frames.
+        reports: their number by fate; every fate is a key.
+        problems: one sentence for each broken rule, with the number of cases and the first; empty if none is broken.
     """
 
     frames_journaled: int
@@ -48,7 +48,7 @@ class Conservation:
 
 
 class _Problems:
-    """Cases by the rule that they break, so that a million cases are one sentence."""
+    """Violations grouped by rule, so that a million of them give one sentence."""
 
     def __init__(self) -> None:
         self._cases: dict[str, list[str]] = defaultdict(list)
@@ -64,15 +64,15 @@ def conservation(
     ledger: pa.Table,
     fixes: Iterable[tuple[int, Collection[ReportKey]]] | None = None,
 ) -> Conservation:
-    """Add up a ledger.
+    """Check that a ledger adds up.
 
     Args:
         ledger: `ledger.ledger_schema()`, of one link or of many.
-        fixes: snapshot and reports used of each fix, those of all rounds, to be held against the ledger of all links;
-            None leaves that out.
+        fixes: snapshot and used reports (of all rounds) of each fix, to check against the ledger of all links; None
+            skips this check.
 
     Returns:
-        The sums and the broken rules; nothing is raised for a ledger that does not add up.
+        The totals and the broken rules; a ledger that does not add up raises no exception.
     """
     payload_columns = ["side", "payload"]
     rows: list[Row] = ledger.drop_columns(payload_columns).to_pylist()

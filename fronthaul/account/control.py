@@ -1,6 +1,6 @@
-"""What control messages cost, and what their times say: derived from journals and receive logs.
+"""Cost and times of control messages, from journals and receive logs.
 
-Frames are accounted for by the ledger; this is the rest of what crosses a link, handshakes left out.
+The ledger accounts for frames; this module accounts for everything else on a link except handshakes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Traffic(NamedTuple):
-    """Control messages of a link in one direction, with what the transport adds to them.
+    """Control messages of a link in one direction, including the transport's overhead.
 
     Attributes:
-        control_bytes: of everything but heartbeats [B].
-        heartbeat_bytes: of pings and pongs [B].
-        messages: how many of both.
+        control_bytes: bytes of all control messages but heartbeats [B].
+        heartbeat_bytes: bytes of pings and pongs [B].
+        messages: number of messages of both kinds.
     """
 
     control_bytes: int
@@ -37,7 +37,7 @@ class ClockSample(NamedTuple):
 
     Attributes:
         bs: base station.
-        epoch: how many times it started before.
+        epoch: number of its earlier starts.
         t1: ping sent, by the BS's clock [ns].
         t2: ping received, by the cloud's clock [ns].
         t3: pong sent, by the cloud's clock [ns].
@@ -68,11 +68,11 @@ def control_traffic(journal: pa.Table) -> dict[tuple[int, Direction], Traffic]:
 def received_traffic(received: pa.Table, transport: TransportCosts) -> dict[tuple[int, Direction], Traffic]:
     """Return the control messages that arrived, by link and direction.
 
-    Those of connections that belong to no BS are no link's, and left out.
+    Messages on connections that belong to no BS are left out.
 
     Args:
         received: rows of one receive log or of many, `received.received_table_schema()`.
-        transport: what it adds to each message.
+        transport: the transport's overhead for each message.
     """
     traffic: dict[tuple[int, Direction], Traffic] = {}
     for row in control_rows(received):
@@ -82,7 +82,7 @@ def received_traffic(received: pa.Table, transport: TransportCosts) -> dict[tupl
 
 
 def control_rows(received: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows of a receive log that are control messages, also those that were rejected."""
+    """Return the rows of a receive log that are control messages, including rejected ones."""
     import pyarrow.compute as pc
 
     fate = received["frame_fate"]
@@ -93,7 +93,7 @@ def control_rows(received: pa.Table) -> list[dict[str, Any]]:
 
 
 def ping_samples(received_down: pa.Table) -> list[ClockSample]:
-    """Return the exchanges whose pongs arrived.
+    """Return the ping exchanges whose pongs arrived.
 
     Args:
         received_down: rows of the receive logs of base stations, `received.received_table_schema()`.
@@ -122,5 +122,5 @@ def _count(
 def _decoded(data: bytes) -> Message | None:
     try:
         return decode(data)
-    except RemoteError:  # a log holds what came, whatever it was
+    except RemoteError:  # a receive log may hold bytes that are not a message
         return None

@@ -1,8 +1,8 @@
-"""What a message costs: every overhead by its name (accounting, "Bytes").
+"""Bytes that a message costs, each overhead by name (accounting, "Bytes").
 
-Counted: what crosses the stream of a link, by our own header and by the transport (`TransportCosts`). Modelled, and
-called so: what TCP/IP and Ethernet would add on a link with the stated MSS or MTU; acknowledgements and
-retransmissions are left out.
+Counted: the bytes on a link's stream, including our own header and the transport's overhead (`TransportCosts`).
+Modelled, and named so: what TCP/IP and Ethernet would add on a link with the stated MSS or MTU, without
+acknowledgements and retransmissions.
 """
 
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ ECPRI_HEADER_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class FrameCost:
-    """The bytes of one report of a frame on the TCP stream, by name.
+    """The cost of one report of a frame on the TCP stream, by component.
 
     Attributes:
-        payload_bits: of the payload, exact [bit].
+        payload_bits: payload, exact [bit].
         side_bits: side information [bit].
         header_bytes: our own header and CRC [B].
         padding_bits: zeros up to the next byte after the payload [bit].
-        zmtp_bytes: the transport's framing, of ZeroMQ the ZMTP frame header [B].
-        curve_bytes: what the transport's encryption adds, of ZeroMQ CURVE [B]; 0 without.
+        zmtp_bytes: the transport's framing; for ZeroMQ, the ZMTP frame header [B].
+        curve_bytes: overhead of the transport's encryption; for ZeroMQ, CURVE [B]; 0 without encryption.
     """
 
     payload_bits: int
@@ -45,15 +45,15 @@ class FrameCost:
 
     @property
     def stream_bytes(self) -> int:
-        """All of it, as the TCP stream carries it [B]."""
+        """Total bytes on the TCP stream [B]."""
         bits = self.payload_bits + self.padding_bits + self.side_bits
         return bits // 8 + self.header_bytes + self.zmtp_bytes + self.curve_bytes
 
 
 def frame_costs(frame: Frame, transport: TransportCosts) -> tuple[FrameCost, ...]:
-    """Return what a frame costs on the stream of a transport, one entry a report.
+    """Return what a frame costs on the stream of a transport, one entry per report.
 
-    What the reports of a bundle share stands in the first entry, so that the sum over entries is the frame's cost.
+    The first entry includes what the reports of a bundle share, so that the sum over entries is the frame's cost.
     """
     bits, side_bytes = frame.head.payload_bits, frame.head.side_bytes
     count = len(bits)
@@ -70,7 +70,7 @@ def frame_costs(frame: Frame, transport: TransportCosts) -> tuple[FrameCost, ...
 
 
 def modelled_tcpip_bytes(stream_bytes: int, mss: int = 1448, header: int = TCPIP_HEADER_BYTES) -> int:
-    """Return stream and TCP/IP headers [B], were the stream cut into full segments of `mss` B."""
+    """Return stream and TCP/IP headers [B], assuming that the stream is cut into full segments of `mss` B."""
     return stream_bytes + -(-stream_bytes // mss) * header
 
 
@@ -97,10 +97,10 @@ def modelled_ecpri_ethernet_bytes(
     *,
     preamble_fcs_gap: bool = False,
 ) -> int:
-    """Return what `report_bytes` would cost as eCPRI type 3 straight on Ethernet [B].
+    """Return what `report_bytes` would cost as eCPRI type 3 directly on Ethernet [B].
 
-    Longer reports are cut at the MTU (1500 on common links, 9000 on those with jumbo frames), each piece with eCPRI and
-    Ethernet headers of its own, short pieces padded to the Ethernet minimum.
+    Longer reports are split at the MTU (1500 on common links, 9000 with jumbo frames). Each piece has its own eCPRI and
+    Ethernet headers, and short pieces are padded to the Ethernet minimum.
     """
     room = mtu - ECPRI_HEADER_BYTES
     whole, rest = divmod(report_bytes, room)
@@ -110,5 +110,5 @@ def modelled_ecpri_ethernet_bytes(
 
 
 def lossless_bits(slots: int, antennas: int, tones: int) -> int:
-    """Return a snapshot's CSI uncompressed [bit]: 64 bit a complex number (ECC Eq. 37)."""
+    """Return the size of a snapshot's uncompressed CSI [bit]: 64 bits per complex number (ECC Eq. 37)."""
     return 64 * slots * antennas * tones

@@ -1,13 +1,13 @@
-"""What became of every frame: the senders' journals joined with what arrived (accounting, "Fates").
+"""The ledger, with the fate of every frame: the senders' journals joined with the receive logs (accounting, "Fates").
 
     SendJournal ---+
                    +--> close_ledger --> ledger table --> conservation
     ReceiveLog ----+        ^
                        used reports
 
-Notation: a *link* is a BS and a direction; a frame is *journaled* if its sender wrote it down, a *stray* if
-it arrived without that; a *part* is a report of a frame. Strays are one row each, and keep null in the columns that
-only a sender knows. Control messages are not in the ledger: `control` accounts for them.
+Notation: a *link* is a BS and a direction; a frame is *journaled* if it is in its sender's journal, and a
+*stray* if it arrived without being in one; a *part* is a report of a frame. A stray is one row, with null in the
+columns that only a sender knows. Control messages are not in the ledger: `control` accounts for them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Row = dict[str, Any]
 
 @functools.cache
 def ledger_schema() -> pa.Schema:
-    """Return the ledger's columns: one row a report of a frame.
+    """Return the ledger's columns: one row per report of a frame.
 
-    `zmtp_bytes` and `curve_bytes` are framing and encryption of whichever transport carried the link.
+    `zmtp_bytes` and `curve_bytes` are the framing and encryption overhead of the link's transport, whichever it is.
 
-    `part` counts the reports of a frame from 0. `reason` says why a frame was corrupt or rejected; of a dropped one
-    it is the link model's reason, or null where it died with its process or link.
+    `part` counts the reports of a frame from 0. `reason` is why a frame was corrupt or rejected; for a dropped frame,
+    it is the sender's drop reason, or null if the frame was lost with its process or link.
     """
     import pyarrow as pa
 
@@ -78,26 +78,26 @@ class _Sent(NamedTuple):
 
 
 def close_ledger(journal: pa.Table, received: pa.Table, used: Collection[ReportKey]) -> pa.Table:
-    """Join what was sent with what arrived.
+    """Join the journals with the receive logs.
 
-    An authentic arrival belongs to the journaled frame with its link, epoch, seq and CRC. A corrupt one belongs to
-    the frame of its link that the link model made into these very bytes; failing that, to the frame with the CRC it
-    still carries or, the CRC being what was hit, with its epoch and seq. A journaled frame to which nothing belongs
-    was dropped.
+    An authentic arrival is matched with the journaled frame of the same link, epoch, seq and CRC. A corrupt one is
+    matched with the frame of its link that the link model turned into exactly these bytes; failing that, with the
+    frame that has the same CRC; failing that (the CRC itself may be hit), with the frame of the same epoch and seq. A
+    journaled frame without a matching arrival was dropped.
 
-    A report that went up is used if it is in `used`; else late, if the frame that delivered it says so; else unused,
-    if a frame delivered it; else lost. Frames that go down have no report fate.
+    An uplink report is used if it is in `used`; else late, if the frame that delivered it arrived with it marked
+    late; else unused, if a frame delivered it; else lost. Downlink frames have no report fate.
 
     Args:
         journal: rows of all journals, `sent.journal_table_schema()`.
         received: rows of all receive logs, `received.received_table_schema()`.
-        used: the reports that are in fixes, of all rounds.
+        used: the reports used in fixes, of all rounds.
 
     Returns:
         `ledger_schema()`, the journaled frames in the journal's order and then the strays.
 
     Raises:
-        LocalError: a journal holds what is no message, or a frame of another link.
+        LocalError: a journal contains bytes that are not a message, or a frame of another link.
     """
     import pyarrow as pa
 
@@ -146,7 +146,7 @@ def _sent(journal: pa.Table) -> list[_Sent]:
 
 
 def _frame_arrivals(received: pa.Table) -> list[Row]:
-    """Return what is not a control message; a rejected one is known by its bytes."""
+    """Return the arrivals that are not control messages; rejected control messages are recognised by their bytes."""
     return [
         row
         for row in received.to_pylist()
@@ -156,7 +156,7 @@ def _frame_arrivals(received: pa.Table) -> list[Row]:
 
 
 class _Links:
-    """The journaled frames, to be found by what arrivals say; each is found once."""
+    """The journaled frames, looked up by the fields of arrivals; each is matched at most once."""
 
     def __init__(self, sent: list[_Sent]) -> None:
         self.arrival_of: list[Row | None] = [None] * len(sent)
@@ -202,7 +202,7 @@ def _match(sent: list[_Sent], arrivals: list[Row]) -> tuple[list[Row | None], li
     links = _Links(sent)
     corrupt = [arrival for arrival in arrivals if arrival["frame_fate"] == FrameFate.CORRUPT]
     authentic = [arrival for arrival in arrivals if arrival["frame_fate"] != FrameFate.CORRUPT]
-    # What is certain comes first, and is not left to the guesses about corrupt frames.
+    # Certain matches come first, so that guesses about corrupt frames cannot take their frames.
     strays = [arrival for arrival in authentic if not links.authentic(arrival)]
     unknown = [arrival for arrival in corrupt if not links.exactly(arrival)]
     strays += [arrival for arrival in unknown if not links.by_claim(arrival)]
@@ -210,16 +210,16 @@ def _match(sent: list[_Sent], arrivals: list[Row]) -> tuple[list[Row | None], li
 
 
 def _stray(arrival: Row) -> Row:
-    # The link it came by, not the BS it says it is from.
+    # The link it arrived on, not the BS that it names.
     names = ("bs", "direction", "t_received_ns", "frame_fate", "reason", "crc32")
     row: Row = {name: arrival[name] for name in names} | {"part": 0}
-    if arrival["frame_fate"] != FrameFate.CORRUPT:  # nothing that a corrupt message says is a key
+    if arrival["frame_fate"] != FrameFate.CORRUPT:  # no field of a corrupt message is a reliable key
         row |= {name: arrival[name] for name in ("epoch", "seq")}
     return row
 
 
 def _report_fates(sent: list[_Sent], arrival_of: list[Row | None], used: frozenset[ReportKey]) -> dict[ReportKey, str]:
-    """Return the fate of each report that went up."""
+    """Return the fate of each uplink report."""
     fate_of: dict[ReportKey, str] = {}
     for (row, frame, _), arrival in zip(sent, arrival_of, strict=True):
         if row["direction"] != Direction.UP:

@@ -1,12 +1,12 @@
-"""Indices to exact bits and back: of one width, of mixed widths, or of any length by a prefix code.
+"""Indices to exact bits and back: at one width, at mixed widths, or with a prefix code.
 
-Layout: index 0 first, most significant bit first, no gap between indices; the last byte is zero padded.
+Layout: index 0 first, most significant bit first, no gaps between indices; the last byte is padded with zeros.
 
     bits = 3, indices 5, 1, 6:         1 0 1 0 0 1 1 1 | 0 (0 0 0 0 0 0 0)  ->  a7 00
     widths 3, 0, 6, indices 5, 0, 6:   1 0 1 0 0 0 1 1 | 0 (0 0 0 0 0 0 0)  ->  a3 00
 
-Widths are NumPy's: a loop over bitarrays takes twenty to fifty times as long for 768 indices. Prefix codes are
-bitarray's, which has them in C.
+Fixed widths are packed with NumPy: a loop over bitarrays takes twenty to fifty times as long for 768 indices. Prefix
+codes use bitarray, which implements them in C.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def pack(index: NDArray[np.unsignedinteger], bits: int) -> Payload:
     """Pack indices at `bits` each; nothing is rounded or clipped.
 
     Args:
-        index: unsigned integers below 2^bits, shape (count,) or any other, which is read in C order.
+        index: unsigned integers below 2^bits, shape (count,) or any other, read in C order.
         bits: 1..32 [bit].
 
     Returns:
@@ -48,14 +48,14 @@ def unpack(payload: Payload, bits: int, count: int) -> NDArray[np.uint32]:
     Args:
         payload: `count` indices of `bits` bits.
         bits: 1..32 [bit].
-        count: how many indices the scheme sends.
+        count: number of indices that the scheme sends.
 
     Returns:
         uint32, shape (count,).
 
     Raises:
         LocalError: `bits` or `count` out of range.
-        RemoteError: "length" where the payload is not of bits * count bits.
+        RemoteError: "length" if the payload does not have bits * count bits.
     """
     word = _word(bits)
     if count < 0:
@@ -70,7 +70,7 @@ def unpack(payload: Payload, bits: int, count: int) -> NDArray[np.uint32]:
 
 
 def pack_mixed(index: NDArray[np.unsignedinteger], widths: Sequence[int] | NDArray[np.integer]) -> Payload:
-    """Pack each index at a width of its own; nothing is rounded or clipped.
+    """Pack each index at its own width; nothing is rounded or clipped.
 
     Args:
         index: unsigned integers, each below 2^width, shape (count,).
@@ -100,7 +100,7 @@ def unpack_mixed(payload: Payload, widths: Sequence[int] | NDArray[np.integer]) 
 
     Raises:
         LocalError: a width out of range.
-        RemoteError: "length" where the payload has not as many bits as the widths add up to.
+        RemoteError: "length" if the payload does not have as many bits as the widths add up to.
     """
     owner, shift = _places(widths)
     if payload.bits != owner.size:
@@ -111,7 +111,7 @@ def unpack_mixed(payload: Payload, widths: Sequence[int] | NDArray[np.integer]) 
 
 
 def pack_code(index: NDArray[np.unsignedinteger], code: Mapping[int, bitarray]) -> Payload:
-    """Pack indices by a prefix code, such as `bitarray.util.huffman_code` makes: index -> its bits.
+    """Pack indices with a prefix code that maps index to bits, such as one from `bitarray.util.huffman_code`.
 
     Raises:
         LocalError: an index that the code has no bits for.
@@ -125,10 +125,10 @@ def pack_code(index: NDArray[np.unsignedinteger], code: Mapping[int, bitarray]) 
 
 
 def unpack_code(payload: Payload, code: Mapping[int, bitarray]) -> NDArray[np.uint32]:
-    """Undo `pack_code`: indices (count,), however many the payload holds.
+    """Undo `pack_code`: return all indices (count,) in the payload.
 
     Raises:
-        RemoteError: "length" where the payload ends within an index.
+        RemoteError: "length" if the payload ends within an index.
     """
     bits = bitarray()
     bits.frombytes(payload.data)
@@ -140,7 +140,7 @@ def unpack_code(payload: Payload, code: Mapping[int, bitarray]) -> NDArray[np.ui
 
 
 def _places(widths: Sequence[int] | NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
-    """Return of each bit of a payload whose index it belongs to, and how far left in that it stands."""
+    """Return, for each bit of a payload, which index it belongs to and its position (left shift) in that index."""
     width = np.asarray(widths)
     if width.ndim != 1 or (width.size and width.dtype.kind not in "iu") or np.any((width < 0) | (width > 32)):
         raise LocalError("widths must be integers in 0..32")

@@ -1,9 +1,9 @@
-"""Scalar quantisers between values and indices: the truth that every other implementation is tested against.
+"""Scalar quantisers between values and indices: the reference that every other implementation is tested against.
 
 Notation: z value, B = `bits`, Delta = `step`, k signed cell number, z^ reconstruction point. The *index* that
 is sent is k in offset binary, an unsigned integer in 0 .. 2^B - 1 that grows with z.
 
-All arithmetic is IEEE float32, one rounding an operation, so that torch agrees bit for bit. That needs the
+All arithmetic is IEEE float32, rounded once per operation, so that torch agrees bit for bit. That needs the
 step as a tensor on the values' own device and not as a Python number: torch on CUDA divides by a scalar by
 multiplying with its reciprocal, which rounds differently.
 """
@@ -31,7 +31,7 @@ class MidriseCodebook:
     """
 
     def __init__(self, step: ArrayLike, bits: int) -> None:
-        """Take Delta and B.
+        """Set Delta and B.
 
         Raises:
             LocalError: `bits` outside 1..8, or a step that is not positive or does not fit float32.
@@ -95,7 +95,7 @@ class UniformCodebook:
     """
 
     def __init__(self, low: float, high: float, bits: int) -> None:
-        """Take the interval and B.
+        """Set the interval and B.
 
         Raises:
             LocalError: `bits` outside 1..16, an empty or infinite interval, or cells too narrow for float32.
@@ -151,9 +151,9 @@ class UniformCodebook:
 
 
 class OptionalCodebook:
-    """Uniform quantiser of an interval whose last index says that there is no value.
+    """Uniform quantiser of an interval whose last index stands for a missing value.
 
-    The interval is cut into 2^B − 1 cells of equal width, each reconstructed at its middle; NaN and infinities have
+    The interval is cut into 2^B − 1 cells of equal width, each reconstructed at its middle; NaN and infinities get
     the index 2^B − 1, which is reconstructed as NaN.
 
     Attributes:
@@ -163,7 +163,7 @@ class OptionalCodebook:
     """
 
     def __init__(self, low: float, high: float, bits: int) -> None:
-        """Take the interval and B.
+        """Set the interval and B.
 
         Raises:
             LocalError: `bits` outside 2..16, an empty or infinite interval, or cells too narrow for float32.
@@ -192,7 +192,7 @@ class OptionalCodebook:
             z: float32, any shape.
 
         Returns:
-            uint32, same shape, in 0 .. 2^B − 1, the last where a value is not finite.
+            uint32, same shape, in 0 .. 2^B − 1, the last for a value that is not finite.
 
         Raises:
             LocalError: `z` is not float32.
@@ -206,7 +206,7 @@ class OptionalCodebook:
         return index
 
     def reconstruct(self, index: UInt32) -> Float32:
-        """Return the middle of each index's cell; NaN of the last index.
+        """Return the middle of each index's cell; NaN for the last index.
 
         Args:
             index: unsigned integers, any shape.
@@ -226,8 +226,8 @@ class OptionalCodebook:
 def gaussian_step(bits: int) -> float:
     """Return the midrise step with the least mean squared error for a unit Gaussian, 1 <= bits <= 8.
 
-    Neighbouring cells meet midway between their reconstruction points, where both err alike, so moving the
-    borders does not count and the derivative of the error by Delta is, with a_k = k + 1/2,
+    Neighbouring cells meet midway between their reconstruction points, where both have the same error, so moving the
+    borders does not contribute, and the derivative of the error by Delta is, with a_k = k + 1/2,
 
         -2 sum_k a_k integral over cell k of (z - a_k Delta) phi(z) dz.
 

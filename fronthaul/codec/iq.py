@@ -1,28 +1,28 @@
-"""Channel state as it is: codecs that forward every complex entry instead of a latent.
+"""IQ codecs, which forward every complex entry of the CSI instead of a latent.
 
 Notation: a report's CSI is x (R, F) complex64, one row for each slot and antenna (slots outer), F tones; w is a
 mantissa's width with its sign, e a block's exponent, s the report's scale.
 
-    complex64   2 x 32 bit      IEEE 754 floats                                          64 bit an entry
-    iq16        2 x 16 bit      round(x / s) in two's complement                         32 bit an entry
+    complex64   2 x 32 bit      IEEE 754 floats                                          64 bit per entry
+    iq16        2 x 16 bit      round(x / s) in two's complement                         32 bit per entry
     bfp<w>      per row and PRB of 12 tones, as O-RAN's block floating point (CUS-plane specification, annex A.1):
 
                 +----------+----------+------+------+------+-----+-------+-------+
-                | 0 0 0 0  | e, 4 bit | I_0  | Q_0  | I_1  | ... | I_11  | Q_11  |    8 (3w + 1) bit a PRB
+                | 0 0 0 0  | e, 4 bit | I_0  | Q_0  | I_1  | ... | I_11  | Q_11  |    8 (3w + 1) bit per PRB
                 +----------+----------+------+------+------+-----+-------+-------+
                 |<-- udCompParam ---->|  w bit each, two's complement, most significant bit first
 
-Fixed point takes a full scale. Here it is the report's largest component, s = max(|Re x|, |Im x|) / 32767, so that no
-entry is clipped. s is *not* in the payload: an amplitude for a whole report is side information, and a scheme that
-sends the report's gain ‖x‖ needs no second one, since s = ‖x‖ / ‖round(x / s)‖ up to rounding (`of_norm`).
+Fixed point needs a full scale. Here it is the report's largest component, s = max(|Re x|, |Im x|) / 32767, so that no
+entry is clipped. s is *not* in the payload: the amplitude of a whole report is side information, and a scheme that
+sends the report's gain ‖x‖ need not send s as well, since s = ‖x‖ / ‖round(x / s)‖ up to rounding (`of_norm`).
 
-Rounding. iq16: to nearest, ties to even, so |error| ≤ s/2 a component. bfp<w> starts from those 16 bit numbers v.
+Rounding. iq16: to nearest, ties to even, so |error| ≤ s/2 per component. bfp<w> starts from those 16 bit numbers v.
 The annex fixes the exponent (the fewest bits to drop so that all 24 numbers fit w bits) and leaves the rounding to
 the implementation; here v + 2^(e-1) is shifted by e (to nearest, ties up), and a positive number that would round up
 to 2^(w-1) saturates at 2^(w-1) - 1. Hence |error| ≤ 2^(e-1) in units of s, and ≤ 2^e - 1 for one that saturates;
 e = 0 is exact, so bfp16 is iq16 with headers. Decoding is v = mantissa · 2^e.
 
-A last PRB of fewer than 12 tones is filled up with zeros, which cost bits like any others.
+A last PRB of fewer than 12 tones is padded with zeros, which cost as many bits as tones.
 """
 
 import re
@@ -47,19 +47,19 @@ _FLOAT32 = np.finfo(np.float32)
 
 
 class Coded(NamedTuple):
-    """One report's payload, and the scale s that its numbers are in (1 for complex64)."""
+    """One report's payload, and the scale s of its numbers (1 for complex64)."""
 
     payload: Payload
     scale: float
 
 
 class IqCodec(Protocol):
-    """Codec of reports of one shape.
+    """Codec for reports of one shape.
 
     Attributes:
-        bits: of a word, as `fronthaul.codec.bitstream.pack` takes it [bit].
-        words: words a report; `bits * words` is the payload, exactly.
-        scaled: the words are in units of a scale that is not among them.
+        bits: width of a word, as for `fronthaul.codec.bitstream.pack` [bit].
+        words: words per report; the payload has exactly `bits * words` bits.
+        scaled: whether the words are in units of a scale that is not in the payload.
     """
 
     bits: int
@@ -70,14 +70,14 @@ class IqCodec(Protocol):
         """Return words (..., words) and scales (...) of reports (..., R, F) complex64.
 
         Raises:
-            LocalError: another dtype or shape, or a number that is not finite where fixed point has none for it.
+            LocalError: another dtype or shape, or a number that is not finite in a fixed-point codec.
         """
 
     def decode(self, words: Words, scale: float = 1.0) -> Csi:
         """Return a report (R, F) complex64 from its words.
 
         Raises:
-            RemoteError: "field" for words that no encoder makes.
+            RemoteError: "field" for words that no encoder produces.
         """
 
 
@@ -92,7 +92,7 @@ def compress(codec: IqCodec, csi: Csi) -> Coded:
 
 
 def decompress(codec: IqCodec, payload: Payload, scale: float = 1.0) -> Csi:
-    """Undo `compress`, up to rounding; without its scale, fixed point comes back in units of it.
+    """Undo `compress`, up to rounding; if the scale is not given, fixed-point values are returned in units of it.
 
     Raises:
         RemoteError: "length" or "field".
@@ -101,7 +101,7 @@ def decompress(codec: IqCodec, payload: Payload, scale: float = 1.0) -> Csi:
 
 
 def of_norm(csi: Csi, norm: float) -> Csi:
-    """Scale a report to Frobenius norm `norm`; what is zero stays zero."""
+    """Scale a report to Frobenius norm `norm`; a report of zeros is returned as it is."""
     parts = csi.view(np.float32).astype(np.float64)
     now = float(np.sqrt(np.square(parts).sum()))
     if now == 0.0:
@@ -110,7 +110,7 @@ def of_norm(csi: Csi, norm: float) -> Csi:
 
 
 def iq_codec(name: str, rows: int, tones: int) -> IqCodec:
-    """Make the codec "complex64", "iq16" or "bfp1" ... "bfp16" for reports of `rows` x `tones` entries.
+    """Return the codec "complex64", "iq16" or "bfp1" ... "bfp16" for reports of `rows` x `tones` entries.
 
     Raises:
         LocalError: there is no such codec, or an empty shape.
@@ -127,7 +127,7 @@ def iq_codec(name: str, rows: int, tones: int) -> IqCodec:
 
 
 class FloatIq:
-    """complex64 as it stands, bit by bit, tone by tone: real and imaginary part of each row."""
+    """complex64 bit by bit, tone by tone: real and imaginary part of each row."""
 
     bits = 32
     scaled = False
@@ -172,7 +172,7 @@ class FixedIq:
 
 
 class BlockFloatIq:
-    """O-RAN block floating point with mantissas of w bits; a word is a byte of it."""
+    """O-RAN block floating point with mantissas of w bits; a word is one byte."""
 
     bits = 8
     scaled = True
@@ -216,7 +216,7 @@ class BlockFloatIq:
 def block_float(fixed: NDArray[np.int32], width: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return exponents (N,) and mantissas (N, 24) of `width` bits for N blocks (N, 24) of 16 bit numbers.
 
-    O-RAN CUS annex A.1: maxValue = max(max v, |min v| - 1), since the most negative number has one step more;
+    O-RAN CUS annex A.1: maxValue = max(max v, |min v| - 1), since the negative range is one step longer;
     rawExp = floor(log2(maxValue) + 1), 0 for maxValue = 0; exponent = max(rawExp - width + 1, 0).
     """
     largest = np.maximum(fixed.max(axis=-1), -fixed.min(axis=-1) - 1)

@@ -1,1 +1,1 @@
-"""Link models: rate, delay, jitter, loss and the rest, as configured, as drawn, and as achieved."""
+"""Link models: rate, delay, jitter, loss and other impairments, as configured, as drawn and as achieved."""

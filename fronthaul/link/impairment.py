@@ -1,6 +1,6 @@
-"""What may be wrong with a link, and how such a thing is written down: kinds of values, read, written and checked.
+"""Descriptions of link impairments, and kinds of values: how they are read, written and checked.
 
-The impairments themselves are the fields of `link_config.LinkConfig`, each with an `Impairment` beside it.
+The impairments themselves are the fields of `link_config.LinkConfig`, each declared with an `Impairment`.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ from fronthaul.errors import LocalError
 JitterShape = Literal["uniform", "normal", "exponential", "pareto"]
 JITTER_SHAPES: tuple[str, ...] = get_args(JitterShape)
 MAX_DELAY_S = 3600.0
-"""No link holds a message back for longer [s]; times are whole nanoseconds, which much larger numbers are not."""
+"""Maximum time that a link may hold a message back [s]; it also keeps times exact in whole nanoseconds."""
 
 _NUMBER_AND_UNIT = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)\s*([^\s0-9.+-]*)")
 
 
 class Kind(Protocol):
-    """A kind of value: of a link file and of the command line on one side, of `LinkConfig` on the other."""
+    """A kind of value, and its conversion between link file or command line and `LinkConfig`."""
 
     @property
     def metavar(self) -> str:
-        """What `--help` shows for a value."""
+        """Placeholder for a value in `--help`."""
 
     def parse(self, key: str, value: object) -> Any:
         """Return a value as `LinkConfig` holds it.
 
         Raises:
-            LocalError: it does not parse; the sentence names `key`.
+            LocalError: it does not parse; the message names `key`.
         """
 
     def write(self, value: Any) -> Any:
-        """Undo `parse`: a readable text where that is exact, else bare numbers."""
+        """Undo `parse`: return a readable text if that is exact, else bare numbers."""
 
     def check(self, name: str, value: object) -> None:
         """Check a value of `LinkConfig`.
 
         Raises:
-            LocalError: it is out of range; the sentence names `name`.
+            LocalError: it is out of range; the message names `name`.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """How an impairment stands in a link report.
+    """How an impairment appears in a link report.
 
     Attributes:
-        requested: its name in what was requested.
-        of: the attribute of `LinkConfig` that was requested.
-        achieved: its name in what was achieved.
-        heading: of its column, the unit in brackets.
-        scale: from the SI unit to the one of the heading.
-        counts: whether what was achieved is a number of frames.
+        requested: its key in `LinkReport.requested`.
+        of: the attribute of `LinkConfig` that holds the requested value.
+        achieved: its key in `LinkReport.achieved`.
+        heading: heading of its column, with the unit in brackets.
+        scale: factor from the SI unit to the unit of the heading.
+        counts: whether the achieved value is a number of frames.
     """
 
     requested: str
@@ -73,20 +73,20 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Impairment:
-    """One thing that a link may do to frames: the one place that the link file, command lines and reports follow.
+    """One impairment of a link: the single definition that link file, command lines and reports are derived from.
 
     Attributes:
-        key: of a link file; of the command line, with "-" for "_".
-        kind: of its values.
-        help: what it is, in a phrase.
-        default: what goes without saying, in words.
-        values: several values as `sweep` takes them; None where a comma is part of one value.
-        optional: whether "none" is a value, too.
-        needs: keys without any of which it changes nothing: more likely a slip than a wish.
-        kernel: the queueing discipline that does it under `--netns`; None where it is no matter of one.
-        report: how it is reported; None where it is part of another's report.
-        field: of `LinkConfig` (filled in there).
-        absent: the field's value where nothing was said (filled in there).
+        key: its key in a link file; on the command line, with "-" for "_".
+        kind: kind of its values.
+        help: short description.
+        default: its default, in words.
+        values: example of several values for `sweep`; None if a comma is part of one value.
+        optional: whether "none" is also a value.
+        needs: keys of which at least one must be set; without them, it has no effect and is rejected as a mistake.
+        kernel: the queueing discipline that implements it under `--netns`; None if none does.
+        report: how it is reported; None if it is part of another impairment's report.
+        field: its field of `LinkConfig` (filled in there).
+        absent: the field's default value (filled in there).
     """
 
     key: str
@@ -124,7 +124,7 @@ class Impairment:
             self.kind.check(self.field, value)
 
     def is_set(self, config: Any) -> bool:
-        """Return whether a `LinkConfig` says anything of it."""
+        """Return whether a `LinkConfig` sets it to something other than the default."""
         return bool(getattr(config, self.field) != self.absent)
 
 
@@ -133,14 +133,14 @@ class Quantity:
     """A number with a unit.
 
     Attributes:
-        metavar: what `--help` shows.
-        units: what each is in SI units, largest first.
+        metavar: placeholder in `--help`.
+        units: each unit's size in SI units, largest first.
         example: a text that parses.
-        holds: whether a number is in range.
-        must: what it must be, in words.
-        written: units in which it is written; none where it is written as a bare number.
-        caseless: whether units may be written large or small.
-        whole: whether it is a whole number.
+        holds: returns whether a number is in range.
+        must: the allowed range, in words.
+        written: units in which it is written; if empty, it is written as a bare number.
+        caseless: whether units are case-insensitive.
+        whole: whether it must be a whole number.
     """
 
     metavar: str
@@ -153,7 +153,7 @@ class Quantity:
     whole: bool = False
 
     def parse(self, key: str, value: object) -> float:
-        """Return a number in SI units: of a text with its unit, or of a bare number of TOML."""
+        """Return a number in SI units, from a text with a unit or from a bare number in TOML."""
         quantity = self._number(key, value)
         if not self.whole:
             return quantity
@@ -181,7 +181,7 @@ class Quantity:
         return quantity
 
     def write(self, value: float) -> str | float:
-        """Return a text with a unit where that is exact, else the number."""
+        """Return a text with a unit if that is exact, else the number."""
         for unit in self.written:
             scale = self.units[unit]
             text = f"{value / float(scale):.12g}{unit}"
@@ -197,13 +197,13 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One word of several."""
+    """One of several words."""
 
     known: tuple[str, ...]
 
     @property
     def metavar(self) -> str:
-        """The words."""
+        """The allowed words, separated by bars."""
         return "|".join(self.known)
 
     def parse(self, key: str, value: object) -> str:
@@ -217,14 +217,14 @@ class Choice:
         return value
 
     def check(self, name: str, value: object) -> None:
-        """Check that it is one of them."""
+        """Check that the value is one of the allowed words."""
         if value not in self.known:
             raise LocalError(f"{name} must be one of {', '.join(self.known)}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class GilbertElliott:
-    """Loss in bursts: a chain of two states that takes one step a frame (Gilbert 1960, Elliott 1963).
+    """Loss in bursts: a two-state Markov chain with one step per frame (Gilbert 1960, Elliott 1963).
 
     Attributes:
         to_bad: probability of a step from the good state to the bad one.
@@ -233,7 +233,7 @@ class GilbertElliott:
         loss_good: probability of a loss in the good state.
 
     Raises:
-        LocalError: a value that is no probability, or a bad state without end.
+        LocalError: a value that is not a probability, or a bad state that never ends.
     """
 
     to_bad: float
@@ -274,7 +274,7 @@ class Bursts:
     metavar: str = "SHARES"
 
     def parse(self, key: str, value: object) -> GilbertElliott:
-        """Return the chain of a text of probabilities, or of a table of them."""
+        """Return the chain that a text or a table of probabilities describes."""
         if isinstance(value, Mapping):
             for name in value:
                 if name not in _BURST_KEYS:
@@ -296,19 +296,19 @@ class Bursts:
         return dataclasses.asdict(value)
 
     def check(self, name: str, value: object) -> None:
-        """A chain has checked itself."""
+        """Do nothing: a chain checks itself when it is created."""
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Pairs of start and end [s], rising."""
+    """Pairs of start and end [s], in ascending order."""
 
     metavar: str = "TIMES"
 
     def parse(self, key: str, value: object) -> tuple[tuple[float, float], ...]:
-        """Return the pairs of a text, or of a list."""
+        """Return the pairs that a text or a list describes."""
         if isinstance(value, str):
-            # The minus of an exponent parts no times.
+            # The minus sign of an exponent does not separate start and end.
             pairs: list[Any] = [re.split(r"(?<![eE])-", part) for part in value.split(",")]
         elif isinstance(value, list | tuple):
             pairs = list(value)
@@ -324,7 +324,7 @@ class Times:
         return [[TIME.write(edge) for edge in pair] for pair in value]
 
     def check(self, name: str, value: object) -> None:
-        """Check that they are pairs that rise without overlap."""
+        """Check that the pairs are in ascending order and do not overlap."""
         last_end = 0.0
         for outage in value if isinstance(value, tuple) else (value,):
             if not (isinstance(outage, tuple) and len(outage) == 2 and all(is_number(edge) for edge in outage)):
@@ -340,12 +340,12 @@ class Times:
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a finite number; bool is an int to Python, here it is a slip."""
+    """Return whether a value is a finite number; bool, a subclass of int in Python, is not accepted."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """Return the nearest known name in brackets, or all of them where none is near."""
+    """Return the closest known name in brackets, or all known names if none is close."""
     names = [str(other) for other in known if other]  # not the repr of an enumeration's member
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(names)})"

@@ -1,4 +1,4 @@
-"""What a link shall do: the numbers behind `link_model.LinkModel`, checked, each declared with its impairment."""
+"""Configuration of a link: the validated parameters of `link_model.LinkModel`, each declared with its impairment."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,24 +22,24 @@ from fronthaul.link.impairment import (
 
 @dataclass(frozen=True, slots=True)
 class LinkConfig:
-    """One direction of one link; the default changes nothing.
+    """Configuration of one direction of one link; the default leaves all messages untouched.
 
     Attributes:
-        rate_bps: of modelled Ethernet bytes [bit/s]; None is without limit.
-        delay_s: floor of the delay after the line [s].
-        jitter_s: mean of what is added to the delay [s], so that the mean delay is delay_s + jitter_s.
-        jitter: how it is distributed, see `link_model.unit_jitter`.
-        loss: probability that a frame is lost, whatever happens to others.
+        rate_bps: line rate, in modelled Ethernet bytes [bit/s]; None is without limit.
+        delay_s: minimum delay after the line [s].
+        jitter_s: mean of the random delay added to delay_s [s]; the mean delay is delay_s + jitter_s.
+        jitter: its distribution, see `link_model.unit_jitter`.
+        loss: probability that a frame is lost, independent of other frames.
         burst: loss in bursts, on top of `loss`.
         duplicate: probability that the link copies a frame; the copy takes its own turn on the line.
         reorder: probability that a frame skips delay and jitter.
         corrupt: probability that one to three bits of a frame flip.
-        outages: (start, end) [s] after time zero, rising: frames sent in one are dropped, the end not included.
-        queue_bytes: what may wait for the line, the arriving frame included, in modelled Ethernet bytes [B]; None is
-            without limit. What is on the line already does not count; without a rate nothing waits.
+        outages: (start, end) [s] after time zero, in ascending order: frames sent in one are dropped, the end excluded.
+        queue_bytes: maximum size of the queue before the line, the arriving frame included, in modelled Ethernet bytes
+            [B]; None is without limit. A frame already on the line does not count; without a rate nothing waits.
 
     Raises:
-        LocalError: a value out of range, named in one sentence.
+        LocalError: a value out of range, which the message names.
     """
 
     rate_bps: Annotated[
@@ -182,13 +182,13 @@ class LinkConfig:
 
     @property
     def mean_loss(self) -> float:
-        """Probability that a frame which reaches the line is lost, bursts included."""
+        """Probability that a frame that reaches the line is lost, bursts included."""
         kept = 1.0 if self.burst is None else 1.0 - self.burst.mean_loss
         return 1.0 - (1.0 - self.loss) * kept
 
     @property
     def outage_count(self) -> int:
-        """How many outages there are."""
+        """Number of outages."""
         return len(self.outages)
 
 

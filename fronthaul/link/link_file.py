@@ -1,9 +1,9 @@
-"""Which link does what: a TOML file and command-line options, read into a plan and written back.
+"""Link configurations of a run: a TOML file and command-line options, read into a plan and written back.
 
     [default]                 # every link, both directions
-    rate = "10mbit"           # bit, kbit, mbit, gbit; a bare number is bit/s; "none" is without limit
+    rate = "10mbit"           # bit, kbit, mbit, gbit; a bare number is bit/s; "none" means no limit
     delay = "2ms"             # ns, us, ms, s; a bare number is s
-    jitter = "500us"          # its mean, on top of the delay
+    jitter = "500us"          # mean jitter, on top of the delay
     jitter_shape = "pareto"   # uniform, normal, exponential, pareto
     loss = "1%"               # or 0.01; duplicate, reorder and corrupt likewise
     burst = "1% 25%"          # Gilbert-Elliott: to the bad state, back, loss in the bad state (100%), in the good (0%)
@@ -14,7 +14,7 @@
     [bs.3]                    # overrides both for one base station
     [bs.3.up]                 # overrides all for one direction of one link
 
-An option of the command line is one of these texts, and overrides every table.
+A command-line option has the same syntax as a value here, and overrides every table.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from fronthaul.link.link_config import IMPAIRMENTS, LinkConfig
 from fronthaul.message.messages import Direction
 
 Layer = tuple[int | None, Direction | None]
-"""Whom a table is for: base station and direction, None for all."""
+"""The links that a table applies to: base station and direction, each None for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkPlan:
-    """What every link of a run does.
+    """The configurations of all links of a run.
 
     Attributes:
-        layers: values by key of the table they stand in, such as {(3, Direction.UP): {"delay": 0.002}}, as the fields
-            of `LinkConfig` hold them.
+        layers: the values of each table by key, such as {(3, Direction.UP): {"delay": 0.002}}, as in the fields of
+            `LinkConfig`.
     """
 
     layers: Mapping[Layer, Mapping[str, Any]] = field(default_factory=dict)
 
     def config(self, bs: int, direction: Direction) -> LinkConfig | None:
-        """Return what the link of `bs` does in one direction; None where it lets everything pass untouched.
+        """Return the configuration of one direction of the link of `bs`; None if it leaves all messages untouched.
 
         Raises:
             LocalError: values that are out of range.
@@ -67,22 +67,22 @@ def read_links(text: str) -> LinkPlan:
         text: the file's contents, TOML.
 
     Raises:
-        LocalError: no TOML, or what `link_plan` refuses.
+        LocalError: the text is not TOML, or an error of `link_plan`.
     """
     import tomllib  # not for `--help`
 
     try:
         table = tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError is one, and so is what Python says to 5000 digits
+    except ValueError as error:  # TOMLDecodeError is a ValueError, and so is Python's error for 5000 digits
         raise LocalError(f"the link file is not TOML: {error}") from error
     return link_plan(table)
 
 
 def link_plan(table: Mapping[str, Any]) -> LinkPlan:
-    """Return the plan that a table describes, as TOML or `link_table` gives it.
+    """Return the plan that a table from TOML or `link_table` describes.
 
     Raises:
-        LocalError: an unknown key or table (the sentence names the nearest known one), a value that does not parse or
+        LocalError: an unknown key or table (the message names the closest known one), a value that does not parse or
             is out of range, or an option that has no effect anywhere, such as a queue without a rate.
     """
     layers: dict[Layer, dict[str, Any]] = {}
@@ -100,7 +100,7 @@ def link_plan(table: Mapping[str, Any]) -> LinkPlan:
 
 
 def link_table(plan: LinkPlan) -> dict[str, Any]:
-    """Return the table that `link_plan` reads back as an equal plan; texts with units where they are exact."""
+    """Return the table that `link_plan` reads back as an equal plan; values have units if that is exact."""
     table: dict[str, Any] = {}
     for (bs, direction), values in plan.layers.items():
         if bs is None:
@@ -114,11 +114,11 @@ def link_table(plan: LinkPlan) -> dict[str, Any]:
 
 
 def with_options(plan: LinkPlan, texts: Mapping[str, str]) -> LinkPlan:
-    """Return `plan` with options of the command line, for both directions of all links: they override every table.
+    """Return `plan` with command-line options applied to both directions of all links; they override every table.
 
     Args:
-        plan: to begin with; `LinkPlan()` for none.
-        texts: values by key, such as {"delay": "2ms"}.
+        plan: the plan to start from; `LinkPlan()` for none.
+        texts: option values by key, such as {"delay": "2ms"}.
 
     Raises:
         LocalError: an unknown key, a text that does not parse, a value out of range, or an option without effect.
@@ -161,7 +161,7 @@ def _layer(content: object, where: str = "", also: Iterable[str] = ()) -> dict[s
 
 
 def _checked(plan: LinkPlan) -> LinkPlan:
-    """Build every configuration once, so that a bad value is an error now and not when a run has started."""
+    """Build every configuration once, so that an invalid value is an error now and not during a run."""
     stations = {bs for bs, _ in plan.layers} | {None}
     configs = []
     for bs in sorted(stations, key=lambda number: -1 if number is None else number):

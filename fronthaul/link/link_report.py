@@ -1,9 +1,9 @@
-"""What a link was asked to do against what it did, from the ledger of one link and direction.
+"""Requested against achieved link behaviour, from the ledger of one link and direction.
 
-A frame's way is sent -> line -> delay and jitter -> received. Its time on the line (waiting and serialisation) is not
-measured but computed again from the journal's times and the rate, and left out of the delay; control messages, which
-are few and short, are left out of that. The rate is measured where frames followed each other without a gap, so a link
-that was never loaded has none.
+A frame's path is sent -> line -> delay and jitter -> received. Its time on the line (waiting and serialisation) is not
+measured but recomputed from the journal's times and the rate, and excluded from the delay; the recomputation ignores
+control messages, which are few and short. The rate is measured where frames followed each other without a gap, so a
+link that was never loaded has no measured rate.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TOLERANCE = 0.05
-"""Rate and mean delay count as achieved within this (accounting, "Link model")."""
+"""Relative tolerance within which rate and mean delay count as achieved (accounting, "Link model")."""
 CONFIDENCE = 0.99
-"""Of the intervals for probabilities, and for the mean of a random delay."""
+"""Confidence level of the intervals for probabilities and for the mean of a random delay."""
 _NORMAL_QUANTILE = 2.5758293035489004  # two-sided, for CONFIDENCE
 _TIMER_S = 1e-4  # how late the release of a frame may be, on average
-_LOADED = 20  # a busy time must be longer than its ends are vague by this factor, or its rate says nothing
-_HELD_SHARE = 0.01  # with more frames held back by the order, the mean delay is no longer delay + jitter
+_LOADED = 20  # a busy period must be this many times longer than the uncertainty of its ends to give a rate
+_HELD_SHARE = 0.01  # with more frames held back to keep the order, the mean delay is not delay + jitter
 
 _COLUMNS = (
     *("bs", "direction", "epoch", "seq", "snapshot", "round", "t_sent_ns", "t_release_ns", "t_received_ns"),
@@ -40,18 +40,18 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class LinkReport:
-    """Requested against achieved, for one link and direction; times in s, rates in bit/s, ready for JSON.
+    """Requested against achieved values of one link and direction; times in s, rates in bit/s, ready for JSON.
 
     Attributes:
         requested: rate_bps (None: without limit), delay_s (its mean, jitter included), loss (bursts included),
             duplicate, reorder, corrupt, outages, queue_bytes.
-        achieved: frames; rate_bps and delay_mean_s, delay_p50_s, delay_p99_s (None where nothing tells);
-            planned_delay_mean_s, what the model decided; held_back, frames that waited for an earlier one's jitter
-            (delays and this are of originals, not of copies);
+        achieved: frames; rate_bps and delay_mean_s, delay_p50_s, delay_p99_s (None if not measurable);
+            planned_delay_mean_s, the mean delay that the model chose; held_back, frames that waited for an earlier
+            one's jitter (delays and held_back are of originals, not of copies);
             for each of loss, duplicate, reorder and corrupt the share and the ends of its 99 % interval (loss,
             loss_low, loss_high ...); out_of_order, arrivals after one with a higher seq; outage_drops, queue_drops.
         within: by rate, delay, loss, duplicate, reorder, corrupt, order, outage and queue: whether achieved agrees with
-            requested; None where nothing was requested or too little happened to tell.
+            requested; None if nothing was requested or there is too little data.
     """
 
     requested: dict[str, float | None]
@@ -64,10 +64,10 @@ class _Frame:
     row: dict[str, Any]  # of the frame's first report
     stream_bytes: int
     is_copy: bool  # of an earlier frame's reports
-    t_line_ns: int | None = None  # when it left the line; None if it never came onto it
+    t_line_ns: int | None = None  # when it left the line; None if it never got there
     waited: bool = False  # for the line
-    skipped: bool = False  # delay and jitter, being reordered
-    held: bool = False  # by the order, behind a frame with more jitter
+    skipped: bool = False  # skipped delay and jitter, being reordered
+    held: bool = False  # held back to keep the order, behind a frame with more jitter
 
     @property
     def arrived(self) -> bool:
@@ -77,13 +77,13 @@ class _Frame:
 def link_report(
     ledger: pa.Table, config: LinkConfig | None, *, receiver_ahead_ns: int = 0, uncertainty_ns: int = 0
 ) -> LinkReport:
-    """Hold a ledger against the configuration of its link.
+    """Check a ledger against the configuration of its link.
 
     Args:
-        ledger: `ledger.ledger_schema()`, of one link and direction; frames that nobody journaled are left out.
+        ledger: `ledger.ledger_schema()`, of one link and direction; strays are left out.
         config: what was requested; None for a link without a model.
         receiver_ahead_ns: how far the receiver's clock is ahead of the sender's [ns].
-        uncertainty_ns: of that number, allowed to the delay [ns].
+        uncertainty_ns: uncertainty of `receiver_ahead_ns`, added to the tolerance of the delay [ns].
 
     Raises:
         LocalError: rows of several links or directions.
@@ -122,7 +122,7 @@ def link_report(
 
 
 def _frames(ledger: pa.Table) -> list[_Frame]:
-    """Return the journaled frames in order of epoch and seq; reports that share a frame make one."""
+    """Return the journaled frames in order of epoch and seq; rows of reports that share a frame are merged."""
     order = [("epoch", "ascending"), ("seq", "ascending"), ("part", "ascending")]
     rows = ledger.sort_by(order).select(_COLUMNS).to_pylist()
     links = {(row["bs"], row["direction"]) for row in rows}
@@ -146,7 +146,7 @@ def _frames(ledger: pa.Table) -> list[_Frame]:
 
 
 def _retrace(frames: Sequence[_Frame], config: LinkConfig) -> None:
-    """Compute again what the link model did to each frame, from times and rate."""
+    """Recompute what the link model did to each frame, from times and rate."""
     # Half the floor of the delay tells a reordered frame from others; without a floor, being released at once does.
     skip_ns = max(round(config.delay_s * 5e8), 1_000)
     epoch = None
@@ -154,7 +154,7 @@ def _retrace(frames: Sequence[_Frame], config: LinkConfig) -> None:
         row = frame.row
         if epoch != (epoch := row["epoch"]):  # a new process has an idle line
             line, last_ns = Line(config.rate_bps), None
-        # The transport's own full queue is "queue", too, but comes after the line.
+        # Dropped by the link model before the line.
         if row["reason"] in ("queue", "outage") and row["t_release_ns"] == row["t_sent_ns"]:
             continue
         line_bytes = modelled_ethernet_bytes(frame.stream_bytes, preamble_fcs_gap=True)
@@ -204,7 +204,7 @@ def _delay(
 ) -> None:
     import numpy as np
 
-    # A copy follows its original at once, and half of them would wait for its jitter.
+    # A copy immediately follows its original, and half of the copies would wait for its jitter.
     frames = [frame for frame in on_line if frame.arrived and not frame.skipped and not frame.is_copy]
     held = sum(frame.held for frame in frames)
     report.achieved["held_back"] = held
@@ -213,7 +213,7 @@ def _delay(
     report.within["delay"] = None
     if not frames:
         return
-    # Differences of integers first: a float holds no time since 1970 to the nanosecond.
+    # Differences of integers first: a float cannot hold a time since 1970 to the nanosecond.
     lines = [frame.t_line_ns or 0 for frame in frames]
     times = [
         frame.row["t_received_ns"] - receiver_ahead_ns - t_line for frame, t_line in zip(frames, lines, strict=True)
@@ -240,13 +240,13 @@ def _share(report: LinkReport, name: str, hits: int, trials: int, requested: flo
 
 
 def share_interval(hits: int, trials: int, inflation: float = 1.0) -> tuple[float, float]:
-    """Return the 99 % interval of a probability (Clopper and Pearson 1934), without trials (0, 1).
+    """Return the 99 % confidence interval of a probability (Clopper and Pearson 1934); (0, 1) without trials.
 
     Args:
-        hits: how many trials had the outcome.
-        trials: how many there were.
-        inflation: of the count's variance against independent trials; trials in bursts say less than as many
-            independent ones, by this factor.
+        hits: number of trials with the outcome.
+        trials: number of trials.
+        inflation: factor by which the variance of the count exceeds that of independent trials; trials in bursts are
+            worth fewer independent ones, by this factor.
     """
     from scipy.special import betaincinv
 
@@ -258,12 +258,12 @@ def share_interval(hits: int, trials: int, inflation: float = 1.0) -> tuple[floa
 
 
 def _inflation(config: LinkConfig, trials: int) -> float:
-    """Return by how much bursts inflate the variance of the number of losses in `trials` frames."""
+    """Return the factor by which bursts inflate the variance of the number of losses in `trials` frames."""
     burst = config.burst
     if burst is None or not 0.0 < config.mean_loss < 1.0:
         return 1.0
     step = 1.0 - burst.to_bad - burst.to_good  # correlation of the state with the next one
-    # Independent losses thin out what the chain leaves.
+    # Independent losses thin out the frames that the chain keeps.
     contrast = (burst.loss_bad - burst.loss_good) * (1.0 - config.loss)
     covariance = contrast**2 * burst.share_bad * (1.0 - burst.share_bad)
     # Sum of 2 (1 - k/n) step^k over k = 1..n-1, in the limit of many frames.

@@ -1,1 +1,1 @@
-"""Messages between base stations and cloud: as values, as bytes, and what became of them."""
+"""Messages between base stations and cloud: as values, as bytes, and their fates."""

@@ -1,6 +1,6 @@
-"""Checks of a message's values.
+"""Checks of the values in a message.
 
-They take any object: types are checked by mypy in this tree, but a user's scheme need not be.
+They accept any object: mypy checks the types within this project, but not those in a user's scheme.
 """
 
 from fronthaul.errors import LocalError
@@ -8,7 +8,7 @@ from fronthaul.errors import LocalError
 
 def require_between(name: str, value: object, low: int, high: int) -> None:
     """Raise `LocalError` unless `value` is an int in `low`..`high`."""
-    # bool is an int to Python, but to no other reader of the bytes.
+    # A bool is an int in Python, but not for other readers of the bytes.
     if not isinstance(value, int) or isinstance(value, bool):
         raise LocalError(f"{name} must be an int, not {type(value).__name__}")
     if not low <= value <= high:

@@ -1,35 +1,35 @@
-"""What became of a frame, and of a report (accounting, "Fates").
+"""Fates of frames and of reports (accounting, "Fates").
 
-A frame is one copy on one link; a report may have several frames. A late report's frame is delivered: the
-report is late, the frame is not.
+A frame is one copy on one link; a report may have several frames. The frame of a late report is delivered: the report
+is late, the frame is not.
 """
 
 from enum import StrEnum
 
 
 class FrameFate(StrEnum):
-    """What became of one copy of one report on one link."""
+    """Fate of a frame: one copy of a message of reports on one link."""
 
     DELIVERED = "delivered"
-    """Arrived, decoded, first of its report."""
+    """Arrived and decoded; the first with its reports."""
     DUPLICATE = "duplicate"
-    """Arrived, decoded, but its report had arrived already."""
+    """Arrived and decoded, but its reports had been delivered before."""
     CORRUPT = "corrupt"
     """Arrived with a wrong checksum, version, length or field."""
     REJECTED = "rejected"
-    """Authentic, but not allowed: wrong BS for the connection, unknown epoch, over a limit."""
+    """Decoded, but not admissible: wrong BS for the connection, unknown epoch, over a limit."""
     DROPPED = "dropped"
-    """Never arrived: the link model's reason, or sent by a process that died."""
+    """Never arrived: dropped by the link model or the transport, or lost when a process or connection died."""
 
 
 class ReportFate(StrEnum):
-    """What became of one report."""
+    """Fate of a report."""
 
     USED = "used"
-    """In the fix."""
+    """Part of a fix."""
     UNUSED = "unused"
-    """On time, but the fix was not made: fewer BSs than the minimum."""
+    """In time, but not part of a fix: too few BSs, no finite fix, or excluded by the fusion rule."""
     LATE = "late"
-    """After the deadline."""
+    """Arrived at or after the deadline, or after its round was closed."""
     LOST = "lost"
-    """No good copy arrived."""
+    """No copy of it was delivered."""

@@ -1,8 +1,8 @@
 """Reports and the frames that carry them: the data of the fronthaul, as values (see `messages`).
 
-A frame that was decoded holds the bytes that it came in and cuts them into reports once somebody asks for these: what
-judges, counts and writes down frames needs their heads alone, and most of the time of decoding would go into objects
-that nobody looks at. Its bytes were found valid before (`wire.decode`), so cutting cannot fail.
+A decoded frame keeps its received bytes and extracts the reports on first access. Checking, counting and logging a
+frame needs only its head, and most of the decoding time would go into objects that are never used. The bytes have been
+validated before (`wire.decode`), so extraction cannot fail.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from fronthaul.errors import LocalError
 from fronthaul.message.checks import require_bytes, require_unsigned
 
 MAX_SIDE_BYTES = 31
-"""Side information of a report [B]: its length has 5 bits in the header."""
+"""Maximum side information of a report [B]: its length has 5 bits in the header."""
 MAX_BUNDLE = 64
-"""Reports of a frame: as many as a mask of 64 bits tells apart."""
+"""Maximum number of reports in a frame: one bit each in a 64-bit mask."""
 
 
-# These check by one expression that is true for all that is well, which takes a quarter of the time of checking value
-# by value; what is wrong is looked for only where it is not.
+# The checks use one expression that is true for valid values, which takes a quarter of the time of checking value by
+# value; the individual checks run only if it is false, to find the error.
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class ReportKey:
     Attributes:
         bs: base station, u16.
         epoch: how many times this BS started before, u16.
-        snapshot: positioning occasion, u32.
-        round: u8; 0 unless the scheme exchanges several messages for one fix.
+        snapshot: number of the positioning occasion, u32.
+        round: u8; 0 unless the scheme has several rounds per fix.
 
     Raises:
         LocalError: a number that does not fit.
@@ -65,7 +65,7 @@ class Payload:
 
     Attributes:
         data: the bits, most significant first, zero padded to whole bytes.
-        bits: how many of them count [bit], u32.
+        bits: their number, without the padding [bit], u32.
 
     Raises:
         LocalError: `data` is not ceil(bits / 8) bytes, or its padding is not zero.
@@ -104,7 +104,7 @@ class Report:
     Attributes:
         key: which report it is.
         payload: its information bits.
-        side: side information such as a gain, at most 31 B; b"" where the scheme has none.
+        side: side information such as a gain, at most 31 B; b"" if the scheme has none.
 
     Raises:
         LocalError: `side` is too long.
@@ -124,7 +124,7 @@ class Report:
 
 
 class FrameHead(NamedTuple):
-    """What a frame says beside payloads and side information.
+    """All fields of a frame except payloads and side information.
 
     Attributes:
         bs: base station at the link's edge: the sender up, the receiver down.
@@ -132,7 +132,7 @@ class FrameHead(NamedTuple):
         seq: counts the frames of one link, epoch and direction.
         parts: snapshot and round of each report.
         payload_bits: of each report [bit].
-        side_bytes: of each report, the same of all [B].
+        side_bytes: of each report, equal for all [B].
     """
 
     bs: int
@@ -144,27 +144,27 @@ class FrameHead(NamedTuple):
 
     @property
     def is_mixed(self) -> bool:
-        """Whether payloads differ in length."""
+        """Whether the payloads differ in length."""
         bits = self.payload_bits
         return bits.count(bits[0]) < len(bits)
 
 
 class Frame:
-    """One copy of one message of reports on one link; a *bundle* if they are several.
+    """One copy of a message of one or more reports on one link; a *bundle* if there are several.
 
     Attributes:
-        head: what the frame says beside payloads and side information.
+        head: all fields except payloads and side information.
     """
 
     __slots__ = ("_content", "head")
     __match_args__ = ("seq", "reports")
 
     head: FrameHead
-    # The reports; or, until they are asked for, bytes that end with their side information and then their payloads.
+    # The reports; or, until they are accessed, bytes that end with their side information and then their payloads.
     _content: tuple[Report, ...] | bytes
 
     def __init__(self, seq: int, reports: tuple[Report, ...]) -> None:
-        """Check the range and whether the reports fit together.
+        """Check the range of `seq`, and that the reports are consistent.
 
         Args:
             seq: u32, counts the frames of one link, epoch and direction.
@@ -172,7 +172,7 @@ class Frame:
                 the same snapshot and round.
 
         Raises:
-            LocalError: `seq` does not fit, or the reports do not fit together.
+            LocalError: `seq` is out of range, or the reports are inconsistent.
         """
         if not (type(seq) is int and 0 <= seq <= 0xFFFFFFFF):
             require_unsigned("seq", seq, 32)
@@ -181,7 +181,7 @@ class Frame:
 
     @property
     def seq(self) -> int:
-        """Counts the frames of one link, epoch and direction."""
+        """Number of the frame within its link, epoch and direction."""
         return self.head.seq
 
     @property
@@ -196,7 +196,7 @@ class Frame:
 
     @property
     def reports(self) -> tuple[Report, ...]:
-        """What it carries, 1..64 reports."""
+        """The 1..64 reports that the frame carries."""
         content = self._content
         if isinstance(content, bytes):
             content = _cut(self.head, content)
@@ -204,21 +204,21 @@ class Frame:
         return content
 
     def __eq__(self, other: object) -> bool:
-        """Whether seq and reports are the same."""
+        """Return whether seq and reports are equal."""
         if not isinstance(other, Frame):
             return NotImplemented
         return self.head == other.head and self.reports == other.reports
 
     def __hash__(self) -> int:
-        """Hash seq and reports."""
+        """Return the hash of seq and reports."""
         return hash((self.seq, self.reports))
 
     def __repr__(self) -> str:
-        """Show how to make it."""
+        """Return an expression that creates the frame."""
         return f"Frame(seq={self.seq!r}, reports={self.reports!r})"
 
     def __reduce__(self) -> tuple[type[Frame], tuple[int, tuple[Report, ...]]]:
-        """Pickle and copy what it is, and not how it is held."""
+        """Pickle and copy seq and reports, not the internal representation."""
         return Frame, (self.seq, self.reports)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -239,17 +239,17 @@ def decoded_frame(
     side_bytes: int,
     body: bytes,
 ) -> Frame:
-    """Return the frame that a message's `body` was found to hold: no check is made a second time.
+    """Return the frame in the `body` of a message, without repeating checks.
 
-    For the decoder alone, which has checked all that the constructors check.
+    For the decoder only, which has made all the checks of the constructors.
 
     Args:
-        bs: this and the next five as in `FrameHead`.
-        epoch: see there.
-        seq: see there.
-        parts: see there.
-        payload_bits: see there.
-        side_bytes: see there.
+        bs: see `FrameHead`, also for the next five.
+        epoch: see `FrameHead`.
+        seq: see `FrameHead`.
+        parts: see `FrameHead`.
+        payload_bits: see `FrameHead`.
+        side_bytes: see `FrameHead`.
         body: bytes that end with the side information of all reports and then all payloads.
     """
     frame: Frame = _new(Frame)
@@ -260,7 +260,7 @@ def decoded_frame(
 
 
 def _head_of(seq: int, reports: object) -> FrameHead:
-    """Return the head of a frame of `reports`, which are found to fit together."""
+    """Return the head of a frame of `reports`, after checking that they are consistent."""
     if type(reports) is tuple and len(reports) == 1 and type(reports[0]) is Report:  # as most are: nothing to compare
         (report,) = reports
         key = report.key
@@ -315,7 +315,7 @@ def _cut(head: FrameHead, body: bytes) -> tuple[Report, ...]:
 
 
 def _setters(kind: type, names: list[str]) -> list[Callable[[object, object], None]]:
-    """Return what sets the slots of a frozen object."""
+    """Return the functions that set the slots of a frozen object."""
     return [getattr(kind, name).__set__ for name in names]
 
 

@@ -1,9 +1,9 @@
-"""What base stations and cloud say to each other, as values.
+"""Messages between base stations and cloud, as values.
 
-Notation: a *report* is what crosses a link for one base station (BS), snapshot and round: up, what the BS found; down,
-what the cloud answers to it. A *frame* is one copy of one message of 1..64 reports on one link. Every message is
-frozen, and valid from birth: constructors raise `LocalError`, so `wire.encode` cannot meet a value that does not fit
-its field.
+Notation: a *report* is what crosses a link for one base station (BS), snapshot and round: up, what the BS has measured
+or computed; down, the state that the cloud broadcasts. A *frame* is one copy of one message of 1..64 reports on one
+link. Every message is immutable and valid: constructors raise `LocalError`, so `wire.encode` never meets a value that
+does not fit its field.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from fronthaul.message.frames import Report as Report
 from fronthaul.message.frames import ReportKey as ReportKey
 
 MAX_TEXT_BYTES = 256
-"""A scheme's name or the reason of an abort in UTF-8 [B]: one sentence."""
+"""Maximum length of a scheme's name or the reason of an abort, in UTF-8 [B]: one sentence."""
 MAX_COEFFICIENT_BITS = 32
-"""Bits of a coefficient: one float32 is the finest that anybody sends."""
+"""Maximum width of a coefficient [bit]: that of a float32, the finest resolution in use."""
 MAX_POSITION_M = 100_000.0
-"""How far from the origin a base station may stand, on each axis [m]: coordinates are local, so what is farther is
-geocentric, in millimetres or made up."""
+"""Maximum distance of a base station from the origin, on each axis [m]. Coordinates are local: a larger value is likely
+geocentric, in millimetres or a mistake."""
 
 
 class Direction(StrEnum):
@@ -39,17 +39,17 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PayloadFormat:
-    """How long payloads are, and the side information beside each.
+    """Length of payloads, and of the side information sent with each.
 
     Attributes:
         max_bits: the longest payload, u32 [bit].
         side_bytes: side information of each report, 0..31 [B].
-        fixed: whether every payload is that long; else each has a length of its own, 0..`max_bits`.
-        width: of a coefficient, where a payload of fixed length is made of equally wide ones, 1..32; 1 for any other
-            string of bits [bit].
+        fixed: whether every payload has exactly this length; otherwise lengths vary within 0..`max_bits`.
+        width: of a coefficient, if a payload of fixed length consists of equally wide coefficients, 1..32; 1 for any
+            other string of bits [bit].
 
     Raises:
-        LocalError: a number out of range, or a `width` that does not divide `max_bits`.
+        LocalError: a number is out of range, or `width` does not divide `max_bits`.
     """
 
     max_bits: int
@@ -88,7 +88,7 @@ class PayloadFormat:
         return self.min_bits <= payload_bits <= self.max_bits and side_bytes == self.side_bytes
 
     def __str__(self) -> str:
-        """Say it as it is shown to people."""
+        """Return the format as readable text."""
         size = f"{self.max_bits} bit"
         if not self.fixed:
             size = f"up to {size}"
@@ -106,12 +106,12 @@ class Registration:
         epoch: how many times this BS started before, u16.
         scheme: the scheme's name, 1..256 B of UTF-8.
         report: format of round 0.
-        answer: format of later rounds; None where the scheme has one round only.
+        answer: format of later rounds; None if the scheme has one round only.
         position: of the array's centre, x, y, z in local coordinates, each within ±100 km of their origin [m].
         orientation: of the array, yaw, pitch, roll [rad].
 
     Raises:
-        LocalError: a value out of range, or not finite.
+        LocalError: a value is out of range or not finite.
     """
 
     bs: int
@@ -142,7 +142,7 @@ class Registration:
 
 
 def place_text(position: tuple[float, float, float]) -> str:
-    """Return a position [m] as it is shown to people."""
+    """Return a position [m] as readable text."""
     return f"({', '.join(f'{coordinate:g}' for coordinate in position)}) m"
 
 
@@ -165,7 +165,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """All `frames` frames (u32) of one direction are sent in `epoch`: up, the BS leaves; down, the cloud has finished.
+    """The sender has sent all its `frames` frames (u32) in `epoch`: up, the BS leaves; down, the cloud has finished.
 
     Raises:
         LocalError: a number that does not fit.
@@ -199,7 +199,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A BS is alive, and asks what time it is; goes up.
+    """Heartbeat of a BS, which also asks for the cloud's time; sent up.
 
     Attributes:
         bs: base station, u16.
@@ -223,13 +223,13 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The cloud's answer to a `Ping`; goes down.
+    """The cloud's answer to a `Ping`; sent down.
 
     Attributes:
         bs: base station, u16.
-        epoch: as the ping says, u16.
-        t_sent_ns: as the ping says, by the BS's clock, u64 [ns].
-        t_received_ns: when the ping came, by the cloud's clock, u64 [ns].
+        epoch: as in the ping, u16.
+        t_sent_ns: as in the ping, by the BS's clock, u64 [ns].
+        t_received_ns: when the ping arrived, by the cloud's clock, u64 [ns].
         t_answered_ns: when this was sent, by the cloud's clock, u64 [ns].
 
     Raises:
@@ -254,7 +254,7 @@ Control = Registration | Welcome | Goodbye | Abort | Ping | Pong
 Message = Frame | Control
 
 
-# These take any object, as those in `checks` do.
+# These accept any object, like those in `checks`.
 
 
 def _require_text(name: str, value: object) -> None:

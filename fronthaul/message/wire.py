@@ -1,6 +1,6 @@
-"""Messages to bytes and back. One message is one ZMTP message part, which gives it its length.
+"""Encoding of messages to bytes and back. One message is one ZMTP message part, which carries its length.
 
-A frame of one report (type 1), numbers big endian:
+A frame of one report (type 1); numbers are big endian:
 
     byte   0      1      3       5          9       10     14     15
            +------+------+-------+----------+-------+------+------+------+---------+--------+
@@ -16,7 +16,7 @@ A frame of n = 2..64 reports (type 3), the *bundle*, whose payloads are equally 
            +------+------+-------+-----+---+------+--------------------------+----------+-------------+--------+
     bytes     1      2       2      4    1    1              5 n                 n s      any multiple      4
 
-A bundle of payloads that differ in length (type 4), which says how many bits each has (m = 9):
+A bundle of payloads that differ in length (type 4), which states the number of bits of each (9 B per report):
 
     byte   0      1      3       5     9   10     11
            +------+------+-------+-----+---+------+-----------------------------------+--------+-----------+--------+
@@ -33,16 +33,16 @@ A control message (type 2):
     v  version, high 4 bits                        t  type, low 4 bits
     p  padding bits of each payload, high 3 bits   s  side information of each report in bytes, low 5 bits
 
-A payload's format in a control message is an array of three. Where the length is fixed: bits of a coefficient,
-coefficients, and bytes of side information. Where it varies: 0, the most bits, and bytes of side information.
-Everything but the payload of a single report costs 15 + 4 B and the side information; with 4 B of gain and 9 B of
+A payload's format in a control message is an array of three numbers. For a fixed length: bits per coefficient, number
+of coefficients, and bytes of side information. For a varying length: 0, the maximum number of bits, and bytes of side
+information. The overhead of a frame of one report is 15 + 4 B plus the side information; with 4 B of gain and 9 B of
 ZMTP header that is 32 B. Rules:
 
-- The CRC-32 (zlib's) covers everything before it. Byte 0 and the CRC keep their place in every version, so
-  the CRC is checked first, and "version" means another version and not a flipped bit.
+- The CRC-32 (zlib's) covers everything before it. Byte 0 and the CRC keep their position in every version, so
+  the CRC is checked first, and the error "version" means another version, not a flipped bit.
 - A message has one encoding: for every `data` that decodes, `encode(decode(data)) == data`.
-- A frame carries no length of its own, so a cut one shows as "checksum", or as "truncated" where nothing
-  that short can be a message.
+- A frame carries no length of its own. A truncated one is reported as "checksum", or as "truncated" if it is shorter
+  than any message.
 """
 
 import dataclasses
@@ -75,9 +75,9 @@ from fronthaul.message.messages import (
 VERSION = 2
 """Version of the layouts above, 4 bits."""
 HEADER_BYTES = 15
-"""Everything of the frame of one report before the side information [B]."""
+"""Length of a one-report frame up to the side information [B]."""
 BUNDLE_HEADER_BYTES = 11
-"""Everything of a bundle before what says which reports it carries [B]."""
+"""Length of a bundle up to the list of its reports [B]."""
 BUNDLE_KEY_BYTES = 5
 """Snapshot and round of each report of a bundle [B]."""
 MIXED_KEY_BYTES = 9
@@ -85,8 +85,8 @@ MIXED_KEY_BYTES = 9
 CRC_BYTES = 4
 """CRC-32 at the end of every message [B]."""
 MAX_MESSAGE_BYTES = 1 << 20
-"""The longest message [B]: over a hundred times the lossless CSI of a snapshot (7680 B, ECC Eq. 37), and the
-most that a peer which lies about lengths can make us allocate for a message."""
+"""Maximum length of a message [B]: over a hundred times the lossless CSI of a snapshot (7680 B, ECC Eq. 37). It also
+limits the memory that a peer can make us allocate by stating a false length."""
 
 _TYPE_REPORT = 1
 _TYPE_CONTROL = 2
@@ -132,13 +132,13 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes) -> Message:
-    """Return the message that `data` is, whole.
+    """Return the message that `data` encodes.
 
-    Of a frame everything is checked here; its reports are cut out when they are asked for.
+    A frame is checked completely here; its reports are extracted on first access.
 
     Raises:
-        RemoteError: `data` is no message; `reason` says why.
-        RegistrationError: it would be a registration, but for a value that none can have.
+        RemoteError: `data` is not a valid message; `reason` tells why.
+        RegistrationError: it is a registration with an invalid value.
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise RemoteError("length", f"a message is at most {MAX_MESSAGE_BYTES} B, not {len(data)} B")
@@ -164,7 +164,7 @@ def decode(data: bytes) -> Message:
 
 
 class Claim(NamedTuple):
-    """What the bytes of a frame, which may be corrupt, say of themselves."""
+    """Unverified header fields and CRC of a frame, which may be corrupt."""
 
     bs: int
     epoch: int
@@ -173,10 +173,10 @@ class Claim(NamedTuple):
 
 
 def claim(data: bytes) -> Claim | None:
-    """Read header and CRC of a frame without believing them; None where they cannot all be there.
+    """Read header and CRC of a frame without verifying them; None if the data is too short for both.
 
-    Only for finding the journaled frame that a corrupt one once was: whatever does not look like a bundle is read as
-    the frame of one report.
+    Useful only for finding the journal entry of a corrupt frame: anything that does not look like a bundle is read as a
+    frame of one report.
     """
     if data and data[0] & 0x0F in (_TYPE_BUNDLE, _TYPE_MIXED):
         header_bytes, numbers = BUNDLE_HEADER_BYTES, _BUNDLE_CLAIM
@@ -189,17 +189,17 @@ def claim(data: bytes) -> Claim | None:
 
 
 def is_control(data: bytes) -> bool:
-    """Return whether bytes that decode are a control message, by their type alone."""
+    """Return whether `data`, a valid message, is a control message; looks only at the type."""
     return len(data) > 0 and data[0] & 0x0F == _TYPE_CONTROL
 
 
 def head(data: bytes) -> bytes:
-    """Return the beginning of a frame that decodes, as far as it names the frame and its reports."""
+    """Return the first bytes of a valid frame, up to the end of the list of its reports."""
     return data[: _head_bytes(data)]
 
 
 def named(data: bytes) -> tuple[int, int, int, bytes]:
-    """Return epoch, seq, CRC-32 and `head` of a frame that decodes: in one go what a receive log says of it."""
+    """Return epoch, seq, CRC-32 and `head` of a valid frame: the columns of a receive log, read at once."""
     epoch, seq = (_BUNDLE_NAMED if data[0] in (_BUNDLE_BYTE, _MIXED_BYTE) else _REPORT_NAMED).unpack_from(data)
     (crc32,) = _CRC.unpack_from(data, len(data) - CRC_BYTES)
     return epoch, seq, crc32, data[: _head_bytes(data)]
@@ -212,7 +212,7 @@ def _head_bytes(data: bytes) -> int:
 
 
 def report_keys(frame_head: bytes) -> list[ReportKey]:
-    """Return which reports a frame carries, from its `head` or the whole of it; none for a control message."""
+    """Return the keys of the reports in a frame, given its `head` or all its bytes; empty for a control message."""
     if frame_head[0] == _BUNDLE_BYTE:
         _, bs, epoch, _, count, _ = _BUNDLE_HEADER.unpack_from(frame_head)
         named = frame_head[BUNDLE_HEADER_BYTES : BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * count]
@@ -266,7 +266,7 @@ def _decode_report(body: bytes) -> Frame:
 
 
 def _bundle_head(body: bytes, key_bytes: int) -> tuple[int, int, int, int, int, int, int]:
-    """Return BS, epoch, seq, count, byte of lengths, and where side information and payloads start."""
+    """Return BS, epoch, seq, count, lengths byte, and the offsets of side information and payloads."""
     if len(body) < BUNDLE_HEADER_BYTES:
         raise RemoteError("truncated", f"a bundle's header is {BUNDLE_HEADER_BYTES} B, {len(body)} B are there")
     _, bs, epoch, seq, count, lengths = _BUNDLE_HEADER.unpack_from(body)
@@ -323,7 +323,7 @@ def _check_distinct(parts: tuple[tuple[int, int], ...]) -> None:
 
 
 def _check_padding(padding_bits: int, last_bytes: bytes) -> None:
-    """Check padding bits, of which there are some, in the last byte of each payload (none: payloads are empty)."""
+    """Check a nonzero number of padding bits in the last byte of each payload (no bytes: payloads are empty)."""
     if not last_bytes:
         raise RemoteError("length", f"an empty payload cannot have {padding_bits} padding bits")
     if any(last & ((1 << padding_bits) - 1) for last in last_bytes):
@@ -355,7 +355,7 @@ def _decode_control(body: bytes) -> Control:
     except LocalError as error:  # the same rule, but the peer broke it
         broken = RegistrationError if control is Registration else RemoteError
         raise broken("field", str(error)) from error
-    # Repeated keys, another order and wasteful encodings of a number all end here.
+    # Repeated keys, another order and non-minimal encodings of a number are all refused here.
     if _encode_control(message) != body:
         raise RemoteError("field", f"this is not how a {kind} is written")
     return message
@@ -367,7 +367,7 @@ def _format_numbers(value: PayloadFormat) -> tuple[int, int, int]:
 
 
 def _format(value: object) -> object:
-    """Return the format of three numbers; anything else as it is, for the constructor to judge."""
+    """Return the format given by three numbers; anything else unchanged, for the constructor to check."""
     if not isinstance(value, tuple) or len(value) != 3:
         return value
     width, count, side_bytes = value

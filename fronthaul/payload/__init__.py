@@ -1,1 +1,1 @@
-"""Payload formats: one a scheme, used by both of its halves."""
+"""Payload formats: one per scheme, used by its edge and cloud halves."""

@@ -1,4 +1,4 @@
-"""What the user wants a report to carry: the scheme's numbers in so many bits each, or the channel itself."""
+"""The user's choice of payload: the scheme's numbers at a given number of bits each, or the channel itself."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from fronthaul.codec.iq import iq_codec
 
 @dataclass(frozen=True, slots=True)
 class PayloadChoice:
-    """Made once from the user's words; whoever wants to know more asks it.
+    """What a report carries, as chosen by the user.
 
     Attributes:
-        bits: B of each number [bit]; None sends them unquantised, or the channel itself where the scheme does that.
-        forward: how the channel itself is then sent, a name that `fronthaul.codec.iq.iq_codec` knows; complex64 is
+        bits: B, bits per number [bit]; None sends the numbers unquantised, or the channel itself in schemes that
+            forward it.
+        forward: codec of the forwarded channel, a name that `fronthaul.codec.iq.iq_codec` knows; complex64 is
             lossless.
 
     Raises:
@@ -28,26 +29,26 @@ class PayloadChoice:
 
     @property
     def forwarded(self) -> str | None:
-        """How the channel itself is sent; None where numbers are quantised."""
+        """Codec of the forwarded channel; None if numbers are quantised."""
         return self.forward if self.bits is None else None
 
     @property
     def is_plain(self) -> bool:
-        """Whether every scheme knows it: bits, or lossless."""
+        """Whether every scheme supports the choice: quantised, or lossless."""
         return self.forward == "complex64"
 
     @property
     def label(self) -> str:
-        """It in a word, such as b4, lossless or iq16."""
+        """Short name of the choice, such as b4, lossless or iq16."""
         if self.bits is not None:
             return f"b{self.bits}"
         return "lossless" if self.is_plain else self.forward
 
     @property
     def words(self) -> str:
-        """It in a sentence."""
+        """Description for use in a sentence."""
         return "lossless payloads" if self.bits is None else f"{self.bits} bits"
 
     def bits_or(self, finest: int) -> int:
-        """Return B; `finest`, the resolution that stands in for lossless, where there is none."""
+        """Return B, or `finest`, the resolution that stands in for lossless, if B is None."""
         return finest if self.bits is None else self.bits

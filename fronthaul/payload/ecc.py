@@ -1,10 +1,10 @@
-"""What the two halves of `ecc` say to each other: quantised latents, or the channel itself, and a gain beside them.
+"""Payloads of `ecc`: quantised latents, or the channel itself, with a gain as side information.
 
     latent    L = tones × coefficients indices of B bits, in tone order                                 ECC Eq. 17, 19
     channel   the preprocessed channel in the words of an IQ codec (`fronthaul.codec.iq`)               ECC Eq. 37
     side      the gain g as float32                                                                     ECC Eq. 7
 
-The gain also fixes the scale of fixed point numbers: the preprocessed channel has a known norm (Eq. 8).
+Fixed-point numbers need no scale beside the gain: the preprocessed channel has a known norm (Eq. 8).
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ SIDE_BYTES = _GAIN.size
 
 
 class LatentPayload:
-    """Latents of one base station.
+    """Payload of the latents of one base station.
 
     Attributes:
-        format: of every report.
-        codebook: of a report's L numbers.
+        format: format of every report.
+        codebook: quantiser of a report's L numbers.
     """
 
     def __init__(self, step: Float32, tones: int, bits: int) -> None:
-        """Take quantiser steps (coefficients,), the same for each of `tones`."""
+        """Set the quantiser steps (coefficients,), the same for each of `tones`, and B."""
         self.codebook = MidriseCodebook(np.tile(step, tones), bits)
         self.format = PayloadFormat.uniform(bits, tones * len(step), SIDE_BYTES)
         self._bits, self._tones = bits, tones
 
     def encode(self, latent: Float32, gain: float) -> tuple[Payload, bytes]:
-        """Payload and side information of a latent (L,) and a gain."""
+        """Return payload and side information of a latent (L,) and a gain."""
         return pack(self.codebook.index(latent), self._bits), _GAIN.pack(gain)
 
     def decode(self, payload: Payload, side: bytes) -> tuple[Float32, float]:
-        """Latent (tones, coefficients) and gain of a report.
+        """Return latent (tones, coefficients) and gain of a report.
 
         Raises:
             RemoteError: a payload of another size.
@@ -56,14 +56,14 @@ class LatentPayload:
 
 
 class ChannelPayload:
-    """The preprocessed channel as it is.
+    """Payload of the forwarded, preprocessed channel.
 
     Attributes:
-        format: of every report.
+        format: format of every report.
     """
 
     def __init__(self, forward: str, rows: int, tones: int) -> None:
-        """Take channels of `rows` (slots × antennas) and `tones`, as codec `forward` writes them.
+        """Set up for channels of `rows` (slots × antennas) and `tones`, encoded by codec `forward`.
 
         Raises:
             LocalError: there is no such codec.
@@ -72,15 +72,15 @@ class ChannelPayload:
         self.format = PayloadFormat.uniform(self._codec.bits, self._codec.words, SIDE_BYTES)
 
     def encode(self, csi: Csi, gain: float) -> tuple[Payload, bytes]:
-        """Payload and side information of a channel (rows, tones) and a gain, which stands in for the scale."""
+        """Return payload and side information of a channel (rows, tones) and a gain; the codec's scale is not sent."""
         words, _ = self._codec.encode(csi)
         return pack(words, self._codec.bits), _GAIN.pack(gain)
 
     def decode(self, payload: Payload, side: bytes) -> tuple[Float32, float]:
-        """Channel (tones, 2 rows), real and imaginary parts in turn, and gain of a report.
+        """Return channel (tones, 2 rows), real and imaginary parts in turn, and gain of a report.
 
         Raises:
-            RemoteError: a payload of another size, or words that no encoder makes.
+            RemoteError: a payload of another size, or words that no encoder produces.
         """
         csi = self._codec.decode(unpack(payload, self._codec.bits, self._codec.words))
         if self._codec.scaled:  # back to the norm that preprocessing gave it  # ECC Eq. 8

@@ -1,4 +1,4 @@
-"""Noise levels of a sampler whose state travels: what the number of a round means to cloud and base stations alike.
+"""Noise levels of a sampler whose state is exchanged in rounds; cloud and base stations map rounds to levels alike.
 
 A position p [normalised, see below] is noised to x = a p + s ε with ε ~ N(0, I):
 
@@ -22,12 +22,12 @@ from fronthaul.errors import LocalError
 
 TIMESTEPS = 200
 BETA = (5e-4, 0.1)
-"""β_1 and β_T [R]: the paper's values are lost. With these ᾱ_T is 3e-5, so that x_T holds no trace of p."""
+"""β_1 and β_T [R]: the paper's values are lost. They give ᾱ_T = 3e-5, so that x_T contains almost nothing of p."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One noise level: `signal` a, `noise` s, and `time`, what the network is told of it (0 … 1)."""
+    """One noise level: `signal` a, `noise` s, and `time`, the network's time input (0 … 1)."""
 
     signal: float
     noise: float
@@ -40,7 +40,7 @@ class Level:
 
 
 def alpha_bars(timesteps: int = TIMESTEPS, beta: tuple[float, float] = BETA) -> npt.NDArray[np.float64]:
-    """ᾱ_t (T,) for t = 1 … T. DiffLoc Eq. 9."""
+    """Return ᾱ_t (T,) for t = 1 … T. DiffLoc Eq. 9."""
     bars: npt.NDArray[np.float64] = np.cumprod(1 - np.linspace(*beta, timesteps)).astype(np.float64)
     return bars
 
@@ -61,12 +61,12 @@ def diffusion_schedule(steps: int, timesteps: int = TIMESTEPS, beta: tuple[float
 
 
 def consistency_time(sigma: float | npt.NDArray[np.float64], low: float, high: float) -> Any:
-    """Normalised time of a noise level, 1 at σ_max and 0 at σ_min. DiffLoc Eq. 20."""
+    """Return the normalised time of a noise level, 1 at σ_max and 0 at σ_min. DiffLoc Eq. 20."""
     return np.log(sigma / low) / np.log(high / low)
 
 
 def consistency_schedule(steps: int, low: float, high: float) -> tuple[Level, ...]:
-    """Return `steps` levels from σ_max = `high` to σ_min = `low`, equally spaced in log σ; two are the paper's.
+    """Return `steps` levels from σ_max = `high` to σ_min = `low`, equally spaced in log σ; the paper uses two.
 
     Raises:
         LocalError: fewer than one step or more than 200, or levels that are not 0 < σ_min < σ_max.
@@ -86,7 +86,7 @@ def noise_schedule(config: Mapping[str, Any], steps: int) -> tuple[Level, ...]:
     ``{"kind": "consistency", "sigma": [σ_min, σ_max]}``.
 
     Raises:
-        LocalError: an unknown kind, or steps that it does not take.
+        LocalError: an unknown kind, or an invalid number of steps.
         KeyError: a key is missing.
     """
     if config["kind"] == "diffusion":

@@ -1,4 +1,4 @@
-"""What the two halves of `rss` say to each other: one gain [dB] in B bits, on the interval seen in training."""
+"""Payload of `rss`: one gain [dB] in B bits, on the interval seen in training."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from fronthaul.codec.codebook import UniformCodebook
 from fronthaul.message.messages import Payload, PayloadFormat
 
 LOSSLESS_BITS = 16
-"""What stands in for lossless: below 0.002 dB."""
+"""Bits that stand in for lossless: steps below 0.002 dB."""
 
 
 class RssPayload:
-    """A gain.
+    """Payload of a gain.
 
     Attributes:
-        format: of every report.
+        format: format of every report.
     """
 
     def __init__(self, low_db: float, high_db: float, bits: int | None) -> None:
-        """Quantise on `low_db`..`high_db` in `bits`; None is the finest resolution."""
+        """Quantise on `low_db`..`high_db` in `bits`; None uses the finest resolution."""
         self._bits = bits or LOSSLESS_BITS
         self._codebook = UniformCodebook(low_db, high_db, self._bits)
         self.format = PayloadFormat.uniform(self._bits, 1)
 
     def encode(self, gain_db: float) -> Payload:
-        """Payload of a gain [dB]."""
+        """Return the payload of a gain [dB]."""
         return pack(self._codebook.index(np.array([gain_db], np.float32)), self._bits)
 
     def decode(self, payload: Payload) -> float:
-        """Gain [dB] of a payload.
+        """Return the gain [dB] of a payload.
 
         Raises:
             RemoteError: a payload of another size.

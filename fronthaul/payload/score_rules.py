@@ -1,6 +1,6 @@
-"""Rules that fuse what base stations say of a state, by name: all that both ends must know of them.
+"""Rules that fuse the base stations' answers to a state: the properties that both ends need, by name.
 
-A rule is one line here and one file `cloud/fusion/scores/<name>.py`, where the cloud finds it.
+A rule is one line here and one file, `cloud/fusion/scores/<name>.py`, for the cloud.
 """
 
 from __future__ import annotations
@@ -15,4 +15,4 @@ RULES: Mapping[str, bool] = {
     "gauss": False,
     "jac": True,
 }
-"""Whether answers must hold Jacobians, which they are the longer for."""
+"""Whether answers must include Jacobians, which make them longer."""

@@ -1,1 +1,1 @@
-"""Sending: numbering, bundling and bending by the link model, then journal and transport."""
+"""Sending: numbering, bundling and link model, then journal and transport."""

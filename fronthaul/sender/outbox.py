@@ -1,8 +1,8 @@
-"""What one end of a link is about to send: numbered, bundled, and bent by the link model. Pure: nothing is sent here.
+"""Prepares what one end of a link sends: numbers, bundles, and applies the link model. Pure: nothing is sent here.
 
     reports -> frames (seq, bundle) -> link model (loss, copies, flips, release time) -> departures
 
-A copy that the link model makes and a frame that it drops are frames of their own, each with its seq (accounting,
+A copy made by the link model and a frame dropped by it are frames of their own, each with its own seq (accounting,
 "Fates").
 """
 
@@ -22,18 +22,18 @@ class Outbox:
     """Turns what one end sends in one epoch and direction into departures.
 
     Attributes:
-        frames_made: frames so far, the next one's seq.
+        frames_made: seq of the next frame; counts the frames so far, those before `first_seq` included.
     """
 
     def __init__(
         self, model: LinkModel | None = None, *, transport: TransportCosts, bundle: int = 1, first_seq: int = 0
     ) -> None:
-        """Start counting.
+        """Start numbering frames at `first_seq`.
 
         Args:
-            model: of the link in this direction; None lets everything pass at once.
-            transport: what the link adds to each message, which costs bytes and so time.
-            bundle: reports that share a frame, 1..64.
+            model: link model of this direction; None passes everything at once.
+            transport: bytes that the transport adds to each message, which take time on the link.
+            bundle: maximum number of reports per frame, 1..64.
             first_seq: seq of the first frame.
         """
         self._model = model
@@ -42,7 +42,7 @@ class Outbox:
         self.frames_made = first_seq
 
     def frames(self, reports: Sequence[Report], now_ns: int) -> list[Departure]:
-        """Return the frames of `reports` at `now_ns` [ns], copies and drops of the link model included."""
+        """Return the frames of `reports` sent at `now_ns` [ns], with the link model's copies and dropped frames."""
         departures = []
         for begin in range(0, len(reports), self._bundle):
             bundled = tuple(reports[begin : begin + self._bundle])
@@ -59,7 +59,7 @@ class Outbox:
         return departures
 
     def control(self, message: Control, now_ns: int) -> Departure:
-        """Return a control message's departure at `now_ns` [ns]: held back by the link model, and never lost."""
+        """Return the departure of a control message sent at `now_ns` [ns]; the link model may delay it, not drop it."""
         data = encode(message)
         if self._model is None:
             return Departure(data, now_ns, now_ns)
@@ -72,18 +72,18 @@ class Outbox:
 
 
 def drop_reason(error: TransportError) -> str:
-    """Return what the journal calls a transport's reason not to take a message."""
+    """Return the drop reason that the journal records for a transport error."""
     return TRANSPORT_FULL if isinstance(error, QueueFull) else "disconnected"
 
 
 def amendment(error: TransportError, now_ns: int) -> tuple[int, Departure] | None:
-    """Return the journal's row for a message that was lost after the transport had held it back, and its BS.
+    """Return the BS and the journal row of a message that was lost after the transport had held it back.
 
-    None where the bytes no longer say which message they were, because the link model had flipped some: a frame that
-    was journaled and never arrived is dropped without that, too.
+    None for an abort, which names no BS, and for a message that no longer decodes because the link model flipped some
+    of its bits. No row is needed then: a journaled frame that never arrived counts as dropped anyway.
 
     Raises:
-        TransportError: `error` itself, where it is not about such a message.
+        TransportError: `error` itself, if it is not about such a message.
     """
     if error.undelivered is None:
         raise error

@@ -1,10 +1,10 @@
-"""How either end sends: written down first, then given to the transport; what that does not take is amended.
+"""Sending at either end: a message is journaled first, then passed to the transport; a failure amends the journal.
 
     departures -> journal -> transport
-                     ^           | a queue is full, or nobody is there
+                     ^           | queue full, or not connected
                      +-----------+ the same message again, with the reason
 
-So the journal names every message that may be on its way, whenever a process dies.
+So the journal contains every message that may be on its way, even if the process dies.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from fronthaul.log.sent import Departure, corrupted
 from fronthaul.sender.outbox import amendment, drop_reason
 
 QUEUE_PAUSE_NS = 1_000_000
-"""Between two looks at a full queue [ns]."""
+"""Interval between attempts to send to a full queue [ns]."""
 
 Put = Callable[[int, bytes, int], None]
-"""Gives the transport a message for or of a BS, with its time of release [ns]."""
+"""Passes a message to or from a BS to the transport, with its time of release [ns]."""
 OnGone = Callable[[int | None, TransportError], None]
-"""Told that the other end is not there, by BS where that is known; may raise."""
+"""Called when the other end cannot be reached, with the BS if it is known; may raise."""
 
 
 class Sender:
-    """What one end does with its departures.
+    """Journals and sends the departures of one end.
 
     Attributes:
-        patience_ns: how long a full queue may hold this end up [ns]; 0 drops what does not fit.
+        patience_ns: how long a full queue may block this end [ns]; 0 drops at once what does not fit.
     """
 
     def __init__(self, recorder: Recorder, clock: Clock, put: Put, on_gone: OnGone) -> None:
-        """Wire it up.
+        """Store the parts.
 
         Args:
-            recorder: writes down what is sent.
-            clock: stamps what is amended.
-            put: gives a message to the transport.
-            on_gone: told that the transport found nobody; a full queue is none of its business.
+            recorder: journals what is sent.
+            clock: gives the time stamps of amendments.
+            put: passes a message to the transport.
+            on_gone: called when the transport cannot reach the other end; not for a full queue.
         """
         self._recorder = recorder
         self._clock = clock
@@ -49,19 +49,19 @@ class Sender:
         self.patience_ns = 0
 
     def send(self, bs: int, departures: Sequence[Departure]) -> None:
-        """Write down, then send; what cannot be sent is written down again, with the reason.
+        """Journal the messages, then send them; a message that cannot be sent is journaled again, with the reason.
 
         Raises:
-            LocalError: the disk is full; nothing is sent that is not written down.
+            LocalError: the disk is full; nothing is sent without a journal entry.
             TransportError: what `on_gone` raises.
         """
         self.send_all([(bs, departure) for departure in departures])
 
     def send_all(self, departures: Sequence[tuple[int, Departure]]) -> None:
-        """Do the same over several links, each message with its BS: one write, however many base stations there are.
+        """Do the same as `send` over several links, each message with its BS, and journal all in one write.
 
         Raises:
-            LocalError: the disk is full; nothing is sent that is not written down.
+            LocalError: the disk is full; nothing is sent without a journal entry.
             TransportError: what `on_gone` raises.
         """
         self._recorder.sent_all(departures)
@@ -76,10 +76,10 @@ class Sender:
             self._recorder.sent_all(failed)
 
     def note_lost(self, error: TransportError) -> None:
-        """Write down that a message was lost after it had been held back.
+        """Journal that a message was lost after it had been held back.
 
         Raises:
-            TransportError: it is not about a message, or what `on_gone` raises.
+            TransportError: `error` is not about a message, or what `on_gone` raises.
         """
         amended = amendment(error, self._clock.now_ns())
         if not isinstance(error, QueueFull):

@@ -1,1 +1,1 @@
-"""Carrying messages: in memory or over ZeroMQ, held back, encrypted, counted by the kernel."""
+"""Transports that carry messages, in memory or over ZeroMQ: delay lines, encryption, byte counts of the kernel."""

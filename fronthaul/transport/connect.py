@@ -1,4 +1,4 @@
-"""Which transport carries a link: by the scheme of an address, behind a delay line where messages are held back."""
+"""Chooses the transport of a link by the scheme of the address, behind a delay line if messages are held back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fronthaul.transport.transport import CloudTransport, EdgeTransport
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 TRANSPORTS = {"tcp": (DealerTransport, RouterTransport)}
-"""Base station's and cloud's end by the scheme of the address at which the cloud listens."""
+"""Transports of the base station's and the cloud's end, by the scheme of the cloud's address."""
 
 
 def edge_transport(
@@ -18,7 +18,7 @@ def edge_transport(
     """Return a base station's end of its link; `delayed` if its link model may hold messages back.
 
     Raises:
-        LocalError: `address` is not one.
+        LocalError: `address` is not valid, or names no known transport.
     """
     edge, _ = TRANSPORTS[_scheme(address)]
 
@@ -31,17 +31,17 @@ def edge_transport(
 def cloud_transport(
     host: str, port: int, *, keys: CloudKeys | None, queue_messages: int, delayed: bool
 ) -> CloudTransport:
-    """Return the cloud's end of all links; `delayed` if a link model may hold messages back.
+    """Return the cloud's end of all links.
 
     Args:
         host: address to listen at; "scheme://address" chooses another transport than ZeroMQ over TCP.
-        port: port to listen at; 0 takes a free one.
-        keys: encrypt with these; None leaves the links in the clear.
-        queue_messages: how many may wait on each side of each link.
-        delayed: see above.
+        port: port to listen at; 0 picks a free one.
+        keys: keys for encryption; None leaves the links unencrypted.
+        queue_messages: maximum number of messages queued on each side of each link.
+        delayed: whether a link model may hold messages back.
 
     Raises:
-        LocalError: the port is in use, the host is not ours, or there is no such transport.
+        LocalError: the port is in use, the host is not an address of this machine, or there is no such transport.
     """
     named, _, own = host.rpartition("://")
     _, cloud = TRANSPORTS[_scheme(f"{named or 'tcp'}://{own}")]

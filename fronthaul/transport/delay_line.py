@@ -1,13 +1,12 @@
-"""Holds messages back until their time of release, before the socket that takes them at once.
+"""Delay line: holds messages back until their time of release, then passes them to a socket, which sends at once.
 
     caller                         thread, which owns the socket
     send     -> heap by release ->  socket.send at its time
     receive  <- queue           <-  socket.receive, with the time of arrival
 
-One thread a transport. It waits in the socket's own poll while nothing is due within a millisecond, and looks
-again every 50 us after that: a release is late by tens of microseconds on an idle machine, and what arrives is
-stamped as precisely. Where a release fails, the next `send` or `receive` raises, before it does anything of its
-own; the error's `undelivered` is the message that was lost.
+There is one thread per transport. It waits in the socket's poll until shortly before the next release, and then checks
+every 50 us: on an idle machine, releases are late, and arrivals stamped late, by tens of microseconds. If a release
+fails, the next `send` or `receive` raises before it does anything else; the error's `undelivered` is the lost message.
 """
 
 from __future__ import annotations
@@ -38,32 +37,32 @@ from fronthaul.transport.transport import (
 from fronthaul.transport.transport_costs import TransportCosts
 
 HELD_MESSAGES = 100_000
-"""How many messages may be held back: 1 s of delay at 100 000 a second."""
+"""Maximum number of messages held back: 1 s of delay at 100 000 messages per second."""
 WAITING_MESSAGES = 10_000
-"""How many received messages may wait for the caller; beyond it the socket's own limits hold the other end back."""
+"""Maximum number of received messages waiting for the caller; beyond it, the socket's own queue limits apply."""
 CLOSE_S = 2.0
-"""How long closing waits for times of release [s]; what is due later is lost."""
+"""How long closing waits for releases [s]; messages due later are lost."""
 FINE_S = 50e-6
 """How long the thread sleeps at a time shortly before a release [s]."""
 POLL_S = 0.001
-"""What the socket's poll counts in [s]."""
+"""Resolution of the socket's poll [s]."""
 COARSE_S = 0.25
-"""How long it waits at most while nothing is due [s]."""
+"""Maximum wait of the thread while nothing is due [s]."""
 
 
 class Wakeable(Protocol):
-    """What the thread needs beside a transport: to be woken while it waits for a message."""
+    """What the thread needs besides a transport: to be woken while it waits for a message."""
 
     def wake_by(self, descriptor: int) -> None:
         """Let `receive` return early once `descriptor` is readable."""
 
 
 class SocketEdge(EdgeTransport, Wakeable, Protocol):
-    """Such as `zeromq.DealerTransport`."""
+    """Socket at a base station's end, such as `zeromq.DealerTransport`."""
 
 
 class SocketCloud(CloudTransport, Wakeable, Protocol):
-    """Such as `zeromq.RouterTransport`."""
+    """Socket at the cloud's end, such as `zeromq.RouterTransport`."""
 
 
 Message = TypeVar("Message", bytes, Received)
@@ -71,7 +70,7 @@ Result = TypeVar("Result")
 
 
 class _Held(NamedTuple):
-    """Ordered by release; at the same time, by sending."""
+    """A held message, ordered by time of release, then by order of sending."""
 
     t_release_ns: int
     order: int
@@ -80,7 +79,7 @@ class _Held(NamedTuple):
 
 
 class _Line(ABC, Generic[Message]):
-    """The thread, and all that it shares with the caller."""
+    """The thread, and everything it shares with the caller."""
 
     def __init__(self, name: str) -> None:
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
@@ -102,19 +101,19 @@ class _Line(ABC, Generic[Message]):
 
     @abstractmethod
     def open_transport(self, wake: int) -> None:
-        """Make the transport; in the thread, as all that follows."""
+        """Create the transport; called in the thread, like the following methods."""
 
     @abstractmethod
     def close_transport(self) -> None:
-        """Let go of the transport."""
+        """Close the transport."""
 
     @abstractmethod
     def release(self, held: _Held) -> None:
-        """Send what was held back."""
+        """Send a message that was held back."""
 
     @abstractmethod
     def arrived(self, timeout_s: float) -> tuple[int, Message] | None:
-        """Return (time of arrival [ns], message)."""
+        """Return (time of arrival [ns], message); None if none arrives within `timeout_s` [s]."""
 
     # --- the caller's side
 
@@ -150,10 +149,10 @@ class _Line(ABC, Generic[Message]):
             if item is not None:
                 self.t_received_ns, message = item
                 return message
-            self._raise_errors()  # None ends our wait for an error, which an earlier call may have raised already
+            self._raise_errors()  # None announces an error, which an earlier call may have raised already
 
     def run(self, errand: Callable[[], Result]) -> Result:
-        """Return what `errand` returns in the thread; once that has ended, the transport is nobody's."""
+        """Run `errand` in the thread and return its result; in the caller's thread once the line's thread has ended."""
         if not self._thread.is_alive():
             return errand()
         future: Future[Result] = Future()
@@ -232,7 +231,7 @@ class _Line(ABC, Generic[Message]):
                 os.read(self._wake_out, 4096)
 
     def _plan(self) -> float:
-        """Return how long there is nothing to release [s]; what is due earlier from now on wakes the thread."""
+        """Return the time to the next release [s], at most `COARSE_S`; a message due earlier wakes the thread."""
         now_ns = time.time_ns()
         with self._lock:
             until_ns = now_ns + round(COARSE_S * 1e9)
@@ -262,7 +261,7 @@ class _Line(ABC, Generic[Message]):
             self._inbox.put(item)
             timeout_s = 0.0
             if self._held and self._held[0].t_release_ns <= time.time_ns():
-                return  # a stream that never pauses must not hold releases up
+                return  # arrivals without a pause must not delay releases
         time.sleep(min(timeout_s, POLL_S))
 
 
@@ -315,10 +314,10 @@ class _CloudLine(_Line[Received]):
 
 
 class DelayedEdge:
-    """A base station's end of its link, with messages held back (an `EdgeTransport`)."""
+    """A base station's end of its link, behind a delay line (an `EdgeTransport`)."""
 
     def __init__(self, factory: Callable[[], SocketEdge]) -> None:
-        """Start the thread and make the transport there; what `factory` raises comes out here."""
+        """Start the thread and create the transport there; an exception of `factory` is raised here."""
         self._line = _EdgeLine(factory)
         self._line.start()
         self._costs = self._line.transport.costs
@@ -334,7 +333,7 @@ class DelayedEdge:
         return self._line.t_received_ns
 
     def send(self, data: bytes, t_release_ns: int = 0) -> None:
-        """Hand a message over; see `EdgeTransport.send`, and the module for errors of earlier messages."""
+        """Send a message; see `EdgeTransport.send`, and the module docstring for errors of earlier messages."""
         self._line.send(data, t_release_ns)
 
     def receive(self, timeout_s: float) -> bytes | None:
@@ -342,7 +341,7 @@ class DelayedEdge:
         return self._line.receive(timeout_s)
 
     def cut(self, seconds: float) -> None:
-        """See `EdgeTransport.cut`; what is held back is lost too."""
+        """Break the connection for a while; see `EdgeTransport.cut`. Messages held back are lost too."""
         self._line.run(lambda: self._line.cut(seconds))
 
     def take_connections(self) -> list[ConnectionCount]:
@@ -354,15 +353,15 @@ class DelayedEdge:
         return self._line.run(self._line.transport.take_events)
 
     def close(self) -> None:
-        """Release what is held, for at most `CLOSE_S`, and close the transport."""
+        """Release the messages due within `CLOSE_S`, and close the transport."""
         self._line.close()
 
 
 class DelayedCloud:
-    """The cloud's end of all links, with messages held back (a `CloudTransport`)."""
+    """The cloud's end of all links, behind a delay line (a `CloudTransport`)."""
 
     def __init__(self, factory: Callable[[], SocketCloud]) -> None:
-        """Start the thread and make the transport there; what `factory` raises comes out here."""
+        """Start the thread and create the transport there; an exception of `factory` is raised here."""
         self._line = _CloudLine(factory)
         self._line.start()
         self._address = self._line.transport.address
@@ -384,7 +383,7 @@ class DelayedCloud:
         return self._line.t_received_ns
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
-        """Hand a message over; see `CloudTransport.send`, and the module for errors of earlier messages."""
+        """Send a message; see `CloudTransport.send`, and the module docstring for errors of earlier messages."""
         self._line.send(data, t_release_ns, bs)
 
     def receive(self, timeout_s: float) -> Received | None:
@@ -400,5 +399,5 @@ class DelayedCloud:
         return self._line.run(self._line.transport.take_events)
 
     def close(self) -> None:
-        """Release what is held, for at most `CLOSE_S`, and close the transport."""
+        """Release the messages due within `CLOSE_S`, and close the transport."""
         self._line.close()

@@ -1,14 +1,14 @@
 """Keys of the fronthaul: who may connect, and as which base station.
 
-Each end has a key pair of Curve25519. A base station knows the cloud's public key. The cloud knows which public
-key is which base station's, and lets no other in. Keys are written in Z85, 40 characters for 32 B.
+Each end has a Curve25519 key pair. A base station knows the cloud's public key. The cloud knows the public key of each
+base station, and refuses all other keys. Keys are written in Z85, 40 characters for 32 B.
 
-    cloud.key       the cloud's pair, a secret        at the cloud alone
+    cloud.key       the cloud's pair, a secret        at the cloud only
     allowed.toml    public keys by base station       at the cloud
     cloud.pub       the cloud's public key            everywhere
-    bs-003.key      a base station's pair, a secret   at that base station alone
+    bs-003.key      a base station's pair, a secret   at that base station only
 
-New ones come from `new_keys`.
+`new_keys` creates them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from fronthaul.errors import LocalError
 from fronthaul.transport.identity import bs_of, identity
 
 Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-"""Characters of a written key (ZeroMQ RFC 32): none of them needs escaping within quotes."""
+"""The Z85 alphabet (ZeroMQ RFC 32): no character needs escaping within quotes."""
 KEY_CHARACTERS = 40
-"""Length of a written key."""
+"""Length of a key in Z85."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class EdgeKeys:
 
     Attributes:
         server_public: the cloud's public key.
-        public: its own.
-        secret: its own; never shown.
+        public: the base station's public key.
+        secret: the base station's secret key; left out of the repr.
 
     Raises:
-        LocalError: one of them is no key.
+        LocalError: one of them is not a valid key.
     """
 
     server_public: bytes
@@ -56,11 +56,11 @@ class CloudKeys:
 
     Attributes:
         public: its public key.
-        secret: its secret key; never shown.
-        allowed: base station by public key; a key that is not there is refused.
+        secret: its secret key; left out of the repr.
+        allowed: base station by public key; any other key is refused.
 
     Raises:
-        LocalError: one of them is no key, or no base station.
+        LocalError: a key, or the number of a base station, is not valid.
     """
 
     public: bytes
@@ -113,12 +113,12 @@ def load_edge_keys(folder: Path, bs: int) -> EdgeKeys:
 
 
 def edge_key_file(folder: Path, bs: int) -> Path:
-    """Return where a base station's key pair lies."""
+    """Return the path of a base station's key pair."""
     return folder / f"{identity(bs).decode()}.key"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, with a scheme or without, is this machine's own: what stays within may go unencrypted."""
+    """Return whether `host`, with or without a scheme, is a loopback address, on which links may be unencrypted."""
     address = host.rpartition("://")[2].strip("[]")
     try:
         return ipaddress.ip_address(address).is_loopback
@@ -127,9 +127,9 @@ def is_loopback(host: str) -> bool:
 
 
 def admit(request: list[bytes], allowed: Mapping[bytes, int]) -> tuple[list[bytes], str | None]:
-    """Decide whom to let in: ZeroMQ's question to (answer, address of whom we refuse), RFC 27.
+    """Decide on a ZeroMQ authentication request (ZAP, RFC 27): return the reply, and the peer's address if refused.
 
-    The answer binds the connection to the base station whose key it has proven to hold.
+    A positive reply binds the connection to the base station whose key the peer has proven to hold.
     """
     version, number, _, address, _, mechanism, *credentials = request
     bs = allowed.get(_z85(credentials[0])) if mechanism == b"CURVE" and len(credentials) == 1 else None
@@ -139,7 +139,7 @@ def admit(request: list[bytes], allowed: Mapping[bytes, int]) -> tuple[list[byte
 
 
 def _z85(raw: bytes) -> bytes:
-    """Write a key of 32 B: each 4 B as five digits of base 85, the highest first."""
+    """Encode a key of 32 B in Z85: each 4 B as five digits of base 85, the most significant first."""
     written = bytearray()
     for start in range(0, len(raw), 4):
         value = int.from_bytes(raw[start : start + 4], "big")
@@ -148,7 +148,7 @@ def _z85(raw: bytes) -> bytes:
 
 
 def _value(group: bytes) -> int:
-    """Return what five digits of base 85 stand for."""
+    """Return the value of five digits of base 85."""
     value = 0
     for digit in group:
         value = 85 * value + Z85.index(digit)
@@ -156,7 +156,7 @@ def _value(group: bytes) -> int:
 
 
 def _check(key: bytes) -> None:
-    # The value stays out of the sentence, for it may be a secret.
+    # The error message does not quote the value, which may be a secret.
     groups = [key[start : start + 5] for start in range(0, KEY_CHARACTERS, 5)]
     if len(key) != KEY_CHARACTERS or not set(key) <= set(Z85) or any(_value(group) >> 32 for group in groups):
         raise LocalError(f"a key has {KEY_CHARACTERS} characters of Z85, and one of these is none")

@@ -1,7 +1,7 @@
 """Links within one process: queues that never block, never fill up and need no threads.
 
-With a clock, a message is there once the clock has reached its time of release. Without one it is there at once.
-Nothing frames messages here; links are accounted for as those of ZeroMQ in the clear that they stand for.
+With a clock, a message can be received once the clock has reached its time of release; without one, at once. Messages
+are not framed here; the accounts use the sizes of unencrypted ZeroMQ links, which these links stand for.
 """
 
 import heapq
@@ -24,7 +24,7 @@ from fronthaul.transport.transport_costs import TransportCosts
 from fronthaul.transport.zmtp import ZMTP_NULL
 
 MEMORY = replace(ZMTP_NULL, name="memory", kernel_counts=False)
-"""What links in memory are accounted for as."""
+"""Costs that the accounts use for links in memory."""
 
 Message = TypeVar("Message", bytes, Received)
 
@@ -44,7 +44,7 @@ class MemoryNetwork:
         """Start with empty queues.
 
         Args:
-            clock: what times of release count by; None ignores them.
+            clock: clock of the times of release; None ignores them.
         """
         self._clock = clock or WallClock()
         self._holds = clock is not None
@@ -55,9 +55,9 @@ class MemoryNetwork:
 
     @property
     def next_release_ns(self) -> int | None:
-        """When the next message can be received, at whichever end [ns]; None where none waits.
+        """When the next message can be received, at either end [ns]; None if none waits.
 
-        A past time means that one can be received now.
+        A time in the past means that one can be received now.
         """
         times = [self._to_cloud.next_release_ns, *(queue.next_release_ns for queue in self._to_edge.values())]
         return min((t_ns for t_ns in times if t_ns is not None), default=None)
@@ -67,14 +67,14 @@ class MemoryNetwork:
         return _MemoryCloud(self._to_cloud, self._to_edge, self._events)
 
     def edge(self, bs: int) -> EdgeTransport:
-        """Return the end of `bs`; a second one takes over what the cloud sends, as a restarted BS does."""
+        """Return the end of `bs`; a second one replaces the first as the receiver, like a restarted BS."""
         inbox: _Queue[bytes] = _Queue(self._clock, self._holds, self._order)
         self._to_edge[bs] = inbox
         return _MemoryEdge(bs, inbox, self._to_cloud, self._to_edge, self._events, self._clock)
 
 
 class _Waiting(NamedTuple, Generic[Message]):
-    """Ordered by release; at the same time, by sending."""
+    """A waiting message, ordered by time of release, then by order of sending."""
 
     t_release_ns: int
     order: int
@@ -82,7 +82,7 @@ class _Waiting(NamedTuple, Generic[Message]):
 
 
 class _Queue(Generic[Message]):
-    """What waits for one reader."""
+    """Messages that wait for one reader."""
 
     def __init__(self, clock: Clock, holds: bool, order: "count[int]") -> None:
         self._clock = clock
@@ -97,7 +97,7 @@ class _Queue(Generic[Message]):
         return self._waiting[0].t_release_ns if self._waiting else None
 
     def put(self, message: Message, t_release_ns: int, not_before_ns: int) -> None:
-        # What is released in the past is there from now on: order and times of arrival never run back.
+        # A release time in the past becomes the present, so that times of arrival never run backwards.
         t_ns = max(self._clock.now_ns(), t_release_ns, not_before_ns) if self._holds else 0
         heapq.heappush(self._waiting, _Waiting(t_ns, next(self._order), message))
 
@@ -110,7 +110,7 @@ class _Queue(Generic[Message]):
         return first.message
 
     def forget(self, owner: int | None = None) -> None:
-        """Lose what waits; of the messages to the cloud, those of `owner`."""
+        """Discard waiting messages: all in a base station's queue, or those of `owner` in the cloud's."""
         kept = [w for w in self._waiting if isinstance(w.message, Received) and w.message.owner != owner]
         self._waiting = kept
         heapq.heapify(self._waiting)
@@ -216,7 +216,7 @@ class _MemoryEdge:
         if self._closed:
             return
         self._closed = True
-        if self._edges.get(self._bs) is self._inbox:  # a successor keeps its place
+        if self._edges.get(self._bs) is self._inbox:  # not if a later end of this BS has taken over
             del self._edges[self._bs]
         self._note(LinkEvent(self._clock.now_ns(), "disconnected", "memory", "", self._bs))
 

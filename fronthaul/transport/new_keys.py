@@ -1,4 +1,4 @@
-"""New keys for a whole network: ephemeral ones for a run, or files that stay (`keys` says which)."""
+"""Creates keys for a whole network: ephemeral ones for a run, or key files (listed in `keys`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fronthaul.transport.zeromq import new_key_pair
 
 
 def ephemeral(bs: int) -> KeyRing:
-    """Make keys for base stations 0 ... `bs` - 1, which are written nowhere."""
+    """Return new keys for base stations 0 ... `bs` - 1 and the cloud, without writing them to disk."""
     public, secret = new_key_pair()
     pairs = [new_key_pair() for _ in range(bs)]
     cloud = CloudKeys(public, secret, {own: number for number, (own, _) in enumerate(pairs)})
@@ -20,16 +20,16 @@ def ephemeral(bs: int) -> KeyRing:
 
 
 def write_keys(folder: Path, bs: int) -> None:
-    """Make keys for base stations 0 ... `bs` - 1 and write them, secrets readable by their owner alone.
+    """Create keys for base stations 0 ... `bs` - 1 and the cloud, and write them; only their owner can read secret keys.
 
     Raises:
-        LocalError: there are keys already, or the folder cannot be written.
+        LocalError: the folder contains keys already, or cannot be written.
     """
     ring = ephemeral(bs)
     allowed = "".join(f'{identity(number).decode()} = "{_text(keys.public)}"\n' for number, keys in ring.edges.items())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # First, for its name is what tells that there are keys already.
+        # Written first: it fails if the folder contains keys already.
         _write(folder / "cloud.key", _pair(ring.cloud.public, ring.cloud.secret), 0o600)
         _write(folder / "cloud.pub", _text(ring.cloud.public) + "\n", 0o644)
         _write(folder / "allowed.toml", allowed, 0o644)
@@ -50,7 +50,7 @@ def _pair(public: bytes, secret: bytes) -> str:
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    # Never for a moment readable by others, nor over what is there.
+    # At no time readable by others, and never overwriting a file.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)

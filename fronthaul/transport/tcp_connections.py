@@ -1,9 +1,9 @@
-"""The connections of one socket, from opening to end, with what the kernel counted on each.
+"""The TCP connections of one socket, from opening to end, with the kernel's byte counts.
 
-The socket's monitor tells of connections by descriptor, in order but after the fact. A number may come again soon
-after its connection ended, so what was heard over it is attributed to the last connection that had it. A connection
-that comes and goes between two looks at the monitor is not counted; an event says so. Where the kernel does not
-count (other systems than Linux) connections are not noted.
+The socket's monitor reports connections by file descriptor, in order but with a delay. A descriptor number may be reused
+soon after its connection ended, so messages received over it are attributed to the last connection that had it. A
+connection that opens and ends between two readings of the monitor is not counted; an event records this. On systems
+without these kernel counts (other than Linux), connections are not recorded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fronthaul.transport.tcp_info import Tap
 from fronthaul.transport.transport import ConnectionCount, LinkEvent
 
 PATIENCE_S = 0.9
-"""How long closing waits for the other end to acknowledge, and cutting for the socket to let go [s]."""
+"""How long closing waits for the other end to acknowledge, and cutting for the socket to disconnect [s]."""
 
 
 @dataclass(slots=True)
@@ -27,20 +27,21 @@ class _Open:
 
 
 class ConnectionBook:
-    """Keeps connections and what happened to them until they are taken.
+    """Records connections and their events until they are taken.
 
     Attributes:
-        heard: owner of what came since the last `settle`, by descriptor; the socket writes it for each message.
-        closing: whether we have closed our end: what ends from now on is not cut.
-        port: the cloud's; what has another is a stranger's connection that got the descriptor meanwhile.
+        heard: base station that sent the messages since the last `settle`, by descriptor; set by the socket for each
+            message.
+        closing: whether we have closed our end; connections that end from then on do not count as cut.
+        port: the cloud's port. A connection with another port is an unrelated one that reused the descriptor.
     """
 
     def __init__(self, *, connecting: bool, owner: int | None = None) -> None:
-        """Start with none.
+        """Start without connections.
 
         Args:
             connecting: whether this end calls connect.
-            owner: whose connections all of them are; None where each has its own owner.
+            owner: base station that owns all connections; None if each has its own owner.
         """
         self.heard: dict[int, int] = {}
         self.closing = False
@@ -50,12 +51,12 @@ class ConnectionBook:
         self._open: dict[int, _Open] = {}
         self._counts: list[ConnectionCount] = []
         self._events: list[LinkEvent] = []
-        self._failure = ""  # of a handshake, until the connection that it belongs to ends
-        self._missed: set[int] = set()  # descriptors of connections that were gone before we looked
+        self._failure = ""  # of a handshake, until its connection ends
+        self._missed: set[int] = set()  # descriptors of connections that ended before we looked
         self._unsettled: dict[int, tuple[int, int]] = {}  # descriptor to index in _counts and _events
 
     def opened(self, descriptor: int) -> None:
-        """Note a new connection, unless it is gone already."""
+        """Record a new connection, unless it has ended already."""
         if not hasattr(socket, "TCP_INFO"):
             return
         try:
@@ -71,22 +72,22 @@ class ConnectionBook:
         self._events.append(LinkEvent(time.time_ns(), "connected", tap.remote, "", self._owner))
 
     def failed(self, detail: str) -> None:
-        """Note that a handshake failed; the end of its connection comes next."""
+        """Record that a handshake failed; the end of its connection is reported next."""
         self._failure = f"the handshake failed: {detail}"
 
     def refused(self, peer: str, detail: str) -> None:
-        """Note that a key was refused; its connection goes on for a moment."""
+        """Record that a peer was refused, such as for its key; its connection may last a moment longer."""
         self._events.append(LinkEvent(time.time_ns(), "refused", peer, detail, self._owner))
 
     def ended(self, descriptor: int) -> None:
-        """Note that a connection ended by itself, and let go of it."""
+        """Record that a connection has ended, and close our descriptor of it."""
         failure, self._failure = self._failure, ""
         connection = self._open.pop(descriptor, None)
         if connection is None:
             if failure:
                 self.refused("", failure)
             elif descriptor in self._missed:
-                # Told, for else its bytes would be missing from the counts without a word.
+                # Recorded, since otherwise its bytes would be missing from the counts silently.
                 detail = "it came and went between two looks and was not counted"
                 self._events.append(LinkEvent(time.time_ns(), "disconnected", "", detail, self._owner))
             self._missed.discard(descriptor)
@@ -99,7 +100,7 @@ class ConnectionBook:
             self._disconnected(connection, "the other end closed it, or it broke")
 
     def settle(self) -> None:
-        """Attribute what was heard to its connections; call it after all news of the monitor."""
+        """Attribute received messages to their connections; call it after all events of the monitor are processed."""
         for descriptor, bs in self.heard.items():
             if descriptor in self._open:
                 self._open[descriptor].bs = bs
@@ -112,18 +113,18 @@ class ConnectionBook:
 
     @property
     def alone(self) -> bool:
-        """Whether the socket has let go of all connections, which stand by our descriptors alone."""
+        """Whether the socket has closed all connections, so that only our descriptors keep them open."""
         return all(connection.tap.alone for connection in self._open.values())
 
     def cut(self) -> None:
-        """End all connections by a reset; what is on the way is lost."""
+        """Reset all connections; data in flight is lost."""
         for connection in self._open.values():
             self._count(connection, cut=True, reset=True)
             self._disconnected(connection, "cut on purpose")
         self._open.clear()
 
     def close(self) -> None:
-        """End all connections in good order, once everything sent is acknowledged (bounded)."""
+        """Close all connections, after waiting up to `PATIENCE_S` for everything sent to be acknowledged."""
         deadline = time.monotonic() + PATIENCE_S
         for connection in self._open.values():
             connection.tap.wait_acknowledged(deadline - time.monotonic())

@@ -1,7 +1,7 @@
-"""What the kernel counts on a TCP connection that another library owns (accounting, "Equality"). Linux alone.
+"""The kernel's byte counts of a TCP connection that another library owns (accounting, "Equality"). Linux only.
 
 A duplicate of the connection's descriptor keeps the counters readable after the owner has closed its own. It also
-keeps the connection: no FIN leaves before the duplicate is closed.
+keeps the connection open: no FIN is sent before the duplicate is closed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import time
 from typing import NamedTuple
 
 INFO_BYTES = 136
-"""struct tcp_info up to tcpi_bytes_received: 8 B of flags, 24 u32, four u64 [B]."""
+"""Size of struct tcp_info up to tcpi_bytes_received: 8 B of flags, 24 u32, four u64 [B]."""
 COUNTERS_OFFSET = 120
-"""Where tcpi_bytes_acked and tcpi_bytes_received stand [B]."""
+"""Offset of tcpi_bytes_acked and tcpi_bytes_received [B]."""
 CLOSE, CLOSE_WAIT = 7, 8
-"""States of tcpi_state: reset or unused; the other end has closed."""
+"""Values of tcpi_state: closed (reset or unused); closed by the other end."""
 
 
 class Counters(NamedTuple):
-    """Bytes of the stream [B]; `state` is tcpi_state."""
+    """Bytes sent and received on the TCP stream [B]; `state` is tcpi_state."""
 
     sent: int
     received: int
@@ -31,7 +31,7 @@ class Counters(NamedTuple):
 
 
 class Tap:
-    """A second descriptor of a connection."""
+    """A duplicate descriptor of a TCP connection."""
 
     def __init__(self, descriptor: int, *, connecting: bool) -> None:
         """Duplicate `descriptor`.
@@ -41,7 +41,7 @@ class Tap:
             connecting: whether this end called connect.
 
         Raises:
-            OSError: it is no such descriptor any more.
+            OSError: `descriptor` is not, or no longer, that of a TCP connection.
         """
         self._descriptor = descriptor
         self._connecting = connecting
@@ -50,16 +50,16 @@ class Tap:
             self._inode = os.fstat(self._socket.fileno()).st_ino
             self.local = _name(self._socket.getsockname())
             self.remote = _name(self._socket.getpeername())
-            self.read()  # fails here rather than later where it is no TCP connection
+            self.read()  # fails here rather than later if it is not a TCP connection
         except OSError:
             self._socket.close()
             raise
 
     def read(self) -> Counters:
-        """Return the counters as they are now.
+        """Return the current counters.
 
-        The kernel counts sequence numbers. At the connecting end it counts its SYN as sent, at both ends the
-        other's FIN as received: neither is of the stream.
+        The kernel counts sequence numbers. It counts the SYN as sent at the connecting end, and the other end's FIN as
+        received at both ends; these are not part of the stream and are subtracted.
         """
         information = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
         state = information[0]
@@ -75,19 +75,19 @@ class Tap:
             return True
 
     def wait_acknowledged(self, timeout_s: float) -> None:
-        """Return once the other end has acknowledged all that was sent or is gone, or after `timeout_s` [s]."""
+        """Wait until the other end has acknowledged everything sent or is gone, for at most `timeout_s` [s]."""
         deadline = time.monotonic() + timeout_s
         while self._outstanding() and self.read().state != CLOSE and time.monotonic() < deadline:
             time.sleep(0.001)
 
     def close(self, *, reset: bool = False) -> None:
-        """Close the descriptor; with `reset` the connection's end is an RST, and what is on the way is lost."""
+        """Close the descriptor; with `reset` the connection ends with an RST, and data in flight is lost."""
         if reset:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
     def _outstanding(self) -> int:
-        """Return what was written and is not acknowledged [B] (SIOCOUTQ)."""
+        """Return the number of bytes written but not acknowledged [B] (SIOCOUTQ)."""
         answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
         return int.from_bytes(answer, "little" if struct.pack("=H", 1)[0] else "big")
 

@@ -1,8 +1,8 @@
-"""Threads in another network namespace (Linux, root): how a base station's end of a link gets its own network.
+"""Runs threads in another network namespace (Linux, root), to give a base station's end of a link its own network.
 
-A namespace belongs to a thread. A socket belongs to the namespace of the thread that made it, and a new thread starts
-in that of its maker. libzmq starts its I/O thread, which makes the TCP sockets, with a context's first socket, and
-connects again from there: a context whose first socket is made inside stays inside for good.
+Each thread is in a namespace. A socket belongs to the namespace of the thread that created it, and a new thread starts
+in the namespace of its creator. libzmq starts its I/O thread, which creates the TCP sockets and also reconnects, with
+the first socket of a context: a context whose first socket is created inside a namespace stays inside.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from pathlib import Path
 from fronthaul.errors import LocalError
 
 FOLDER = Path("/var/run/netns")
-"""Where `ip netns` keeps namespaces by name."""
+"""Folder where `ip netns` keeps namespaces by name."""
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 
@@ -23,13 +23,13 @@ _CLONE_NEWNET = 0x40000000  # linux/sched.h
 def inside(name: str) -> Iterator[None]:
     """Move the calling thread into a network namespace, and back at the end.
 
-    Sockets and threads that are made meanwhile stay there. Leave with the thread that entered.
+    Sockets and threads created meanwhile stay there. Enter and exit the context in the same thread.
 
     Args:
-        name: of a namespace, as `ip netns` lists it.
+        name: name of a namespace, as listed by `ip netns`.
 
     Raises:
-        LocalError: there is no such namespace, or we may not enter it.
+        LocalError: there is no such namespace, or permission to enter it is missing.
     """
     # thread-self, not self: the main thread may be elsewhere.
     with Path("/proc/thread-self/ns/net").open("rb") as before:

@@ -1,7 +1,7 @@
-"""What carries bytes between base stations and cloud, whichever way it does so.
+"""Interface of all transports, which carry messages between base stations and cloud.
 
-One message in, one message out, whole and in order per link. Transports know nothing of what the bytes mean.
-Times are wall-clock nanoseconds, or those of the clock that a transport was given.
+Messages arrive whole and, per link, in order. Transports do not interpret their bytes. Times are nanoseconds of the
+wall clock, or of the clock given to a transport.
 """
 
 import time
@@ -16,9 +16,9 @@ class Received(NamedTuple):
     """A message as the cloud receives it.
 
     Attributes:
-        owner: base station that the connection belongs to, as the transport knows it: by its key, or without
-            encryption by its name. None where it is no base station's.
-        peer: what the transport calls the connection.
+        owner: base station that the connection belongs to, identified by its key, or by its name without encryption.
+            None if it does not belong to a base station.
+        peer: the transport's name of the connection.
         data: the message.
     """
 
@@ -28,17 +28,17 @@ class Received(NamedTuple):
 
 
 class ConnectionCount(NamedTuple):
-    """What the kernel counted on one TCP connection, from its first byte to its end (accounting, "Equality").
+    """The kernel's byte counts of one TCP connection, from its first byte to its end (accounting, "Equality").
 
     Attributes:
-        bs: whose it is; None where that never became known.
+        bs: base station that it belongs to; None if that never became known.
         local: our end, "ip:port".
-        remote: the other end.
-        t_opened_ns: when we noticed that it stood [ns].
-        t_closed_ns: when we noticed that it had ended [ns].
-        sent_bytes: of the stream, acknowledged by the other end [B].
-        received_bytes: of the stream, as it came in [B].
-        cut: it ended before we closed our end: by a fault, or because the other end closed first.
+        remote: the other end, "ip:port".
+        t_opened_ns: when the open connection was noticed [ns].
+        t_closed_ns: when its end was noticed [ns].
+        sent_bytes: bytes of the stream acknowledged by the other end [B].
+        received_bytes: bytes of the stream received [B].
+        cut: whether it ended before we closed our end, by a fault or because the other end closed first.
     """
 
     bs: int | None
@@ -55,11 +55,11 @@ class LinkEvent(NamedTuple):
     """Something that happened to a connection.
 
     Attributes:
-        t_ns: when we noticed [ns].
+        t_ns: when it was noticed [ns].
         kind: "connected", "disconnected", or "refused": a handshake that failed, or a key that is not allowed.
-        peer: the other end, "ip:port"; "ip" alone where no more is known.
-        detail: one sentence for people; may be empty.
-        bs: whose connection it is, where that is known.
+        peer: the other end, "ip:port"; "ip" or "" if no more is known.
+        detail: one sentence of explanation; may be empty.
+        bs: base station that the connection belongs to, if known.
     """
 
     t_ns: int
@@ -74,49 +74,49 @@ class EdgeTransport(Protocol):
 
     @property
     def costs(self) -> TransportCosts:
-        """What this transport adds to the messages that it carries."""
+        """Bytes that this transport adds to messages."""
 
     @property
     def t_received_ns(self) -> int:
-        """When the message that `receive` returned last had come in [ns]; 0 before the first."""
+        """Arrival time of the message that `receive` returned last [ns]; 0 before the first."""
 
     def send(self, data: bytes, t_release_ns: int = 0) -> None:
-        """Send one message to the cloud, without ever waiting.
+        """Send one message to the cloud; never blocks.
 
         Args:
             data: the message.
-            t_release_ns: it is held back until then [ns]; 0, or a time that is past, is at once.
+            t_release_ns: the message is held back until this time [ns]; 0 or a past time sends it at once.
 
         Raises:
-            LocalError: the message is too long, the transport is closed or cannot hold messages back.
-            QueueFull: too many wait already.
+            LocalError: the message is too long, or the transport is closed or cannot hold messages back.
+            QueueFull: too many messages wait already.
             TransportError: the link could not take the message.
         """
 
     def receive(self, timeout_s: float) -> bytes | None:
-        """Return the next message from the cloud; None where none comes within `timeout_s` [s].
+        """Return the next message from the cloud; None if none arrives within `timeout_s` [s].
 
         Raises:
             LocalError: the transport is closed.
         """
 
     def cut(self, seconds: float) -> None:
-        """Break the connection, a fault on purpose, and make it again after `seconds` [s].
+        """Break the connection as an injected fault, and reconnect after `seconds` [s].
 
-        What waited to be sent is lost. What is sent meanwhile waits for the new connection.
+        Messages waiting to be sent are lost. Messages sent meanwhile wait for the new connection.
 
         Raises:
             LocalError: the transport is closed.
         """
 
     def take_connections(self) -> list[ConnectionCount]:
-        """Return the connections that ended since the last call; after `close`, all the others too."""
+        """Return the connections that ended since the last call; after `close`, all remaining ones too."""
 
     def take_events(self) -> list[LinkEvent]:
-        """Return what happened since the last call, oldest first."""
+        """Return the events since the last call, oldest first."""
 
     def close(self) -> None:
-        """Let go of the link; closing twice is fine."""
+        """Close the link; closing twice is fine."""
 
 
 class CloudTransport(Protocol):
@@ -124,51 +124,51 @@ class CloudTransport(Protocol):
 
     @property
     def costs(self) -> TransportCosts:
-        """What this transport adds to the messages that it carries."""
+        """Bytes that this transport adds to messages."""
 
     @property
     def address(self) -> str:
-        """Where base stations connect to."""
+        """Address to which base stations connect."""
 
     @property
     def t_received_ns(self) -> int:
-        """When the message that `receive` returned last had come in [ns]; 0 before the first."""
+        """Arrival time of the message that `receive` returned last [ns]; 0 before the first."""
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
-        """Send one message to a base station, without ever waiting.
+        """Send one message to a base station; never blocks.
 
         Args:
-            bs: base station; of several connections that it owns, the one that was heard last is meant.
+            bs: base station; if it has several connections, the one from which a message arrived last is used.
             data: the message.
-            t_release_ns: it is held back until then [ns]; 0, or a time that is past, is at once.
+            t_release_ns: the message is held back until this time [ns]; 0 or a past time sends it at once.
 
         Raises:
-            LocalError: the message is too long, the transport is closed or cannot hold messages back.
-            QueueFull: too many wait already.
-            TransportError: that base station is not connected, or was not heard yet.
+            LocalError: the message is too long, or the transport is closed or cannot hold messages back.
+            QueueFull: too many messages wait already.
+            TransportError: the base station is not connected, or nothing has arrived from it yet.
         """
 
     def receive(self, timeout_s: float) -> Received | None:
-        """Return the next message; None where nothing comes within `timeout_s` [s].
+        """Return the next message; None if none arrives within `timeout_s` [s].
 
         Raises:
             LocalError: the transport is closed.
         """
 
     def take_connections(self) -> list[ConnectionCount]:
-        """Return the connections that ended since the last call; after `close`, all the others too."""
+        """Return the connections that ended since the last call; after `close`, all remaining ones too."""
 
     def take_events(self) -> list[LinkEvent]:
-        """Return what happened since the last call, oldest first."""
+        """Return the events since the last call, oldest first."""
 
     def close(self) -> None:
-        """Let go of all links; closing twice is fine."""
+        """Close all links; closing twice is fine."""
 
 
 def check_sendable(data: bytes) -> None:
-    """Refuse what the peer would refuse.
+    """Check that a message is not longer than the peer accepts.
 
-    A socket that meets a message over its limit cuts the connection, so the sender must not let one out.
+    A socket that receives a message over its limit cuts the connection, so the sender must not send one.
 
     Raises:
         LocalError: the message is too long.
@@ -178,10 +178,10 @@ def check_sendable(data: bytes) -> None:
 
 
 def check_release(t_release_ns: int) -> None:
-    """Refuse to hold a message back, where nothing can.
+    """Check that a message need not be held back, for transports without a delay line.
 
     Raises:
-        LocalError: `t_release_ns` is to come [ns].
+        LocalError: `t_release_ns` is in the future [ns].
     """
     if t_release_ns > 0 and t_release_ns > time.time_ns():
         raise LocalError("a bare socket holds no message back: put a delay line before it")

@@ -1,10 +1,10 @@
-"""What a transport adds to the messages that it carries: a description that each transport declares itself.
+"""Bytes that a transport adds to messages: a description declared by each transport.
 
-    once a connection    handshake, each way
+    once per connection  handshake, each way
     each message         framing header | message, encrypted or not
 
-The description is written into every send journal, and beside the tables of a run. Accounts ask what was recorded and
-need to know no transport by name.
+The description is written into every send journal, and next to the tables of a run. The accounts use the recorded
+description and do not need to know any transport by name.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from fronthaul.transport.identity import identity
 
 @dataclass(frozen=True, slots=True)
 class TransportCosts:
-    """Bytes on the stream of a link beside the messages themselves.
+    """Bytes on the stream of a link besides the messages themselves.
 
     Attributes:
-        name: of the transport, for people.
+        name: display name of the transport.
         header_bytes: framing of a message [B].
-        long_header_bytes: framing of one of more than `short_bytes`, encryption included [B]; None if it is the same.
-        short_bytes: the longest message with the short header [B].
-        encryption_bytes: what encryption adds to each message [B]; 0 for links in the clear.
-        handshake_up_bytes: what opening a connection costs from base station to cloud [B].
-        handshake_down_bytes: what it costs the other way [B].
-        names_station: whether the handshake carries the base station's name (`identity`) beside these bytes.
+        long_header_bytes: framing of a message longer than `short_bytes` [B]; None if it is the same.
+        short_bytes: maximum length of a message with the short header, encryption included [B].
+        encryption_bytes: bytes that encryption adds to each message [B]; 0 for unencrypted links.
+        handshake_up_bytes: handshake of a connection, from base station to cloud [B].
+        handshake_down_bytes: handshake of a connection, from cloud to base station [B].
+        names_station: whether the handshake up also carries the base station's name (`identity`), not counted above.
         kernel_counts: whether the kernel counts the bytes of a connection (`take_connections`).
 
     Raises:
-        LocalError: a size is negative, or a header does not fit the ledger's column of one byte.
+        LocalError: a size is negative, or a header or the encryption exceeds 255 B, the range of a ledger column.
     """
 
     name: str
@@ -55,31 +55,31 @@ class TransportCosts:
             raise LocalError(f"{self.name}: a size is negative")
 
     def framing_bytes(self, message_bytes: int) -> int:
-        """Return the header of a message [B], given its length before encryption [B]."""
+        """Return the header length of a message [B], given the message's length before encryption [B]."""
         if self.long_header_bytes is not None and message_bytes + self.encryption_bytes > self.short_bytes:
             return self.long_header_bytes
         return self.header_bytes
 
     def stream_bytes(self, message_bytes: int) -> int:
-        """Return what a message of `message_bytes` [B] costs on the stream, header and encryption included [B]."""
+        """Return the bytes that a message of `message_bytes` [B] takes on the stream, with header and encryption [B]."""
         return self.framing_bytes(message_bytes) + self.encryption_bytes + message_bytes
 
     def handshake_bytes(self, bs: int) -> tuple[int, int]:
-        """Return what opening a connection of `bs` costs before the first message (up, down) [B]."""
+        """Return the handshake bytes of a connection of `bs` (up, down) [B]."""
         name_bytes = len(identity(bs)) if self.names_station else 0
         return self.handshake_up_bytes + name_bytes, self.handshake_down_bytes
 
     def to_text(self) -> str:
-        """Return the description as it is recorded."""
+        """Return the description as text, to be recorded."""
         return json.dumps(dataclasses.asdict(self))
 
 
 @functools.cache
 def recorded_costs(text: str) -> TransportCosts:
-    """Undo `TransportCosts.to_text`.
+    """Return the description recorded by `TransportCosts.to_text`.
 
     Raises:
-        LocalError: it is no description.
+        LocalError: `text` is not such a description.
     """
     try:
         return TransportCosts(**json.loads(text))

@@ -1,19 +1,19 @@
-"""Links over TCP: one DEALER at each base station, one ROUTER at the cloud. The only file with zmq.
+"""Links over TCP: one DEALER at each base station, one ROUTER at the cloud. The only file that uses zmq.
 
-Defaults of ZeroMQ that lose data or hang without a word are overruled here:
+Defaults of ZeroMQ that lose data or hang silently are changed here:
 
     ROUTER_MANDATORY  sending to an unknown peer or a full queue is an error, not silence
-    ROUTER_HANDOVER   a BS that crashed and returns with its identity is heard again (without keys)
-    SNDHWM, RCVHWM    what may wait on each side of a link, in messages
-    MAXMSGSIZE        the peer cannot make us allocate more than a message
-    LINGER            how long closing waits for what is still to be sent
+    ROUTER_HANDOVER   a BS that restarts after a crash may reconnect under its identity (without keys)
+    SNDHWM, RCVHWM    queue length on each side of a link, in messages
+    MAXMSGSIZE        a peer cannot make us allocate more than the longest message
+    LINGER            how long closing waits for messages still to be sent
 
-Without keys (NULL) a connection is whose it says: fit for one machine. With keys (CURVE) it is whose key it has
-proven; names are neither sent nor believed, so none can be stolen. Who is let in is decided in the thread that
-calls `receive`, which must be called now and then.
+Without keys (NULL), a connection belongs to the base station that it names; use this on one machine only. With keys
+(CURVE), it belongs to the base station whose key it has proven to hold; names are neither sent nor trusted.
+Connections are admitted in the thread that calls `receive`, which must therefore be called regularly.
 
-Heartbeats stay off: they would be bytes that the ledger does not see. Sockets are not thread-safe and do not
-cross a fork: make a transport where it is used. Each has a context of its own.
+ZeroMQ's heartbeats stay off, because the ledger could not count their bytes. Sockets are not thread-safe and do not
+survive a fork: create a transport where it is used. Each has its own context.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from fronthaul.transport.transport_costs import TransportCosts
 from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 QUEUE_MESSAGES = 1000
-"""What may wait on each side of a link: over a second at 500 snapshots/s, under 0.5 MB at 400 B a report."""
+"""Default queue length on each side of a link: over 1 s at 500 snapshots/s, under 0.5 MB at 400 B per report."""
 LINGER_S = 2.0
-"""How long closing waits for bytes that are still to be sent [s]."""
+"""How long closing waits for messages still to be sent [s]."""
 LOOK_S = 0.05
-"""How often news of connections is looked at while messages keep coming [s]."""
+"""Interval of reading connection events while messages keep arriving [s]."""
 
 KNOWN_FAILURES: dict[int, str] = {
     zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: "one end has keys and the other has none",
     zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: "it was encrypted for another key",
 }
-"""Failures of a handshake that people meet, by the monitor's value."""
+"""Explanations of common handshake failures, by the monitor's value."""
 
 Message = TypeVar("Message", bytes, Received)
 
@@ -57,12 +57,12 @@ _owner_of_name = lru_cache(maxsize=4096)(bs_of)
 
 
 def new_key_pair() -> tuple[bytes, bytes]:
-    """Return (public, secret) of a new key pair in Z85."""
+    """Return a new key pair (public, secret) in Z85."""
     return zmq.curve_keypair()
 
 
 class _Endpoint(ABC, Generic[Message]):
-    """What both ends share: the socket, its monitor, its connections and waiting for all of these."""
+    """Common part of both ends: the socket, its monitor, its connections, and waiting for events of these."""
 
     def __init__(self, kind: int, queue_messages: int, *, curve: bool, book: ConnectionBook) -> None:
         self.costs: TransportCosts = ZMTP_CURVE if curve else ZMTP_NULL
@@ -74,7 +74,7 @@ class _Endpoint(ABC, Generic[Message]):
         self._socket.setsockopt(zmq.LINGER, _milliseconds(LINGER_S))
         self._polled: list[tuple[Any, int]] = [(self._socket, zmq.POLLIN)]
         self._helpers: list[zmq.Socket[bytes]] = []
-        # News must never wait for room: it would stop the thread that serves all connections.
+        # The monitor's queue must be unlimited: a full one would block the thread that serves all connections.
         self._socket.monitor("inproc://monitor")
         self._monitor = self._helper(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)
@@ -112,23 +112,23 @@ class _Endpoint(ABC, Generic[Message]):
         return message
 
     def take_connections(self) -> list[ConnectionCount]:
-        """Return the connections that ended; see `EdgeTransport.take_connections`."""
+        """Return the connections that have ended; see `EdgeTransport.take_connections`."""
         self._look()
         return self._book.take_connections()
 
     def take_events(self) -> list[LinkEvent]:
-        """Return what happened; see `EdgeTransport.take_events`."""
+        """Return the connection events; see `EdgeTransport.take_events`."""
         self._look()
         return self._book.take_events()
 
     def close(self) -> None:
-        """Send what is queued, for at most `LINGER_S`, and let go."""
+        """Send queued messages, for at most `LINGER_S`, and close."""
         if self._socket.closed:
             return
         self._look()
         self._book.closing = True
         self._socket.close()
-        # Connections may come to stand only now: the socket lives on, and its monitor tells, until all is sent.
+        # A connection may be established only now: socket and monitor go on until everything is sent.
         deadline = time.monotonic() + LINGER_S + 1.0
         while not self._stopped and (remaining_s := deadline - time.monotonic()) > 0:
             zmq.zmq_poll([(helper, zmq.POLLIN) for helper in self._helpers], _milliseconds(remaining_s))
@@ -140,17 +140,17 @@ class _Endpoint(ABC, Generic[Message]):
 
     @abstractmethod
     def _take(self) -> Message | None:
-        """Return a message that is there already."""
+        """Return a message that has arrived already, or None; never blocks."""
 
     def _begin(self) -> None:
-        """Begin a call: refuse it once closed, and look at what happened now and then."""
+        """Begin a call: raise if the transport is closed, and read connection events from time to time."""
         if self._socket.closed:
             raise LocalError("the transport is closed")
         if time.monotonic() >= self._look_at:
             self._look()
 
     def _look(self) -> None:
-        """Take in all news of connections."""
+        """Process all pending connection events."""
         if self._monitor.closed:
             return
         self._look_at = time.monotonic() + LOOK_S
@@ -160,7 +160,7 @@ class _Endpoint(ABC, Generic[Message]):
         self._book.settle()
 
     def _hear(self, event: int, value: int) -> None:
-        """Take in one piece of news; `value` is a descriptor, or says why a handshake failed."""
+        """Process one event of the monitor; `value` is a descriptor, or the reason why a handshake failed."""
         if event in (zmq.EVENT_CONNECTED, zmq.EVENT_ACCEPTED):
             self._book.opened(value)
         elif event == zmq.EVENT_DISCONNECTED:
@@ -173,7 +173,7 @@ class _Endpoint(ABC, Generic[Message]):
             self._stopped = True
 
     def _wait(self, timeout_s: float) -> bool:
-        """Wait for a message, news, or the caller's descriptor; whether it was the latter."""
+        """Wait for a message, an event, or the caller's descriptor; return whether the descriptor is readable."""
         ready = [source for source, _ in zmq.zmq_poll(self._polled, _milliseconds(timeout_s))]
         if ready != [self._socket]:
             self._look()
@@ -186,16 +186,16 @@ class DealerTransport(_Endpoint[bytes]):
     def __init__(
         self, address: str, bs: int, *, keys: EdgeKeys | None = None, queue_messages: int = QUEUE_MESSAGES
     ) -> None:
-        """Connect as `bs`; returns before the connection stands.
+        """Connect as `bs`; returns before the connection is established.
 
         Args:
             address: the cloud's `RouterTransport.address`.
-            bs: base station, which names the connection where there are no keys.
-            keys: encrypt with these, and let them say who we are; None sends in the clear.
-            queue_messages: how many may wait on each side.
+            bs: base station; without keys, its name identifies the connection.
+            keys: keys for encryption and identification; None for an unencrypted link.
+            queue_messages: maximum number of messages queued on each side.
 
         Raises:
-            LocalError: `address` is not one.
+            LocalError: `address` is not valid.
         """
         book = ConnectionBook(connecting=True, owner=bs)
         super().__init__(zmq.DEALER, queue_messages, curve=keys is not None, book=book)
@@ -217,7 +217,7 @@ class DealerTransport(_Endpoint[bytes]):
         book.port = address.rsplit(":", 1)[-1]
 
     def send(self, data: bytes, t_release_ns: int = 0) -> None:
-        """Queue one message for the cloud; see `EdgeTransport.send`. Nothing is held back here."""
+        """Queue one message for the cloud; see `EdgeTransport.send`. Cannot hold messages back."""
         self._begin()
         check_sendable(data)
         check_release(t_release_ns)
@@ -237,7 +237,7 @@ class DealerTransport(_Endpoint[bytes]):
     def cut(self, seconds: float) -> None:
         """Reset the connection, and connect again after `seconds` [s]; see `EdgeTransport.cut`.
 
-        The new connection is made by the next call of `send` or `receive` that is not too early.
+        The first call of `send` or `receive` after that time reconnects; a `receive` that waits does so too.
         """
         self._begin()
         self._look()
@@ -247,7 +247,7 @@ class DealerTransport(_Endpoint[bytes]):
             self._socket.setsockopt(zmq.LINGER, _milliseconds(LINGER_S))
         deadline = time.monotonic() + PATIENCE_S
         while not self._book.alone and time.monotonic() < deadline:
-            self._socket.getsockopt(zmq.EVENTS)  # lets the socket get on with it
+            self._socket.getsockopt(zmq.EVENTS)  # lets the socket process the disconnect
             time.sleep(0.001)
         self._during_cut.clear()
         self._book.cut()
@@ -270,7 +270,7 @@ class DealerTransport(_Endpoint[bytes]):
             super()._hear(event, value)
 
     def _connected(self) -> bool:
-        """Whether no cut lasts; one whose time is over ends here."""
+        """Return whether the link is not cut; reconnects once the time of a cut is over."""
         if self._reconnect_at == math.inf:
             return True
         if time.monotonic() < self._reconnect_at:
@@ -286,7 +286,7 @@ class RouterTransport(_Endpoint[Received]):
     """The cloud's end of all links (a `CloudTransport`).
 
     Attributes:
-        address: where base stations connect to, such as "tcp://127.0.0.1:45671".
+        address: address to which base stations connect, such as "tcp://127.0.0.1:45671".
     """
 
     def __init__(
@@ -297,22 +297,22 @@ class RouterTransport(_Endpoint[Received]):
         keys: CloudKeys | None = None,
         queue_messages: int = QUEUE_MESSAGES,
     ) -> None:
-        """Listen.
+        """Listen for base stations.
 
         Args:
             host: address of the interface to listen at.
-            port: TCP port; 0 takes a free one.
-            keys: encrypt with these, and let in whom they allow; None lets anybody in, in the clear.
-            queue_messages: how many may wait on each side of each link.
+            port: TCP port; 0 picks a free one.
+            keys: keys for encryption, and the keys to admit; None admits any peer, unencrypted.
+            queue_messages: maximum number of messages queued on each side of each link.
 
         Raises:
-            LocalError: the port is in use, or the host is not ours.
+            LocalError: the port is in use, or the host is not an address of this machine.
         """
         super().__init__(zmq.ROUTER, queue_messages, curve=keys is not None, book=ConnectionBook(connecting=False))
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._waiting: deque[Received] = deque()
         self._allowed: dict[bytes, int] | None = None
-        self._door: zmq.Socket[bytes] | None = None  # where ZeroMQ asks whom to let in (ZAP, RFC 27)
+        self._door: zmq.Socket[bytes] | None = None  # where ZeroMQ sends authentication requests (ZAP, RFC 27)
         self._routes: dict[int, bytes] = {}
         if keys is None:
             self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
@@ -333,7 +333,7 @@ class RouterTransport(_Endpoint[Received]):
         self._book.port = self.address.rsplit(":", 1)[-1]
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
-        """Queue one message for base station `bs`; see `CloudTransport.send`. Nothing is held back here."""
+        """Queue one message for base station `bs`; see `CloudTransport.send`. Cannot hold messages back."""
         self._begin()
         check_sendable(data)
         check_release(t_release_ns)
@@ -351,7 +351,7 @@ class RouterTransport(_Endpoint[Received]):
             raise TransportError(f"BS {bs} is not connected") from error
 
     def _take(self) -> Received | None:
-        # A peer of ours sends one part a message. The parts of anything else come out one by one, to fail on
+        # Our peers send one part per message. The parts of any other message are returned one by one, to fail on
         # their own checksums, rather than joined into bytes that nobody sent.
         if self._waiting:
             return self._waiting.popleft()
@@ -364,7 +364,7 @@ class RouterTransport(_Endpoint[Received]):
         if self._allowed is None:
             owner = _owner_of_name(peer)
         else:
-            # Asked of each message: a route can name another connection tomorrow.
+            # Read from each message: a route may belong to another connection later.
             owner = int(part.get("User-Id"))
             self._routes[owner] = peer
         if owner is not None:

@@ -1,12 +1,12 @@
-"""What ZeroMQ adds to messages: ZMTP 3.1 under NULL, in the clear, and under CURVE, encrypted.
+"""Bytes that ZeroMQ adds to messages: ZMTP 3.1 with NULL (unencrypted) and with CURVE (encrypted).
 
     handshake   NULL    greeting, READY                         each way
                 CURVE   greeting, HELLO, INITIATE               up
                         greeting, WELCOME, READY                down
-    message     flags and a length of 1 B up to 255 B, of 8 B above
+    message     flags, and the length in 1 B up to 255 B, in 8 B above
 
-Sizes follow from the protocol: ZMTP RFC 37, CurveZMQ RFC 26. Connections that use DEALER at the base station and
-ROUTER at the cloud; a router sends an empty identity, and under CURVE so does the dealer, whose key says who it is.
+Sizes follow from the protocol: ZMTP RFC 37, CurveZMQ RFC 26. They hold for DEALER at the base station and ROUTER at the
+cloud. A router sends an empty identity; with CURVE so does the dealer, which is identified by its key.
 """
 
 from dataclasses import replace
@@ -24,11 +24,11 @@ INITIATE_BYTES = 257
 READY_BYTES = 30
 """Name 6 B, nonce 8 B, box 16 B; metadata adds to it [B]."""
 CURVE_BYTES = 33
-"""CURVE adds to each message: 8 B command name, 8 B nonce, 16 B authenticator, 1 B flags [B]."""
+"""Added to each message by CURVE: 8 B command name, 8 B nonce, 16 B authenticator, 1 B flags [B]."""
 
 
 def _metadata_bytes(socket_type: bytes) -> int:
-    """Return two properties [B], each of 1 B + name + 4 B + value; the value of the identity is not counted."""
+    """Return the size of two properties [B], each 1 B + name + 4 B + value; the identity's value is not counted."""
     return sum(1 + len(name) + 4 + len(value) for name, value in ((b"Socket-Type", socket_type), (b"Identity", b"")))
 
 
@@ -47,7 +47,7 @@ ZMTP_NULL = replace(
     handshake_down_bytes=_stream(_NULL_READY_NAME_BYTES + _ROUTER),
     names_station=True,
 )
-"""Links in the clear. A name has 8 B at most, so READY stays short and each character of it costs a byte."""
+"""Unencrypted links. The base station's name adds at most 8 B to READY, which therefore keeps its short header."""
 ZMTP_CURVE = replace(
     _MESSAGES,
     encryption_bytes=CURVE_BYTES,

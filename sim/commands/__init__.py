@@ -1,1 +1,1 @@
-"""The commands of the command line, and what they print; what they do lives beside them in `sim`."""
+"""Commands of the command line and their output; their implementation is in the other packages of `sim`."""

@@ -1,4 +1,4 @@
-"""`chaos`: faults on purpose, on a schedule, and the books audited afterwards."""
+"""`chaos`: fault injection on a schedule, followed by an audit of the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HARD = {
     "cpus_per_bs": 0.15,
     "cloud_cpus": 0.25,
 }
-"""Options whose defaults are those of a run that goes wrong, and has to leave room for starting again."""
+"""Defaults that differ from those of `emulate`: impaired links, and CPU shares that leave room for restarts."""
 
 
 @options.takes(("bs", "bits", "scheme", "deadline", "round", *HARD, "output"), defaults=HARD)

@@ -1,4 +1,4 @@
-"""What commands share: panels of help, texts of options, Ctrl-C."""
+"""Shared code of the commands: common options, parsing of option values, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse_bits(text: str) -> int | None:
     """Return B, or None for lossless.
 
     Raises:
-        UserError: neither a number of 1 … 8 nor ``lossless``.
+        UserError: neither a whole number from 1 to 8 nor ``lossless``.
     """
     if text == "lossless":
         return None
@@ -40,10 +40,10 @@ def parse_bits(text: str) -> int | None:
 
 
 def parse_payload(text: str, forward: str = "complex64") -> tuple[int | None, str]:
-    """Return B and how a channel is forwarded where B is None: ``--bits iq16`` is short for lossless and iq16.
+    """Return B, and the format of forwarded channels if B is None: ``--bits iq16`` is short for lossless and iq16.
 
     Raises:
-        UserError: no such payload, or `forward` says another one.
+        UserError: no such payload, or `forward` names another one.
     """
     if text != "complex64" and not text.startswith(("iq", "bfp")):
         return parse_bits(text), forward
@@ -67,7 +67,7 @@ def require_choice(option: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def console() -> Console:
-    """Return standard output, wide enough for the tables where it is no terminal."""
+    """Return a console on standard output, 120 columns wide if it is not a terminal."""
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
@@ -75,7 +75,7 @@ def console() -> Console:
 
 @contextlib.contextmanager
 def stoppable(sentence: Callable[[], str]) -> Iterator[None]:
-    """Turn Ctrl-C into a sentence, which says what is on disk, and exit status 130."""
+    """Turn Ctrl-C into exit status 130, and print a sentence that tells what is on disk."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`emulate`: the main job."""
+"""`emulate`: run one emulation."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def emulate(context: typer.Context, **words: Any) -> None:
 
 
 def parts_of_runs(output: Path) -> set[Path]:
-    """Return folders of runs that are going on or were cut."""
+    """Return the folders of runs that are in progress or were cut."""
     return set(output.glob("*.part"))
 
 
 def stopped_run(parts: set[Path]) -> str:
-    """Say what a run that was stopped has left in `parts`."""
+    """Return a sentence on what a stopped run has left in `parts`."""
     if not parts:
         return "Stopped before anything was sent; nothing is on disk."
     return f"Stopped; every frame sent until then is journaled in {', '.join(sorted(map(str, parts)))}."

@@ -1,4 +1,4 @@
-"""What links and frames look like: totals, a list of frames, a timeline, one frame down to its bits."""
+"""Output of `inspect`: totals of links, a list of frames, a timeline, one frame down to its bits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show_links(console: Console, links: Sequence[LinkTotals]) -> None:
-    """Print totals of each link: bytes by name, then fates."""
+    """Print the totals of each link: bits and bytes by name, then fates."""
     counted = ("payload [bit]", "side [bit]", "header [B]", "padding [bit]", "ZMTP [B]", "CURVE [B]", "stream [B]")
     size = new_table("link", *(name.replace(" ", "\n") for name in counted), "Ethernet\n[B, modelled]")
     for link in links:
@@ -39,12 +39,12 @@ def show_links(console: Console, links: Sequence[LinkTotals]) -> None:
 
 
 def link_name(link: LinkTotals) -> str:
-    """Return a link's name; the way up needs no word."""
+    """Return a link's name; only the downlink has its direction in it."""
     return f"BS {link.bs}" if link.direction == "up" else f"BS {link.bs} down"
 
 
 def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, most: int) -> None:
-    """Print rows of ledgers, one a report of a frame, up to a limit."""
+    """Print rows of ledgers, one line for each report of a frame, up to `most` lines."""
     from sim.inspect.timeline import moment_ns
 
     table = new_table(
@@ -71,14 +71,14 @@ def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, mo
 
 
 def row_bytes(row: dict[str, Any]) -> int:
-    """Return the bytes of a report of a frame on the TCP stream [B]."""
+    """Return the bytes on the TCP stream of one row, a report of a frame [B]."""
     bits: int = row["payload_bits"] + row["side_bits"] + row["padding_bits"]
     overhead: int = row["header_bytes"] + row["zmtp_bytes"] + row["curve_bytes"]
     return bits // 8 + overhead
 
 
 def show_timeline(console: Console, seconds: Sequence[Second]) -> None:
-    """Print one line a second: frames sent, payload, the fates that there were, fixes."""
+    """Print one line per second: frames sent, payload, fates that occur, fixes."""
     from fronthaul.message.fates import FrameFate, ReportFate
 
     frame_fates = [fate for fate in FrameFate if any(second.frames[fate] for second in seconds)]
@@ -136,17 +136,17 @@ def show_frame(console: Console, view: FrameView) -> None:
 
 
 def report_fields(report: ReportView) -> dict[str, object]:
-    """Return the key of a single report."""
+    """Return snapshot and round of a single report, as fields of the table."""
     return {"snapshot": report.snapshot, "round": report.round}
 
 
 def each(bundle: bool) -> str:
-    """Return what a length needs where it is of each report."""
+    """Return the suffix of a length that holds for each report of a bundle."""
     return " each" if bundle else ""
 
 
 def lengths(bits: Sequence[int]) -> str:
-    """Return the length of each report's payload, once where it is the same of all."""
+    """Return the lengths of payloads as text; a length that all share is given once."""
     if len(set(bits)) == 1:
         return f"{number(bits[0])} bit" + each(len(bits) > 1)
     return f"{', '.join(number(size) for size in bits)} bit"
@@ -166,7 +166,7 @@ def sections(view: FrameView) -> list[tuple[str, int, int]]:
 
 
 def show_report(console: Console, report: ReportView) -> None:
-    """Print side values and indices; of a payload of which nobody says what it is made, only the bytes are shown."""
+    """Print side values, and indices if the payload's format is declared."""
     if report.side_values:
         console.print(f"\n[bold]side values[/bold], float32\n  {'  '.join(f'{x:.9g}' for x in report.side_values)}")
     if report.bits:

@@ -1,4 +1,4 @@
-"""Commands before any emulation: ray tracing, training, and a published table measured again."""
+"""`trace`, `train` and `reproduce`: ray tracing, training, and measuring published tables."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def reproduce(
 
 @contextlib.contextmanager
 def scalar_writer(folder: Path) -> Iterator[Any]:
-    """Open TensorBoard curves in `folder`, or None where TensorBoard is not installed."""
+    """Yield a TensorBoard writer for `folder`, or None if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -1,4 +1,4 @@
-"""Commands that look into a run: `inspect`, `replay` and `audit`."""
+"""Commands that examine a run: `inspect`, `replay` and `audit`."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def inspect(
 
 
 def tell_recovered(out: Console, run: Path) -> None:
-    """Close the ledgers of a run that was cut, and say what was in its journals."""
+    """Close the ledgers of a run that was cut, and print what was in its journals."""
     from sim.inspect import frames as inspection
     from sim.terminal import number
 
@@ -132,7 +132,11 @@ def tell_recovered(out: Console, run: Path) -> None:
 
 
 def show_totals(out: Console, run: Path, choice: Choice, *, balanced: bool) -> None:
-    """Print totals, and whether the books balance."""
+    """Print the totals of links and, if `balanced`, whether the books balance.
+
+    Raises:
+        typer.Exit: they do not balance.
+    """
     from sim.commands.frames import show_links
     from sim.inspect import frames as inspection
     from sim.terminal import number
@@ -151,7 +155,7 @@ def show_totals(out: Console, run: Path, choice: Choice, *, balanced: bool) -> N
 
 
 def of_link(links: list[LinkTotals], link: int | None, run: Path) -> list[LinkTotals]:
-    """Return the totals of one link; None is all.
+    """Return the totals of one link, or of all links if `link` is None.
 
     Raises:
         UserError: there is no such link.
@@ -194,7 +198,7 @@ def audit(run: RunArgument) -> None:
 
 
 def show_audit(out: Console, audit: Audit) -> None:
-    """Print one line a check, and whether the run holds."""
+    """Print one line per check, and whether the whole audit passes."""
     colours = {"holds": "green", "fails": "red", "left out": "yellow"}
     width = max(len(finding.name) for finding in audit.findings)
     for finding in audit.findings:

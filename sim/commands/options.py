@@ -1,4 +1,4 @@
-"""Options of `emulate`, `sweep` and `chaos`: made from the declarations, and turned into settings, in one way each."""
+"""Options of `emulate`, `sweep` and `chaos`: built from the declarations of the settings, and parsed into settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sim.plan.setting import DRIVERS, LINKS, OUTPUT, WHAT, Setting, require_driv
 from sim.plan.settings import SETTINGS, EmulateSettings
 
 ACTORS_PER_CORE = 4
-"""Processes of base stations on a core: each takes seconds to start, and 300 MB."""
+"""Number of base-station processes per core: each takes seconds to start, and 300 MB."""
 
 _SCHEME_OPTIONS = {
     "steps": (
@@ -40,11 +40,11 @@ _SCHEME_OPTIONS = {
         ),
     ),
 }
-"""Options of schemes that have an option of their own on the command line."""
+"""Scheme options that have a command-line option of their own."""
 
 
 def _options() -> dict[str, tuple[Any, Setting]]:
-    """Return type and declaration of every option, by the name of its parameter."""
+    """Return type and declaration of every option, by parameter name."""
     types = get_type_hints(EmulateSettings)
     found: dict[str, tuple[Any, Setting]] = {}
     for setting in SETTINGS.values():
@@ -75,18 +75,18 @@ def _options() -> dict[str, tuple[Any, Setting]]:
 
 
 OPTIONS = _options()
-"""Type and declaration of every option, by the name of its parameter."""
+"""Type and declaration of every option, by parameter name."""
 
 
 def takes(
     names: Iterable[str], *, defaults: Mapping[str, Any] | None = None, lists: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `names`, which it takes as ``**words``, and which Typer reads from its signature.
+    """Return a decorator that gives a command the options `names`, passed as ``**words``, via its signature.
 
     Args:
-        names: of parameters, of `OPTIONS`; those that the command has itself stay its own.
-        defaults: where they are not those of the declarations.
-        lists: whether options that may be lists are.
+        names: parameter names from `OPTIONS`; parameters that the command itself has take precedence.
+        defaults: defaults that differ from the declarations.
+        lists: whether options that can take a list do.
     """
     chosen = tuple(names)
 
@@ -106,7 +106,7 @@ def takes(
 
 
 def _parameter(name: str, defaults: Mapping[str, Any], lists: bool, drivers: bool) -> inspect.Parameter:
-    """Return the parameter of an option; `drivers` says whether there is a choice of them."""
+    """Return the parameter of an option; `drivers` tells whether the command lets users choose the driver."""
     kind, setting = OPTIONS[name]
     told = "" if name in defaults else setting.default
     default = defaults.get(name, default_of(name))
@@ -133,13 +133,13 @@ def _parameter(name: str, defaults: Mapping[str, Any], lists: bool, drivers: boo
 
 
 def default_of(name: str) -> Any:
-    """Return an option's default; None where it is found out from scheme, scenario or machine."""
+    """Return an option's default; None if it depends on scheme, scenario or machine."""
     kind, setting = OPTIONS[name]
     return None if setting.default and kind is not bool else setting.absent
 
 
 def require_effect(context: typer.Context, driver: str) -> None:
-    """Check that every option that was given has an effect with a driver.
+    """Check that every given option has an effect with `driver`.
 
     Raises:
         UserError: one has none, or there is no such driver.
@@ -152,13 +152,13 @@ def require_effect(context: typer.Context, driver: str) -> None:
 
 
 def settings_of(words: Mapping[str, Any]) -> EmulateSettings:
-    """Return the settings that words of the command line mean, in every command; words not given are at their defaults.
+    """Return the settings for command-line values, for all commands; missing values take their defaults.
 
     Args:
-        words: values by name of the parameter, in the types of `OPTIONS`.
+        words: values by parameter name, in the types of `OPTIONS`.
 
     Raises:
-        UserError: one of them is impossible.
+        UserError: a value is impossible.
     """
     given = {name: default_of(name) for name in OPTIONS} | dict(words)
     scheme, cloud_cpus = given["scheme"], given["cloud_cpus"]
@@ -188,10 +188,10 @@ def settings_of(words: Mapping[str, Any]) -> EmulateSettings:
 
 
 def scheme_options(words: Mapping[str, Any]) -> tuple[tuple[str, str | int], ...]:
-    """Return the options of a scheme as settings want them; what the scheme takes is found out later.
+    """Return the options of a scheme as pairs of name and value; the scheme checks them later.
 
     Raises:
-        UserError: an `option` that is not KEY=VALUE.
+        UserError: an `option` is not KEY=VALUE.
     """
     given = [(name, words[name]) for name in _SCHEME_OPTIONS if words[name] is not None]
     for text in words["option"] or ():
@@ -203,7 +203,7 @@ def scheme_options(words: Mapping[str, Any]) -> tuple[tuple[str, str | int], ...
 
 
 def scenario_of(scenario: str | None, scheme: str) -> str:
-    """Return a scenario, the scheme's own where none is given.
+    """Return `scenario`, or the scheme's default if it is None.
 
     Raises:
         UserError: an unknown scheme.
@@ -216,10 +216,10 @@ def scenario_of(scenario: str | None, scheme: str) -> str:
 
 
 def stations_of(bs: int | None, scenario: str, *, random_subset: bool = False) -> int:
-    """Return a number of base stations, all of the scenario where none is given.
+    """Return the number of base stations: `bs`, or all of the scenario if it is None.
 
     Raises:
-        UserError: an unknown scenario, or a random subset of no size.
+        UserError: an unknown scenario, or a random subset without a size.
     """
     if bs is not None:
         return bs
@@ -231,7 +231,7 @@ def stations_of(bs: int | None, scenario: str, *, random_subset: bool = False) -
 
 
 def interval_of(interval_ms: float | None, scheme: str) -> float:
-    """Return a time between snapshots [ms], the scheme's own where none is given.
+    """Return the time between snapshots [ms]: `interval_ms`, or the scheme's default if it is None.
 
     Raises:
         UserError: an unknown scheme.
@@ -246,7 +246,10 @@ def interval_of(interval_ms: float | None, scheme: str) -> float:
 def places_of(
     per_actor: int | None, cpus: float | None, *, stations: int, cloud_cpus: float, local: bool
 ) -> tuple[int, float]:
-    """Return base stations in an actor and CPUs of each; what is None fits on this machine, if Ray runs here alone."""
+    """Return base stations per actor and CPUs per base station.
+
+    None is replaced by a value that fits on this machine if `local`, else by 1 base station and 0.25 CPUs.
+    """
     cores = os.cpu_count() or 1
     room = max(cores - cloud_cpus, 0.01)
     fits_cpus = min(0.25, math.floor(1000 * room / max(stations, 1)) / 1000) if local else 0.25
@@ -255,10 +258,10 @@ def places_of(
 
 
 def link_file_plan(path: Path | None) -> LinkPlan:
-    """Read a link file; None is perfect links.
+    """Read a link file; None stands for perfect links.
 
     Raises:
-        UserError: it cannot be read, or says what no link can do.
+        UserError: it cannot be read, or has invalid settings.
     """
     if path is None:
         return LinkPlan()
@@ -273,10 +276,10 @@ def link_file_plan(path: Path | None) -> LinkPlan:
 
 
 def links_with(plan: LinkPlan, texts: Mapping[str, str]) -> LinkPlan:
-    """Return `plan` with options by their keys in a link file.
+    """Return `plan` with link options applied, given by their keys in a link file.
 
     Raises:
-        UserError: a text that does not parse, is out of range, or has no effect.
+        UserError: a text does not parse, is out of range, or has no effect.
     """
     try:
         return with_options(plan, texts)
@@ -286,7 +289,7 @@ def links_with(plan: LinkPlan, texts: Mapping[str, str]) -> LinkPlan:
 
 
 def require_own_links(settings: EmulateSettings) -> None:
-    """Check that a link file names links of the run alone.
+    """Check that a link file only has tables for base stations of the run.
 
     Raises:
         UserError: it names another base station.

@@ -1,4 +1,4 @@
-"""What a run's summary looks like: bits, bytes, errors, latency, links and fates, each with its unit."""
+"""Output of a run's summary: bits, bytes, errors, latency, links and fates, each with its unit."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ COUNTED = {
     "zmtp": "ZMTP frame headers",
     "curve": "CURVE encryption",
 }
-"""Overheads of each report, in the order in which they are shown: key in ``summary["bytes"]`` → name."""
+"""Counted parts of frames, in the order shown: key in ``summary["bytes"]`` → name."""
 
 CONNECTION = {"handshake": "handshake", "heartbeat": "heartbeat", "control": "control messages"}
-"""Overheads of each connection."""
+"""Overheads of each connection: key in ``summary["bytes"]`` → name."""
 
 MODELLED = {
     "tcpip": "frames over TCP/IP",
@@ -32,7 +32,7 @@ MODELLED = {
     "ecpri_ethernet": "frames as eCPRI over Ethernet",
     "ecpri_ethernet_mtu_9000": "… with an MTU of 9000 B",
 }
-"""Keys of ``summary["bytes_modelled"]``."""
+"""Modelled sizes: key in ``summary["bytes_modelled"]`` → name."""
 
 CONTROLS = {
     "prior": "prior: mean training position",
@@ -40,7 +40,7 @@ CONTROLS = {
     "wknn": "WKNN on unquantised CSI",
     "bound": "error bound",
 }
-"""Keys of ``summary["controls"]`` with known names; others are shown by their key."""
+"""Controls: key in ``summary["controls"]`` → name; others are shown by their key."""
 
 STAGES = {
     "start": "start after time zero",
@@ -52,7 +52,7 @@ STAGES = {
     "fuse": "fuse (cloud)",
     "total": "total: time zero to fix",
 }
-"""Keys of ``summary["latency_ms"]`` in the order of the pipeline."""
+"""Stages, in the order of the pipeline: key in ``summary["latency_ms"]`` → name."""
 
 
 def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> None:
@@ -93,7 +93,7 @@ def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> 
 
 
 def stations(summary: Mapping[str, Any]) -> str:
-    """Return how many base stations took part, and in which layout."""
+    """Return the number of base stations that took part, and the layout, as text."""
     told = f"{summary['bs']} BS"
     if summary.get("random_subset"):
         told = f"random subset of {summary['bs']} of {summary['bs_present']} BS in each snapshot"
@@ -102,7 +102,7 @@ def stations(summary: Mapping[str, Any]) -> str:
 
 
 def payload_name(summary: Mapping[str, Any]) -> str:
-    """Return what reports carry, in a word."""
+    """Return a short name of the payload."""
     if summary["bits"] is not None:
         return f"B = {summary['bits']} bit"
     forward = summary.get("forward", "complex64")
@@ -110,7 +110,7 @@ def payload_name(summary: Mapping[str, Any]) -> str:
 
 
 def kernel_line(counted: Mapping[str, Any]) -> str:
-    """Say whether the kernels' counts of the TCP streams are those that were predicted."""
+    """Return a line on whether the kernels' counts of the TCP streams match the prediction."""
     least, most = counted["predicted_least"], counted["predicted_most"]
     predicted = f"{number(least)} B" if least == most else f"{number(least)} to {number(most)} B"
     if counted["exact"]:
@@ -126,7 +126,7 @@ def kernel_line(counted: Mapping[str, Any]) -> str:
 
 
 def happenings(summary: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each: receive window, frames of nobody, who was refused, restarts, BSs that are out."""
+    """Return lines on arrivals, strays, refusals, undetermined snapshots, excluded BSs, restarts and missing BSs."""
     lines = []
     arrivals: Mapping[str, int] = summary.get("arrivals") or {}
     if sum(arrivals.values()):
@@ -152,7 +152,7 @@ def happenings(summary: Mapping[str, Any]) -> list[str]:
 
 
 def clock_table(summary: Mapping[str, Any]) -> Table:
-    """Return the clocks of base stations on other hosts."""
+    """Return the table of clock offsets of base stations on other hosts."""
     table = new_table("cloud's clock ahead of", "epoch", "offset [ms]", "uncertainty [ms]", "drift [ppm]", "samples")
     for row in summary.get("clock_offsets") or ():
         drift = row["drift_ppm"]
@@ -165,14 +165,14 @@ def clock_table(summary: Mapping[str, Any]) -> Table:
 
 
 LINK_COLUMNS = {key: it.report for key, it in IMPAIRMENTS.items() if it.report is not None}
-"""Key of ``within`` → how it is reported."""
+"""Key of ``within`` → how the impairment is reported."""
 
 MOST_LINKS = 24
-"""Rows of the table of links; of more, those come first that did not do what they were asked for."""
+"""Most rows in the table of links; if there are more links, those that missed a requested value come first."""
 
 
 def links_table(summary: Mapping[str, Any]) -> Table:
-    """Return what link models were asked for, and what they did; columns of what somebody asked for."""
+    """Return the table of requested and achieved impairments, with a column for each that any link requests."""
     links = [link for link in summary.get("links") or () if link.get("requested")]
     asked = [name for name, it in LINK_COLUMNS.items() if any(link["requested"].get(it.requested) for link in links)]
     table = new_table("link: requested → achieved", *(LINK_COLUMNS[name].heading for name in asked))
@@ -187,7 +187,7 @@ def links_table(summary: Mapping[str, Any]) -> Table:
 
 
 def link_cell(link: Mapping[str, Any], name: str) -> str:
-    """Return "requested → achieved", with a mark where that can be judged."""
+    """Return "requested → achieved", with a mark if the result can be judged."""
     it = LINK_COLUMNS[name]
     requested, achieved = link["requested"].get(it.requested), link["achieved"].get(it.achieved)
     if not requested:
@@ -198,7 +198,7 @@ def link_cell(link: Mapping[str, Any], name: str) -> str:
 
 
 def bytes_table(summary: Mapping[str, Any]) -> Table:
-    """Return bytes by name, counted and modelled apart, per frame that arrived and in total."""
+    """Return the table of bytes by name, counted and modelled, per frame that was not dropped and in total."""
     table = new_table("bytes", "", "per frame", "total")
     totals: Mapping[str, Any] = summary["bytes"]
     frames = sum(seen for fate, seen in summary["frames"].items() if fate != "dropped")
@@ -217,7 +217,7 @@ def bytes_table(summary: Mapping[str, Any]) -> Table:
 
 
 def per_frame(key: str, total: float, frames: int) -> str:
-    """Return a total [B] per frame: in bits where it is no whole number of bytes by nature."""
+    """Format a total [B] per frame; payload, side information and padding are given in bits."""
     if not frames:
         return "–"
     if key in ("payload", "side", "padding"):
@@ -226,7 +226,7 @@ def per_frame(key: str, total: float, frames: int) -> str:
 
 
 def error_table(summary: Mapping[str, Any]) -> Table:
-    """Return position errors and, below them, the controls."""
+    """Return the table of position errors and, below them, the controls."""
     table = new_table("position error [m]", "mean", "95 % interval", "median", "p90")
     for key, name in (("error_3d_m", "3D"), ("error_2d_m", "2D"), ("error_vertical_m", "vertical")):
         if summary.get(key):
@@ -244,14 +244,14 @@ def error_table(summary: Mapping[str, Any]) -> Table:
 
 
 def error_row(name: str, entry: Mapping[str, Any]) -> list[str]:
-    """Return one line of the error table."""
+    """Return one row of the error table."""
     interval = entry.get("ci95_of_mean")
     between = f"{metres(interval[0])} … {metres(interval[1])}" if interval else ""
     return [name, metres(entry.get("mean")), between, metres(entry.get("median")), metres(entry.get("p90"))]
 
 
 def latency_table(summary: Mapping[str, Any]) -> Table:
-    """Return latency by stage, along the path of the report that came last."""
+    """Return the table of latency by stage, along the path of the last report to arrive."""
     clock = ", simulated clock" if summary.get("clock") == "simulated" else ""
     table = new_table(f"latency [ms{clock}]", "p50", "p95", "p99")
     latency: Mapping[str, Any] = summary.get("latency_ms") or {}
@@ -262,7 +262,7 @@ def latency_table(summary: Mapping[str, Any]) -> Table:
 
 
 def fates_table(summary: Mapping[str, Any]) -> Table:
-    """Return what became of frames and of reports."""
+    """Return the table of fates of frames and reports."""
     table = new_table("fate", "frames", "reports")
     frames, reports = summary["frames"], summary["reports"]
     for fate in [*frames, *(f for f in reports if f not in frames)]:

@@ -1,4 +1,4 @@
-"""`sweep`: many emulations, a list of values for each of some options."""
+"""`sweep`: many emulations, over lists of option values."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ OPTIONS = [
     for name, (_, setting) in options.OPTIONS.items()
     if "process" in setting.drivers and name not in ("driver", "controls", "json")
 ]
-"""All that has an effect in process, but what changes no row."""
+"""Options that have an effect in process; a sweep does not offer `driver`, `controls` and `json`."""
 
 AXES = [
     "bits",
     *(name for name in OPTIONS if name != "bits" and (options.OPTIONS[name][1].listed or name in IMPAIRMENTS)),
 ]
-"""Options that a row is told by; the last changes fastest."""
+"""Options that can distinguish rows; the last changes fastest."""
 
 
 @options.takes(OPTIONS, defaults={"bits": "2,3,4,5", "capture": False}, lists=True)
@@ -62,7 +62,7 @@ def sweep(
 
 
 def cases_of(words: Mapping[str, Any], output: Path) -> list[Case]:
-    """Return every combination of what words list; each means what it means to `emulate`.
+    """Return every combination of the listed values; options have the same meaning as for `emulate`.
 
     Raises:
         UserError: a combination is impossible.
@@ -101,7 +101,7 @@ def show_rows(out: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def values_of(name: str, text: str) -> list[str]:
-    """Return the values of a list; one that cannot be a list is one value.
+    """Return the values of a list; an option that takes no list has one value.
 
     Raises:
         UserError: one of them is empty.
@@ -115,10 +115,10 @@ def values_of(name: str, text: str) -> list[str]:
 
 
 def value_of(name: str, text: str) -> str | int | float:
-    """Return one value of a list in the type that its option has.
+    """Return one value of a list, converted to the type of its option.
 
     Raises:
-        UserError: it is no number where it must be one.
+        UserError: the option needs a number, and it is none.
     """
     kind, setting = options.OPTIONS[name]
     if kind is int:

@@ -1,4 +1,4 @@
-"""What `trace` makes of a scenario: paths traced in a scene, in layouts of drawn sites, or drawn in a factory."""
+"""Data sets of `trace`: paths traced in a scene or in layouts of random sites, or drawn for an indoor factory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sim.world.scenario import Scenario
 
 
 def trace_scene_data(scenario: Scenario, folder: Path) -> None:
-    """Trace positions in the scene to the listed sites."""
+    """Trace paths from positions in the scene to the scenario's sites, and write the data set."""
     from sim.world.tracer import TraceProgress, trace_ground_plan, trace_scenario
 
     shards = folder / "shards"
@@ -30,7 +30,7 @@ def trace_scene_data(scenario: Scenario, folder: Path) -> None:
 
 
 def draw_factory_data(scenario: Scenario, folder: Path) -> None:
-    """Draw the channels of an indoor factory."""
+    """Draw the channels of an indoor factory, and write the data set."""
     from sim.world.factory import draw_factory
 
     shards = folder / "shards"
@@ -45,7 +45,7 @@ def draw_factory_data(scenario: Scenario, folder: Path) -> None:
 
 
 def trace_layout_data(scenario: Scenario, folder: Path) -> None:
-    """Draw layouts of sites on roofs, and trace the users of each."""
+    """Draw layouts of sites on roofs, trace the users of each, and write the data set."""
     from sim.world.layouts import trace_layouts
     from sim.world.tracer import TraceProgress, trace_ground_plan
 
@@ -70,7 +70,7 @@ def _save(scenario: Scenario, paths: PathSet, folder: Path) -> None:
     write_test_set(scenario, paths, folder)
     with contextlib.suppress(UserError):  # an area of fewer than three blocks has no block split
         write_test_set(scenario, paths, folder, "block")
-    with contextlib.suppress(UserError):  # positions that are no walks have no user split
+    with contextlib.suppress(UserError):  # positions that do not form walks have no user split
         write_test_set(scenario, paths, folder, "user")
 
 

@@ -1,4 +1,4 @@
-"""What `train vinloc` does: one of the named trainings, or a variant of it."""
+"""`train vinloc`: run one of the named trainings, or a variant of it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def train_vinloc(
     seed: int,
     output: Path | None,
 ) -> None:
-    """Run the training `name`; what is None is the job's own.
+    """Run the training job `name`; None stands for the job's own value.
 
-    A job as it is has its checkpoint where tables look for it, a variant beside its weights.
+    An unchanged job keeps its checkpoint where `reproduce` looks for it, a variant beside its weights.
 
     Raises:
         UserError: there is no such job, data are missing, or the checkpoint is another training's.
@@ -80,7 +80,7 @@ def _find(name: str) -> Job | ResNetJob:
 
 
 def _run(job: Job | ResNetJob, folder: Path, target: Path, on_progress: Callable[[TrainProgress], None]) -> list[Path]:
-    """Train, and write weights where there is a scheme to run them; return the files."""
+    """Train, write the weights if there is a scheme that runs them, and return the files."""
     from sim.learn.vinloc.data import load_users
     from sim.learn.vinloc.export import export_weights
     from sim.learn.vinloc.jobs import run_job

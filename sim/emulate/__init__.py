@@ -1,1 +1,1 @@
-"""Emulating: the loop in one process or on Ray, controls, chaos, pictures of a run."""
+"""Emulation: drivers in one process and on Ray, controls, fault injection, pictures of a run."""

@@ -1,14 +1,15 @@
-"""A run with faults on purpose, on a schedule drawn from a seed, and what became of its fixes.
+"""Fault injection: a run with faults on a schedule drawn from a seed, and how soon fixes resume after each.
 
-    kill         SIGKILL of a base station's process; it is started again in its next epoch
-    cut          its TCP connection is cut for a while; what was queued on it is lost
-    freeze       SIGSTOP of its process for a while: it is silent, and then late
-    overlap      it is started again while its old process, frozen, is still there; old and new epoch then send at once
-    kill cloud   SIGKILL of the cloud's process; it is started again in its next incarnation
+    kill         SIGKILL of a base station's process; it is restarted in its next epoch
+    cut          its TCP connection is cut for a while; queued messages are lost
+    freeze       SIGSTOP of its process for a while: it is silent, then late
+    overlap      it is restarted while its old process is frozen; old and new epoch then send at the same time
+    kill cloud   SIGKILL of the cloud's process; it is restarted in its next incarnation
     freeze cloud SIGSTOP of the cloud's process: a slow consumer
 
-Fixes *resume* with the first fix of a snapshot that was due after the fault began. The limits are the product's
-promise: two deadlines after a fault of a base station or link, 15 s after one of the cloud.
+Fixes *resume* with the first fix of a snapshot that was due after the fault began. They must resume within two
+deadlines after a fault of a base station or link, and within 15 s after a fault of the cloud (for a freeze: after its
+end).
 """
 
 from __future__ import annotations
@@ -37,30 +38,30 @@ if TYPE_CHECKING:
     from sim.emulate.ray_launch import Process
 
 KINDS = ("kill", "cut", "freeze", "kill cloud", "overlap", "cut", "freeze cloud", "kill")
-"""Each turn has all of them, in an order of its own."""
+"""Kinds of faults. The schedule repeats the list, each time in a new random order."""
 CLOUD_LIMIT_S = 15.0
-"""Fixes resume so soon after a fault of the cloud [s]."""
+"""Limit for fixes to resume after a fault of the cloud [s]."""
 FIRST_S = 5.0
-"""From time zero to the first fault [s]."""
+"""Time from time zero to the first fault [s]."""
 LAST_S = 25.0
-"""From the last fault to the end, at least [s]: the last one is recovered from within the run."""
+"""Minimum time from the last fault to the end of the run [s], so that the run also recovers from that fault."""
 GAP_S = (7.0, 12.0)
-"""From one fault to the next, drawn in between [s]."""
+"""Range of the random time from one fault to the next [s]."""
 CLOUD_GAP_S = 18.0
-"""After a fault of the cloud [s]."""
+"""Time from a fault of the cloud to the next fault [s]."""
 OVERLAP_S = 2.0
-"""How long old and new epoch send at once [s]."""
+"""How long old and new epoch send at the same time [s]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault of the schedule.
+    """A scheduled fault.
 
     Attributes:
-        at_s: after time zero [s].
-        kind: see the top of this file.
+        at_s: when it is due, after time zero [s].
+        kind: one of `KINDS`, explained at the top of this file.
         bs: base station; None for the cloud.
-        seconds: how long a cut or freeze lasts [s]; 0 for what ends at once.
+        seconds: how long a cut or freeze lasts [s]; 0 for other faults.
     """
 
     at_s: float
@@ -71,14 +72,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Aftermath:
-    """What became of the fixes after a fault.
+    """How fixes recovered after a fault.
 
     Attributes:
-        fault: what was done.
-        t_ns: when it was done [ns].
+        fault: the fault, with its actual target.
+        t_ns: when it was injected [ns].
         resumed_s: from then to the first fix of a later snapshot [s]; None if there was none.
-        limit_s: promised [s].
-        whole_s: to the first fix of a later snapshot with all base stations [s]; None if there was none.
+        limit_s: upper limit for `resumed_s` [s].
+        whole_s: from `t_ns` to the first fix of a later snapshot with all base stations [s]; None if there was none.
     """
 
     fault: Fault
@@ -103,7 +104,7 @@ class ChaosResult:
 
     @property
     def ok(self) -> bool:
-        """Whether fixes resumed in time after every fault; that the books balance, the run has checked itself."""
+        """Whether fixes resumed in time after every fault; the run itself has checked that its books balance."""
         return all(aftermath.ok for aftermath in self.aftermaths)
 
 
@@ -136,7 +137,7 @@ def run_chaos(settings: EmulateSettings, seconds: float, on_progress: OnProgress
     """Run an emulation for `seconds` [s] with faults drawn from its seed.
 
     Raises:
-        UserError: the run could not start, did not come to its end in spite of the faults, or does not add up.
+        UserError: the run could not start, did not survive the faults, or its books do not balance.
     """
     if settings.driver != "ray" or settings.interval_ms <= 0:
         raise UserError("Faults need processes and a schedule: --driver ray, and an --interval above 0.")
@@ -158,14 +159,17 @@ def run_chaos(settings: EmulateSettings, seconds: float, on_progress: OnProgress
 
 
 class Injector:
-    """Does what the schedule says when it is time; a fault whose target is still down is moved to another one.
+    """Injects the scheduled faults when they are due.
+
+    A fault of a base station that is down or frozen moves to the next one that is up. A fault of the cloud is skipped
+    while the cloud is down.
 
     Attributes:
-        done: faults that were done, with the time [ns].
+        done: injected faults, each with its time [ns].
     """
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        """Keep the schedule."""
+        """Store the schedule."""
         self._faults = list(faults)
         self._frozen: list[tuple[int, int]] = []  # when to thaw [ns], pid
         self._doomed: list[tuple[int, int]] = []  # when to kill [ns], pid
@@ -173,7 +177,7 @@ class Injector:
         self.done: list[tuple[Fault, int]] = []
 
     def tick(self, run: Run) -> None:
-        """Do what is due; called by the driver a few times a second."""
+        """Inject the faults that are due; the driver calls this a few times a second."""
         now_ns = time.time_ns()
         self._end_what_is_over(run, now_ns)
         while self._faults and run.t0_ns and now_ns >= run.t0_ns + self._faults[0].at_s * 1e9:
@@ -183,7 +187,7 @@ class Injector:
                 self.done.append((done, now_ns))
 
     def thaw(self) -> None:
-        """Let all frozen processes go on, so that they can be ended."""
+        """Resume all frozen processes, so that they can be ended."""
         for _, pid in self._frozen:
             _signal(pid, signal.SIGCONT)
         for _, process in self._overlaps:
@@ -267,7 +271,7 @@ def _aftermaths(folder: Path, faults: Sequence[tuple[Fault, int]], settings: Emu
 
 
 def markdown(result: ChaosResult) -> str:
-    """Return the table of faults and the sums of the books."""
+    """Return the table of faults and the totals of frames, reports and bytes, as Markdown."""
     summary = result.summary
     lines = [
         "| after | fault | target | lasts | fixes resume after | limit | all BSs again after |",

@@ -1,8 +1,8 @@
-"""Controls beside a run's errors, on the same users: prior, weighted nearest neighbours, position error bound.
+"""Controls for comparison with a run, on the same users: prior, weighted nearest neighbours, position error bound.
 
-They use what the scheme may not: unquantised channels of all the run's sites at one place. Noise, motion and clocks
-are the run's own draws, so the comparison is snapshot by snapshot. Where each snapshot has a part of the base stations,
-the bound has the same ones.
+They use data that the scheme does not have: unquantised channels of all the run's sites in one place. Noise, motion
+and clocks are the same draws as in the run, so errors can be compared snapshot by snapshot. If only a subset of the
+base stations measures each snapshot, the bound uses the same subset.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ Errors = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Controls:
-    """3D errors (N,) [m] of each control on the test users; None where its data is not at hand.
+    """3D errors (N,) [m] of each control on the test users; None where its data are not available.
 
-    `prior`: always the mean training position; `prior_draw`: a training position drawn at random, which is what an
-    estimator does that takes another user's channel for this one's; `wknn`; `bound`: the root mean square error that
-    no unbiased estimator goes below.
+    Attributes:
+        prior: error of the mean training position.
+        prior_draw: error of a random training position, as of an estimator that is given another user's channel.
+        wknn: error of weighted nearest neighbours.
+        bound: lower bound on the root mean square error of any unbiased estimator.
     """
 
     prior: Errors | None = None
@@ -44,7 +46,7 @@ class Controls:
     bound: Errors | None = None
 
     def items(self) -> dict[str, Errors]:
-        """The controls that were evaluated, by name."""
+        """Return the evaluated controls by name."""
         table = {"prior": self.prior, "prior_draw": self.prior_draw, "wknn": self.wknn, "bound": self.bound}
         return {name: errors for name, errors in table.items() if errors is not None}
 
@@ -60,9 +62,9 @@ def compute_controls(
     fingerprints: Path | None,
     roster: Roster | None = None,
 ) -> Controls:
-    """Evaluate the controls on the users of `paths`, snapshot n being that of user n.
+    """Evaluate the controls on the users of `paths`; snapshot n is that of user n.
 
-    The nearest-neighbour table holds fingerprints of all sites, so that control is left out when fewer take part.
+    The nearest-neighbour table holds fingerprints of all sites, so WKNN is left out if not all of them take part.
     """
     prior = prior_draw = None
     if training is not None and len(training):
@@ -96,7 +98,10 @@ def heard_paths(paths: PathSet, roster: Roster) -> PathSet:
 
 
 def estimated_channels(scenario: Scenario, paths: PathSet, weights: Weights, *, sites: int, seed: int) -> Tensor:
-    """LMMSE estimates (N, K, slot, antenna, tone) of the snapshots that a run with `seed` sees."""
+    """Return channel estimates (N, K, slot, antenna, tone) of the snapshots of a run with `seed`.
+
+    They are LMMSE estimates, or least-squares estimates for sites whose covariance is not in the weights.
+    """
     padded = padded_paths(scenario, paths.select(np.arange(len(paths)), range(sites)))
     pilots = scenario_pilots(scenario)
     columns = []

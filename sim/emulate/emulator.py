@@ -1,8 +1,8 @@
-"""One emulation from settings to a run's folder: compose, drive, close the books.
+"""One emulation, from settings to the run's folder: build the nodes, drive them, close the books.
 
     settings -> plan -> driver (in process, or Ray and ZeroMQ) -> ledgers, connections, fixes -> summary
 
-The drivers differ in clock, links and placement alone: nodes, payload bytes and fixes are the same.
+The drivers differ only in clock, links and placement: nodes, payload bytes and fixes are the same.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ def emulate(
 
     Args:
         settings: what to run.
-        on_progress: told how far the run is, a few times a second.
-        on_tick: called as often with the actors of a run on Ray, for faults on purpose.
+        on_progress: called with the progress of the run, a few times a second.
+        on_tick: called as often with the actors of a run on Ray, for fault injection.
 
     Returns:
         The run's folder and summary.
 
     Raises:
-        UserError: the run could not start, or did not end well; what there is has been saved, in a folder
-            whose name ends in ``.part``.
+        UserError: the run could not start or failed; what it recorded until then is in a folder whose name ends
+            in ``.part``.
     """
     return run_plan(load_plan(settings), on_progress, on_tick)
 
 
 def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None) -> RunResult:
-    """Run an emulation of which all parts are made; see `emulate`."""
+    """Run an emulation from a complete plan; see `emulate`."""
     folder = RunFolder.create(plan.settings, plan.scenario.name)
     with _removed_if_empty(folder):
         write_configuration(folder, plan)
@@ -86,10 +86,10 @@ def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTi
 
 
 def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
-    """Write everything that a run's folder holds, check that it adds up, and name the folder whole.
+    """Write the tables and summary of a run, check that its books balance, and mark its folder as complete.
 
     Raises:
-        UserError: something failed during the run, or the books do not balance; the folder stays ``.part``.
+        UserError: something failed during the run, or the books do not balance; the folder keeps its ``.part``.
     """
     books = derive_books(plan, folder)
     fixes = fix_table(plan, record, books)
@@ -113,7 +113,7 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
 
 
 def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, Any]:
-    """Evaluate the controls on the run's users, draw the pictures, return the controls' statistics [m]."""
+    """Evaluate the controls on the run's users, draw the pictures, and return the controls' statistics [m]."""
     controls = evaluate_controls(plan)
     columns = {f"{name}_m": errors for name, errors in controls.items().items()}
     if columns:
@@ -135,7 +135,7 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, 
 
 
 def evaluate_controls(plan: Plan) -> Controls:
-    """Evaluate the controls; nearest neighbours need channels that belong to their users, so not in a shuffled run."""
+    """Evaluate the controls. WKNN is left out of runs with shuffled channels or a test set of the user's own."""
     fingerprints = data_folder(plan.scenario) / "fingerprints.npz"
     own = not plan.settings.shuffle_csi and plan.settings.test is None
     return compute_controls(
@@ -152,7 +152,7 @@ def evaluate_controls(plan: Plan) -> Controls:
 
 @contextmanager
 def _removed_if_empty(folder: RunFolder) -> Iterator[None]:
-    """Where a driver fails before any frame was sent, leave no folder: there is nothing to recover."""
+    """Delete the folder if the driver fails before any frame was sent: there is nothing to recover."""
     try:
         yield
     except BaseException:

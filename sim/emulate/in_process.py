@@ -1,7 +1,7 @@
 """The in-process driver: all nodes in one thread, links in memory, time simulated.
 
-Nothing depends on how fast the machine is: the clock moves from one time zero or deadline to the next, and
-computing takes none of it. Fates are exact, and thousands of base stations fit.
+Results do not depend on the speed of the machine: the clock moves from one time zero or deadline to the next, and
+computation takes no simulated time. Fates are exact, and runs scale to thousands of base stations.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from sim.plan.plan import Plan
 from sim.records.folder import THREADS, RunFolder
 
 STREAMS_OF_A_LINK = 6
-"""Files that a base station holds open."""
+"""Number of files that a base station holds open."""
 PROGRESS_S = 0.1
 
 
 def run_in_process(plan: Plan, folder: RunFolder, on_progress: OnProgress) -> RunRecord:
-    """Run a plan; all streams go to `folder`. What the fusion rule does not cope with is in the record's `failures`."""
+    """Run a plan; all streams go to `folder`. An error of the fusion rule is listed in the record's `failures`."""
     clock = SimulatedClock()
     with torch_threads(THREADS):
         world = assemble(plan, folder, clock)
@@ -66,8 +66,8 @@ class World:
     clock: SimulatedClock
 
     def settle(self) -> None:
-        """Let everybody take and answer what is there, until nothing is."""
-        # A list, and not a generator: every node takes its turn.
+        """Let all nodes receive and answer messages until none is pending."""
+        # A list, not a generator: every node must have its turn.
         while self.cloud.poll(0.0) or any([node.pump() for node in self.edges]):
             pass
 
@@ -85,7 +85,7 @@ class World:
 
 
 def assemble(plan: Plan, folder: RunFolder, clock: SimulatedClock) -> World:
-    """Make all nodes of a plan, linked in memory."""
+    """Create all nodes of a plan, linked in memory."""
     _allow_open_files(STREAMS_OF_A_LINK * len(plan.sites) + 200)
     network = MemoryNetwork(clock)
     cloud = CloudNode(plan.cloud, network.cloud(), folder.links, clock)
@@ -94,10 +94,10 @@ def assemble(plan: Plan, folder: RunFolder, clock: SimulatedClock) -> World:
 
 
 def drive(world: World, schedule: Schedule, on_progress: OnProgress) -> int:
-    """Run a schedule; base stations take turns in the order of `edges`, which changes no result.
+    """Run a schedule; base stations take turns in the order of `edges`, which does not affect the results.
 
     Returns:
-        Time zero [ns]: the schedule's, or as much later as registering took over links with a delay.
+        Time zero [ns]: the schedule's, or the end of registration if that is later, as over links with a delay.
     """
     edges, cloud = world.edges, world.cloud
     edges[0].rehearse()  # one is enough: all share this process's libraries
@@ -143,7 +143,7 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 def _allow_open_files(count: int) -> None:
-    """Raise this process's limit of open files: each link has its streams."""
+    """Raise this process's limit of open files to `count`: each link has its own streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         if hard != resource.RLIM_INFINITY and hard < count:

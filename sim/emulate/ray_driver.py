@@ -1,6 +1,6 @@
 """The Ray driver: actors as base stations and cloud, ZeroMQ between them, wall clock.
 
-Ray places and starts; every byte that is reported travels over the fronthaul.
+Ray only places and starts processes; all reports travel over the fronthaul.
 
     driver                      cloud actor                   edge actors (one or several BSs each)
       | listen ------------------> bind, address
@@ -10,10 +10,10 @@ Ray places and starts; every byte that is reported travels over the fronthaul.
       | run(t0) -------------------------------------------------> pace, send, answer, goodbye
       | collect -----------------> outcome, streams               streams
 
-A process that dies is started again, as often as the settings allow: a base station in its next epoch, from the next
-snapshot that is due; the cloud in its next incarnation, from what the last one wrote down, at the same port. Nothing
-here waits without a limit: an actor that does not come up, fails or falls silent ends the run, with what there is, and
-by name.
+A process that dies is restarted, as often as the settings allow: a base station in its next epoch, from the next
+snapshot that is due; the cloud in its next incarnation, from the logs of the previous one, at the same port. Every wait
+has a limit: an actor that does not start, fails or falls silent makes the run fail with an error that names the actor;
+what was recorded until then is kept.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from sim.plan.plan import Plan
 from sim.records.folder import RunFolder
 
 LEAD_S = 0.5
-"""From the call that starts a run to its t0 [s], so that the call has reached every actor by then."""
+"""Time from the call that starts a run to its t0 [s], so that the call reaches every actor before t0."""
 IDLE_S = 15.0
-"""The cloud gives up on whoever is missing after so much silence [s], and the longest regular one."""
+"""Silence after which the cloud gives up on a base station [s], in addition to the longest regular silence."""
 END_S = 10.0
-"""How long base stations may take to return once the cloud is done [s]."""
+"""How long base stations may take to return once the cloud has finished [s]."""
 LEFTOVERS_S = 60.0
-"""How long fetching what dead processes wrote down on another node may take [s]: a process starts there for it."""
+"""How long fetching the streams of dead processes from another node may take [s]: a process starts there for it."""
 TICK_S = 0.2
-"""Between two looks at what the actors do [s]."""
+"""Time between two checks of the actors [s]."""
 
 OnTick = Callable[["Run"], None]
 
@@ -64,13 +64,13 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: 
 
     Args:
         plan: what to run.
-        folder: the run's.
-        on_progress: told how far the run is.
-        on_tick: called a few times a second while the run goes on; fault injection sits there.
+        folder: folder of the run.
+        on_progress: called with the progress of the run.
+        on_tick: called a few times a second during the run, for fault injection.
 
     Raises:
-        UserError: Ray is not to be had, actors do not fit or do not start, or the port is in use. What goes
-            wrong later is in the record's `failures`.
+        UserError: Ray is not available, actors do not fit or do not start, or the port is in use. Later errors are
+            listed in the record's `failures`.
     """
     stations = [site.station.bs for site in plan.sites]
     spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
@@ -87,10 +87,10 @@ class Run:
     """The actors of one run, from their start to their end.
 
     Attributes:
-        cloud: the cloud's process.
-        edges: base stations' processes.
-        t0_ns: time zero of snapshot 0; 0 before the start.
-        restarts: processes that died and were started again.
+        cloud: process of the cloud.
+        edges: processes of the base stations.
+        t0_ns: time zero of snapshot 0 [ns]; 0 before the start.
+        restarts: processes that died and were restarted.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Run:
         self._goodbyes_said = False
 
     def run(self) -> RunRecord:
-        """Start everything, watch it to its end, and collect what it leaves."""
+        """Start all actors, supervise them until the run ends, and collect their streams."""
         self.cloud = self._launcher.cloud()
         self._launcher.await_cloud(self.cloud)
         self.cloud.running = self.cloud.actor.serve.remote(self._idle_s)
@@ -145,15 +145,15 @@ class Run:
         )
 
     def kill(self) -> None:
-        """End all actors that are still there."""
+        """Kill all actors that are still alive."""
         for process in (self.cloud, *self.edges, *self._zombies):
             if process is not None:
                 ray.kill(process.actor)
 
-    # -- faults on purpose, see `sim.emulate.chaos`
+    # -- fault injection, see `sim.emulate.chaos`
 
     def edge_of(self, bs: int) -> Process:
-        """Return the process that a base station is in."""
+        """Return the process of a base station."""
         return next(edge for edge in self.edges if bs in edge.stations)
 
     def cut(self, bs: int, seconds: float) -> None:
@@ -161,7 +161,7 @@ class Run:
         self.edge_of(bs).actor.cut.remote(bs, seconds)
 
     def replace(self, bs: int) -> Process:
-        """Start a base station again although its process is still there; return the old one, which goes on."""
+        """Start a new process for a base station while the old one still runs; return the old one, which goes on."""
         old = self.edge_of(bs)
         self.edges[self.edges.index(old)] = fresh = self._launcher.edge(old.stations, old.number + 1)
         fresh.restart = time.time_ns()
@@ -182,7 +182,7 @@ class Run:
     # -- running
 
     def _watch(self) -> None:
-        """Wait for the cloud to be done; start again what dies."""
+        """Wait until the cloud has finished; restart processes that die."""
         total = self._settings.snapshots
         while True:
             waiting = {
@@ -207,7 +207,7 @@ class Run:
                 self._on_progress(Progress("run", progress[0], total))
 
     def _give_up_on_late_starts(self) -> bool:
-        """End what was started again and does not come up; return whether that is the cloud, without which all ends."""
+        """Give up on restarted processes that do not come up; return whether the cloud is one, which ends the run."""
         late_ns = time.time_ns() - round(START_S * 1e9)
         for process in (self.cloud, *self.edges):
             if process is None or process.connecting is None or process.restart is None or process.restart > late_ns:
@@ -220,7 +220,7 @@ class Run:
         return False
 
     def _outages(self) -> None:
-        """Take links of namespaces down and up again on schedule; elsewhere the link model does it."""
+        """Take links of namespaces down and up on schedule; without namespaces the link model does it."""
         if self._spaces is None:
             return
         after_s = (time.time_ns() - self.t0_ns) / 1e9
@@ -233,7 +233,7 @@ class Run:
                     self._down ^= {bs}
 
     def _cloud_done(self, cloud: Process, call: Any) -> bool:
-        """Deal with a call of the cloud that returned; return whether the run is over."""
+        """Handle a call of the cloud that returned; return whether the run is over."""
         try:
             ray.get(call)
         except RayActorError as error:
@@ -292,7 +292,7 @@ class Run:
         self._back(edge)
 
     def _gone(self, stations: list[int]) -> None:
-        """Tell the cloud, without waiting: one that is frozen or dead must not hold up everything else."""
+        """Tell the cloud that base stations are gone, without waiting: it may be frozen or dead itself."""
         assert self.cloud is not None
         for bs in stations:
             self.cloud.actor.ask.remote(("gone", bs))
@@ -303,7 +303,7 @@ class Run:
             process.restart = None
 
     def _next_of(self, bs: int) -> int:
-        """The snapshot after the last one that earlier epochs of a BS have journaled here; at least 1."""
+        """Return the snapshot after the last one that earlier epochs of a BS have journaled here; at least 1."""
         last = 0
         for path in self._folder.streams(SENT, bs):
             try:
@@ -316,7 +316,7 @@ class Run:
     # -- ending
 
     def _await_end(self) -> None:
-        """Give base stations a moment to return; without the cloud's goodbye they would not."""
+        """Wait a limited time for base stations to return, and not at all if the cloud said no goodbye."""
         until_s = time.monotonic() + (END_S if self._goodbyes_said else 0.0)
         for edge in self.edges:
             if edge.connecting is not None:  # started again, and too late for anything
@@ -344,7 +344,7 @@ class Run:
             self._collect_leftovers()
 
     def _collect_leftovers(self) -> None:
-        """Fetch what processes that died on other nodes wrote down: their journals say what was sent."""
+        """Fetch the streams of processes that died on other nodes: their journals hold what was sent."""
         for node in ray.nodes():  # type: ignore[no-untyped-call]
             if not node["Alive"] or node["NodeID"] == self._launcher.node:
                 continue
@@ -382,7 +382,7 @@ class Run:
             return  # the cloud is gone: its main call says so too, and there it is dealt with
 
     def _progress(self) -> tuple[int, int] | None:
-        """Snapshots that are done and fixes of this incarnation; None while the cloud is not there."""
+        """Return finished snapshots and fixes of this incarnation; None while the cloud is down."""
         if self.cloud is None or self.cloud.connecting is not None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Starting the processes of a run on Ray: placed, given their keys and addresses, and told where their streams go."""
+"""Start the processes of a run on Ray: placement, keys, addresses and the folder of their streams."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sim.plan.settings import EmulateSettings
 from sim.records.folder import THREADS, RunFolder
 
 START_S = 180.0
-"""How long actors may take to come up [s], and `START_EACH_S` for each: they import torch, two cores at a time."""
+"""How long actors may take to start [s], plus `START_EACH_S` for each, since each imports torch."""
 START_EACH_S = 6.0
 REGISTER_S = 30.0
 """How long the cloud may take to welcome a base station [s]."""
@@ -33,17 +33,17 @@ REGISTER_S = 30.0
 
 @dataclass
 class Process:
-    """An actor and what is going on in it.
+    """An actor and its state.
 
     Attributes:
         actor: Ray's handle.
-        name: for people.
+        name: name in messages to the user.
         stations: its base stations; empty for the cloud.
-        number: how many times it was started before: epoch or incarnation.
-        pid: of its process, where that is on this node; None elsewhere.
-        connecting: the call that brings it up, where it was started again.
-        running: its main call.
-        restart: when it died last, until it is back.
+        number: epoch or incarnation, the number of earlier starts.
+        pid: process id if it runs on this node, else None.
+        connecting: the call that brings it up; None once that has returned.
+        running: its main call; None before and after it.
+        restart: when its predecessor died or was replaced [ns], until it is up again; else None.
     """
 
     actor: Any
@@ -57,26 +57,26 @@ class Process:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing goes on in it any more, and nothing will."""
+        """Whether it has finished: no call is pending or running."""
         return self.connecting is None and self.running is None
 
 
 class Launcher:
-    """Makes the processes of one run, at its start and again.
+    """Starts and restarts the processes of one run.
 
     Attributes:
         node: Ray's id of the driver's node.
-        address: where the cloud listens, once it does.
+        address: address at which the cloud listens; empty before that.
     """
 
     def __init__(self, plan: Plan, folder: RunFolder, local: bool, spaces: Namespaces | None) -> None:
-        """Make the keys; no process is started.
+        """Prepare the keys; no process is started.
 
         Args:
             plan: what to run.
-            folder: of the run's streams.
+            folder: folder of the run.
             local: whether all of Ray is on this host.
-            spaces: network namespaces of the links; None for none.
+            spaces: network namespaces of the links; None without `--netns`.
 
         Raises:
             UserError: a key is missing or damaged.
@@ -91,7 +91,7 @@ class Launcher:
         self.address = ""
 
     def cloud(self, incarnation: int = 0) -> Process:
-        """Have an incarnation of the cloud listen; later ones do at the same port, and go on from what is on disk."""
+        """Start an incarnation of the cloud. Later ones listen at the same port and continue from the logs on disk."""
         actor: Any = (
             ray.remote(CloudActor)
             .options(
@@ -117,13 +117,13 @@ class Launcher:
         return Process(actor, "The cloud", number=incarnation, connecting=listening)
 
     def edges(self) -> list[Process]:
-        """Start all base stations, which connect and register."""
+        """Start the processes of all base stations, which connect and register."""
         stations = [site.station.bs for site in self._plan.sites]
         size = self._settings.bs_per_actor
         return [self.edge(stations[begin : begin + size], 0) for begin in range(0, len(stations), size)]
 
     def edge(self, stations: list[int], epoch: int) -> Process:
-        """Start base stations, which connect and register."""
+        """Start one process for `stations`, which connect and register."""
         settings = self._settings
         group = [
             replace(site, station=replace(site.station, epoch=epoch))
@@ -153,7 +153,7 @@ class Launcher:
         return Process(actor, "BS " + ", ".join(map(str, stations)), stations, epoch, connecting=connecting)
 
     def await_cloud(self, cloud: Process) -> None:
-        """Return once the first incarnation of the cloud listens.
+        """Wait until the first incarnation of the cloud listens.
 
         Raises:
             UserError: it does not come up, or the port is in use.
@@ -162,7 +162,7 @@ class Launcher:
         self.stands(cloud)
 
     def await_edges(self, edges: Sequence[Process]) -> None:
-        """Return once all base stations are registered.
+        """Wait until all base stations are registered.
 
         Raises:
             UserError: one does not come up, or is refused.
@@ -173,7 +173,7 @@ class Launcher:
             self.stands(edge)
 
     def stands(self, process: Process) -> None:
-        """Note that what brought a process up has returned, and its number, where it is on this node."""
+        """Mark a process as up, and look up its process id if it runs on this node."""
         process.connecting = None
         try:
             node, pid = ray.get(process.actor.process.remote(), timeout=1.0)

@@ -1,4 +1,4 @@
-"""Ray itself: started here or found on a cluster, with room for the actors and our code where they run."""
+"""Ray itself: start it here or connect to a cluster, check its resources, and ship our code to its nodes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def ray_session(plan: Plan) -> Iterator[bool]:
-    """Start or find Ray, and leave it; yields whether all of it is on this host."""
+    """Start Ray or connect to a cluster, and shut down afterwards; yield whether all of Ray is on this host.
+
+    If Ray is already initialised, it is used as it is and not shut down.
+    """
     address = plan.settings.ray_address or "local"
     local = address == "local"
     if ray.is_initialized():  # somebody else's, who made our code importable there and also ends it
@@ -60,11 +63,15 @@ def ray_session(plan: Plan) -> Iterator[bool]:
 
 
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""Client preface and an empty SETTINGS frame (RFC 9113, 3.4): gRPC, as Ray speaks it, answers in kind."""
+"""Client preface and an empty SETTINGS frame (RFC 9113, 3.4), which Ray's gRPC answers with a SETTINGS frame."""
 
 
 def _require_reachable(address: str) -> None:
-    """Refuse within seconds what Ray would take minutes to refuse."""
+    """Check within seconds that a cluster answers at `address`; Ray itself would take minutes.
+
+    Raises:
+        UserError: the address is malformed, or no Ray cluster answers.
+    """
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -83,7 +90,11 @@ def _require_reachable(address: str) -> None:
 
 
 def require_room(settings: EmulateSettings, stations: int) -> None:
-    """Refuse a number of base stations whose actors can never be placed."""
+    """Check that Ray has the CPUs and GPUs for all actors.
+
+    Raises:
+        UserError: it has not, or no node has enough for one actor.
+    """
     group = min(settings.bs_per_actor, stations)
     wanted = {
         "CPU": (settings.cpus_per_bs * stations + settings.cloud_cpus, settings.cpus_per_bs * group),
@@ -107,11 +118,11 @@ def require_room(settings: EmulateSettings, stations: int) -> None:
 
 
 def _runtime_environment(plan: Plan, local: bool) -> dict[str, Any]:
-    """Return what makes our code importable where actors run.
+    """Return the runtime environment that makes our code importable where actors run.
 
-    On this host the driver's own import path does. Other hosts may have no copy of it, or another version:
-    they get the packages from the driver, and the scheme's if it is a user's own; data and weights stay here,
-    for actors get theirs as arguments.
+    On this host, that is the driver's own import path. Other hosts may have no copy of our code, or another version:
+    the driver sends them the packages, and the modules of a user's own scheme. Data and weights are not sent, since
+    actors get theirs as arguments.
     """
     variables = {"OMP_NUM_THREADS": str(THREADS)}
     if local:
@@ -125,7 +136,7 @@ def _runtime_environment(plan: Plan, local: bool) -> dict[str, Any]:
 
 
 def _foreign_modules(plan: Plan) -> list[str]:
-    """Return folder or file of the top-level modules that a user's own scheme comes from."""
+    """Return the folders or files of the top-level modules of a user's own scheme."""
     builders = (plan.cloud.build, *(site.station.build for site in plan.sites))
     names = {builder.__module__.partition(".")[0] for builder in builders} - {*_PACKAGES}
     found = []
@@ -138,7 +149,11 @@ def _foreign_modules(plan: Plan) -> list[str]:
 
 
 def started(reference: Any, name: str, timeout_s: float) -> Any:
-    """Return a call's result; what goes wrong while actors start is for the user."""
+    """Wait for a call that starts an actor, and return its result.
+
+    Raises:
+        UserError: the call failed or timed out.
+    """
     try:
         return ray.get(reference, timeout=max(timeout_s, 0.1))
     except GetTimeoutError as error:
@@ -150,7 +165,7 @@ def started(reference: Any, name: str, timeout_s: float) -> Any:
 
 
 def sentence(error: RayError, name: str) -> str:
-    """Say in one sentence what happened to an actor."""
+    """Return one sentence that describes what happened to an actor."""
     if isinstance(error, RayTaskError):
         cause = error.cause
         if isinstance(cause, FusionError):  # a sentence that has the error's name already

@@ -1,4 +1,4 @@
-"""A run's pictures: the error's distribution beside its controls, and a map of sites, truths and estimates."""
+"""Pictures of a run: error distribution with controls, and a map of sites, true positions and estimates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLOURS = {"fix": "#0b6e99", "wknn": "#c8553d", "prior": "#8a8a99", "bound": "#
 
 
 def error_cdf(path: Path, error_m: npt.NDArray[np.float64], controls: Controls, title: str) -> None:
-    """Draw the cumulative distribution of the 3D error [m], logarithmic axis, with prior, WKNN and bound."""
+    """Draw the cumulative distribution of the 3D error [m] on a logarithmic axis, with prior, WKNN and bound."""
     figure, axes = _axes((7.2, 4.4))
     curves = [(title, error_m, _COLOURS["fix"], "-", 2.4)]
     for label, values, colour, style in (
@@ -51,7 +51,7 @@ def position_map(
     estimate: npt.NDArray[np.float64],
     ground: GroundPlan | None = None,
 ) -> None:
-    """Draw buildings, sites, true positions and estimates [m] seen from above; a line joins each pair."""
+    """Draw a map of buildings, sites, true positions and estimates [m]; a line joins each pair."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import ListedColormap, LogNorm
 

@@ -1,1 +1,1 @@
-"""Looking into a run's folder: frames, timeline, replay, audit."""
+"""Inspection of a run's folder: frames, timeline, replay, audit."""

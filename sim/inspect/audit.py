@@ -1,8 +1,9 @@
-"""Everything in a run's folder that can be checked without running again: one finding a check.
+"""Audit of a run's folder: every check that is possible without running again, with one finding per check.
 
-The tables of a run hold the same facts several times: a ledger has a frame's bytes and what they cost, connections
-have the sums and the kernels' counts, captures have the frames once more, the summary has what was printed. An audit
-computes each from another and says where they part. A run that was cut is audited on what `inspect --recover` closed.
+The tables of a run hold the same facts several times: a ledger has a frame's bytes and their costs, connections have
+the sums and the kernels' counts, captures have the frames again, the summary has the printed figures. An audit computes
+each from another and reports where they differ. A run that was cut is audited on the ledgers that `inspect --recover`
+closed.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ _COSTS = tuple(field.name for field in dataclasses.fields(FrameCost))
 
 @dataclass(frozen=True)
 class Finding:
-    """One check.
+    """Result of one check.
 
     Attributes:
-        name: of what was checked.
-        state: "holds", "fails", or "left out" where the run has nothing to check.
-        detail: figures, or what is wrong, in a line.
+        name: what was checked.
+        state: "holds", "fails", or "left out" if the run has nothing to check.
+        detail: figures, or what is wrong, in one line.
     """
 
     name: str
@@ -64,12 +65,12 @@ class Audit:
 
     @property
     def failed(self) -> int:
-        """How many checks fail."""
+        """Number of checks that fail."""
         return sum(finding.state == "fails" for finding in self.findings)
 
     @property
     def ok(self) -> bool:
-        """Whether none does."""
+        """Whether no check fails."""
         return self.failed == 0
 
 
@@ -77,7 +78,7 @@ def audit(folder: Path) -> Audit:
     """Check a run's folder.
 
     Raises:
-        UserError: no run's folder, one without ledgers, or a table that cannot be read.
+        UserError: the folder is not a run's, it has no ledgers, or a table cannot be read.
     """
     run = RunTables(RunFolder(folder))
     return Audit(tuple(check(run) for check in _CHECKS))
@@ -139,7 +140,7 @@ def _costs(run: RunTables) -> Finding:
     for rows in run.frames:
         frame = _frame(rows)
         if isinstance(frame, str):
-            continue  # said by the check above
+            continue  # reported by `_checksums`
         ordered = sorted(rows, key=lambda row: row["part"])
         for row, cost in zip(ordered, frame_costs(frame, run.transport), strict=True):
             total += cost.stream_bytes
@@ -217,7 +218,7 @@ def _kernels(run: RunTables) -> Finding:
 
 
 def _socket_problems(run: RunTables, opened: list[Connection]) -> list[str]:
-    """Hold the kernels' counts of links against those of single TCP connections."""
+    """Check the kernels' counts of links against the sums over their TCP connections."""
     rows = of_table(
         "sockets.parquet",
         lambda: [
@@ -345,7 +346,7 @@ _CHECKS: tuple[Callable[[RunTables], Finding], ...] = (
 
 
 class _Cases:
-    """Cases by the rule that they break, so that a million cases are one sentence."""
+    """Cases grouped by the rule that they break, so that many cases give one sentence."""
 
     def __init__(self) -> None:
         self._cases: dict[str, list[str]] = {}
@@ -363,7 +364,7 @@ def _finding(name: str, problems: Iterable[str], told: str) -> Finding:
 
 
 def _frame(rows: list[Row]) -> Frame | str:
-    """Put a frame together, or say why that cannot be done."""
+    """Return the frame of `rows`, or why it cannot be put together."""
     try:
         return frame_of(rows)
     except (LocalError, TypeError, ValueError) as error:

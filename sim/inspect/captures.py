@@ -1,15 +1,15 @@
-"""Captures read back, and held against the ledger of their link.
+"""Read captures, and check them against the ledger of their link.
 
-A capture holds the frames that its base station put onto the link, as they went (bits flipped by the link model
-included), and those that came down to it. So of a ledger's frames
+A capture holds the frames that its base station sent, as they went onto the link (including bits flipped by the link
+model), and the frames that it received. The frames of a ledger are therefore expected in it as follows:
 
-    up     delivered, duplicate, rejected   are there, byte for byte
-           corrupt, or dropped without a    are there, with as many bytes: no ledger holds which bits had flipped
+    up     delivered, duplicate, rejected   present, byte for byte
+           corrupt, or dropped without a    present, with the same length: no ledger holds which bits were flipped
            reason
-           dropped by the link model        are not; but a transport's full queue comes after the capture
-    down   that came                        are there, as they came
+           dropped by the link model        absent; but a frame dropped by a transport's full queue may be present
+    down   received                         present, as received
 
-A process that was killed may have taken the capture of its last frames with it.
+If a process was killed, the capture may lack its last frames.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Message(NamedTuple):
     Attributes:
         direction: which way it went.
         bs: base station.
-        seq: as the capture has it.
-        data: its bytes, pieces put together.
-        t_ns: when it went or came [ns].
+        seq: sequence number in the capture.
+        data: its bytes, reassembled.
+        t_ns: when it was sent or received [ns].
     """
 
     direction: Direction
@@ -53,7 +53,7 @@ class Message(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """A frame of a ledger: its link and start, bytes as they were meant, times [ns] and what became of it."""
+    """A frame of a ledger: direction, epoch, bytes before any impairment, times [ns] and fate."""
 
     direction: Direction
     epoch: int
@@ -67,12 +67,12 @@ class Expected(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A capture against a ledger.
+    """Result of checking a capture against a ledger.
 
     Attributes:
-        frames: captured.
-        size: of them together [B].
-        cut: frames that went with a process that died, before they were captured.
+        frames: number of captured frames.
+        size: their total size [B].
+        cut: number of frames missing from the capture because their process died.
         problems: one sentence for each kind of contradiction.
     """
 
@@ -83,10 +83,10 @@ class Comparison:
 
 
 def read_capture(path: Path) -> list[Message]:
-    """Read a capture of ours; a block that is not whole ends it.
+    """Read a capture written by a run, up to the first incomplete block.
 
     Raises:
-        UserError: it cannot be read, or holds something else than our messages.
+        UserError: it cannot be read, or holds anything but messages of a run.
     """
     try:
         data = path.read_bytes()
@@ -116,13 +116,13 @@ def read_capture(path: Path) -> list[Message]:
 def compare(
     captured: Iterable[Message], frames: Iterable[Expected], strays: int, died: Mapping[int, bool]
 ) -> Comparison:
-    """Hold captured messages of one link against its ledger.
+    """Check the captured messages of one link against its ledger.
 
     Args:
-        captured: of all starts of the base station.
-        frames: that were sent over the link, both directions.
-        strays: frames that came down and were sent by nobody, of which the ledger holds no bytes.
-        died: by epoch, whether that start ended without closing its capture.
+        captured: messages of all epochs of the base station.
+        frames: frames sent over the link, both directions.
+        strays: number of frames received on the downlink that no sender journaled; the ledger has no bytes of them.
+        died: by epoch, whether its process may have died without closing its capture.
     """
     captured = list(captured)
     frames = list(frames)
@@ -141,7 +141,7 @@ def compare(
         size = (frame.direction, len(frame.data))
         (present if by_size[size] > 0 else missing).append(frame)
         by_size[size] -= 1
-    for frame in frames:  # it was captured, and then the transport's queue was full
+    for frame in frames:  # captured before the transport found its queue full
         size = (frame.direction, len(frame.data))
         if frame.reason == "queue" and frame.direction is Direction.UP and by_size[size] > 0:
             by_size[size] -= 1
@@ -171,7 +171,7 @@ def _is_vague(frame: Expected) -> bool:
 
 
 def _is_last(frame: Expected, present: Iterable[Expected]) -> bool:
-    """Whether nothing after a frame was captured in its start and direction."""
+    """Return whether no later frame of the same epoch and direction was captured."""
 
     def moment_ns(one: Expected) -> int:
         return one.t_sent_ns if one.direction is Direction.UP or one.t_received_ns is None else one.t_received_ns

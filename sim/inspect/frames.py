@@ -1,4 +1,4 @@
-"""Looking into a run: totals of links, a choice of frames, one frame down to its bits, what a cut run left behind."""
+"""Inspection of a run: totals of links, selected frames, one frame down to its bits, recovery of a run that was cut."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ __all__ = ["Choice", "FrameView", "LinkTotals", "check_books", "chosen_frames", 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which frames to look at.
+    """A selection of frames.
 
     Attributes:
         link: base station; None for all.
-        begin_s: sent this long after time zero, or later [s].
-        end_s: sent before [s]; None is without end.
-        fates: of frames or reports, by name; empty for all.
+        begin_s: earliest time sent, after time zero [s]; None for no limit.
+        end_s: time after time zero before which frames were sent [s]; None for no limit.
+        fates: names of fates of frames or reports; empty for all.
         direction: "up" or "down"; None for both.
 
     Raises:
@@ -60,11 +60,11 @@ class Choice:
 
     @property
     def is_everything(self) -> bool:
-        """Whether nothing but a link is chosen."""
+        """Whether frames are selected by link only, or not at all."""
         return self == Choice(self.link)
 
     def takes(self, row: dict[str, Any], t0_ns: int) -> bool:
-        """Whether a row of a ledger is chosen."""
+        """Return whether a row of a ledger is selected."""
         if self.direction is not None and row["direction"] != self.direction:
             return False
         if self.fates and row["frame_fate"] not in self.fates and row["report_fate"] not in self.fates:
@@ -80,19 +80,19 @@ class FrameView:
 
     Attributes:
         bs: base station.
-        epoch: start of the BS.
-        seq: of the frame on its link.
+        epoch: epoch of the BS.
+        seq: sequence number of the frame on its link.
         direction: "up" or "down".
-        version: of the wire format.
-        crc32: as sent.
-        t_sent_ns: when [ns on the run's clock].
-        t_release_ns: when the link model let it onto the wire.
-        t_received_ns: when; None where nothing arrived.
-        frame_fate: what became of the frame.
+        version: version of the wire format.
+        crc32: CRC-32 as sent.
+        t_sent_ns: when it was sent, on the run's clock [ns].
+        t_release_ns: when the link model released it onto the wire [ns].
+        t_received_ns: when it was received [ns]; None if it did not arrive.
+        frame_fate: fate of the frame.
         reason: why it was dropped, corrupt or rejected; None if it was not.
-        costs: bytes by name, of each report.
-        data: the frame as it was handed to the transport: header, side information, payload, CRC-32.
-        reports: what it carries.
+        costs: bytes by name, for each report.
+        data: the frame as handed to the transport: header, side information, payload, CRC-32.
+        reports: the reports in it.
     """
 
     bs: int
@@ -112,7 +112,7 @@ class FrameView:
 
     @property
     def hex(self) -> str:
-        """The frame in hexadecimal, two digits a byte."""
+        """The frame in hexadecimal, two digits per byte."""
         return self.data.hex()
 
     @property
@@ -126,14 +126,13 @@ class ReportView:
     """One report of a frame.
 
     Attributes:
-        snapshot: positioning occasion.
-        round: of the report.
-        report_fate: what became of it; None for what goes down.
+        snapshot: snapshot number.
+        round: round of the exchange.
+        report_fate: fate of the report; None on the downlink.
         side: side information.
-        side_values: side information read as big-endian float32 numbers, such as a gain; empty if it is none.
-        bits: bits of an index; 0 where nobody says what the payload is made of: of what goes down, or where lengths
-            vary.
-        index: what the payload holds, (coefficients,); empty where nobody says.
+        side_values: side information as big-endian float32 numbers, such as a gain; empty if not a multiple of 4 B.
+        bits: bits per index; 0 where no fixed format is declared: on the downlink, or for payloads of varying length.
+        index: indices in the payload, (coefficients,); empty if `bits` is 0.
         payload: the payload.
     """
 
@@ -151,17 +150,17 @@ def link_totals(folder: Path) -> list[LinkTotals]:
     """Add up each link of a run.
 
     Raises:
-        UserError: no run's folder, or one without ledgers.
+        UserError: the folder is not a run's, or has no ledgers.
     """
     ledgers = read_link_ledgers(folder)
     return all_totals(ledgers, sorted(bs for bs in ledgers if bs is not None))
 
 
 def check_books(folder: Path) -> Conservation:
-    """Hold ledgers and fixes of a run against each other; that a run was cut is a problem too.
+    """Check the ledgers of a run against its fixes; a run that was cut is reported as a problem, too.
 
     Raises:
-        UserError: no run's folder, one without ledgers, or a damaged table.
+        UserError: the folder is not a run's, has no ledgers, or a table is damaged.
     """
     import pyarrow as pa
 
@@ -174,10 +173,10 @@ def check_books(folder: Path) -> Conservation:
 
 
 def chosen_frames(folder: Path, choice: Choice, t0_ns: int = 0) -> list[dict[str, Any]]:
-    """Return the ledgers' rows that are chosen, by time sent, payloads left out.
+    """Return the selected rows of the ledgers, without payloads and side information, ordered by time.
 
     Raises:
-        UserError: no run's folder, one without ledgers, or no such link.
+        UserError: the folder is not a run's, has no ledgers, or there is no such link.
     """
     ledgers = read_link_ledgers(folder)
     if choice.link is not None and choice.link not in ledgers:
@@ -193,14 +192,14 @@ def chosen_frames(folder: Path, choice: Choice, t0_ns: int = 0) -> list[dict[str
 def frame_view(
     folder: Path, link: int, frame: int, epoch: int | None = None, direction: Direction = Direction.UP
 ) -> FrameView:
-    """Take one frame apart.
+    """Return one frame, decoded down to its bits.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         link: base station.
-        frame: its seq on the link.
-        epoch: start of the BS; None takes the last.
-        direction: which way it went.
+        frame: sequence number on the link.
+        epoch: epoch of the BS; None for the last.
+        direction: direction of the frame.
 
     Raises:
         UserError: there is no such link or frame.
@@ -223,7 +222,7 @@ def frame_view(
 
 
 def frame_of(rows: list[dict[str, Any]]) -> Frame:
-    """Put a frame together again from its rows in a ledger."""
+    """Return the frame of these rows of a ledger."""
     rows = sorted(rows, key=lambda row: row["part"])
     reports = tuple(
         Report(
@@ -238,11 +237,12 @@ def frame_of(rows: list[dict[str, Any]]) -> Frame:
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a cut run left.
+    """Books of a run that was cut.
 
     Attributes:
-        books: closed on what its streams hold.
-        conservation: sums over all links, and what does not add up.
+        books: books closed from its streams.
+        conservation: sums over all links, and contradictions.
+        links: totals of each link.
     """
 
     books: Books
@@ -250,15 +250,15 @@ class Recovered:
     links: list[LinkTotals] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Take the totals out of the books."""
+        """Set `links` from the books."""
         object.__setattr__(self, "links", self.books.links)
 
 
 def recover(folder: Path) -> Recovered:
-    """Close the ledgers of a run that was cut, from its streams, which stay.
+    """Close the ledgers of a run that was cut, from its streams, which are kept.
 
     Raises:
-        UserError: no run's folder, or a run that was not cut.
+        UserError: the folder is not a run's, or holds no journals to recover.
     """
     run = RunFolder(folder)
     configuration = read_configuration(run)
@@ -273,10 +273,10 @@ def read_link_ledgers(folder: Path) -> dict[int | None, pa.Table]:
     """Read the ledgers of a run's links.
 
     Raises:
-        UserError: no run's folder, one without ledgers, or a damaged ledger.
+        UserError: the folder is not a run's, has no ledgers, or a ledger is damaged.
     """
     run = RunFolder(folder)
-    read_configuration(run)  # says whether this is a run's folder at all
+    read_configuration(run)  # raises if this is not a run's folder
     ledgers = read_ledgers(run)
     if not any(bs is not None for bs in ledgers):
         raise UserError(f"{folder} holds no ledgers: the run was cut, recover it with `inspect --recover`.")

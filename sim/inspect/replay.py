@@ -1,8 +1,8 @@
-"""The fixes again, from what was logged: payloads, side values and used sets, nothing else.
+"""Replay: compute the fixes again from logged payloads, side values and used sets alone.
 
-At batch 1, and in process at any batch where every report came, a replay is exact on the machine that ran. With a
-larger batch the cloud may have fused other groups than a replay does, since it does not wait for a full one, with Ray
-or where reports are lost: there the promise is 1 mm.
+On the machine of the run, a replay is exact at batch 1, and at any batch if the run was in process and every report
+arrived. With larger batches on Ray, or with lost reports, the cloud does not wait for a full batch and may have fused
+other groups of snapshots than the replay does: replayed fixes then agree to within 1 mm.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TOLERANCE_M = 1e-3
-"""How far a fix may be from its replay [m]."""
+"""Largest allowed distance between a fix and its replay [m]."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class ReplayResult:
     """How replayed fixes compare with those of the run.
 
     Attributes:
-        total: fixes of the run.
-        compared: fixes of which all used reports are in the ledgers.
-        identical: fixes that are the same to the last bit.
+        total: number of fixes of the run.
+        compared: number of fixes whose used reports are all in the ledgers.
+        identical: number of fixes that are the same to the last bit.
         max_difference_m: largest distance between a fix and its replay [m]; 0 for no fixes.
     """
 
@@ -59,10 +59,10 @@ class ReplayResult:
 
 
 def replay(folder: Path) -> ReplayResult:
-    """Fuse the logged reports of a run again, and compare.
+    """Fuse the logged reports of a run again, and compare the fixes.
 
     Raises:
-        UserError: no run's folder, a damaged file in it, or the weights of the run are not at hand.
+        UserError: the folder is not a run's, a file in it is damaged, or the weights of the run are not available.
     """
     run = RunFolder(folder)
     configuration = read_configuration(run)
@@ -90,7 +90,7 @@ def replay(folder: Path) -> ReplayResult:
 def _fused(
     center: FusionCenter, groups: list[tuple[int, list[Report]]], batch: int
 ) -> list[tuple[float, float, float]]:
-    """Fuse the used reports of each snapshot; one that does not come to a fix again is nowhere (NaN)."""
+    """Fuse the used reports of each snapshot; the position is NaN where no fix results."""
     made: list[Fix | None] = []
     for begin in range(0, len(groups), batch):
         made += replay_exchanges(center, {n: _by_round(reports) for n, reports in groups[begin : begin + batch]})
@@ -98,7 +98,7 @@ def _fused(
 
 
 def _by_round(reports: list[Report]) -> list[list[Report]]:
-    """Part reports, ordered by round, where the round changes."""
+    """Group reports, which are ordered by round, by their round."""
     return [list(group) for _, group in itertools.groupby(reports, key=lambda report: report.key.round)] or [[]]
 
 
@@ -110,7 +110,7 @@ def logged_reports(ledgers: dict[int | None, pa.Table]) -> dict[ReportKey, Repor
         for bs, epoch, snapshot, round_, payload, bits, side, fate, report_fate in zip(
             *(ledger[name].to_pylist() for name in names), strict=True
         ):
-            if fate == FrameFate.DELIVERED and report_fate is not None:  # one that a BS journaled, and not a stray
+            if fate == FrameFate.DELIVERED and report_fate is not None:  # journaled by a BS, not a stray
                 key = ReportKey(bs, epoch, snapshot, round_)
                 reports[key] = Report(key, Payload(payload, bits), side)
     return reports
@@ -123,7 +123,7 @@ def _center(configuration: RunConfiguration) -> FusionCenter:
 
 
 def _shipped_weights(configuration: RunConfiguration) -> Weights | None:
-    """Return the shipped weights if they are the run's: a run copied to another machine has them elsewhere."""
+    """Return the shipped weights if the run used them, whatever their path was on the machine of the run."""
     settings = configuration.settings
     try:
         path = find_weights(configuration.scenario.data_name, weights_scheme(settings.scheme), settings.bits)

@@ -1,4 +1,4 @@
-"""The tables of a run's folder, each read once and as what they should be."""
+"""Tables of a run's folder, each read once and checked for the expected columns."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _T = TypeVar("_T")
 
 
 class RunTables:
-    """What a run's folder says, as far as it is asked for.
+    """Tables of a run's folder. Ledgers are read at once, other tables on first use.
 
     Attributes:
-        folder: its folder.
-        configuration: what `run.toml` says.
+        folder: folder of the run.
+        configuration: contents of `run.toml`.
         stations: base stations of the run.
-        was_cut: whether its streams are still there: the run did not end well.
-        ledgers: by BS; None for connections that are no base station's.
+        was_cut: whether its streams are still there, since the run was cut or failed.
+        ledgers: ledgers by BS; the key None is for unknown connections.
 
     Raises:
-        UserError: no run's folder, one without ledgers, or a damaged table, at once or when it is asked for.
+        UserError: the folder is not a run's, has no ledgers, or a table is damaged; the last also on first use.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -55,14 +55,14 @@ class RunTables:
 
     @cached_property
     def ledger(self) -> pa.Table:
-        """All ledgers in one."""
+        """All ledgers in one table."""
         import pyarrow as pa
 
         return pa.concat_tables([ledger_schema().empty_table(), *self.ledgers.values()])
 
     @cached_property
     def frames(self) -> list[list[Row]]:
-        """Rows of each frame that a sender wrote down."""
+        """Rows of each frame that its sender journaled."""
         found: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.ledger.to_pylist():
             if row["t_sent_ns"] is not None:
@@ -71,7 +71,7 @@ class RunTables:
 
     @cached_property
     def frames_of(self) -> dict[int, list[list[Row]]]:
-        """The same by base station."""
+        """The rows of `frames`, by base station."""
         found: dict[int, list[list[Row]]] = {}
         for rows in self.frames:
             found.setdefault(rows[0]["bs"], []).append(rows)
@@ -79,12 +79,12 @@ class RunTables:
 
     @cached_property
     def fixes(self) -> pa.Table | None:
-        """The table of fixes; None where the run was cut before it."""
+        """Table of fixes; None if the run was cut before it was written."""
         return read_table(self.folder.fixes) if self.folder.fixes.exists() else None
 
     @cached_property
     def fixed(self) -> list[tuple[int, list[ReportKey]]]:
-        """Snapshot and used reports of each fix, of a cut run as its cloud wrote them down."""
+        """Snapshot and used reports of each fix; for a run without a table of fixes, from the logs of its cloud."""
         if self.fixes is not None:
             return of_table("fixes.parquet", lambda: used_reports(self.fixes))
         logs = [_log(path) for path in self.folder.streams(FIXES)]
@@ -102,7 +102,7 @@ class RunTables:
 
     @cached_property
     def transport(self) -> TransportCosts:
-        """What the links added to each message, as it was recorded; runs before 0.2.0 knew ZeroMQ alone."""
+        """Recorded costs that the transport added to each message; runs before 0.2.0 always used ZeroMQ."""
         text = (self._connections.schema.metadata or {}).get(b"transport")
         if text is not None:
             return of_table("connections.parquet", lambda: recorded_costs(text.decode()))
@@ -113,7 +113,7 @@ class RunTables:
         return read_table(self.folder.connections)
 
     def last_epoch(self, bs: int) -> int:
-        """Return the last start of a base station that said which clock it reads; 0 where none did."""
+        """Return the last epoch of a base station for which a clock event is logged; 0 if there is none."""
         path = self.folder.links / "events.parquet"
         if not path.exists():
             return 0
@@ -124,7 +124,7 @@ class RunTables:
 
     @cached_property
     def summary(self) -> dict[str, Any] | None:
-        """What summary.json says; None where the run was cut before it."""
+        """Contents of summary.json; None if the run was cut before it was written."""
         if not self.folder.summary.exists():
             return None
         try:
@@ -135,10 +135,10 @@ class RunTables:
 
 
 def of_table(name: str, read: Callable[[], _T]) -> _T:
-    """Take something out of a table.
+    """Return `read()`, which reads from the table `name`.
 
     Raises:
-        UserError: it lacks columns, or they hold something else.
+        UserError: the table lacks columns, or they hold unexpected values.
     """
     import pyarrow as pa
 

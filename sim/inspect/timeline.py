@@ -1,7 +1,7 @@
-"""A run second by second: what was sent, what became of it, and how many fixes were made.
+"""Timeline of a run, second by second: frames sent, fates and fixes.
 
-Time zero is that of snapshot 0. A run that was cut before its table of fixes was written has none on disk: there it
-is the time at which the first frame was sent.
+Time zero is that of snapshot 0. A run without fixes in its table, such as one that was cut, has no time zero on disk:
+there it is the time at which the first frame was sent.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Second:
 
     Attributes:
         number: seconds after time zero; negative before.
-        up: frames that base stations sent.
-        down: frames that the cloud sent.
-        payload_bits: in all of them [bit].
-        frames: by fate, strays included.
-        reports: by fate, each counted when its first frame was sent.
-        fixes: made in this second.
+        up: number of frames sent by base stations.
+        down: number of frames sent by the cloud.
+        payload_bits: payload of all these frames [bit].
+        frames: number of frames by fate, strays included.
+        reports: number of reports by fate, each counted when its first frame was sent.
+        fixes: number of fixes made in this second.
     """
 
     number: int
@@ -45,10 +45,10 @@ class Second:
 
 
 def time_zero_ns(folder: Path) -> int:
-    """Return time zero of snapshot 0 [ns], see the top of this file.
+    """Return time zero of snapshot 0 [ns], as defined at the top of this file.
 
     Raises:
-        UserError: no run's folder, one without ledgers, or a damaged table.
+        UserError: the folder is not a run's, has no ledgers, or a table is damaged.
     """
     run = RunFolder(folder)
     if run.fixes.exists():
@@ -62,10 +62,10 @@ def time_zero_ns(folder: Path) -> int:
 
 
 def timeline(folder: Path, choice: Choice) -> list[Second]:
-    """Return the seconds in which anything happened to the chosen frames; fixes are those of the whole run.
+    """Return the seconds in which selected frames were sent or fixes were made; fixes are those of all links.
 
     Raises:
-        UserError: no run's folder, one without ledgers, no such link, or a damaged table.
+        UserError: the folder is not a run's, has no ledgers or no such link, or a table is damaged.
     """
     t0_ns = time_zero_ns(folder)
     seconds: dict[int, Second] = {}
@@ -93,7 +93,7 @@ def timeline(folder: Path, choice: Choice) -> list[Second]:
 
 
 def fix_times_ns(folder: Path) -> list[int]:
-    """Return when fixes were made [ns]; of a run that was cut, those that its cloud wrote down."""
+    """Return when fixes were made [ns]; for a run without a table of fixes, from the logs of its cloud."""
     run = RunFolder(folder)
     if run.fixes.exists():
         times: list[int] = read_table(run.fixes)["t_fix_ns"].to_pylist()
@@ -102,7 +102,7 @@ def fix_times_ns(folder: Path) -> list[int]:
 
 
 def moment_ns(row: dict[str, Any]) -> int:
-    """Return when a row of a ledger was sent, or came where nobody wrote it down [ns]."""
+    """Return when the frame of a row was sent [ns], or when it was received if no sender journaled it."""
     moment: int = row["t_received_ns"] if row["t_sent_ns"] is None else row["t_sent_ns"]
     return moment
 

@@ -1,1 +1,1 @@
-"""Network namespaces and links shaped by the kernel."""
+"""Network namespaces, and links shaped by the kernel."""

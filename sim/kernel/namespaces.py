@@ -7,9 +7,9 @@
                  +----------------+             +------------------+
                  tc: down, drops up             tc: up, drops down
 
-tc acts on what leaves an interface, so each end shapes what it sends. Without netem, packets are dropped at random
-where they come in: a sender's TCP is told of a packet that is dropped before it leaves, which is no loss.
-Segments are not merged (TSO, GSO), so that what is shaped are packets of an MTU and not of 64 kB.
+tc acts on packets that leave an interface, so each end shapes what it sends. Without netem, packets are dropped at
+random where they arrive: if they were dropped before they leave, the sender's TCP would be told, unlike after a real
+loss. Segments are not merged (TSO, GSO), so that packets of one MTU are shaped, not of 64 kB.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from sim.kernel.probe import (
 )
 from sim.kernel.shaping import MTU_BYTES, check_shapeable, qdiscs
 
-_INNER = "cloud"  # what the interface in a namespace leads to
+_INNER = "cloud"  # name of the interface inside a namespace, which leads to the cloud
 _BLOCK_ADDRESSES = 4  # of a /30
 _POOL = IPv4Network("10.0.0.0/8")
 
 
 class Namespaces:
-    """One namespace for each base station, from `__enter__` to `__exit__`.
+    """One namespace per base station, which exists from `__enter__` to `__exit__`.
 
     Example:
         with Namespaces([0, 1], plan) as namespaces:
@@ -56,14 +56,14 @@ class Namespaces:
     """
 
     def __init__(self, stations: Sequence[int], plan: LinkPlan) -> None:
-        """Check that all of `plan` can be had here; nothing is made yet.
+        """Check that the kernel can shape all of `plan`; nothing is created yet.
 
         Args:
             stations: base stations.
-            plan: what their links do. Outages are announced in it, but come from calls of `outage`.
+            plan: settings of their links. Its outages are only checked; calls of `outage` make them happen.
 
         Raises:
-            UserError: what the kernel cannot do, or that we are not root.
+            UserError: the kernel lacks a feature, or we are not root.
         """
         self._configs = {(bs, way): plan.config(bs, way) for bs in stations for way in Direction}
         self._support = probe()
@@ -73,10 +73,10 @@ class Namespaces:
         self._blocks: dict[int, IPv4Network] = {}
 
     def __enter__(self) -> Namespaces:
-        """Make everything, after what dead runs left behind is removed.
+        """Remove what dead runs left behind, and create all namespaces and links.
 
         Raises:
-            UserError: the system refused; nothing is left behind then.
+            UserError: a command failed; nothing is left behind.
         """
         remove_leftovers()
         try:
@@ -94,10 +94,10 @@ class Namespaces:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove everything.
+        """Remove all namespaces and links.
 
         Raises:
-            UserError: a namespace is still there, and no other error is on its way.
+            UserError: a namespace is still there, and no other error is being raised.
         """
         self._remove()
         if kind is None and (left := [name for name in existing_namespaces() if name.startswith(self._tag)]):
@@ -108,18 +108,18 @@ class Namespaces:
         return f"{self._tag}-{link_name(bs)}"
 
     def cloud_address(self, bs: int) -> str:
-        """Return the IP address at which `bs` finds the cloud, such as "10.77.3.1"."""
+        """Return the IP address at which `bs` reaches the cloud, such as "10.77.3.1"."""
         return str(self._blocks[bs][1])
 
     def edge_address(self, bs: int) -> str:
-        """Return the IP address from which `bs` comes."""
+        """Return the IP address of `bs`."""
         return str(self._blocks[bs][2])
 
     def outage(self, bs: int, down: bool) -> None:
-        """Take the link of `bs` down, or up again; what waits in its queues is lost, and TCP sends it again later.
+        """Take the link of `bs` down or up; packets in its queues are lost, and TCP retransmits them later.
 
         Raises:
-            UserError: the system refused.
+            UserError: the command failed.
         """
         try:
             command("ip", "link", "set", self._device(bs), "down" if down else "up")
@@ -127,7 +127,7 @@ class Namespaces:
             raise UserError(f"--netns could not switch the link of BS {bs}: {error}.") from error
 
     def _device(self, bs: int) -> str:
-        """Return the name of the host's end; the kernel takes 15 characters."""
+        """Return the name of the host's end, within the kernel's limit of 15 characters."""
         return f"cx{self._tag.rsplit('-', 1)[1]}-{bs}"
 
     def _make(self, bs: int) -> None:
@@ -161,9 +161,9 @@ class Namespaces:
                 command(*place, "iptables", "-t", "raw", "-A", *iptables_loss(self._tag, device, loss))
 
     def _remove(self) -> None:
-        """Remove what is there of it, without complaint about what is not."""
+        """Remove all namespaces, links and loss rules of this run; ignore those that do not exist."""
         for bs in self._stations:
-            # By itself, for the kernel takes its time over the interfaces of a namespace that goes.
+            # Explicitly, because the kernel removes the interfaces of a deleted namespace only after some time.
             try_command("ip", "link", "del", self._device(bs))
             try_command("ip", "netns", "del", self.name(bs))
         if not self._support.netem and any(config and config.loss for config in self._configs.values()):
@@ -174,10 +174,10 @@ class Namespaces:
 
 
 def free_blocks(count: int, taken: Iterable[IPv4Network]) -> list[IPv4Network]:
-    """Return `count` blocks 10.x.y.z/30 that overlap none of `taken`, from a random place on.
+    """Return `count` blocks 10.x.y.z/30 that overlap none of `taken`, starting at a random place.
 
     Raises:
-        UserError: there are fewer.
+        UserError: there are fewer free blocks.
     """
     # Random, because another run may look for blocks at the same time.
     ranges = sorted((int(net.network_address), int(net.broadcast_address)) for net in taken if net.overlaps(_POOL))
@@ -199,6 +199,6 @@ def free_blocks(count: int, taken: Iterable[IPv4Network]) -> list[IPv4Network]:
 
 
 def _taken() -> list[IPv4Network]:
-    """Return the networks that IPv4 routes of the host lead to, the default route apart."""
+    """Return the destinations of the host's IPv4 routes, except the default route."""
     routes = json.loads(command("ip", "-json", "-4", "route", "show", "table", "all"))
     return [IPv4Network(route["dst"]) for route in routes if route["dst"] != "default"]

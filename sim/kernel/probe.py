@@ -1,7 +1,7 @@
-"""What the kernel and the installed commands can do for `--netns`, found out by really trying it.
+"""Probe what the kernel and the installed commands can do for `--netns`, by trying each feature.
 
-Everything of ours is called after a *tag*, ``cofix-<pid>-<random>``, so that what a dead run left behind is known by
-its process id.
+Everything that is created is named after a *tag*, ``cofix-<pid>-<random>``; the process id in it tells what a dead run
+left behind.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _COMMAND_TIMEOUT_S = 30.0
 
 
 class CommandError(Exception):
-    """A command failed; the text is the first line that it said, or that it is not installed."""
+    """A command failed; the text holds the first line of its output, or why it could not run."""
 
 
 @dataclass(frozen=True)
 class NetnsSupport:
-    """What `--netns` can do here.
+    """Features that `--netns` has on this machine.
 
     Attributes:
         root: whether we run as root; if not, nothing else was tried.
-        namespaces: network namespaces can be made.
-        veth: so can pairs of virtual interfaces.
-        tbf: interfaces can be limited to a rate.
-        htb: likewise by classes; not used, told for those who build on it.
-        netem: interfaces can delay, reorder, duplicate and corrupt.
-        nft_or_iptables: packets can be dropped at random without netem.
-        missing: what is not there, one sentence each.
+        namespaces: whether network namespaces can be created.
+        veth: whether pairs of virtual interfaces can be created.
+        tbf: whether the rate of interfaces can be limited.
+        htb: whether the rate of classes can be limited; not used here, only reported.
+        netem: whether interfaces can delay, drop, reorder, duplicate and corrupt packets.
+        nft_or_iptables: whether packets can be dropped at random without netem.
+        missing: missing features, one sentence each.
     """
 
     root: bool
@@ -51,7 +51,7 @@ class NetnsSupport:
 
 
 def probe() -> NetnsSupport:
-    """Try everything in a namespace of its own, which is removed again whatever happens."""
+    """Try every feature in a temporary namespace, which is always removed again."""
     if os.geteuid() != 0:
         return NetnsSupport(root=False, missing=("--netns needs root.",))
     name = f"{new_tag()}-probe"
@@ -90,7 +90,7 @@ def probe() -> NetnsSupport:
 
 
 def loss_tool(namespace: str) -> LossTool | None:
-    """Return which command drops packets at random, tried on lo in a `namespace` that keeps no rule of it."""
+    """Return which command can drop packets at random, tried on lo in `namespace`; no rule is left there."""
     inside = ("ip", "netns", "exec", namespace)
     if try_command(*inside, "nft", nft_loss("cofix-probe", "lo", 0.5)):
         try_command(*inside, "nft", "delete table netdev cofix-probe")
@@ -105,7 +105,7 @@ def loss_tool(namespace: str) -> LossTool | None:
 def nft_loss(table: str, device: str, loss: float) -> str:
     """Return a script for nft that drops IP packets coming in at `device` with probability `loss`, in its own table.
 
-    ARP passes: a lost question for an address would stall the link for a second.
+    ARP passes: a lost ARP request would stall the link for a second.
     """
     chain = f"netdev {table} {device}"
     return (
@@ -116,7 +116,7 @@ def nft_loss(table: str, device: str, loss: float) -> str:
 
 
 def iptables_loss(tag: str, device: str, loss: float) -> tuple[str, ...]:
-    """Return the rule for iptables' table "raw" that does the same; it carries `tag` as its comment."""
+    """Return the rule for iptables' table "raw" that drops packets like `nft_loss`, with `tag` as its comment."""
     chance = f"-m statistic --mode random --probability {loss:.9f}"
     return ("PREROUTING", "-i", device, *chance.split(), "-m", "comment", "--comment", tag, "-j", "DROP")
 
@@ -127,7 +127,7 @@ def new_tag() -> str:
 
 
 def remove_leftovers() -> list[str]:
-    """Remove namespaces, with their interfaces, and loss rules of processes that are gone; return their names."""
+    """Remove namespaces, with their interfaces, and loss rules of dead processes; return their names."""
     removed = []
     for name in existing_namespaces():
         if _is_dead(name) and try_command("ip", "netns", "del", name):
@@ -142,22 +142,22 @@ def remove_leftovers() -> list[str]:
 
 
 def existing_namespaces() -> list[str]:
-    """Return the names of all namespaces of ours, of other runs as well."""
+    """Return the names of all namespaces of the emulator, including those of other runs."""
     names = (line.split()[0] for line in _lines("ip", "netns", "list") if line.strip())
     return [name for name in names if _TAG.match(name)]
 
 
 def iptables_rules() -> list[list[str]]:
-    """Return all loss rules of ours, as iptables takes them behind -D."""
+    """Return all iptables loss rules of the emulator, as arguments of ``iptables -D``."""
     rules = (shlex.split(line) for line in _lines("iptables", "-t", "raw", "-S", "PREROUTING"))
     return [rule[1:] for rule in rules if "--comment" in rule and _TAG.match(rule[rule.index("--comment") + 1])]
 
 
 def command(*words: str) -> str:
-    """Run a command as is, and return what it printed.
+    """Run a command without a shell, and return its standard output.
 
     Raises:
-        CommandError: it failed, or is not installed.
+        CommandError: it failed, timed out, or is not installed.
     """
     try:
         done = subprocess.run(
@@ -181,7 +181,7 @@ def command(*words: str) -> str:
 
 
 def try_command(*words: str) -> bool:
-    """Run a command; return whether it worked."""
+    """Run a command; return whether it succeeded."""
     try:
         command(*words)
     except CommandError:
@@ -192,7 +192,7 @@ def try_command(*words: str) -> bool:
 def _lines(*words: str) -> list[str]:
     try:
         return command(*words).splitlines()
-    except CommandError:  # not installed, so it holds nothing of ours
+    except CommandError:  # not installed, so it holds no rules of the emulator
         return []
 
 

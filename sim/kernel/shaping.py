@@ -1,9 +1,9 @@
-"""A link's numbers as the kernel's: queueing disciplines of tc, and what of it the kernel can do.
+"""Translate the settings of a link into queueing disciplines of tc, and check that the kernel supports them.
 
-The kernel shapes packets, below TCP, where `fronthaul.link.link_model` shapes frames, above it. A lost or corrupt
-packet is therefore sent again by TCP: its frame comes late, not never, and no fate in a ledger tells of it. So does a
-packet that finds the queue full; a sender's own TCP notices and waits. tbf holds back what follows a packet and not the
-packet itself, so one that finds the line idle leaves at once.
+The kernel shapes packets, below TCP, whereas `fronthaul.link.link_model` shapes frames, above it. TCP therefore
+retransmits a lost or corrupt packet: its frame arrives late instead of never, and no fate in a ledger shows the loss.
+The same holds for a packet that finds the queue full; the sender's own TCP notices this and waits. tbf delays the
+packets that follow a packet, not the packet itself, so a packet that finds the line idle leaves at once.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ MTU_BYTES = 1500
 """Longest IP packet of a veth pair [B]."""
 
 _FULL_FRAME_BYTES = MTU_BYTES + ETHERNET_HEADER_BYTES
-_BURST_S = 1e-3  # of the rate in the bucket: wake-ups of the kernel that are late by less cost no rate
+_BURST_S = 1e-3  # bucket size as time at the rate: kernel wake-ups that are late by less do not reduce the rate
 _BURST_FRAMES = 4
 _NO_LIMIT_BYTES = 1 << 30
-_NETEM_PACKETS = 1_000_000  # may wait in netem, whose default of 1000 would be a second queue limit
-_PARETO_SHAPE_3_DEVIATION = math.sqrt(3)  # of Lomax' distribution over its mean
+_NETEM_PACKETS = 1_000_000  # netem's queue; its default of 1000 would act as a second queue limit
+_PARETO_SHAPE_3_DEVIATION = math.sqrt(3)  # standard deviation of the Lomax distribution over its mean
 
 Configs = Mapping[tuple[int, Direction], LinkConfig | None]
 
 
 def check_shapeable(configs: Configs, support: NetnsSupport) -> None:
-    """Refuse what cannot be had here, before anything is made.
+    """Check that the kernel can shape all links as configured, before anything is created.
 
     Raises:
-        UserError: one sentence that names it.
+        UserError: a setting cannot be shaped; the message names it.
     """
     if not (support.root and support.namespaces and support.veth):
         lacking = support.missing[0].rstrip(".") if support.missing else "Network namespaces cannot be made here"
@@ -61,7 +61,7 @@ def check_shapeable(configs: Configs, support: NetnsSupport) -> None:
 
 
 def _lacking(config: LinkConfig, support: NetnsSupport) -> Iterable[tuple[str, list[str]]]:
-    """Yield what the kernel has not and the keys of `config` that need it."""
+    """Yield each feature that the kernel lacks, with the keys of `config` that need it."""
     for discipline, has in (("tbf", support.tbf), ("netem", support.netem)):
         keys = [key for key, it in IMPAIRMENTS.items() if it.kernel == discipline and it.is_set(config)]
         if keys and not has:
@@ -74,8 +74,8 @@ def qdiscs(config: LinkConfig, *, netem: bool) -> list[str]:
     """Return the queueing disciplines of one direction, as arguments of ``tc qdisc add dev ...``.
 
     Args:
-        config: what the link does; its outages are no matter of these.
-        netem: whether the kernel has it; if not, only rate and queue are shaped.
+        config: settings of the link; its outages are ignored here.
+        netem: whether the kernel has netem; if not, only rate and queue are shaped.
     """
     disciplines = []
     emulation = _netem(config) if netem else ""
@@ -95,7 +95,7 @@ def qdiscs(config: LinkConfig, *, netem: bool) -> list[str]:
 
 
 def _netem(config: LinkConfig) -> str:
-    """Return the options of netem; empty where it has nothing to do."""
+    """Return the options of netem; empty if none is needed."""
     words = ""
     if config.mean_delay_s:
         words += f" delay {_microseconds(config.mean_delay_s)}"

@@ -1,1 +1,1 @@
-"""Training, evaluation and the controls that stand beside every learned result."""
+"""Training, evaluation and the controls that every learned result is compared with."""

@@ -1,4 +1,4 @@
-"""What a training that was stopped goes on from: one file, written whole or not at all, and whose it is."""
+"""Checkpoints of trainings: one file, written atomically, with the identity of the training that it belongs to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Stateful(Protocol):
     """A part of a training, such as a network or an optimizer."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it goes on from."""
+        """Return the state needed to resume."""
 
     def load_state_dict(self, state: dict[str, Any], /) -> object:
         """Restore `state_dict`'s result."""
@@ -29,9 +29,9 @@ class Saved:
     """A checkpoint's content.
 
     Attributes:
-        identity: what it belongs to.
-        step: steps, or epochs, that are done.
-        state: of each part, by its name.
+        identity: identity of the training that it belongs to.
+        step: number of steps, or epochs, done.
+        state: state of each part, by its name.
     """
 
     identity: dict[str, Any]
@@ -40,10 +40,10 @@ class Saved:
 
 
 class Checkpoint:
-    """The file of one training; without a path nothing is kept."""
+    """The checkpoint file of one training; without a path nothing is saved."""
 
     def __init__(self, path: Path | None, identity: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
-        """Take the training's parts by name; `identity` is all that its result depends on."""
+        """Take the training's parts by name; `identity` must hold everything that its result depends on."""
         self._path, self._identity, self._parts = path, dict(identity), parts
 
     def save(self, step: int) -> None:
@@ -58,7 +58,7 @@ class Checkpoint:
         """Restore the parts; return the step reached, 0 without a file.
 
         Raises:
-            UserError: the file is damaged or another training's.
+            UserError: the file is damaged or belongs to another training.
         """
         if self._path is None or not self._path.is_file():
             return 0
@@ -78,7 +78,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, *, mapped: bool = False) -> Saved:
-    """Read a checkpoint; `mapped` leaves tensors on the disk until they are used.
+    """Read a checkpoint; with `mapped`, tensors are memory-mapped and read when they are used.
 
     Raises:
         UserError: the file is damaged.

@@ -26,22 +26,22 @@ from sim.world.arrays import load_arrays, save_arrays
 from sim.world.paths import load_paths
 
 _LEAST_ELEMENTS = 4096
-"""Of a tensor that is worth packing: biases and norms keep half precision."""
+"""Minimum number of elements of a packed tensor: biases and norms keep half precision."""
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6)
-"""Of a row's largest magnitude: what the outermost code may stand for; the one of least squared error is taken."""
+"""Candidate clipping levels, relative to a row's largest magnitude; the one with least squared error is used."""
 _GRID_M = 1 / 256
-"""Of shipped training positions, which serve to say how far off they are."""
+"""Grid [m] of shipped training positions, which serve to measure distances to them."""
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
 
 def packed_matrices(weights: Weights, bits: int, also: Mapping[str, int]) -> dict[str, Packed]:
-    """Every large matrix of a network in `bits` per element, by name.
+    """Pack every large matrix of a network with `bits` per element, by name.
 
     Args:
-        weights: as trained.
-        bits: of an element, 2..8 [bit].
-        also: bits of those whose name has this in it, instead.
+        weights: weights as trained.
+        bits: bits per element, 2 to 8.
+        also: other bits per element, for tensors whose name contains the key.
     """
     return {
         name: pack_rows(value, next((own for part, own in also.items() if part in name), bits))
@@ -51,7 +51,7 @@ def packed_matrices(weights: Weights, bits: int, also: Mapping[str, int]) -> dic
 
 
 def pack_rows(value: Tensor, bits: int) -> Packed:
-    """Codes of `bits` per element and a scale for each row, a row being what one index of the first long axis names."""
+    """Return codes of `bits` per element and a scale for each row, along the first axis that is longer than 1."""
     first = next(n for n, size in enumerate(value.shape) if size > 1)
     rows = value.float().reshape(value.shape[first], -1)
     top = 2 ** (bits - 1) - 1

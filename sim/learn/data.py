@@ -1,8 +1,8 @@
-"""Training snapshots made on the fly: traced positions, moved a little, with fresh noise, motion and clocks.
+"""Training snapshots made on the fly: traced positions, slightly displaced, with fresh noise, motion and clock errors.
 
-The paper draws fresh positions each epoch. Here the same is had from a finite set of traced positions: each user is
-moved by a random step of up to `jitter_m` along every axis, and the paths follow exactly
-(`sim.world.channel.move_users`), so that the learner sees the space between the traced positions as well.
+The paper draws new positions each epoch. Here the traced positions are a finite set: each user is displaced by a random
+step of up to `jitter_m` along every axis, and its paths are recomputed for the new position
+(`sim.world.channel.move_users`), so that training also covers the space between traced positions.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SnapshotSource:
         seed: int = 0,
         device: torch.device | None = None,
     ) -> None:
-        """Prepare.
+        """Prepare the source.
 
         Args:
             scenario: numerology, link budget and clocks.
@@ -51,7 +51,7 @@ class SnapshotSource:
             covariance: spatial covariance (K, tone, antenna, antenna) for LMMSE.
             jitter_m: half width of the uniform step along each axis [m].
             seed: seed of all draws.
-            device: where batches are made.
+            device: device on which batches are made.
         """
         self.device = device or torch.device("cpu")
         self.scenario = scenario
@@ -73,11 +73,11 @@ class SnapshotSource:
         return len(self._position)
 
     def reseed(self, *key: int) -> None:
-        """Restart all draws at a point named by `key`."""
+        """Restart all draws from the seed given by `key`."""
         self.draw.manual_seed(int(generator(key[0], "training", *key[1:]).integers(2**62)))
 
     def permutation(self) -> Tensor:
-        """A fresh random order of all positions."""
+        """Return a new random order of all positions."""
         return torch.randperm(len(self), generator=self.draw)
 
     def batch(self, index: Tensor) -> Batch:
@@ -85,7 +85,7 @@ class SnapshotSource:
         paths, position = self._paths[index.to(self.device)], self._position[index.to(self.device)]
         if self._jitter_m:
             step = (torch.rand(len(index), 3, generator=self.draw) * 2 - 1) * self._jitter_m
-            # Stay inside the service area: reflect nothing, simply do not step across its faces.
+            # Clip steps at the faces of the service area.
             here = position.cpu()
             step = torch.maximum(torch.minimum(step, self._high - here), self._low - here).to(self.device)
             paths = move_users(paths, step, self.scenario.numerology.carrier_hz)
@@ -100,7 +100,7 @@ class SnapshotSource:
 
 
 def measure_covariance(scenario: Scenario, paths: PaddedPaths, positions: int = 4000) -> Tensor:
-    """Spatial covariance (K, tone, antenna, antenna) of each site, averaged over training positions. ECC Sec. IV-A."""
+    """Return each site's spatial covariance (K, tone, antenna, antenna), a mean over positions. ECC Sec. IV-A."""
     synthesizer = Synthesizer(scenario)
     total: Tensor | None = None
     count = min(positions, len(paths.coefficient))

@@ -1,4 +1,4 @@
-"""Direct regression on all unquantised channels: the control that has neither fronthaul limit nor structure."""
+"""Direct regression on all unquantised channels: the control with no fronthaul limit and no fusion structure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sim.world.scenario import Scenario
 
 
 class DirectRegression(nn.Module):
-    """Residual multilayer perceptron from K flattened channels to a position."""
+    """Residual multilayer perceptron that maps K flattened channels to a position."""
 
     centre: Tensor
     extent: Tensor
@@ -38,7 +38,7 @@ class DirectRegression(nn.Module):
         self.register_buffer("extent", (high - low) / 2)
 
     def forward(self, x: Tensor, gain: Tensor, present: Tensor) -> Tensor:
-        """Positions (B, 1, 3) [m] from inputs (B, K, 2, F, T·M), gains (B, K) and presence (B, K)."""
+        """Return positions (B, 1, 3) [m] from inputs (B, K, 2, F, T·M), gains (B, K) and presence (B, K)."""
         share = (gain / gain.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_min(1e-3).log10()  # relative strengths
         weighted = x * (1 + 0.1 * share[:, :, None, None, None]) * present[:, :, None, None, None]
         y = functional.relu(self.first(weighted.flatten(1)))
@@ -60,7 +60,7 @@ def train_direct(
     on_progress: OnProgress,
     checkpoint: Path | None = None,
 ) -> dict[str, Any]:
-    """Train the control and evaluate it on `test`; returns the errors' statistics [m]."""
+    """Train the control and evaluate it on `test`; return the 3D errors (N,) [m] under ``errors_3d_m``."""
     torch.manual_seed(schedule.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sources = make_sources(scenario, paths, split, jitter_m, schedule.seed, device)

@@ -8,5 +8,5 @@ from fronthaul.draws import generator
 
 
 def torch_generator(seed: int, stream: str, *key: int) -> torch.Generator:
-    """Return a generator whose draws depend on (seed, stream, key) alone, on a CPU."""
+    """Return a CPU generator whose draws depend on (seed, stream, key) alone."""
     return torch.Generator().manual_seed(int(generator(seed, stream, *key).integers(2**62)))

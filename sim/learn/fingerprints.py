@@ -1,8 +1,8 @@
 """Weighted k-nearest neighbours on angle-delay fingerprints: the classical control.
 
-A fingerprint is, for each site, the magnitude of the channel over beams and delays (2-D DFT over the array and the
-tones, averaged over slots) next to the log-gain; principal components of the training set keep `dimensions` of them,
-in 8 bits each, so that a table for 10⁵ positions ships in a few megabytes.
+A fingerprint holds, for each site, the magnitude of the channel over beams and delays (2-D DFT over the array, inverse
+DFT over the tones, averaged over slots) and the log-gain. It is projected onto the first `dimensions` principal
+components of the training set, 8 bits each, so that a table of 10⁵ positions takes a few megabytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GAIN_WEIGHT = 0.02  # per dB, against magnitudes of unit norm per site
 
 
 def raw_fingerprint(channel: Tensor, rows: int, columns: int) -> Tensor:
-    """Angle-delay magnitudes and log-gains (B, D) of channels (B, K, slot, antenna, tone)."""
+    """Return angle-delay magnitudes and log-gains (B, D) of channels (B, K, slot, antenna, tone)."""
     b, k, t, _, f = channel.shape
     grid = channel.reshape(b, k, t, columns, rows, f)
     spectrum = torch.fft.ifft(torch.fft.fft2(grid, dim=(3, 4)), dim=5).abs().mean(2).flatten(2)  # (B, K, M·F)
@@ -35,7 +35,7 @@ def raw_fingerprint(channel: Tensor, rows: int, columns: int) -> Tensor:
 
 @dataclass(frozen=True)
 class FingerprintTable:
-    """Compressed fingerprints of training positions; `project` maps raw fingerprints to the table's space."""
+    """Compressed fingerprints of training positions; `(raw − mean) @ components` maps to the table's space."""
 
     mean: npt.NDArray[np.float32]  # (D,)
     components: npt.NDArray[np.float32]  # (D, d)
@@ -71,7 +71,7 @@ class FingerprintTable:
         )
 
     def save(self, path: Path, *, positions: bool = True) -> None:
-        """Write an NPZ file (temporary name, then rename); without `positions` those beside it are read with it."""
+        """Write an NPZ file (temporary name, then rename); without `positions`, `load` reads those stored beside it."""
         held = {"position": self.position} if positions else {}
         components = self.components.astype(np.float16)
         save_arrays(
@@ -80,7 +80,7 @@ class FingerprintTable:
 
     @classmethod
     def load(cls, path: Path) -> FingerprintTable:
-        """Read a table; one without positions has those of ``train-positions.npz`` beside it.
+        """Read a table; if it has no positions, read them from ``train-positions.npz`` beside it.
 
         Raises:
             UserError: missing or damaged.
@@ -96,7 +96,7 @@ class FingerprintTable:
         return table
 
     def locate(self, channel: Tensor, rows: int, columns: int, neighbours: int = 5) -> npt.NDArray[np.float64]:
-        """Positions (B, 3) [m]: neighbours weighted by inverse squared fingerprint distance."""
+        """Return positions (B, 3) [m], means of neighbours weighted by inverse squared fingerprint distance."""
         raw = raw_fingerprint(channel, rows, columns).numpy()
         query = (raw - self.mean) @ self.components / self.scale
         table = torch.from_numpy(self.codes).float()

@@ -1,8 +1,8 @@
 """Muon for weight matrices, AdamW for everything else.
 
-Muon (Jordan et al., 2024) takes Nesterov momentum and replaces it by its nearest orthogonal matrix, so that the whole
-spectrum of a weight moves at once. In trials with equal numbers of samples that mattered more than anything else about
-training.
+Muon (Jordan et al., 2024) replaces the Nesterov momentum by its nearest orthogonal matrix, so that a step has equal
+size in all singular directions of a weight. In trials with equal numbers of samples, this mattered more than any other
+training choice.
 
 torch.optim.Muon treats one matrix at a time in bfloat16. The six encoders hold 80 small matrices of few shapes:
 stacked by shape and orthogonalised in float32 they take a fraction of the time on CPUs.
@@ -25,12 +25,12 @@ _LARGEST_SIDE = 4096  # an input layer over all raw channels: orthogonalising it
 
 
 class MatrixOptimizer:
-    """Both optimizers at rates in a fixed ratio."""
+    """Muon and AdamW together, with learning rates in a fixed ratio."""
 
     def __init__(self, model: nn.Module, *, half: bool = False) -> None:
         """Take the parameters of `model`; with `half`, matrices are orthogonalised in bfloat16 as in torch.optim.Muon.
 
-        That pays for large matrices: on CPUs with bfloat16 products it takes less than half of the time.
+        This pays off for large matrices: on CPUs with bfloat16 products it takes less than half of the time.
         """
         self._half = half
         self._parameters = list(model.parameters())
@@ -69,14 +69,14 @@ class MatrixOptimizer:
         self._rest.step()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for stack in self._stacks:
             for parameter in stack:
                 parameter.grad = None
         self._rest.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of both, for checkpoints."""
+        """Return the state of both optimizers, for checkpoints."""
         return {"momenta": self._momenta, "rest": self._rest.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ class MatrixOptimizer:
 
 
 def warm_cosine(peak: float, step: int, steps: int, warmup_steps: int) -> float:
-    """Learning rate at a step of `steps`: linear up to `peak` over the first ones, and down to zero by a cosine."""
+    """Return the learning rate at a step of `steps`: linear warm-up to `peak`, then cosine decay to zero."""
     warm = min(1.0, (step + 1) / max(1, warmup_steps))
     return peak * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
@@ -97,7 +97,7 @@ def _is_spectral(parameter: nn.Parameter) -> bool:
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Nearly orthogonal factors (G, r, c) of a stack of matrices: Newton-Schulz, quintic coefficients of Muon."""
+    """Return nearly orthogonal factors (G, r, c) of a stack of matrices, by Newton-Schulz with Muon's coefficients."""
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

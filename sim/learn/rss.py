@@ -17,7 +17,7 @@ from sim.world.scenario import Scenario
 
 
 def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path, positions: int = 20_000) -> float:
-    """Fit a_k, n_k, σ_k of g_k [dB] = a_k − 10 n_k log10(distance) + e on training positions.
+    """Fit a_k, n_k, σ_k of g_k [dB] = a_k − 10 n_k log10(distance [m]) + e on training positions; write the weights.
 
     Returns the mean σ [dB] over the base stations.
     """

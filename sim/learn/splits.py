@@ -38,11 +38,11 @@ def split_positions(
     ``random``: validation and test are uniform draws; training positions lie between them, at the mean spacing.
     ``block``: square blocks of `block_m` are held out, half for validation and half for test; training positions keep
     `guard_m` away from them, so a test position is up to half a block away from the nearest training position.
-    ``user``: whole walks are held out, the same shares of users as ``random`` takes of positions; `user` (N,) says
-    whose position each is (`PathSet.user`).
+    ``user``: whole walks are held out, the same shares of users as ``random`` takes of positions; `user` (N,) is the
+    user of each position (`PathSet.user`).
 
     Raises:
-        UserError: the positions are too few for a block split, or no walks, or walks of too few users.
+        UserError: there are too few blocks for a block split, or for a user split no walks or too few.
     """
     sizes = scenario.splits
     if name == "random":
@@ -76,7 +76,7 @@ def split_positions(
 
 
 def _held_out(scenario: Scenario, positions: int, things: int) -> tuple[int, int]:
-    """How many of `things` the test and validation sets take: the share that they have of the positions."""
+    """Return how many of `things` go into the test and validation sets, in proportion to their shares of positions."""
     sizes = scenario.splits
     scale = min(1.0, positions / (2 * (sizes.test + sizes.validation)))  # small data sets keep half for training
     test, validation = int(sizes.test * scale), int(sizes.validation * scale)
@@ -97,7 +97,7 @@ def _split_users(scenario: Scenario, user: npt.NDArray[np.int32] | None) -> Spli
 
 
 def write_test_set(scenario: Scenario, paths: PathSet, folder: Path, name: SplitName = "random") -> None:
-    """Write what an emulation needs of a traced data set: test paths, and coordinates of training positions.
+    """Write the parts of a traced data set that an emulation needs: test paths, and coordinates of training positions.
 
     Files: ``test.npz`` and ``train-positions.npz``; for the block split ``test-block.npz`` and so on, for the user
     split ``test-user.npz``.
@@ -117,7 +117,7 @@ def _inside(
     edge: float,
     margin: float,
 ) -> npt.NDArray[np.bool_]:
-    """Whether each position lies in one of the blocks, widened by `margin` on every side."""
+    """Return whether each position lies in one of the blocks, widened by `margin` on every side."""
     inside = np.zeros(len(position), bool)
     for block in blocks:
         corner = low + block * edge

@@ -1,7 +1,7 @@
-"""One training loop for every learned positioner: fresh snapshots, warm-up and cosine decay, checkpoints, resume.
+"""Training loop of ECC and direct regression: fresh snapshots, warm-up and cosine decay, checkpoints, resume.
 
 A positioner is a module called as ``model(x, gain, present) -> (B, N, 3) positions [m]`` with an attribute `phase`
-that names its preprocessing. It is given channels and gains only; positions enter the loss alone.
+that names its preprocessing. Its inputs are channels and gains; true positions are used in the loss only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sim.learn.optimizer import MatrixOptimizer, warm_cosine
 
 Loss = Literal["distance", "squared"]
 Half = Literal["all", "edge", "none"]
-"""Which networks multiply in bfloat16 while training: it doubles the speed, but its 8 bits cannot express a position
+"""Networks that multiply in bfloat16 in training: this doubles the speed, but its 8 bits cannot resolve positions
 to better than a few decimetres, so the last epochs keep the cloud's network in float32 (``edge``)."""
 
 
@@ -32,12 +32,12 @@ _VALIDATION_SEED = 10_000
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to learn.
+    """Training schedule.
 
-    `epochs` over the training positions; peak rate `rate` (times ten for matrices, see `sim.learn.optimizer`), reached
-    after `warmup_steps` and decayed to zero by a cosine; `station_dropout`: share of samples that see a random subset
-    of the base stations only; `loss`: ``squared`` is ECC Eq. 34, ``distance`` the same sum of Euclidean distances,
-    which outliers pull less.
+    `epochs` over the training positions; peak learning rate `rate` (times ten for matrices, see `sim.learn.optimizer`),
+    reached after `warmup_steps` and decayed to zero by a cosine; `station_dropout`: share of samples with only a random
+    subset of the base stations; `loss`: ``squared`` is ECC Eq. 34, ``distance`` the same sum of Euclidean distances,
+    which is less sensitive to outliers.
     """
 
     epochs: float = 6.0
@@ -52,7 +52,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """One line of progress: `validation_m` is the mean 3D error on validation positions, where just measured."""
+    """Progress of a training: `validation_m` is the mean 3D error on validation positions, if just measured."""
 
     stage: str
     step: int
@@ -67,7 +67,7 @@ OnProgress = Callable[[TrainProgress], None]
 
 
 class Trainer:
-    """Trains one positioner and can be stopped at any time; at most the running epoch is lost."""
+    """Trains one positioner; when interrupted, at most the current epoch is lost."""
 
     def __init__(
         self,
@@ -80,12 +80,12 @@ class Trainer:
         identity: dict[str, Any] | None = None,
         scalars: Any = None,
     ) -> None:
-        """Prepare.
+        """Prepare the training.
 
         Args:
             model: the positioner.
             training: source of training snapshots.
-            validation: source of validation snapshots, not moved.
+            validation: source of validation snapshots, at undisplaced positions.
             schedule: lengths and rates.
             checkpoint: file to resume from and to save to after each epoch.
             identity: what the checkpoint belongs to; resuming with another identity is an error.
@@ -99,7 +99,7 @@ class Trainer:
         self._checkpoint = Checkpoint(checkpoint, identity or {}, {"model": model, "optimizer": self._optimizer})
 
     def run(self, on_progress: OnProgress) -> float:
-        """Train to the end of the schedule; returns the final mean validation error [m]."""
+        """Train to the end of the schedule; return the final mean validation error [m]."""
         step = self._checkpoint.resume()
         started = time.monotonic()
         error = math.nan
@@ -128,7 +128,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, batch: int = 500, source: SnapshotSource | None = None) -> Tensor:
-        """3D errors (N,) [m] on the validation positions (or those of `source`), all base stations present."""
+        """Return 3D errors (N,) [m] on validation positions (or those of `source`), with all base stations present."""
         self._model.eval()
         source = source or self._validation
         source.reseed(_VALIDATION_SEED)  # the same noise every time: differences are the model's
@@ -141,7 +141,7 @@ class Trainer:
         return torch.cat(errors)
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
-        """Index batches of one epoch; order and draws are keyed by the epoch, so a resumed training repeats them."""
+        """Yield index batches of one epoch; order and draws are keyed by the epoch, so a resume repeats them."""
         self._training.reseed(self._schedule.seed, epoch)
         order = self._training.permutation()
         yield from order[: self._steps_per_epoch * self._schedule.batch].split(self._schedule.batch)
@@ -159,7 +159,7 @@ class Trainer:
 
 
 def random_presence(gain: Tensor, share: float, draw: torch.Generator) -> Tensor:
-    """Presence (B, K): a `share` of the samples keeps a random subset of 1 … K−1 base stations."""
+    """Draw presence (B, K): a `share` of the samples keeps a random subset of 1 … K−1 base stations."""
     b, k = gain.shape
     keep = torch.randint(1, max(k, 2), (b, 1), generator=draw)
     rank = torch.rand(b, k, generator=draw).argsort(1).argsort(1)
@@ -168,9 +168,9 @@ def random_presence(gain: Tensor, share: float, draw: torch.Generator) -> Tensor
 
 
 def weighted_loss(estimate: Tensor, position: Tensor, loss: Loss, scale_m: float = 20.0) -> Tensor:
-    """Σ_n ω_n e_n² / scale² (``squared``, ECC Eq. 34) or Σ_n ω_n √(e_n² + ε²) / scale, with e_n = ‖p̂_n − p‖.
+    """Return the batch mean of Σ_n ω_n e_n² / scale² (``squared``, ECC Eq. 34) or Σ_n ω_n √(e_n² + ε²) / scale.
 
-    ω_n = 2n / (N(N+1)) [R]. `estimate` (B, N, 3), `position` (B, 3) [m].
+    e_n = ‖p̂_n − p‖, ε = 0.1 m, ω_n = 2n / (N(N+1)) [R]. `estimate` (B, N, 3), `position` (B, 3) [m].
     """
     steps = estimate.shape[1]
     weight = torch.arange(1, steps + 1, device=estimate.device) * (2.0 / (steps * (steps + 1)))

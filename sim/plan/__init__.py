@@ -1,1 +1,1 @@
-"""What a run is: settings, options of schemes, weights, and the parts made of them."""
+"""Definition of a run: settings, scheme options, weights, and the parts built from them."""

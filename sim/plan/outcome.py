@@ -1,4 +1,4 @@
-"""What a driver is told and what it brings back; both drivers speak these values."""
+"""Progress and results of a run, common to both drivers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloud.cloud_spec import CloudOutcome
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
         stage: "start" (processes and links come up), "run" or "write".
@@ -30,12 +30,12 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """A process that died and was started again.
+    """Restart of a process that died.
 
     Attributes:
-        name: "the cloud", or its base stations.
-        t_died_ns: when that was noticed [ns].
-        t_back_ns: when the new one was at work [ns]; None where the run ended before.
+        name: "the cloud", or the base stations of the process.
+        t_died_ns: time at which the death was noticed [ns].
+        t_back_ns: time from which the new process worked [ns]; None if the run ended before.
     """
 
     name: str
@@ -45,15 +45,15 @@ class Restart:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What happened in a run, beside the streams in its folder.
+    """Record of a run, in addition to the streams in its folder.
 
     Attributes:
         cloud: outcome of the cloud's last incarnation.
         t0_ns: time zero of snapshot 0 on the run's clock [ns].
-        wall_clock: whether that clock is the wall clock; else it is simulated.
-        seconds: from the first snapshot to the end, in real time [s].
-        address: where the cloud listened.
-        failures: one sentence for each thing that went wrong; empty if nothing did.
+        wall_clock: whether that clock is the wall clock; otherwise it is simulated.
+        seconds: real time from the first snapshot to the end [s].
+        address: address on which the cloud listened.
+        failures: one sentence per failure; empty if there was none.
         restarts: processes that died and were started again.
     """
 
@@ -68,7 +68,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run that ended well: its folder, and `summary.json` as a table."""
+    """Result of a successful run: its folder, and the content of `summary.json`."""
 
     folder: Path
     summary: dict[str, Any]

@@ -1,7 +1,7 @@
-"""From settings to the parts of a run: what stands at each site, what stands at the cloud, and the truth.
+"""Build the parts of a run from its settings: one part per site, one for the cloud, and the true positions.
 
-Here, once, positions of users are parted from everything else: `Plan.sites` and `Plan.cloud` go to the nodes
-and hold none, `Plan.truth` stays with the driver.
+This is the only place where user positions are separated from everything else: `Plan.sites` and `Plan.cloud` go to the
+nodes and contain no positions, `Plan.truth` stays with the driver.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class Plan:
     """All parts of a run.
 
     Attributes:
-        settings: what was asked for.
-        scenario: resolved.
-        weights_path: file that the weights came from.
-        weights_digest: names its content.
-        format: of every BS's reports in round 0.
-        answer_format: of its answers in later rounds; None where a fix takes one round.
-        sites: what stands at each site, in the order of BSs.
-        cloud: what stands at the cloud.
-        truth: positions of the N test users (N, 3) [m]; snapshot n has that of user n mod N.
-        training: positions that the weights were trained on (P, 3) [m], where they are known.
-        paths: of the N test users; for the controls, at the driver only.
-        weights: as read; for the controls.
-        chosen: name of the fusion rule, and the scheme's options as they came out.
+        settings: settings of the run.
+        scenario: resolved scenario.
+        weights_path: file of the weights.
+        weights_digest: digest of its content.
+        format: payload format of every BS's reports in round 0.
+        answer_format: payload format of its answers in later rounds; None if a fix takes one round.
+        sites: specification of each site, in the order of BSs.
+        cloud: specification of the cloud.
+        truth: positions of the N test users (N, 3) [m]; snapshot n belongs to user n mod N.
+        training: positions that the weights were trained on (P, 3) [m], if known.
+        paths: paths of the N test users; for the controls, at the driver only.
+        weights: weights as read; for the controls.
+        chosen: name of the fusion rule, and the resolved options of the scheme.
     """
 
     settings: EmulateSettings
@@ -101,7 +101,7 @@ def load_plan(settings: EmulateSettings) -> Plan:
     settings.require_fits(scenario)
     if scenario.layouts is not None:
         settings = replace(settings, layout=settings.layout or 0)
-    for load in (load_edge_scheme, load_fusion):  # before weights are looked for: of an unknown scheme there are none
+    for load in (load_edge_scheme, load_fusion):  # check the scheme before looking for its weights
         _known(load, settings.scheme)
     scheme_options(settings)
     path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
@@ -117,7 +117,7 @@ def load_plan(settings: EmulateSettings) -> Plan:
 
 
 def load_test_set(scenario: Scenario, settings: EmulateSettings) -> tuple[Scenario, PathSet]:
-    """Read the test positions: their paths, and the scenario with the sites that these lead to.
+    """Read the test positions: their paths, and the scenario with the sites of these paths.
 
     Raises:
         UserError: a file is missing, damaged, or of another version of the scenario.
@@ -136,11 +136,11 @@ def compose(
     weights_path: Path = Path(),
     training: Positions | None = None,
 ) -> Plan:
-    """Make the parts of a run from what `load_plan` has read.
+    """Build the parts of a run from what `load_plan` has read.
 
     Raises:
-        UserError: paths of too few sites, an unknown scheme, options that it does not take, or weights that do not
-            fit it.
+        UserError: the paths have no users or too few sites, the scheme is unknown or does not take the options, or the
+            weights do not fit it.
     """
     stations = settings.stations(scenario)
     if len(paths) == 0 or paths.sites < len(stations):
@@ -150,11 +150,11 @@ def compose(
     if settings.shuffle_csi:
         order = generator(settings.seed, "shuffle").permutation(users)
         heard = np.empty_like(users)
-        heard[order] = np.roll(order, 1)  # one cycle: nobody keeps their own channel
+        heard[order] = np.roll(order, 1)  # one cycle: no user keeps their own channel
     padded = padded_paths(scenario, paths.select(heard, stations))
     build = _known(load_edge_scheme, settings.scheme)
     sites = [_site_parts(settings, scenario, weights, build, padded, bs, scenario.sites[bs]) for bs in stations]
-    try:  # the whole way of one report, here rather than in an actor, where an error would be far away
+    try:  # rehearse one report here rather than in an actor, for a clear error
         cloud = cloud_parts(settings, scenario, weights)
         station, fusion, chosen = _halves(sites[0], cloud)
         rehearsal = tuple(station.reports([0], sites[0].radio.observe(0)[None]))
@@ -182,17 +182,17 @@ def compose(
 
 
 def padded_paths(scenario: Scenario, paths: PathSet) -> PaddedPaths:
-    """Return the paths to the scenario's first sites as radios take them, their phases drawn where it says so."""
+    """Return the paths to the scenario's first sites in `Radio`'s form, with the scenario's choice of phases."""
     padded = pad_paths(paths, scenario.numerology.carrier_hz, matrices=scenario.polarized)
     padded = phased(scenario, padded, range(paths.sites))
     return padded
 
 
 def _halves(site: SiteSpec, cloud: CloudSpec) -> tuple[BaseStation, Fusion, Chosen]:
-    """Build both halves of a scheme, and find out what its options come to.
+    """Build both halves of a scheme and resolve its options.
 
     Raises:
-        UserError: a scheme that takes options does not like what it was given, or the halves are of two kinds.
+        UserError: the scheme rejects its options, or only one of the halves takes several rounds.
     """
     spec, setup = known_spec(cloud.scheme), site.station.setup
     with _refusals(cloud.scheme) if spec.options is not None else contextlib.nullcontext():
@@ -204,7 +204,7 @@ def _halves(site: SiteSpec, cloud: CloudSpec) -> tuple[BaseStation, Fusion, Chos
 
 @contextlib.contextmanager
 def _refusals(scheme: str) -> Iterator[None]:
-    """Say what a scheme does not like about its options, in its own words."""
+    """Raise a scheme's ValueError about its options as a UserError with the same message."""
     try:
         yield
     except ValueError as error:
@@ -212,7 +212,7 @@ def _refusals(scheme: str) -> Iterator[None]:
 
 
 def weights_notes(plan: Plan) -> list[str]:
-    """Say, in a sentence each, in what the run differs from what its weights were trained for."""
+    """Return one sentence for each difference between the run and what its weights were trained for."""
     config, settings = plan.weights.config, plan.settings
     notes = []
     record = config.get("record")
@@ -234,10 +234,10 @@ def _listed(table: Mapping[str, Any]) -> str:
 
 
 def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights) -> CloudSpec:
-    """Make what stands at the cloud.
+    """Build the specification of the cloud.
 
     Raises:
-        UserError: an unknown scheme, or options that it does not take.
+        UserError: the scheme is unknown or does not take the options.
     """
     stations = {bs: scenario.sites[bs].position for bs in settings.stations(scenario)}
     return CloudSpec(
@@ -271,7 +271,7 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
 def _networks(
     settings: EmulateSettings, weights: Weights, stations: Mapping[int, tuple[float, float, float]]
 ) -> dict[int, Callable[[str], Any]]:
-    """Makers of what base stations have at the cloud, where the scheme has anything there."""
+    """Return factories of each base station's network at the cloud, if the scheme has any there."""
     at_cloud = known_spec(settings.scheme).at_cloud
     if at_cloud is None:
         return {}
@@ -286,7 +286,7 @@ def _down_links(settings: EmulateSettings, stations: Iterable[int]) -> dict[int,
 
 
 def _modelled(settings: EmulateSettings, bs: int, direction: Direction) -> LinkConfig | None:
-    """What the link model does; nothing where the kernel shapes the link."""
+    """Return the link model's configuration; None if the kernel shapes the link instead."""
     return None if settings.netns else settings.links.config(bs, direction)
 
 
@@ -309,7 +309,7 @@ def _site_parts(
         power_w=scenario.tone_power_w,
         pilots=scenario_pilots(scenario),
     )
-    # A contiguous copy: a view would take the paths of all sites along to the actor.
+    # A contiguous copy: a view would send the paths of all sites to the actor.
     own = paths.site(bs)
     radio = Radio(scenario, own.clone(), bs, settings.seed)
     orientation = (math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0)
@@ -339,7 +339,7 @@ def _edge_setup(settings: EmulateSettings, weights: Weights, bs: int, site: tupl
 
 
 def _covariance(weights: Weights, bs: int) -> Tensor | None:
-    """What a base station's estimator knows of its channel; None where the weights want least squares."""
+    """Return the channel covariance for a base station's estimator; None if the weights ask for least squares."""
     tensors = weights.edge(bs)
     stored = tensors.get("covariance")
     if stored is not None:
@@ -352,7 +352,7 @@ def _covariance(weights: Weights, bs: int) -> Tensor | None:
 
 
 def _known(load: Callable[[str], Any], scheme: str) -> Any:
-    """Load an entry point, its LookupError turned into one for the user."""
+    """Load an entry point, raising its LookupError as a UserError."""
     try:
         return load(scheme)
     except LookupError as error:

@@ -1,6 +1,6 @@
-"""Options of schemes: what a scheme says it takes (`edge.scheme.SchemeSpec`), held against what the user gave.
+"""Options of schemes: check the user's options against those that a scheme declares (`edge.scheme.SchemeSpec`).
 
-A scheme's own check of their values comes later, when it is built.
+The scheme itself checks their values later, when it is built.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from sim.plan.settings import EmulateSettings
 
 
 def scheme_options(settings: EmulateSettings) -> dict[str, str | int]:
-    """Return the options of a run in the types that its scheme wants.
+    """Return the options of a run in the types that its scheme declares.
 
     Raises:
-        UserError: an unknown scheme, an option or a payload that it does not take, or a value that is no whole number.
+        UserError: the scheme is unknown, does not take an option or the payload, or a value is not a whole number.
     """
     name = settings.scheme
     spec = known_spec(name)
@@ -36,28 +36,28 @@ def scheme_options(settings: EmulateSettings) -> dict[str, str | int]:
 
 
 def default_scenario(scheme: str) -> str:
-    """Return the scenario that a scheme runs in where the user names none.
+    """Return the scenario that a scheme runs in by default.
 
     Raises:
-        UserError: an unknown scheme.
+        UserError: the scheme is unknown.
     """
     return known_spec(scheme).scenario
 
 
 def default_interval_ms(scheme: str) -> float:
-    """Return the time between snapshots [ms] that a scheme takes where the user says nothing.
+    """Return the default time between snapshots [ms] of a scheme.
 
     Raises:
-        UserError: an unknown scheme.
+        UserError: the scheme is unknown.
     """
     return known_spec(scheme).interval_ms
 
 
 def known_spec(scheme: str) -> SchemeSpec:
-    """Return what a scheme says it is.
+    """Return the declaration of a scheme.
 
     Raises:
-        UserError: there is none.
+        UserError: the scheme is unknown.
     """
     try:
         return scheme_spec(scheme)

@@ -1,4 +1,4 @@
-"""How a setting is declared: once, beside its field, for the command lines, `--help` and the checks to follow."""
+"""Declaration of a setting, once, beside its field; command lines, `--help` and checks follow from it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Literal, get_args
 from sim.errors import UserError, nearest_hint
 
 Driver = Literal["ray", "process"]
-"""``ray``: actors for BSs and cloud, ZeroMQ between them, wall clock. ``process``: everything in this one,
-memory links, simulated clock."""
+"""``ray``: actors for BSs and cloud, ZeroMQ between them, wall clock. ``process``: everything in one process,
+links in memory, simulated clock."""
 DRIVERS: tuple[Driver, ...] = get_args(Driver)
 RAY: tuple[Driver, ...] = ("ray",)
 
 WHAT, LINKS, TIMING = "What runs", "Links", "Timing"
 PLACEMENT, SECURITY, OUTPUT = "Placement", "Security", "Output"
-"""Panels of help."""
+"""Panels of `--help`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +25,21 @@ class Setting:
 
     Attributes:
         help: what it is, in a phrase.
-        panel: of `--help`.
-        unit: of its values; a field in ms is named so.
-        zero: what 0 means.
-        least: smallest value; None where it has no bounds.
-        most: largest value.
-        above: whether `least` itself is too small.
-        why: what to say to one who is out of bounds.
-        drivers: with which it has an effect.
-        names: of the option, where they do not follow from the field.
-        metavar: what `--help` shows for a value.
-        default: in words, what it is where nothing is said: found from scheme, scenario or machine.
-        listed: several values as `sweep` takes them; empty where it takes one.
-        text: whether the command line takes a text that stands for more than the field's type can hold.
-        field: of `EmulateSettings` (filled in there).
-        absent: the field's default (filled in there).
+        panel: panel of `--help`.
+        unit: unit of its values; fields in ms have names that end in ``_ms``.
+        zero: meaning of 0.
+        least: smallest value; None if there are no bounds.
+        most: largest value; an integer if values must be whole numbers.
+        above: whether values must be above `least`, which is then 0.
+        why: reason for the bounds, part of the error message.
+        drivers: drivers with which it has an effect.
+        names: names of the option, if they do not follow from the field.
+        metavar: placeholder of the value in `--help`.
+        default: description of a default that is taken from scheme, scenario or machine.
+        listed: example of several values as `sweep` takes them; empty if `sweep` takes one value only.
+        text: whether the command line takes text, for values that the field's type cannot hold.
+        field: field of `EmulateSettings` (filled in there).
+        absent: default of the field (filled in there).
     """
 
     help: str
@@ -61,20 +61,20 @@ class Setting:
 
     @property
     def option(self) -> str:
-        """Its option on the command line, without dashes before it."""
+        """Name of its command-line option, without leading dashes."""
         first = self.names[0].split("/")[0].lstrip("-") if self.names else self.field
         return first.removesuffix("_ms").replace("_", "-")
 
     @property
     def word(self) -> str:
-        """Its option as the name of a parameter."""
+        """Name of its option as a Python parameter."""
         return self.option.replace("-", "_")
 
     def check(self, value: Any) -> None:
-        """Check the bounds of a value; None is in bounds where it is a value at all.
+        """Check that a value is within bounds; None always is.
 
         Raises:
-            UserError: it is out of bounds, no number, or a fraction where the bounds are whole numbers.
+            UserError: it is out of bounds, not a number, or not a whole number where it must be one.
         """
         if self.least is None or value is None:
             return
@@ -92,7 +92,7 @@ class Setting:
         raise UserError(f"--{self.option} must be {low}{high}, it is {value!r}.")
 
     def require_effect(self, driver: str) -> None:
-        """Check that the setting has an effect with a driver, for one who asks for it.
+        """Check that the setting has an effect with a driver.
 
         Raises:
             UserError: it has none.
@@ -105,10 +105,10 @@ class Setting:
 
 
 def require_driver(driver: str) -> None:
-    """Check that there is such a driver.
+    """Check that a driver exists.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such driver.
     """
     if driver not in DRIVERS:
         raise UserError(f"There is no driver {driver!r}{nearest_hint(driver, DRIVERS)}.")

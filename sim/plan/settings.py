@@ -1,6 +1,6 @@
-"""What a user may choose about an emulation, checked before anything starts.
+"""Settings of an emulation, checked before anything starts.
 
-Times are in milliseconds here, as on the command line; `interval_ns` and `deadline_ns` are what the run uses.
+Times are in milliseconds here, as on the command line; the run uses `interval_ns`, `deadline_ns` and so on.
 """
 
 import dataclasses
@@ -15,31 +15,31 @@ from fronthaul.message.messages import MAX_BUNDLE
 from sim.errors import UserError
 from sim.plan.setting import LINKS, OUTPUT, PLACEMENT, RAY, SECURITY, TIMING, WHAT, Driver, Setting, require_driver
 
-if TYPE_CHECKING:  # `--help` reads this file: what is not cheap to import is imported where it is needed
+if TYPE_CHECKING:  # `--help` imports this file: slow imports are made where they are needed
     from fronthaul.payload.choice import PayloadChoice
     from fronthaul.roster import Roster
     from sim.world.scenario import Scenario
 
 BITS = "1…8|lossless|iq16|bfp1…16"
-"""What a report may carry, as the command line has it."""
+"""Choices of the payload, as the command line shows them."""
 
 MAX_SNAPSHOTS = 1 << 24
-"""More would need a run folder beyond any disk; the wire format could number 2**32."""
+"""Maximum number of snapshots: a larger run folder would fit no disk. The wire format allows 2**32."""
 
 _HOUR_MS = 3.6e6
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmulateSettings:
-    """One emulation: each setting with what it is, its unit and its bounds, which the command lines follow.
+    """Settings of one emulation, each with description, unit and bounds; the command lines are derived from them.
 
-    `bits` is the quantiser's resolution B; None forwards the channel as `forward` says (`fronthaul.codec.iq`). `layout`
-    None takes the first, and is all that a scenario without layouts allows. `curve` None encrypts where the cloud
-    listens beyond loopback. `options` are the scheme's, name and value; `sim.plan.scheme_options` holds them against
-    what the scheme takes.
+    `bits` is the quantiser's resolution B; None forwards the channel in the format `forward` (`fronthaul.codec.iq`).
+    `layout` None selects the first layout, and is required for a scenario without layouts. `curve` None encrypts if the
+    cloud listens beyond loopback, in namespaces (`netns`), or if `keys` are given. `options` are names and values of
+    the scheme's options; `sim.plan.scheme_options` checks them against the scheme's declaration.
 
     Raises:
-        UserError: one sentence that says which value is impossible.
+        UserError: a value is impossible; one sentence that names it.
     """
 
     scenario: Annotated[
@@ -372,19 +372,19 @@ class EmulateSettings:
 
     @property
     def payload(self) -> "PayloadChoice":
-        """What a report carries, from `bits` and `forward`."""
+        """Payload of a report, from `bits` and `forward`."""
         from fronthaul.payload.choice import PayloadChoice
 
         return PayloadChoice(self.bits, self.forward)
 
     @property
     def edge_device(self) -> str:
-        """On which base stations compute, as torch names it."""
+        """Torch device of the base stations."""
         return _device(self, self.gpus_per_bs)
 
     @property
     def cloud_device(self) -> str:
-        """On which the cloud computes, as torch names it."""
+        """Torch device of the cloud."""
         return _device(self, self.cloud_gpus)
 
     def _check_timing(self) -> None:
@@ -415,8 +415,8 @@ class EmulateSettings:
         """Check what depends on the scenario.
 
         Raises:
-            UserError: more base stations than the scenario has sites, a layout where it has none, or a file of test
-                positions where it has several.
+            UserError: there are more base stations than sites, a layout is given for a scenario without layouts, or a
+                file of test positions for a scenario with layouts.
         """
         layouts, sites = scenario.layouts, scenario.station_count
         if layouts is None and self.layout is not None:
@@ -427,43 +427,43 @@ class EmulateSettings:
             raise UserError(f"--bs {self.bs} is more than the {sites} sites of scenario {scenario.name!r}.")
 
     def stations(self, scenario: "Scenario") -> range:
-        """Return the base stations of the run: the first `bs` sites, or all where each snapshot draws its own."""
+        """Return the base stations of the run: the first `bs` sites, or all sites if each snapshot draws a subset."""
         return range(scenario.station_count if self.random_subset else self.bs)
 
     def roster(self, scenario: "Scenario") -> "Roster | None":
-        """Return what draws the base stations of each snapshot; None where all measure all of them."""
+        """Return the roster that draws the base stations of each snapshot; None if all BSs measure every snapshot."""
         from fronthaul.roster import Roster
 
         return Roster(self.seed, scenario.station_count, self.bs) if self.random_subset else None
 
     def in_process(self) -> "EmulateSettings":
-        """Return the same emulation in process, what has no effect there left out."""
+        """Return the same settings for the in-process driver; those without effect there get their defaults."""
         without = {setting.field: setting.absent for setting in SETTINGS.values() if "process" not in setting.drivers}
         return dataclasses.replace(self, driver="process", **without)
 
     @property
     def interval_ns(self) -> int:
-        """Between two snapshots [ns]."""
+        """Time between two snapshots [ns]."""
         return round(self.interval_ms * 1e6)
 
     @property
     def deadline_ns(self) -> int:
-        """From time zero until the cloud waits no longer [ns]."""
+        """Time after a snapshot's time zero at which the cloud stops waiting for reports [ns]."""
         return round(self.deadline_ms * 1e6)
 
     @property
     def round_ns(self) -> int:
-        """How long the cloud waits for the answers of one round [ns]; 0 for as long as the deadline allows."""
+        """How long the cloud waits for the answers of one round [ns]; 0: until the deadline."""
         return round(self.round_ms * 1e6)
 
     @property
     def window_ns(self) -> int:
-        """Reports that come sooner after time zero are early [ns]."""
+        """Start of the receive window after time zero [ns]; reports that arrive before it are early."""
         return round(self.window_ms * 1e6)
 
     @property
     def ping_ns(self) -> int:
-        """Between two heartbeats [ns]; none on the simulated clock, which says who lives."""
+        """Time between two heartbeats [ns]; 0 (none) with the in-process driver, which needs no heartbeats."""
         return round(self.ping_ms * 1e6) if self.driver == "ray" else 0
 
     @property
@@ -480,7 +480,7 @@ class EmulateSettings:
 
     @property
     def warmup_snapshots(self) -> int:
-        """Snapshots that latency statistics leave out: `warmup`, but at most half of a short run."""
+        """Number of first snapshots that latency statistics leave out: `warmup`, but at most half of the run."""
         return min(self.warmup, self.snapshots // 2)
 
 
@@ -494,9 +494,9 @@ def _declared() -> dict[str, Setting]:
 
 
 def _device(settings: EmulateSettings, gpus: float) -> str:
-    """An actor that reserves a share of a GPU sees that one alone; in process there is none."""
+    """Return the torch device: an actor that reserves a share of a GPU sees only that GPU; in process there is none."""
     return "cuda:0" if settings.driver == "ray" and gpus > 0 else "cpu"
 
 
 SETTINGS: Mapping[str, Setting] = _declared()
-"""Every setting by its field."""
+"""All settings by field name."""

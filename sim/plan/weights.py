@@ -1,15 +1,15 @@
 """Weights files: safetensors with the configuration as metadata, network weights in half precision or less.
 
 Tensor names: ``edge.<k>.…`` belongs to base station k (encoder, covariance, quantiser steps), ``edge.all.…`` to every
-base station that has none of that name of its own, ``cloud.…`` to the cloud. Covariances and steps stay in single
+base station without a tensor of that name of its own, ``cloud.…`` to the cloud. Covariances and steps stay in single
 precision, since both ends must agree on them bit for bit.
 
-A large matrix may be packed (`Packed`): its name then holds codes of B bit, ``NAME.scale`` a factor for each row, and
-the metadata say B and the shape. A code times its factor is exact in single precision, so that every machine reads the
-same weights. Files without packed matrices are of format 1, others of format 2.
+A large matrix may be packed (`Packed`): its tensor then holds codes of B bit, ``NAME.scale`` one factor per row, and
+the metadata give B and the shape. A code times its factor is exact in single precision, so that every machine reads the
+same weights. Files without packed matrices have format 1, others format 2.
 
-Weights above a limit are written in shards, whole base stations each: ``NAME-00001-of-00003.safetensors`` and so on.
-Every shard holds the configuration; any of their names, or ``NAME.safetensors``, names all of them.
+Weights above a size limit are written in shards: ``NAME-00001-of-00003.safetensors`` and so on. The tensors of a base
+station are never split. Every shard holds the configuration; any shard's name, or ``NAME.safetensors``, refers to all.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from sim.world.store import ASSET_FOLDER
 
 _FORMATS = ("cofix-weights-1", "cofix-weights-2")
 LIMIT_BYTES = 19_000_000
-"""Of a shard: well below what code hosts take as one file [B]."""
+"""Maximum size of a shard [B], well below the file size limits of code hosts."""
 _SCALE = ".scale"  # after the name of a packed matrix
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 EXACT = re.compile(
     r"(?:^|\.)(?:covariance|step|gain_[^.]+|centre|extent|path_loss|scale|posterior)"
     r"(?:\.|$)"
 )
-"""Names of tensors that stay as they are, by whole words between dots."""
+"""Names of tensors that are stored unchanged, by whole words between dots."""
 _WIDE = re.compile(r"(?:^|\.)network\.(?:mean|deviation)$")
-"""Of those whose values span more decades than half precision: they are kept in bfloat16."""
+"""Names of tensors whose values exceed the range of half precision: they are stored in bfloat16."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A matrix in few bits: `code` (R, C) int8 times `scale` (R,) float32, of bfloat16's values, is what it stands for.
+    """A quantised matrix: `code` (R, C) int8 times `scale` (R,) float32, whose values are exact in bfloat16.
 
-    `bits` of a code, 2..8 [bit]; `shape` of the tensor whose elements in C order are the R rows of C.
+    `bits`: size of a code, 2..8 [bit]. `shape`: shape of the tensor, whose elements in C order are R rows of C.
     """
 
     code: Tensor
@@ -63,11 +63,11 @@ class Packed:
     shape: tuple[int, ...]
 
     def tensor(self) -> Tensor:
-        """What it stands for, float32 of shape `shape`."""
+        """Return the dequantised tensor, float32 of shape `shape`."""
         return (self.code.float() * self.scale[:, None]).reshape(self.shape)
 
     def stored(self) -> tuple[Tensor, Tensor]:
-        """Codes as bytes, and scales in bfloat16."""
+        """Return the codes as packed bytes, and the scales in bfloat16."""
         index = (self.code.numpy().astype(np.int16) + (1 << (self.bits - 1))).astype(np.uint8)
         octets = np.frombuffer(pack(index, self.bits).data, np.uint8)
         return torch.from_numpy(octets.copy()), self.scale.bfloat16()
@@ -77,7 +77,7 @@ class Packed:
         """Undo `stored`.
 
         Raises:
-            ValueError: sizes that do not fit each other.
+            ValueError: the sizes do not match.
         """
         count, rows = math.prod(shape), max(len(scale), 1)
         if not (2 <= bits <= 8 and count % rows == 0 and octets.numel() == (count * bits + 7) // 8):
@@ -89,16 +89,16 @@ class Packed:
 
 @dataclass(frozen=True)
 class Weights:
-    """A scheme's configuration and tensors; `digest` names the file's content."""
+    """A scheme's configuration and tensors, and the `digest` of their file."""
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     digest: str = ""
 
     def edge(self, bs: int) -> dict[str, Tensor]:
-        """Base station `bs`'s share, its prefix stripped; of a path-loss table, its own row.
+        """Return the tensors of base station `bs`, prefix removed, with its row of the path-loss table, if any.
 
-        What all base stations share is in it as one tensor for all, unless `bs` has its own of that name.
+        They include the tensors shared by all base stations, unless `bs` has its own of the same name.
         """
         share = self._share("edge.all.") | self._share(f"edge.{bs}.")
         table = self.tensors.get("cloud.path_loss")
@@ -107,7 +107,7 @@ class Weights:
         return share
 
     def cloud(self) -> dict[str, Tensor]:
-        """The cloud's share, its prefix stripped; of posterior covariances (K, D, D), every base station's."""
+        """Return the cloud's tensors, prefix removed, with the posterior covariances (K, D, D) of all BSs, if any."""
         share = self._share("cloud.")
         posteriors: list[Tensor] = []
         while (found := self.tensors.get(f"edge.{len(posteriors)}.posterior")) is not None:
@@ -125,14 +125,16 @@ def save_weights(
 ) -> list[Path]:
     """Write a weights file; networks' floating point tensors in half precision.
 
+    Files of an earlier save under the same name are removed.
+
     Args:
-        path: of the file; where there are shards, their names are made from it, and there is no file of this name.
-        weights: what is written.
-        limit_bytes: tensors of more are written in shards [B]; a base station that is larger has its own.
-        packed: what is written instead of the tensors of these names.
+        path: path of the file; if there are shards, their names derive from it, and there is no file of this name.
+        weights: weights to write.
+        limit_bytes: maximum size of a shard [B]; a base station whose tensors are larger gets a shard of its own.
+        packed: packed matrices to write instead of the tensors of the same names.
 
     Returns:
-        The files. Those of an earlier save under the same name are gone.
+        The files written.
     """
     packed = packed or {}
     tensors: dict[str, Tensor] = {}
@@ -159,7 +161,8 @@ def load_weights(path: Path) -> Weights:
     """Read a weights file, with all shards that belong to it.
 
     Raises:
-        UserError: it is missing, truncated or no weights file of this project, or a shard is missing.
+        UserError: the file or a shard is missing, truncated or not a weights file of this project, or the shards do
+            not belong together.
     """
     paths = _files_of(path)
     configs: list[dict[str, Any]] = []
@@ -184,7 +187,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             config = json.loads(metadata["config"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             for name, (bits, *shape) in json.loads(metadata.get("packed", "{}")).items():
-                if name in tensors:  # the metadata name those of all shards
+                if name in tensors:  # the metadata list the packed matrices of all shards
                     scale = tensors.pop(name + _SCALE)
                     tensors[name] = Packed.of_stored(tensors[name], scale, bits, shape).tensor()
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
@@ -194,7 +197,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _files_of(path: Path) -> list[Path]:
-    """Return the file, or all shards that a name stands for.
+    """Return the file, or all shards, that a name refers to.
 
     Raises:
         UserError: one is missing.
@@ -216,7 +219,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _shards(tensors: dict[str, Tensor], limit_bytes: int) -> list[dict[str, Tensor]]:
-    """Part tensors by owner, cloud first, then what base stations share; each part as large as the limit allows."""
+    """Split tensors by owner: cloud, shared by all base stations, each base station; fill parts up to the limit."""
     groups: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         groups.setdefault(_owner(name), {})[name] = value
@@ -248,12 +251,12 @@ def _existing_shards(path: Path) -> list[Path]:
 
 
 def find_weights(scenario: str, scheme: str, bits: int | None) -> Path:
-    """Return the shipped weights for a payload of `bits`; for others than those shipped, the nearest (larger first).
+    """Return the shipped weights for a payload of `bits`, else those of the nearest resolution (the larger on a tie).
 
-    Of weights in shards it is the first.
+    For weights in shards, return the first shard.
 
     Raises:
-        UserError: nothing is shipped for this scenario and scheme.
+        UserError: no such weights are shipped for this scenario and scheme.
     """
     folder = ASSET_FOLDER / scenario
     names = {b: f"{scheme}-{PayloadChoice(b).label}" for b in (*range(1, 9), None)}

@@ -1,1 +1,1 @@
-"""A run's folder: its files, the books closed from its streams, its summary."""
+"""A run's folder: its files, the tables derived from its streams, its summary."""

@@ -1,6 +1,6 @@
-"""Closing the books of a run: everything that its tables say of links and fixes, derived from streams on disk.
+"""Close the books of a run: derive its ledgers, fixes, stage times and byte counts from the streams on disk.
 
-The same for a run that ended and for one that was cut: what is not in a stream is not known.
+Complete and interrupted runs are treated alike: the streams are the only source.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Books:
-    """What the streams of a run add up to.
+    """Everything derived from the streams of a run.
 
     Attributes:
-        ledgers: by BS; None for connections that are no base station's.
-        fixes: in the order of snapshots.
+        ledgers: ledgers by BS; None for connections that belong to no base station.
+        fixes: fixes in the order of snapshots.
         stages: stage times by BS, snapshot and round.
         links: totals of both directions.
         connections: bytes of each link, predicted and counted.
-        sockets: what the kernels counted.
-        clocks: offset of the cloud's clock against a base station's, by start; None where both read the same clock.
+        sockets: TCP connections with the kernels' byte counts, and events.
+        clocks: offset of the cloud's clock from a base station's, by start; None if both read the same clock.
     """
 
     ledgers: dict[int | None, pa.Table]
@@ -54,23 +54,23 @@ class Books:
 
     @property
     def ledger(self) -> pa.Table:
-        """All ledgers in one."""
+        """All ledgers in one table."""
         import pyarrow as pa
 
         return pa.concat_tables([ledger_schema().empty_table(), *self.ledgers.values()])
 
     def conservation(self, fixes: pa.Table) -> Conservation:
-        """Hold ledgers and the table of fixes against each other."""
+        """Check the ledgers against the table of fixes."""
         return conservation(self.ledger, used_reports(fixes))
 
 
 def derive_books(plan: Plan, folder: RunFolder) -> Books:
-    """Close the books of a run on its own streams, and write the tables of its links."""
+    """Close the books of a run and write the tables of its links."""
     return close(folder, [site.station.bs for site in plan.sites])
 
 
 def close(folder: RunFolder, stations: Iterable[int]) -> Books:
-    """Close the books of a run from its folder alone."""
+    """Close the books of a run from its folder alone, and write the tables of its links."""
     stations = list(stations)
     streams, sockets = read_streams(folder), read_sockets(folder)
     fixes = _fixes(folder)
@@ -91,7 +91,7 @@ def close(folder: RunFolder, stations: Iterable[int]) -> Books:
 
 
 def used_reports(fixes: pa.Table) -> list[tuple[int, list[ReportKey]]]:
-    """Return snapshot and used reports of each fix, as the conservation check wants them."""
+    """Return snapshot and used reports of each fix, in the form that `conservation` takes."""
     names = ("snapshot", "used_bs", "used_epoch", "used_round")
     rows = zip(*(fixes[name].to_pylist() for name in names), strict=True)
     return [
@@ -104,7 +104,7 @@ def used_reports(fixes: pa.Table) -> list[tuple[int, list[ReportKey]]]:
 
 
 def merge_link_captures(folder: RunFolder, stations: Iterable[int]) -> None:
-    """Put the captures of all starts of each base station into one file a link."""
+    """Merge the captures of all starts of each base station into one file per link."""
     for bs in stations:
         if parts := folder.streams(CAPTURE, bs):
             merge_captures(parts, folder.capture(bs))
@@ -113,7 +113,7 @@ def merge_link_captures(folder: RunFolder, stations: Iterable[int]) -> None:
 def _fixes(folder: RunFolder) -> list[FixRecord]:
     fixes: list[FixRecord] = []
     for path in folder.streams(FIXES):
-        with contextlib.suppress(FileNotFoundError, LocalError):  # never begun
+        with contextlib.suppress(FileNotFoundError, LocalError):  # never started
             fixes += read_fixes(path)
     return sorted(fixes, key=lambda fix: fix.snapshot)
 
@@ -129,7 +129,7 @@ def _stages(folder: RunFolder) -> dict[tuple[int, int, int], StageRow]:
 
 
 def _clocks(streams: Streams, sockets: Sockets) -> dict[EdgeStart, ClockOffset | None]:
-    """Estimate the offset of each start's clock from its pings, unless both ends said that they read the same clock."""
+    """Estimate the offset of each start's clock from its pings, unless both ends read the same clock."""
     names = {start_of(row["peer"]): row["detail"] for row in sockets.events.to_pylist() if row["kind"] == "clock"}
     cloud = {name for start, name in names.items() if isinstance(start, CloudStart)}
     samples: dict[EdgeStart, list[ClockSample]] = {}
@@ -142,6 +142,6 @@ def _clocks(streams: Streams, sockets: Sockets) -> dict[EdgeStart, ClockOffset |
         if cloud == {name}:
             clocks[start] = None
         else:
-            with contextlib.suppress(LocalError):  # no ping came back: nothing is known
+            with contextlib.suppress(LocalError):  # no ping came back: the offset is unknown
                 clocks[start] = clock_offset(samples.get(start, []))
     return clocks

@@ -1,7 +1,8 @@
-"""Whether the covariances of fixes mean what they say: the share of fixes within their own 90 % region.
+"""Calibration of the covariances of fixes: the share of fixes within their own 90 % confidence region.
 
-A fix with error e and covariance C of rank r is within it if eᵀ C⁺ e ≤ χ²_r(0.9), C⁺ the pseudoinverse. Where the
-height of all users is known C has no variance in z: the region is an ellipse, and the error that counts horizontal.
+A fix with error e and covariance C of rank r is within the region if eᵀ C⁺ e ≤ χ²_r(0.9), with C⁺ the pseudoinverse.
+If the height of all users is known, C has no variance in z: the region is an ellipse, and only the horizontal error
+counts.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 SHARE = 0.9
 _NO_VARIANCE = 1e-9
-"""Of the largest variance: what is below is rounding."""
+"""Fraction of the largest variance below which a variance counts as rounding error."""
 
 
 def coverage_90(fixes: pa.Table) -> float | None:
-    """Return the share of fixes within their 90 % region; None where no fix has a covariance.
+    """Return the share of fixes within their 90 % region; None if no fix has a covariance.
 
     Args:
-        fixes: as `sim.records.summary.fix_table` makes it.
+        fixes: table from `sim.records.summary.fix_table`.
     """
     chosen = fixes.filter(fixes["covariance_m2"].is_valid())
     if not len(chosen):
@@ -37,9 +38,9 @@ def coverage_90(fixes: pa.Table) -> float | None:
 def within_region(
     error: npt.NDArray[np.float64], covariance: npt.NDArray[np.float64], share: float = SHARE
 ) -> npt.NDArray[np.bool_]:
-    """Return whether errors (N, 3) [m] lie within the region of `share` of their covariances (N, 3, 3) [m²].
+    """Return whether errors (N, 3) [m] lie within the `share` confidence region of their covariances (N, 3, 3) [m²].
 
-    Directions without variance are left out. A covariance without any claims a point: nothing lies within it.
+    Directions without variance are ignored. The region of a zero covariance is empty.
     """
     variance, axes = np.linalg.eigh(covariance)
     has_variance = variance > _NO_VARIANCE * variance[:, -1:].clip(min=0.0)

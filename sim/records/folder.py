@@ -1,8 +1,8 @@
-"""A run's folder: names, what is recorded of the configuration, and when the folder counts as whole.
+"""A run's folder: its file names, the recorded configuration, and its completion.
 
-A folder is called ``<name>.part`` until everything is in it, so a run that was cut never passes for a whole
-one. Its streams (journals, receive logs and the like, `fronthaul.log.recorder`) are there from the first message on;
-`finish` removes them, for ledgers and tables hold the same.
+A folder is called ``<name>.part`` until it is complete, so that an interrupted run is never mistaken for a complete
+one. Its streams (journals, receive logs and the like, `fronthaul.log.recorder`) exist from the first message on;
+`finish` removes them, since ledgers and tables hold the same data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sim.toml.write import toml_text
 from sim.world.scenario import Scenario, scenario_from_table, scenario_table
 
 THREADS = 1
-"""Threads of torch at edge and cloud: with more, sums may be taken in another order."""
+"""Number of torch threads at edge and cloud: with more, the order of sums may vary."""
 
 _PACKAGES = ("cofix", "numpy", "torch", "pyarrow", "pyzmq", "ray", "msgpack", "bitarray", "safetensors")
 _SOURCE_FOLDER = Path(__file__).resolve().parents[2]
@@ -39,13 +39,13 @@ _SOURCE_FOLDER = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names in a run's folder; `path` ends in ``.part`` until `finish`."""
+    """Paths in a run's folder; `path` ends in ``.part`` until `finish`."""
 
     path: Path
 
     @classmethod
     def create(cls, settings: EmulateSettings, scenario_name: str) -> RunFolder:
-        """Make the folder of a new run.
+        """Create the folder of a new run.
 
         Raises:
             UserError: the output folder cannot be written.
@@ -71,7 +71,7 @@ class RunFolder:
 
     @property
     def links(self) -> Path:
-        """Folder of what concerns single links."""
+        """Folder of the files of single links."""
         return self.path / "links"
 
     @property
@@ -91,12 +91,12 @@ class RunFolder:
 
     @property
     def error_cdf(self) -> Path:
-        """Picture: distribution of the error."""
+        """Plot of the error distribution."""
         return self.path / "error-cdf.png"
 
     @property
     def map(self) -> Path:
-        """Picture: sites, truths and estimates."""
+        """Map of sites, true and estimated positions."""
         return self.path / "map.png"
 
     @property
@@ -110,27 +110,27 @@ class RunFolder:
         return self.path / "run.toml"
 
     def streams(self, kind: str, bs: int | None = None) -> list[Path]:
-        """Streams of one kind that are there, see `stream_names.streams`."""
+        """Return the existing streams of one kind, see `stream_names.streams`."""
         return streams(self.links, kind, bs)
 
     def epochs(self, bs: int) -> int:
-        """How many times a BS has started, by the streams that are there."""
+        """Return how many times a BS has started, judged by its streams."""
         return len(self.streams(SENT, bs))
 
     def capture(self, bs: int) -> Path:
-        """Capture of a link."""
+        """Return the path of a link's capture."""
         return self.links / f"{link_name(bs)}{CAPTURE}"
 
     def ledger(self, bs: int | None) -> Path:
-        """Ledger of a link; None stands for connections that are no base station's."""
+        """Return the path of a link's ledger; None stands for connections that belong to no base station."""
         return self.links / f"{link_name(bs)}{LEDGER}"
 
     def ledgers(self) -> dict[int | None, Path]:
-        """Ledgers that are there, by BS."""
+        """Return the existing ledgers by BS."""
         return ledgers(self.links)
 
     def finish(self) -> RunFolder:
-        """Remove the streams and take away the ``.part``."""
+        """Remove the streams, rename the folder to drop ``.part``, and return it."""
         for path in self.links.iterdir():
             if start_of(path.name) is not None:
                 path.unlink()
@@ -141,7 +141,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class RunConfiguration:
-    """What `run.toml` says."""
+    """Content of `run.toml`."""
 
     settings: EmulateSettings
     scenario: Scenario
@@ -192,14 +192,14 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         table = tomllib.loads(folder.record.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{folder.path} is not a run's folder: it has no {folder.record.name}.") from error
-    except ValueError as error:  # no text, no TOML, or a number of thousands of digits
+    except ValueError as error:  # not text, not TOML, or a number with thousands of digits
         raise UserError(f"{folder.record} is damaged: {error}.") from error
     try:
         given = {k: v for k, v in table["settings"].items() if k in _setting_names()}
         given |= {k: Path(given[k]) for k in ("output", "weights", "test", "keys") if k in given}
         given["links"] = link_plan(given.get("links", {}))
         given["options"] = tuple(given.get("options", {}).items())
-        settings = EmulateSettings(**({"bits": None} | given))  # TOML leaves out what is None
+        settings = EmulateSettings(**({"bits": None} | given))  # TOML has no None: such settings are left out
         answers = table.get("answer_format") or table.get("answer_codec")
         return RunConfiguration(
             settings=settings,
@@ -214,12 +214,12 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
 
 
 def _format(table: dict[str, Any]) -> PayloadFormat:
-    """Read a payload format; runs of earlier versions name bits and coefficients instead."""
+    """Read a payload format; runs of earlier versions record bits and coefficients instead."""
     return PayloadFormat.uniform(**table) if "bits" in table else PayloadFormat(**table)
 
 
 def commit() -> str | None:
-    """Return the commit of a source checkout, with "+" where files were changed since; None elsewhere."""
+    """Return the commit of a source checkout, with "+" if files have changed since; None outside a checkout."""
     if not (_SOURCE_FOLDER / ".git").exists():
         return None
     head = _git("rev-parse", "HEAD")

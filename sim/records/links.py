@@ -1,7 +1,7 @@
-"""What crossed each link: ledgers closed from journals and receive logs, and their totals.
+"""Traffic of each link: ledgers closed from journals and receive logs, and their totals.
 
-Files: ``links/bs-000.parquet`` one row a report of a frame, both directions; ``links/unknown.parquet`` what came over
-connections that are no base station's, where anything did.
+Files: ``links/bs-000.parquet``: one row per report of a frame, both directions; ``links/unknown.parquet``: frames that
+arrived over connections of no base station, if any.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COUNTED = ("payload_bits", "side_bits", "header_bytes", "padding_bits", "zmtp_bytes", "curve_bytes")
-"""Columns of a ledger that add up to the bytes of a frame on the TCP stream."""
+"""Columns of a ledger that sum to the size of a frame on the TCP stream."""
 JUMBO_MTU = 9000
 NO_TRANSPORT = TransportCosts("none")
-"""Of a run in which no end ever began: nothing crossed a link."""
+"""Transport costs of a run in which no end started: nothing crossed a link."""
 
 
 @dataclass(frozen=True)
 class LinkTotals:
-    """Sums over the frames of one link in one direction; frames that were never put onto it cost nothing.
+    """Totals over the frames of one link in one direction; frames that were never sent cost no bytes.
 
     Attributes:
         bs: base station.
-        direction: which way they went.
+        direction: up or down.
         frames: journaled frames by fate.
         strays: frames that arrived without being journaled.
-        reports: reports by fate; empty for the way down.
-        payload_bits: exact [bit].
+        reports: reports by fate; empty for the downlink.
+        payload_bits: payload, exact to the bit [bit].
         side_bits: side information [bit].
-        header_bytes: our own header and CRC [B].
+        header_bytes: message header and CRC [B].
         padding_bits: zeros up to the next byte [bit].
-        zmtp_bytes: framing of the transport, of ZeroMQ the ZMTP frame headers [B].
-        curve_bytes: what its encryption adds [B].
-        tcpip_bytes: modelled: stream and TCP/IP headers, each frame a segment of its own [B].
+        zmtp_bytes: framing of the transport, for ZeroMQ the ZMTP frame headers [B].
+        curve_bytes: overhead of its encryption [B].
+        tcpip_bytes: modelled: stream and TCP/IP headers, each frame in its own segment [B].
         ethernet_bytes: modelled: the same with Ethernet headers [B].
-        ecpri_ethernet_bytes: modelled: our frames as eCPRI type 3 straight on Ethernet, MTU 1500 [B].
+        ecpri_ethernet_bytes: modelled: frames as eCPRI type 3 directly over Ethernet, MTU 1500 [B].
         ecpri_jumbo_bytes: modelled: the same with an MTU of 9000 [B].
     """
 
@@ -76,26 +76,26 @@ class LinkTotals:
 
     @property
     def stream_bytes(self) -> int:
-        """Bytes of all frames on the TCP stream [B]."""
+        """Size of all frames on the TCP stream [B]."""
         bits = self.payload_bits + self.side_bits + self.padding_bits
         return bits // 8 + self.header_bytes + self.zmtp_bytes + self.curve_bytes
 
 
 @dataclass(frozen=True)
 class Streams:
-    """What all ends of a run wrote down: rows of all journals and receive logs, and what the transport adds."""
+    """Streams of a run: rows of all journals and receive logs, and the overhead of the transport."""
 
     journal: pa.Table
     received: pa.Table
     transport: TransportCosts
 
     def of(self, bs: int | None) -> Streams:
-        """Return the rows of one link; None for connections that are no base station's."""
+        """Return the rows of one link; None for connections that belong to no base station."""
         return Streams(_of(self.journal, bs), _of(self.received, bs), self.transport)
 
 
 def read_streams(folder: RunFolder) -> Streams:
-    """Read the streams of a run; one that was never begun, or was cut within its first bytes, has no rows."""
+    """Read the streams of a run; a stream that was never started, or was cut within its first bytes, has no rows."""
     import pyarrow as pa
 
     journals = _tables(folder.streams(SENT), read_journal)
@@ -109,7 +109,7 @@ def read_streams(folder: RunFolder) -> Streams:
 def close_ledgers(
     folder: RunFolder, streams: Streams, stations: Iterable[int], used: Collection[ReportKey]
 ) -> dict[int | None, pa.Table]:
-    """Close and write the ledger of each link; strays of unknown connections come under None.
+    """Close and write the ledger of each link; strays of unknown connections are under None.
 
     A BS that never started has an empty ledger.
     """
@@ -127,7 +127,7 @@ def close_ledgers(
 
 
 def read_ledgers(folder: RunFolder) -> dict[int | None, pa.Table]:
-    """Read the ledgers of a run that was closed.
+    """Read the ledgers of a run whose books are closed.
 
     Raises:
         UserError: one is damaged.
@@ -151,7 +151,7 @@ def read_table(path: Path) -> pa.Table:
 
 
 def totals(bs: int, ledger: pa.Table, direction: Direction = Direction.UP) -> LinkTotals:
-    """Add up one direction of a link's ledger."""
+    """Return the totals of one direction of a link's ledger."""
     mine = _chosen(ledger, [way == direction for way in ledger["direction"].to_pylist()])
     sent = _chosen(mine, [t is not None for t in mine["t_sent_ns"].to_pylist()])
     fates = zip(sent["frame_fate"].to_pylist(), sent["part"].to_pylist(), strict=True)
@@ -181,7 +181,7 @@ def totals(bs: int, ledger: pa.Table, direction: Direction = Direction.UP) -> Li
 
 
 def all_totals(ledgers: dict[int | None, pa.Table], stations: Iterable[int]) -> list[LinkTotals]:
-    """Add up both directions of all links; a way down that nothing went is left out."""
+    """Return the totals of both directions of all links; a downlink without frames is left out."""
     found = [totals(bs, ledgers[bs], direction) for bs in stations for direction in Direction]
     return [link for link in found if link.direction is Direction.UP or any(link.frames.values())]
 
@@ -208,17 +208,17 @@ def _tables(paths: Iterable[Path], read: Callable[[Path], pa.Table]) -> list[pa.
 def _chosen(table: pa.Table, mask: list[bool]) -> pa.Table:
     import pyarrow as pa
 
-    return table.filter(pa.array(mask, pa.bool_()))  # typed, for a mask may be empty
+    return table.filter(pa.array(mask, pa.bool_()))  # typed, since a mask may be empty
 
 
 def _never_sent(sent: pa.Table) -> list[bool]:
-    """Frames that link model or queue dropped; of one that died with its process nobody knows how far it came."""
+    """Return which frames link model or queue dropped; a frame lost with its process may have been sent."""
     pairs = zip(sent["frame_fate"].to_pylist(), sent["reason"].to_pylist(), strict=True)
     return [fate == FrameFate.DROPPED and reason is not None for fate, reason in pairs]
 
 
 def _sizes(sent: pa.Table) -> list[tuple[int, int]]:
-    """Return (bytes on the stream, those of the transport) of each frame, bundled reports taken together."""
+    """Return (bytes on the stream, bytes of the transport's overhead) of each frame, bundled reports together."""
     rows = zip(*(sent[name].to_pylist() for name in (*COUNTED, "part")), strict=True)
     sizes: list[tuple[int, int]] = []
     for payload, side, header, padding, zmtp, curve, part in rows:

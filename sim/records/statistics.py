@@ -1,6 +1,6 @@
 """Statistics of position errors, under the same names in every summary, table and page.
 
-Intervals are a bootstrap's: percentiles over resamples of the errors, whose draws are keyed by the seed alone.
+Intervals are bootstrap intervals: percentiles over resamples of the errors, whose draws depend on the seed alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RESAMPLES = 1000
 
 
 def error_statistics(error_m: FloatArray, seed: int) -> dict[str, Any] | None:
-    """Mean, median, RMSE, percentiles and the 95 % interval of the mean of N errors [m]; None for no errors."""
+    """Return mean, median, RMSE, percentiles and the 95 % interval of the mean of N errors [m]; None if N = 0."""
     if len(error_m) == 0:
         return None
     return {
@@ -34,37 +34,37 @@ def error_statistics(error_m: FloatArray, seed: int) -> dict[str, Any] | None:
 
 
 def sample_statistics(error_m: FloatArray) -> dict[str, Any]:
-    """`error_statistics` of N > 0 errors [m] with seed 0, and N as ``samples``."""
+    """Return `error_statistics` of N > 0 errors [m] with seed 0, and N as ``samples``."""
     found = error_statistics(error_m, 0)
     assert found is not None, "there are no errors"
     return found | {"samples": len(error_m)}
 
 
 def rmse(error_m: FloatArray) -> float:
-    """Root mean square [m]."""
+    """Return the root mean square [m]."""
     return float(np.sqrt(np.square(error_m).mean()))
 
 
 def ci95(error_m: FloatArray, statistic: Callable[[FloatArray], float], seed: int = 0) -> list[float]:
-    """Ends of the 95 % interval of a statistic of N errors, from 1000 resamples."""
+    """Return the ends of the 95 % interval of a statistic of N errors, from 1000 resamples."""
     draw, count = generator(seed, "bootstrap"), len(error_m)
     values = [statistic(error_m[draw.integers(0, count, count)]) for _ in range(_RESAMPLES)]
     return [float(value) for value in np.percentile(values, [2.5, 97.5])]
 
 
 def distance_to_nearest(training: FloatArray, position: FloatArray) -> FloatArray:
-    """Distance (N,) from positions (N, D) to the nearest of training positions (P, D), in their unit."""
+    """Return distances (N,) from positions (N, D) to the nearest of the training positions (P, D), in their unit."""
     distance: FloatArray = cKDTree(training).query(position)[0]
     return distance
 
 
 def errors_by_distance(distance_m: FloatArray, error_m: FloatArray, edges_m: Sequence[float]) -> list[dict[str, float]]:
-    """Mean errors [m] in bins of the distance to the nearest training position; empty bins are left out.
+    """Return mean errors [m] in bins of the distance to the nearest training position; empty bins are left out.
 
     Args:
-        distance_m: (N,) [m].
-        error_m: (N,) [m].
-        edges_m: lower ends of the bins, rising; the last bin has no upper end.
+        distance_m: distances (N,) [m].
+        error_m: errors (N,) [m].
+        edges_m: lower edges of the bins, ascending; the last bin has no upper edge.
     """
     bins = []
     for low, high in itertools.pairwise((*edges_m, float("inf"))):

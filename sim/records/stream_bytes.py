@@ -1,13 +1,13 @@
-"""Bytes of each connection: predicted from what was written down, held against what the kernel counted.
+"""Bytes of each connection: predicted from the journals and receive logs, checked against the kernel's counts.
 
-Predicted is the stream: handshakes, control messages, heartbeats and frames, with all that the transport adds. On a
-link with one connection that nothing cut, prediction and kernel agree to the byte, in both directions and at both ends.
-Where a fault cut a connection, nobody can know how much of what was written down crossed it: the prediction is an
-interval, from what arrived to what was sent. A control message that a link model held back until after the connection
-was closed was never sent, and is in no prediction.
+The prediction covers the TCP stream: handshakes, control messages, heartbeats and frames, with the overhead of the
+transport. On a link with one uninterrupted connection, prediction and kernel agree to the byte, in both directions and
+at both ends. If a fault cut a connection, it is unknown how much of the journaled data crossed it; the prediction is
+then an interval, from what arrived to what was sent. A control message that a link model held back until after the
+connection was closed was never sent, and is not predicted.
 
-Files: ``links/connections.parquet`` one row a link; ``links/sockets.parquet`` one row a TCP connection, as each end's
-kernel counted it; ``links/events.parquet`` connections made, lost and refused.
+Files: ``links/connections.parquet``: one row per link; ``links/sockets.parquet``: one row per TCP connection and end,
+as its kernel counted it; ``links/events.parquet``: events such as connections made, lost and refused.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Way:
         control: registration, welcome, goodbye.
         heartbeat: pings or pongs.
         data: all frames.
-        least: of which it is known that they crossed.
-        most: that may have crossed.
-        kernel_sent: counted by the sender's kernel, acknowledged; None where a sender took its count with it.
-        kernel_received: counted by the receiver's kernel.
+        least: lower end of the prediction: bytes that are known to have crossed.
+        most: upper end of the prediction: bytes that may have crossed.
+        kernel_sent: acknowledged bytes by the sender's kernel; None if a sender died before recording its count.
+        kernel_received: bytes by the receiver's kernel; None if a receiver died before recording its count.
     """
 
     handshake: int
@@ -61,9 +61,10 @@ class Way:
     kernel_received: int | None
 
     def agrees(self, cut: int) -> bool:
-        """Whether no kernel contradicts the prediction, `cut` connections having been cut.
+        """Return whether the kernels' counts agree with the prediction, given `cut` cut connections.
 
-        The kernel counts the other end's FIN as received. Where a reset followed it, nothing tells that it came.
+        The kernel counts the other end's FIN as a received byte. If a reset follows, it is unknown whether it arrived,
+        hence a tolerance of one byte per cut connection.
         """
         sent = self.least if self.kernel_sent is None else self.kernel_sent
         received = self.least if self.kernel_received is None else self.kernel_received
@@ -72,12 +73,12 @@ class Way:
 
 @dataclass(frozen=True)
 class Connection:
-    """A link's connections taken together.
+    """All connections of one link.
 
     Attributes:
         bs: base station.
-        connections: how many TCP connections there were; 0 for links in memory, which are accounted for as one.
-        cut: how many of them a fault ended.
+        connections: number of TCP connections; 0 for links in memory, whose bytes are predicted as for one.
+        cut: number of connections that a fault ended.
         up: from BS to cloud.
         down: from cloud to BS.
     """
@@ -99,7 +100,7 @@ class Connection:
 class Sockets:
     """TCP connections of a run, as each end saw them (`recorder.connection_schema()`), and events.
 
-    `silent`: how many starts of a base station wrote down no connection, such as those that were killed.
+    `silent`: number of starts of each base station that recorded no connection, for example because they were killed.
     """
 
     edge: pa.Table
@@ -109,7 +110,7 @@ class Sockets:
 
 
 def read_sockets(folder: RunFolder) -> Sockets:
-    """Read what both ends wrote down of their connections."""
+    """Read the connections and events that both ends recorded."""
     starts = {path: start_of(path.name) for path in folder.streams(CONNECTIONS)}
     edge = {path: start.bs for path, start in starts.items() if isinstance(start, EdgeStart)}
     return Sockets(
@@ -121,11 +122,11 @@ def read_sockets(folder: RunFolder) -> Sockets:
 
 
 def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals]) -> list[Connection]:
-    """Add up each link's connections.
+    """Predict and count the bytes of each link's connections.
 
     Args:
-        streams: what all ends wrote down.
-        sockets: what their kernels counted.
+        streams: journals and receive logs of all ends.
+        sockets: connections with their kernels' counts.
         links: totals of the frames.
     """
     data = {(link.bs, link.direction): link.stream_bytes for link in links}
@@ -136,7 +137,7 @@ def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals])
         sent = control_traffic(_released(mine.journal, pairs))
         came = bool(pairs) or len(mine.received) > 0
         handshake = streams.transport.handshake_bytes(bs)
-        # Of a start that was killed the cloud knows, unless it was killed in the same moment.
+        # The cloud has recorded the connection of a killed start, unless both were killed at the same time.
         unknown = max(0, sockets.silent.get(bs, 0) - sum(edge is None for edge, _ in pairs)) if pairs else 0
         pairs += unknown * [(None, None)]
         count = max(len(pairs), int(came))
@@ -166,7 +167,7 @@ def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals])
 
 
 def byte_problems(table: Iterable[Connection]) -> list[str]:
-    """Hold predicted stream bytes against the kernels' counts, one sentence a contradiction."""
+    """Check predicted stream bytes against the kernels' counts; return one sentence per contradiction."""
     problems = []
     for connection in table:
         for direction, way in zip(Direction, (connection.up, connection.down), strict=True):
@@ -180,7 +181,7 @@ def byte_problems(table: Iterable[Connection]) -> list[str]:
 
 
 def write_connections(folder: RunFolder, table: list[Connection], sockets: Sockets, transport: TransportCosts) -> None:
-    """Write the tables of connections, sockets and events; the first one's metadata say what the transport adds."""
+    """Write the tables of connections, sockets and events; the first holds the transport's costs as metadata."""
     import pyarrow as pa
 
     rows = []
@@ -206,7 +207,7 @@ _Pair = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 
 def _joined(sockets: Sockets, bs: int) -> list[_Pair]:
-    """Return the two ends of each TCP connection of a BS; None for an end that took its count with it."""
+    """Return the two ends of each TCP connection of a BS; None for an end that died before recording its count."""
     edge = {(row["local"], row["remote"]): row for row in sockets.edge.to_pylist() if row["bs"] == bs}
     cloud = {(row["remote"], row["local"]): row for row in sockets.cloud.to_pylist()}
     mine = edge.keys() | {ends for ends, row in cloud.items() if row["bs"] == bs}
@@ -214,7 +215,7 @@ def _joined(sockets: Sockets, bs: int) -> list[_Pair]:
 
 
 def _released(journal: pa.Table, pairs: list[_Pair]) -> pa.Table:
-    """Return a link's journal without what was still held back when its last connection was closed at that end."""
+    """Return a link's journal without messages still held back when the sender closed its last connection."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -222,7 +223,7 @@ def _released(journal: pa.Table, pairs: list[_Pair]) -> pa.Table:
     for end, direction in enumerate(Direction):
         rows = journal.filter(pc.equal(journal["direction"], direction.value))
         closed = [pair[end] for pair in pairs]
-        if closed and all(closed):  # else an end took the time with it, and what crossed is not known anyway
+        if closed and all(closed):  # else an end recorded no closing time, and what crossed is unknown anyway
             last_ns = max(row["t_closed_ns"] for row in closed if row)
             release = rows["t_release_ns"]
             rows = rows.filter(pc.or_(pc.less_equal(release, rows["t_sent_ns"]), pc.less_equal(release, last_ns)))
@@ -247,6 +248,6 @@ def _read(paths: Iterable[Path], schema: Callable[[], pa.Schema]) -> pa.Table:
     for path in paths:
         try:
             tables.append(read_stream(path).replace_schema_metadata(None))
-        except (FileNotFoundError, LocalError):  # never begun
+        except (FileNotFoundError, LocalError):  # never started
             continue
     return pa.concat_tables(tables)

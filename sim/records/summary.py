@@ -1,12 +1,12 @@
-"""Fixes meet the truth, and a run is summed up. The only place of a run that knows where users are.
+"""Compare fixes with the true positions, which only the driver knows, and summarise a run.
 
 Latency of a fix, along its critical path, the used report that came last [ns]:
 
     time zero -> start -> estimate -> encode -> pack -> fronthaul -> wait -> fuse -> fix
 
-`start`: how late the BS began; `fronthaul`: sent until received; `wait`: received until fusion begins;
-`total`: time zero until fix. In process the clock is simulated and computing takes none of it: there only
-estimate, encode, pack and fuse are measured, and only they are summarised.
+`start`: delay until the BS began; `fronthaul`: from sent to received; `wait`: from received until fusion begins;
+`total`: from time zero to the fix. The in-process driver has a simulated clock on which computing takes no time: there
+only estimate, encode, pack and fuse are measured and summarised.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 STAGES = ("start", "estimate", "encode", "pack", "fronthaul", "wait", "fuse", "total")
 """Columns ``<stage>_ns`` of the fixes' table."""
 MEASURED = ("estimate", "encode", "pack", "fuse")
-"""Stages that are measured on a simulated clock too."""
+"""Stages that are also measured in runs on a simulated clock."""
 
 UNCERTAINTY = "fronthaul_uncertainty"
-"""Column of what the clocks' offset leaves uncertain about `fronthaul`; 0 on one host."""
+"""Column: uncertainty of `fronthaul` due to the clock offset between hosts; 0 on one host."""
 
 _Floats = npt.NDArray[np.float64]
 
@@ -58,9 +58,9 @@ class FrameTimes:
 
 
 def fix_table(plan: Plan, record: RunRecord, books: Books) -> pa.Table:
-    """Join fixes, truth and latencies: one row a fix, ordered by snapshot.
+    """Join fixes, true positions and latencies: one row per fix, ordered by snapshot.
 
-    Errors and positions are in metres, times in nanoseconds; `sample` is the row of the test user.
+    Errors and positions are in metres, times in nanoseconds; `sample` is the index of the test user.
     """
     import pyarrow as pa
 
@@ -105,7 +105,7 @@ def summarise(
     problems: Sequence[str],
     commit: str | None,
 ) -> dict[str, Any]:
-    """Return `summary.json` (design, "A run's folder")."""
+    """Return the content of `summary.json`."""
     settings = plan.settings
     links = books.links
     up = [link for link in links if link.direction is Direction.UP]
@@ -136,7 +136,7 @@ def summarise(
         "shuffle_csi": settings.shuffle_csi,
         "weights": plan.weights_path.name,
         "weights_digest": plan.weights_digest,
-        # Another B than the weights were trained for runs on their recalibrated quantiser step.
+        # With another B than in training, the quantiser uses a recalibrated step.
         "trained_bits": plan.weights.config.get("bits", settings.bits),
         "fixes": len(fixes),
         **{
@@ -183,7 +183,7 @@ def summarise(
 
 
 def _link(plan: Plan, books: Books, link: LinkTotals) -> dict[str, Any]:
-    """Sums of a link in one direction, and what its model was asked for beside what it did."""
+    """Return the totals of a link in one direction, and its requested and achieved impairments."""
     import pyarrow.compute as pc
 
     config = plan.settings.links.config(link.bs, link.direction)
@@ -204,7 +204,7 @@ def _link(plan: Plan, books: Books, link: LinkTotals) -> dict[str, Any]:
 
 
 def _judged(plan: Plan, within: dict[str, bool | None]) -> dict[str, bool | None]:
-    """In namespaces the kernel acts below TCP, which repairs all but rate and delay: nothing else can be judged."""
+    """Keep only what can be judged: in namespaces the kernel acts below TCP, which repairs all but rate and delay."""
     if not plan.settings.netns:
         return within
     return {name: ok if name in ("rate", "delay") else None for name, ok in within.items()}
@@ -221,7 +221,7 @@ def _largest_offset(books: Books, link: LinkTotals) -> tuple[int, int]:
 
 
 def _kernel_bytes(connections: Sequence[Connection]) -> dict[str, Any] | None:
-    """What the kernels counted, both directions; None for links in memory."""
+    """Return the kernels' byte counts over both directions; None for links in memory."""
     ways = [way for connection in connections if connection.connections for way in (connection.up, connection.down)]
     if not ways:
         return None
@@ -237,13 +237,13 @@ def _kernel_bytes(connections: Sequence[Connection]) -> dict[str, Any] | None:
 
 
 def _excluded(books: Books) -> dict[str, int]:
-    """Count the snapshots for which the rule could not use a base station, by base station."""
+    """Count, by base station, the snapshots for which the fusion rule could not use it."""
     found = [row["bs"] for row in books.sockets.events.to_pylist() if row["kind"] == "excluded"]
     return {str(bs): found.count(bs) for bs in sorted(set(found))}
 
 
 def _arrivals(plan: Plan, record: RunRecord, books: Books) -> dict[str, int]:
-    """Count reports of round 0 by when they came: before the receive window, in it, or after the deadline."""
+    """Count reports of round 0 by arrival: before the receive window, within it, or after the deadline."""
     settings = plan.settings
     counts = {"early": 0, "on_time": 0, "late": 0}
     if not settings.interval_ns:
@@ -262,7 +262,7 @@ def _arrivals(plan: Plan, record: RunRecord, books: Books) -> dict[str, int]:
 
 
 def _clock_offsets(books: Books) -> list[dict[str, Any]]:
-    """Offsets of the cloud's clock against base stations' on other hosts."""
+    """Return the offsets of the cloud's clock from those of base stations on other hosts."""
     return [
         {
             "bs": bs,
@@ -278,7 +278,7 @@ def _clock_offsets(books: Books) -> list[dict[str, Any]]:
 
 
 def length_statistics(bits: npt.NDArray[np.int64]) -> dict[str, float] | None:
-    """Return mean, extremes and percentiles of payloads' lengths [bit]; None for no payloads."""
+    """Return mean, extremes and percentiles of payload lengths [bit]; None if there are no payloads."""
     if len(bits) == 0:
         return None
     p50, p95 = (float(value) for value in np.percentile(bits, [50, 95]))
@@ -286,14 +286,14 @@ def length_statistics(bits: npt.NDArray[np.int64]) -> dict[str, float] | None:
 
 
 def _bits_each(declared: PayloadFormat, found: dict[str, float] | None) -> int | float:
-    """Return the length of payloads, the mean where it varies [bit]."""
+    """Return the payload length, or the mean where it varies [bit]."""
     if declared.fixed:
         return declared.max_bits
     return found["mean"] if found else 0.0
 
 
 def _sent_bits(books: Books, *, answers: bool) -> npt.NDArray[np.int64]:
-    """Return the length of each report's payload, of round 0 or of later ones; copies do not count again [bit]."""
+    """Return the payload length of each sent report, of round 0 or of later rounds, counting copies once [bit]."""
     names = ("epoch", "snapshot", "round", "direction", "t_sent_ns", "payload_bits")
     bits: dict[tuple[int | None, int, int, int], int] = {}
     for bs, ledger in books.ledgers.items():
@@ -318,7 +318,7 @@ def _counted_bytes(links: Sequence[LinkTotals], connections: Sequence[Connection
 
 
 def _octets(bits: int) -> int | float:
-    """Return bits in bytes, which need not be whole: the payload is exact to the bit."""
+    """Convert bits to bytes, which may be fractional since payloads are exact to the bit."""
     return bits // 8 if bits % 8 == 0 else bits / 8
 
 
@@ -337,9 +337,9 @@ def _time_zero_ns(plan: Plan, record: RunRecord, fix: FixRecord) -> int:
 
 
 def _latencies(plan: Plan, record: RunRecord, books: Books) -> list[dict[str, int]]:
-    """Return the stages of each fix; what nobody knows (of a BS on another host that died) is left out.
+    """Return the stage times of each fix; unknown ones (for a BS on another host that died) are left out.
 
-    Times between two hosts are taken by the cloud's clock: the base station's are moved by the estimated offset.
+    Times between two hosts refer to the cloud's clock: the base station's times are shifted by the estimated offset.
     """
     links = [(bs, ledger) for bs, ledger in books.ledgers.items() if bs is not None]
     times = {key: value for bs, ledger in links for key, value in _times(bs, ledger)}
@@ -351,7 +351,7 @@ def _latencies(plan: Plan, record: RunRecord, books: Books) -> list[dict[str, in
         if open_loop:  # in closed loop all snapshots share one time zero
             row["total"] = fix.t_fix_ns - time_zero_ns
         last = next((key for key in reversed(fix.used) if key.bs == fix.last_bs), None)
-        if last is None:  # what came last could not be used: nothing else is known of the way to the fix
+        if last is None:  # the last report could not be used: no other stages are known
             table.append(row)
             continue
         frame, stage = times.get(last), books.stages.get((last.bs, last.snapshot, last.round))
@@ -368,7 +368,7 @@ def _latencies(plan: Plan, record: RunRecord, books: Books) -> list[dict[str, in
 
 
 def _clock(books: Books, key: ReportKey, frame: FrameTimes | None) -> tuple[int, int] | None:
-    """Return (offset, uncertainty) [ns] of the cloud's clock against that of a report's BS; None if unknown."""
+    """Return (offset, uncertainty) [ns] of the cloud's clock from that of a report's BS; None if unknown."""
     start = EdgeStart(key.bs, key.epoch)
     if start not in books.clocks:
         return None

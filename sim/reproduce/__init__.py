@@ -1,1 +1,1 @@
-"""Published tables and figures: the paper beside what is measured here."""
+"""Published tables and figures: the paper's results beside those measured here."""

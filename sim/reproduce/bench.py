@@ -1,4 +1,4 @@
-"""What stands behind a table's rows: trainings at hand, by name, and what tells two of them apart."""
+"""Benches: the named trainings or runs that a table's rows are measured on, and digests that identify them."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from sim.errors import UserError
 
 
 class Bench(Protocol):
-    """The trainings, or runs, behind a table; rows name them."""
+    """The trainings or runs that a table is measured on; rows refer to them by name."""
 
     def require_data(self, names: Iterable[str]) -> None:
-        """Check that the data they need are there, else raise `UserError`."""
+        """Check that the data they need exist, else raise `UserError`."""
 
     def is_trained(self, name: str) -> bool:
-        """Whether there is nothing left to train."""
+        """Return whether there is nothing left to train."""
 
     def train(self, name: str) -> None:
-        """Train, if it has not been."""
+        """Train, unless already trained."""
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
-        """Digest of its data and, with `fitted`, of what was trained; None where that is not."""
+        """Return a digest of its data and, with `fitted`, of the trained networks; None if not trained."""
 
 
 def require_traced(wanted: Iterable[tuple[str, Path, str]]) -> None:
-    """Check that path data are there.
+    """Check that path data exist.
 
     Args:
-        wanted: of each data set its name, a file that stands for it, and the arguments of `trace` that make it.
+        wanted: for each data set its name, the file that is checked, and the arguments of `trace` that make it.
 
     Raises:
-        UserError: some are missing; the sentence names the commands that make them.
+        UserError: some are missing; the message names the commands that make them.
     """
     missing = {name: words for name, file, words in wanted if not file.is_file()}
     if missing:
@@ -43,7 +43,7 @@ def require_traced(wanted: Iterable[tuple[str, Path, str]]) -> None:
 
 
 def file_digest(path: Path) -> bytes:
-    """Digest of a file's content; a file that has not changed is read once."""
+    """Return a digest of a file's content; an unchanged file is read once."""
     state = path.stat()
     return _digest(path.resolve(), state.st_mtime_ns, state.st_size)
 

@@ -1,4 +1,4 @@
-"""What pictures of measured tables share: axes without a display, colours, the file written whole."""
+"""Shared parts of the plots of measured tables: axes without a display, colours, atomic writing of the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def error_bars(
     axes: Axes, points: Iterable[tuple[float, dict[str, Any]]], label: str, colour: str, *,
     most_m: float = float("inf"), linestyle: str = "-", marker: str = "o",
 ) -> None:  # fmt: skip
-    """Draw means with 95 % intervals against x, those above `most_m` at that edge; without points nothing."""
+    """Draw means with 95 % intervals against x, clipped at `most_m`; without points draw nothing."""
     found = sorted(points, key=lambda point: point[0])
     interval_bars(
         axes, [(x, one["mean"], *one["ci95_of_mean"]) for x, one in found], label, colour,
@@ -41,7 +41,7 @@ def interval_bars(
     axes: Axes, points: Iterable[tuple[float, float, float, float]], label: str, colour: str, *,
     most_m: float = float("inf"), linestyle: str = "-", marker: str = "o",
 ) -> None:  # fmt: skip
-    """Draw (x, middle, low, high) as a line with bars."""
+    """Draw (x, middle, low, high) as a line with error bars, clipped at `most_m`."""
     found = [(x, *(min(value, most_m) for value in values)) for x, *values in points]
     if found:
         x, middle, low, high = zip(*found, strict=True)

@@ -1,4 +1,4 @@
-"""Rows that are emulations of their own, with real payloads, told apart by all that their figures depend on."""
+"""Rows that are emulations with real payloads, identified by a digest of everything that their results depend on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sim.world.scenario import load_scenario
 
 
 class Emulations:
-    """Settings by the name of their row; a bench that trains nothing."""
+    """A bench that trains nothing: settings of emulations, by the name of their row."""
 
     def __init__(self, settings: Mapping[str, EmulateSettings]) -> None:
         self.settings = settings
@@ -23,17 +23,17 @@ class Emulations:
         self._runs: dict[str | None, RunResult] = {}
 
     def require_data(self, names: Iterable[str]) -> None:
-        """Ask for nothing: a row whose weights or test positions are missing has no identity."""
+        """Require nothing: a row whose weights or test positions are missing has no identity."""
 
     def is_trained(self, name: str) -> bool:
-        """Whether there is nothing left to train here."""
+        """Return True: nothing is trained here."""
         return True
 
     def train(self, name: str) -> None:
         """Do nothing."""
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
-        """Digest of settings, weights and test positions; None where they are missing, or weights are of other bits."""
+        """Return a digest of settings, weights and test positions; None if any is missing or ECC's bits differ."""
         settings = self.settings[name]
         try:
             data = load_scenario(settings.scenario).data_name
@@ -44,7 +44,7 @@ class Emulations:
             return None
 
     def run(self, name: str) -> RunResult:
-        """Emulate; rows that are the same run are run once."""
+        """Emulate; rows with the same identity are run once."""
         key = self.identity(name, fitted=True)
         if key not in self._runs:
             self._runs[key] = emulate(self.settings[name])

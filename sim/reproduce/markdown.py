@@ -1,4 +1,4 @@
-"""What all pages of measured tables share: records (`sim.reproduce.rows`) in Markdown, lengths in metres."""
+"""Shared parts of the pages of measured tables: records (`sim.reproduce.rows`) as Markdown, lengths in metres."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ _ASTRAY_M = 1e4
 
 
 def page(name: str, lines: Iterable[str], records: Sequence[Record]) -> str:
-    """A page of these lines, with where it comes from at its top and its end."""
+    """Return a page with these lines, between a header with the command that makes it and its provenance."""
     head = [f"<!-- made by `python cli.py reproduce {name}`; do not edit -->", ""]
     return "\n".join([*head, *lines, *provenance(records)]).rstrip() + "\n"
 
 
 def picture(name: str) -> list[str]:
-    """The picture beside the page."""
+    """Return lines that embed the picture stored beside the page."""
     return [f"![{name}]({name}.png)", ""]
 
 
 def metres(value: float) -> str:
-    """A measured length [m]; those of samplers that run away are beyond a plain number's use."""
+    """Format a measured length [m]; huge ones, of samplers that diverge, in scientific notation."""
     return f"{value:.2f}" if value < _ASTRAY_M else f"{value:.1e}"
 
 
 def with_interval(found: Record, kind: str = "mean", show: Callable[[float], str] = metres) -> str:
-    """A mean, or another statistic, with its 95 % interval."""
+    """Format a mean, or another statistic, with its 95 % interval."""
     return f"{show(found[kind])} ({'–'.join(map(show, found[f'ci95_of_{kind}']))})"
 
 
 def line(cells: Iterable[str]) -> str:
-    """One line of a table."""
+    """Return one line of a table."""
     return f"| {' | '.join(cells)} |"
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    """A table, with an empty line after it; lines that are too short are filled up."""
+    """Return a table, followed by an empty line; short lines are padded."""
     rule = "|" + "---|" * len(head)
     return [line(head), rule, *(line([*cells, *[""] * (len(head) - len(cells))]) for cells in lines), ""]
 
 
 def sectioned(records: Sequence[Record], lines: Callable[[Record], Iterable[list[str]]]) -> list[list[str]]:
-    """Lines of a table for each record, a heading above each section."""
+    """Return a table's lines for each record, with a heading above each section."""
     found, section = [], ""
     for record in records:
         if record["section"] != section:
@@ -55,12 +55,12 @@ def sectioned(records: Sequence[Record], lines: Callable[[Record], Iterable[list
 
 
 def listed(head: str, lines: Sequence[str]) -> list[str]:
-    """A list under a sentence; nothing without lines."""
+    """Return a list under a sentence; empty without lines."""
     return [head, "", *(f"- {one}" for one in lines), ""] if lines else []
 
 
 def errors_by_distance(records: Sequence[Record], head: str, *, sections: bool = False) -> list[str]:
-    """Mean errors by the distance to the nearest training position, of the records that have them."""
+    """List mean errors by the distance to the nearest training position, for the records that have them."""
     lines = []
     for record in records:
         cells = [
@@ -73,13 +73,13 @@ def errors_by_distance(records: Sequence[Record], head: str, *, sections: bool =
 
 
 def not_trained(records: Sequence[Record]) -> list[str]:
-    """A sentence on rows without a result."""
+    """Return a sentence on rows without a result."""
     missing = [record["label"] for record in records if record["result"] is None]
     return [f"Not trained: {', '.join(missing)}.", ""] if missing else []
 
 
 def provenance(records: Sequence[Record]) -> list[str]:
-    """When, on which code and on what machine the rows were measured."""
+    """Return a sentence on when, with which commit and on what machine the rows were measured."""
     dates = sorted({one["date"] for one in records if one.get("date")})
     commits = sorted({one["commit"] for one in records if one.get("commit")})
     if not dates:

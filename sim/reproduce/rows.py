@@ -1,7 +1,7 @@
-"""Rows of a paper's table: each measured from trained jobs, kept with what it was measured from.
+"""Rows of a paper's table: each is measured from trained jobs and stored with the digests of its inputs.
 
-A table's JSON file holds a record for each row: what stands in the paper, what was measured (``result``), and under
-``key`` the options, the digests of data and of networks it was measured with. A table that was stopped resumes.
+A table's JSON file holds a record for each row: the paper's values, the measured ones (``result``), and under ``key``
+the options and the digests of the data and networks it was measured with. An interrupted table resumes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sim.files import write_rows
 from sim.reproduce.bench import Bench
 
 REVISION = 2
-"""Of what measurements do; to be raised with a change to fusion rules, samplers or measurements that moves figures."""
+"""Revision of the measurements; raise it with any change to fusion rules, samplers or measurements that moves results."""
 
 Result = dict[str, Any]
 Record = dict[str, Any]
@@ -32,13 +32,13 @@ class Row:
 
     Attributes:
         label: its first cell, unique in a table.
-        measure: measures it: takes the bench, the names of the jobs, and `options`.
-        jobs: whose networks it needs, or the run that it is.
-        options: of the measurement.
-        features: jobs of which it needs the features alone.
-        section: heading that it stands under.
-        paper: the paper's figures.
-        about: where it stands in a picture or on a page, such as its number of steps.
+        measure: function that measures it, called with the bench, the names of the jobs, and `options`.
+        jobs: names of the jobs whose networks it needs, or of its run.
+        options: keyword arguments of the measurement.
+        features: names of the jobs of which it needs only the features.
+        section: heading above it.
+        paper: the paper's values.
+        about: values that place it in a picture or on a page, such as its number of steps.
     """
 
     label: str
@@ -51,12 +51,12 @@ class Row:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> str:
-        """What the result depends on beside data and networks."""
+        """Return everything that the result depends on beside data and networks, as JSON."""
         parts = REVISION, self.measure.__name__, self.jobs or self.features, self.options
         return json.dumps(parts)
 
     def run(self, bench: Bench) -> Result:
-        """Measure."""
+        """Measure the row."""
         return self.measure(bench, self.jobs or self.features, **self.options)
 
 
@@ -69,15 +69,15 @@ def measure_rows(
     commit: str | None = None,
     on_row: OnRow = lambda *_: None,
 ) -> list[Record]:
-    """Measure the rows that are not in `store` as they would be now, and write it after each.
+    """Measure the rows whose stored results are missing or outdated; write `store` after each.
 
     Args:
-        bench: jobs.
-        rows: of the table.
+        bench: jobs or runs.
+        rows: rows of the table.
         store: JSON file.
-        train: run jobs that have not been; without, their rows have no result, or the one that is stored.
-        commit: of the code, recorded.
-        on_row: called with label, rows done, rows in all.
+        train: run missing trainings; if False, their rows keep a stored result or have none.
+        commit: commit of the code, recorded.
+        on_row: called with label, number of rows done, number of all rows.
 
     Raises:
         UserError: path data are missing.
@@ -108,7 +108,7 @@ def measure_rows(
 
 
 def stored_records(rows: Sequence[Row], stored: Mapping[str, Record]) -> list[Record]:
-    """Records of rows by their labels: what is stored, where it was measured with the same options, else no result."""
+    """Return a record for each row: the stored one if it was measured with the same options, else one with no result."""
     return [_blank(row) | _known(stored.get(row.label), row) for row in rows]
 
 
@@ -118,7 +118,7 @@ def _blank(row: Row) -> Record:
 
 
 def _known(record: Record | None, row: Row) -> Record:
-    """What is stored of a row that was measured with the same options."""
+    """Return the stored fields of a row if it was measured with the same options, else none."""
     if record is None or record["key"] is None or record["key"]["settings"] != row.settings():
         return {}
     kept = ("key", "result", "commit", "date", "cores", "minutes")

@@ -22,13 +22,13 @@ from sim.reproduce.vinloc.bench import Bench as VinLocBench
 
 @dataclass(frozen=True)
 class Table:
-    """What is measured, and how it is shown.
+    """How a table is measured and shown.
 
     Attributes:
-        bench: makes what stands behind the rows.
-        rows: makes the rows, given that.
+        bench: makes the bench.
+        rows: makes the rows from the bench.
         page: makes the Markdown page from name and records.
-        draw: makes the picture, where there is one.
+        draw: makes the picture; None without one.
     """
 
     bench: Callable[[], Bench]
@@ -67,17 +67,17 @@ def reproduce(
     train: bool = True,
     bench: Bench | None = None,
 ) -> Path:
-    """Measure a table's rows; write ``NAME.json``, ``NAME.md`` and maybe ``NAME.png`` into `output`; return the page.
+    """Measure a table's rows; write ``NAME.json``, ``NAME.md`` and, for some, ``NAME.png`` to `output`; return the page.
 
     Args:
         name: one of `TABLES`.
         output: folder.
-        on_row: called with label, rows done, rows in all.
-        train: run trainings that are missing; ECC's are `sim.reproduce.ecc.campaign`'s.
-        bench: what stands behind the rows; the table's own by default.
+        on_row: called with label, number of rows done, number of all rows.
+        train: run missing trainings; those of ECC are run by `sim.reproduce.ecc.campaign` only.
+        bench: bench to use; the table's own by default.
 
     Raises:
-        UserError: there is no such table, path data are missing, or a row's run fails; rows before stay.
+        UserError: there is no such table, path data are missing, or a row's run fails; earlier rows are kept.
     """
     if name not in TABLES:
         raise UserError(f"There is no table {name!r}{nearest_hint(name, TABLES)}.")

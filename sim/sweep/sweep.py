@@ -1,12 +1,12 @@
-"""Many emulations in process: every combination of lists of settings, one row each.
+"""Sweeps: in-process emulations of every combination of lists of settings, one row per combination.
 
-A row is a run of its own, in a folder named after its combination, with what was measured of it in ``row.json``. A
-row that is there for the same settings, weights and test positions is not run again, so a sweep that was stopped goes
-on, and one with longer lists runs only what is new. All is on the simulated clock: rows come out the same each time.
+A row is a run of its own, in a folder named after its combination, with its results in ``row.json``. A row that already
+exists for the same settings, weights and test positions is not run again, so a sweep that was stopped resumes, and one
+with longer lists runs only the new combinations. All runs use the simulated clock, so rows are reproducible.
 
-An error is known only where a fix was made. A link that loses much makes few fixes, maybe of the easy snapshots: next
-to the errors of the fixes stands how many there were, and a quantile over all snapshots, in which one without a fix
-counts as infinitely far off.
+An error is known only where a fix was made. A lossy link gives few fixes, perhaps of the easy snapshots only. Errors of
+the fixes are therefore reported with the number of fixes, and with a quantile over all snapshots, in which a snapshot
+without a fix counts as infinitely far off.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from sim.world.scenario import Scenario, load_scenario, scenario_table
 
 Row = dict[str, Any]
 OnRow = Callable[[str, int, int, bool], None]
-"""Told what is running, snapshots done and in all, and whether only now anything runs: rows before were there."""
+"""Called with the row's name, snapshots done, snapshots in total, and whether the first row that really runs starts."""
 
 _NO_OUTCOME = ("output", "driver", "capture", "controls")
-"""Settings that change no figure of a row."""
+"""Settings that do not affect the figures of a row."""
 _LATER = ("options", "random_subset", "layout", "cloud_gpus")
-"""Settings that older rows knew nothing of, and were without."""
+"""Settings that were added later; a key leaves them out while they are unset, so that older rows still match."""
 
 PER_REPORT = "payload [bit/report]"
 EXPLAINED = (
@@ -64,9 +64,9 @@ class Case:
     """One combination.
 
     Attributes:
-        texts: value of each option as it was given.
-        settings: what is run.
-        name: of the folder of the row.
+        texts: value of each option as given on the command line.
+        settings: settings of the run.
+        name: name of the row's folder.
     """
 
     texts: Mapping[str, str]
@@ -76,7 +76,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep: its files, and one row a combination."""
+    """A finished sweep: its files, and one row per combination."""
 
     table: Path
     text: Path
@@ -87,15 +87,15 @@ class Sweep:
 def combinations(
     axes: Mapping[str, Sequence[str]], settings_of: Callable[[Mapping[str, str]], EmulateSettings], output: Path
 ) -> list[Case]:
-    """Return every combination of the axes' values, the last axis changing fastest; all are checked.
+    """Return every combination of the axes' values, checked; the last axis changes fastest.
 
     Args:
         axes: values of each option, as texts.
-        settings_of: makes settings of one value each.
+        settings_of: returns the settings for one value of each option.
         output: folder of the sweep.
 
     Raises:
-        UserError: a value is there twice, or a combination is impossible; nothing has been run.
+        UserError: a value is listed twice, or a combination is impossible; nothing has been run.
     """
     for name, values in axes.items():
         if len(set(values)) < len(values):
@@ -118,19 +118,19 @@ def combinations(
 
 
 def run_sweep(cases: Sequence[Case], output: Path, command: str, on_row: OnRow = lambda *_: None) -> Sweep:
-    """Run what is not there yet; write ``sweep.json``, ``sweep.md`` and ``sweep.png`` into `output`.
+    """Run all missing rows, and write ``sweep.json``, ``sweep.md`` and ``sweep.png`` to `output`.
 
     Args:
-        cases: of `combinations`.
+        cases: result of `combinations`.
         output: folder of the sweep.
-        command: that the user gave, for the record.
-        on_row: see `OnRow`.
+        command: command line of the user, for the record.
+        on_row: called with the progress, see `OnRow`.
 
     Raises:
-        UserError: weights are missing, a run fails, or `output` cannot be written; rows before stay.
+        UserError: weights are missing, a run fails, or `output` cannot be written; finished rows are kept.
     """
     inputs = Inputs()
-    keys = [inputs.key(case.settings) for case in cases]  # reads all weights: what is missing is known at once
+    keys = [inputs.key(case.settings) for case in cases]  # reads all weights, so that missing ones are reported at once
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -154,12 +154,12 @@ def run_sweep(cases: Sequence[Case], output: Path, command: str, on_row: OnRow =
 
 
 def swept(rows: Sequence[Row]) -> list[str]:
-    """Return the options of which the rows have several values."""
+    """Return the options that differ between rows."""
     return [name for name in rows[0]["settings"] if len({row["settings"][name] for row in rows}) > 1]
 
 
 def heading(rows: Sequence[Row]) -> list[str]:
-    """Return the heading of the table of a sweep."""
+    """Return the column headings of a sweep's table."""
     return [
         *(f"--{name}" for name in swept(rows)),
         "fixes",
@@ -175,7 +175,7 @@ def heading(rows: Sequence[Row]) -> list[str]:
 
 
 def body(rows: Sequence[Row]) -> list[list[str]]:
-    """Return the cells of the table of a sweep; every figure is a row's."""
+    """Return the cells of a sweep's table, one list per row."""
     names = swept(rows)
     lines = []
     for row in rows:
@@ -198,7 +198,7 @@ def body(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def markdown(rows: Sequence[Row], command: str) -> str:
-    """Render the table, the command beside it."""
+    """Return the table with its command, as Markdown."""
     names = swept(rows)
     lines = [f"`{command}`", ""]
     fixed = {name: value for name, value in rows[0]["settings"].items() if name not in names}
@@ -217,7 +217,7 @@ def _advance(on_row: OnRow, name: str, before: int, total: int, first: bool, pro
 
 def _run(case: Case, key: str, on_progress: Callable[[Progress], None]) -> Row:
     folder = case.settings.output
-    for part in folder.glob("*.part"):  # of this row, when it was stopped
+    for part in folder.glob("*.part"):  # left over if this row was stopped before
         shutil.rmtree(part, ignore_errors=True)
     try:
         result = emulate(case.settings, on_progress)
@@ -236,7 +236,7 @@ def _measured(case: Case, result: RunResult) -> Row:
     crossed_bits = 8 * sum(counted[name] for name in ("payload", "side", "header", "padding", "zmtp", "curve"))
     reports = summary["reports"]
     sent = max(1, sum(reports.values()))
-    # Where answers go back and forth or lengths vary, it is measured; else every base station reports once.
+    # Measured if there are answers or lengths vary; else every base station reports once per fix.
     payload_bits = summary["bs"] * summary["payload_bits_per_report"]
     if summary["payload_bits_per_answer"] or "payload_bits" in summary:
         payload_bits = 8 * counted["payload"] / snapshots
@@ -267,7 +267,7 @@ def quantile_of_all(error_m: npt.NDArray[np.float64], snapshots: int, share: flo
 
 
 def _finished(folder: Path, key: str) -> Row | None:
-    """Return a row that was run before with the same key."""
+    """Return the row if it was run before with the same key, else None."""
     try:
         found = json.loads((folder / "row.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -277,7 +277,7 @@ def _finished(folder: Path, key: str) -> Row | None:
 
 
 class Inputs:
-    """What combinations read: scenarios, weights and test positions, each once."""
+    """Inputs of the combinations: scenarios, weights and test positions, each read once."""
 
     def __init__(self) -> None:
         self._scenarios: dict[str, Scenario] = {}
@@ -290,7 +290,7 @@ class Inputs:
         return self._scenarios[settings.scenario]
 
     def key(self, settings: EmulateSettings) -> str:
-        """Name everything that a row's figures depend on, but the program."""
+        """Return a digest of everything that a row's figures depend on, except the program itself."""
         table: dict[str, Any] = {}
         for field in dataclasses.fields(settings):
             value = getattr(settings, field.name)
@@ -319,7 +319,7 @@ def _digest(scenario: Scenario, settings: EmulateSettings) -> str:
 
 
 def _plain_name(text: str) -> str:
-    """Return a text as it may stand in the name of a folder."""
+    """Return a text with only characters that are safe in a folder's name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text.replace("%", "pct")).strip("-.") or "none"
 
 

@@ -1,4 +1,4 @@
-"""A sweep's picture: mean error with its interval, and below it how many snapshots have a fix."""
+"""Figure of a sweep: mean error with its interval, and below it the share of snapshots with a fix."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _WIDE = 8.0
 def draw(path: Path, rows: Sequence[Row], swept: Sequence[str]) -> None:
     """Draw a sweep.
 
-    Against total payload bits per fix, logarithmic, where bits or base stations are swept; else against the first
-    swept option, its values side by side as they were given. Rows that differ in it alone share a line.
+    The abscissa is the total payload per fix [bit], logarithmic, if bits or base stations are swept; else it is the
+    first swept option, with its values in the given order. Rows that differ only in that option share a line.
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
@@ -77,7 +77,7 @@ def draw(path: Path, rows: Sequence[Row], swept: Sequence[str]) -> None:
 
 
 def _name_points(axes: Axes, points: Sequence[tuple[float, Row]], along: str, colour: Any) -> None:
-    """Write beside each point which value of the swept option it is: its bits alone do not tell."""
+    """Label each point with its value of the swept option, which its payload does not show."""
     for x, row in points:
         if row["error_3d_m"]:
             text = _text(row, along)

@@ -1,1 +1,1 @@
-"""TOML files, read with checks and written."""
+"""Reading TOML files with checks, and writing them."""

@@ -1,4 +1,4 @@
-"""Plain tables, as TOML gives them, to dataclasses: names and types are checked, and errors name the key."""
+"""Build dataclasses from TOML tables: names and types are checked, and errors name the key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], table: dict[str, Any], where: str) -> T:
-    """Build dataclass `cls` from a table (`where` names the source in errors).
+    """Build dataclass `cls` from a table; `where` names the source in errors.
 
-    What a table of its own leaves out keeps the value that the field's default has there.
+    A nested table may be partial if its field has a default: missing keys keep the values of that default.
 
     Raises:
-        UserError: unknown or missing key, wrong type.
+        UserError: a key is unknown or missing, or a value has the wrong type.
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ def build(cls: type[T], table: dict[str, Any], where: str) -> T:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Convert a TOML value to the annotated type, or say which type is wanted."""
+    """Convert a TOML value to the annotated type; errors name the expected type."""
     origin = typing.get_origin(hint)
     if origin is types.UnionType:  # an optional table; absent, or null in a record
         if value is None:

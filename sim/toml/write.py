@@ -1,4 +1,4 @@
-"""Writing TOML: a run's configuration as tables of plain values (the standard library only reads)."""
+"""Writing TOML, for the configuration of a run (the standard library can only read it)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def toml_text(table: Mapping[str, Any]) -> str:
     """Return `table` as TOML; keys whose value is None are left out, since TOML has no null.
 
     Raises:
-        TypeError: a value that TOML cannot hold.
+        TypeError: TOML cannot represent a value.
     """
     return "\n".join(_lines(table, ())).lstrip("\n") + "\n"
 

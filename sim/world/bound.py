@@ -1,21 +1,21 @@
 """Position error bound (Cramér-Rao) of ray-traced snapshots, under the scenario's own clock keys.
 
 Model at one site: Y = Σ_p g_p a_p + noise, a_p = space ⊗ frequency as in `sim.world.channel`, the same in T slots.
-Unknown are the position (3), all complex path gains g_p (which absorb the carrier phase), and the clock errors where
-the scenario has them. Delays and directions follow the position exactly for specular paths with a known map:
+The unknowns are the position (3), all complex path gains g_p (which absorb the carrier phase), and the clock errors
+where the scenario has them. Delays and directions follow the position exactly for specular paths with a known map:
 
     ∂τ_p/∂p = −q_p / c,     ∂u_p/∂p = (I − u_p u_pᵀ) R_p / d_p
 
 with q_p seen from the user, u_p from the site, d_p the path's length and R_p its mirror. Per site the gains are
 eliminated by projecting the Jacobian onto the complement of span{a_p} (equivalent to the Schur complement of
-2/σ² Re JᴴJ); sites add; clock errors are eliminated at the end, with the information 1/σ² that their Gaussian prior
-carries. The bound holds for unbiased estimators; one that knows the prior of the positions can go below it where
-the geometry is poor.
+2/σ² Re JᴴJ). The information of all sites is summed; clock errors are eliminated at the end, with the information 1/σ²
+of their Gaussian prior. The bound holds for unbiased estimators; one that knows the prior of the positions can go
+below it where the geometry is poor.
 
-Two unknowns drop out, so slots merely multiply the information by T. The user's velocity turns the phases by
-amounts that are odd in the slot's time, while all else is even (to first order around standstill): orthogonal. A
-random phase per slot and site splits into a part common to the slots, which the unknown gains contain already, and
-a part of zero mean over the slots, which is orthogonal as well.
+Two unknowns drop out, so T slots simply multiply the information by T. The user's velocity rotates the phases by
+amounts that are odd in the slot's time, while all other derivatives are even (to first order around standstill), hence
+orthogonal. A random phase per slot and site splits into a part common to the slots, which the unknown gains already
+contain, and a part of zero mean over the slots, which is orthogonal as well.
 """
 
 from __future__ import annotations
@@ -37,16 +37,19 @@ _RANK_TOLERANCE = 1e-7  # paths that no array could tell apart count as one
 def position_error_bound(
     scenario: Scenario, paths: PathSet, sites: int | None = None
 ) -> npt.NDArray[np.float64] | None:
-    """√tr J⁻¹ [m] of each position, (N,); infinite where the position cannot be determined.
+    """Return √tr J⁻¹ [m] of each position, (N,); infinite where the position cannot be determined.
 
-    None where the model above is not the scenario's: users of several antennas, dual polarisation (a path has four
-    unknown gains there), taps instead of tones, noise that is not the receiver's own, clock errors that are no
+    None where the model above does not describe the scenario: users with several antennas, dual polarisation (four
+    unknown gains per path), taps instead of tones, noise other than thermal receiver noise, clock errors that are not
     Gaussian, or an indoor factory, which has no map.
 
     Args:
         scenario: arrays, numerology, link budget and clocks.
         paths: path set with mirrors.
-        sites: number of sites to use, from the first on; all by default.
+        sites: use only the first `sites` sites; all by default.
+
+    Raises:
+        UserError: the paths come without mirrors.
     """
     if not covered(scenario):
         return None
@@ -67,14 +70,14 @@ def position_error_bound(
 
 
 def covered(scenario: Scenario) -> bool:
-    """Whether `position_error_bound` holds for the scenario."""
+    """Return whether `position_error_bound` covers the scenario."""
     single = scenario.user_array.antennas == 1 and not scenario.polarized
     mapped = scenario.factory is None and not scenario.clock.bs_limit_sigmas
     return single and mapped and not scenario.numerology.taps and scenario.link_budget.noise == "thermal"
 
 
 def _site_information(scenario: Scenario, paths: PathSet, rows: slice, site: int) -> npt.NDArray[np.float64]:
-    """Fisher information (5, 5) of one site: position [m], user clock and site clock [ns]; gains eliminated."""
+    """Return the Fisher information (5, 5) of one site: position [m], user and site clock [ns]; gains eliminated."""
     numerology = scenario.numerology
     wavenumber = 2 * math.pi / numerology.wavelength_m
     antenna = antenna_positions(scenario.array, scenario.sites[site], numerology)  # (M, 3)
@@ -104,7 +107,7 @@ def _site_information(scenario: Scenario, paths: PathSet, rows: slice, site: int
 
 
 def _eliminate(information: npt.NDArray[np.float64], keep: int) -> npt.NDArray[np.float64]:
-    """Schur complement onto the first `keep` parameters."""
+    """Return the Schur complement onto the first `keep` parameters."""
     if len(information) == keep:
         return information
     head, cross, tail = information[:keep, :keep], information[:keep, keep:], information[keep:, keep:]
@@ -113,7 +116,7 @@ def _eliminate(information: npt.NDArray[np.float64], keep: int) -> npt.NDArray[n
 
 
 def _bound_from(information: npt.NDArray[np.float64], scenario: Scenario) -> float:
-    """Eliminate the clocks, return √tr of the position's covariance [m]."""
+    """Eliminate the clock errors and return √tr of the position's covariance [m]."""
     clock = scenario.clock
     order = [0, 1, 2]
     if clock.ue_bias_ns > 0:

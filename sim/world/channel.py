@@ -1,17 +1,18 @@
 """Channel synthesis: paths to channel frequency responses or taps, and pilots as a site receives them.
 
 Notation: H (…, slot, pair, tone); path p has coefficient g_p, delay τ_p, direction u_p seen from the site and
-q_p seen from the user, who moves at v; site antenna m sits at r_m and user antenna j at o_j from the array's centre;
-slot t is sampled at time s_t around the snapshot's instant; tone f lies at offset ν_f from the carrier f_c:
+q_p seen from the user, who moves at velocity v; site antenna m is at r_m and user antenna j at o_j relative to its
+array's centre; slot t is sampled at time s_t relative to the snapshot's instant; tone f is offset by ν_f from the
+carrier f_c:
 
     H[t, mU + j, f] = Σ_p g_p[a(m), b(j)] e^{−j2π f_c τ_p} · e^{j2π/λ (q_p·v) s_t}
                           · e^{j2π/λ (u_p·r_m + q_p·o_j)} · e^{−j2π ν_f τ_p}
 
 Pair mU + j is from the user's antenna j of U to the site's antenna m. g_p is the 2×2 matrix between polarisations,
-a(m) that of antenna m and b(j) that of antenna j; arrays of one polarisation use g_p[V, V] alone. With
+a(m) and b(j) the polarisations of antennas m and j; single-polarised arrays use g_p[V, V] alone. With
 `numerology.taps` the last axis is taps, see `sim.world.taps`.
 
-One torch implementation serves the emulator (one snapshot at a time) and training (batches, moved users).
+The same torch implementation serves the emulator (one snapshot at a time) and training (batches, moved users).
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from sim.world.paths import PathSet, mirror_matrix, unit_vector
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Numerology, Scenario, Site
 from sim.world.taps import dirichlet_taps, white_to_taps
 
-_FORWARD = Site((0.0, 0.0, 0.0))  # an array that is not turned
+_FORWARD = Site((0.0, 0.0, 0.0))  # an array without rotation
 
 
 @dataclass(frozen=True)
 class PaddedPaths:
-    """Paths of N snapshots and K sites, padded to P paths a link (coefficient zero where there is none).
+    """Paths of N snapshots and K sites, padded to P paths per link (padding has coefficient zero).
 
     `coefficient` (N, K, P) complex64 between vertical polarisations, with the carrier's propagation phase; `distance`
     (N, K, P) [m]; `site_direction`, `user_direction` (N, K, P, 3) unit vectors; `mirror` (N, K, P, 3, 3) or None;
     `matrix` (N, K, P, 2, 2) complex64, as `coefficient` between all polarisations (site, user), or None; `velocity`
-    (N, 3) [m/s] where it is known, or None. Holds no position: this is what crosses to a base station.
+    (N, 3) [m/s] where it is known, or None. Contains no positions, so that it can be handed to a base station.
     """
 
     coefficient: Tensor
@@ -66,11 +67,11 @@ class PaddedPaths:
         return replace(self._each(lambda tensor: tensor[:, k : k + 1]), velocity=self.velocity)
 
     def to(self, device: torch.device) -> PaddedPaths:
-        """Move all tensors."""
+        """Move all tensors to a device."""
         return self._each(lambda tensor: tensor.to(device))
 
     def clone(self) -> PaddedPaths:
-        """Copy all tensors: what was a view keeps nothing else alive."""
+        """Copy all tensors, so that a view no longer keeps its base tensor alive."""
         return self._each(lambda tensor: tensor.clone())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> PaddedPaths:
@@ -86,10 +87,10 @@ def pad_paths(
     Args:
         paths: N positions and K sites.
         carrier_hz: carrier frequency [Hz].
-        limit: paths to keep of a link; all by default.
+        limit: number of paths to keep per link; all by default.
         mirrors: whether to keep what `move_users` needs.
-        matrices: whether to keep what dual-polarised arrays need (`Scenario.polarized`); paths are then the stronger
-            the larger their matrix's norm, else the larger their coefficient from V to V.
+        matrices: whether to keep what dual-polarised arrays need (`Scenario.polarized`). Paths are then ranked by
+            the norm of their matrix, otherwise by the magnitude of their V-to-V coefficient.
     """
     counts = paths.paths_per_link().ravel()
     link = np.repeat(np.arange(len(counts)), counts)
@@ -125,7 +126,10 @@ def move_users(paths: PaddedPaths, step: Tensor, carrier_hz: float) -> PaddedPat
 
     A specular path is a straight line from the site to the user's mirror image, and a user step d moves that
     image by R d (`sim.world.paths.mirror_matrix`): delay, carrier phase and direction at the site follow exactly,
-    to 1e-4 m against a new trace, as long as no path appears or vanishes. Reflection coefficients are kept.
+    to within 1e-4 m of a new trace, as long as no path appears or vanishes. Reflection coefficients are kept.
+
+    Raises:
+        ValueError: `paths` without mirrors.
     """
     if paths.mirror is None:
         raise ValueError("moving users needs the paths' mirrors")
@@ -149,14 +153,14 @@ def move_users(paths: PaddedPaths, step: Tensor, carrier_hz: float) -> PaddedPat
 
 
 def redrawn_phases(paths: PaddedPaths, sites: Sequence[int], seed: int) -> PaddedPaths:
-    """Give each path a carrier phase of its own, uniform (`Scenario.phases` "drawn").
+    """Draw a uniform carrier phase for each path (`Scenario.phases` "drawn").
 
-    Keyed by (seed, site, rank of the path in its link), user by user: neither padding nor the number of users that
-    follow changes a draw, and each site draws by itself.
+    Draws are keyed by (seed, site, rank of the path in its link), one per user in order. They depend neither on
+    padding, nor on the number of users that follow, nor on other sites.
 
     Args:
-        paths: N users, K sites, P paths a link, strongest first.
-        sites: their K numbers in the scenario.
+        paths: N users, K sites, P paths per link, strongest first.
+        sites: numbers of the K sites in the scenario.
         seed: of the scenario's draws.
     """
     n, k, width = paths.coefficient.shape
@@ -171,7 +175,7 @@ def redrawn_phases(paths: PaddedPaths, sites: Sequence[int], seed: int) -> Padde
 
 @dataclass(frozen=True)
 class Motion:
-    """What else a snapshot's channel depends on, drawn per snapshot.
+    """Random quantities, drawn per snapshot, that a channel depends on besides its paths.
 
     `velocity` (N, 3) [m/s]; `clock_s` (N, K) clock error between user and site [s]; `slot_phase` (N, K, T) [rad].
     """
@@ -182,9 +186,9 @@ class Motion:
 
     @classmethod
     def draw(cls, scenario: Scenario, users: int, draw: torch.Generator, velocity: Tensor | None = None) -> Self:
-        """Draw for a batch (training); the emulator draws keyed, see `Radio`.
+        """Draw for a batch (training); the emulator uses keyed draws instead, see `Radio`.
 
-        `velocity` (N, 3) [m/s] is that of the positions where it is known (`PaddedPaths.velocity`).
+        `velocity` (N, 3) [m/s] is the velocity at the positions where it is known (`PaddedPaths.velocity`).
         """
         sites, slots = len(scenario.sites), scenario.numerology.slots
         if velocity is None:
@@ -200,7 +204,7 @@ class Motion:
 
 
 class Synthesizer:
-    """Turns padded paths into channel frequency responses, or taps, for one scenario's arrays and numerology."""
+    """Synthesis of channel frequency responses, or taps, from padded paths, for a scenario's arrays and numerology."""
 
     def __init__(self, scenario: Scenario, sites: list[int] | None = None) -> None:
         self._numerology = numerology = scenario.numerology
@@ -217,7 +221,7 @@ class Synthesizer:
         """Return H (N, K, slot, pair, tone or tap) complex64 [amplitude gain between isotropic antennas].
 
         Raises:
-            ValueError: dual-polarised arrays, and `paths` without matrices.
+            ValueError: the arrays are dual-polarised and `paths` has no matrices.
         """
         n, k, _ = paths.coefficient.shape
         slot = self._slot_s.to(paths.coefficient.device)
@@ -229,23 +233,23 @@ class Synthesizer:
         return made.reshape(n, k, len(slot), steering.shape[3], -1)
 
     def _steering(self, paths: PaddedPaths, in_time: Tensor) -> Tensor:
-        """Phasors (N, K, T, site element, user element, P) over time and space."""
+        """Return phasors (N, K, T, site element, user element, P) over time and space."""
         antenna = self._antenna.to(in_time.device)
         at_site = self._wavenumber * (antenna.float() @ paths.site_direction.transpose(-1, -2))  # (N, K, M, P)
         phase = in_time[..., :, None, None, :] + at_site[..., None, :, None, :]
         if len(self._user_antenna) > 1:
             direction = paths.user_direction
-            if paths.heading is not None:  # seen from an array that is turned by the heading
+            if paths.heading is not None:  # in the frame of an array rotated by the heading
                 direction = _turned_back(direction, paths.heading[:, None, None])
             at_user = self._wavenumber * (self._user_antenna.to(in_time.device) @ direction.transpose(-1, -2))
             phase = phase + at_user[..., None, None, :, :]
         return torch.polar(torch.ones((), device=in_time.device).expand_as(phase), phase)
 
     def _polarized(self, steering: Tensor, paths: PaddedPaths) -> Tensor:
-        """Weight phasors with the paths' coefficients: (N, K, T, pair, P), polarisations outside elements.
+        """Weight phasors with the paths' coefficients: (N, K, T, pair, P), ordered by polarisation, then element.
 
-        The user's heading leaves the matrices as they are: V and H of a direction are its unit vectors of zenith and
-        azimuth about the vertical axis, and an array turned about that very axis has the same two.
+        The user's heading does not change the matrices: V and H of a direction are its unit vectors of zenith and
+        azimuth about the vertical axis, and rotating the array about that axis leaves both unchanged.
         """
         if self._polarizations == (1, 1):
             return steering.flatten(3, 4) * paths.coefficient[:, :, None, None, :]
@@ -257,7 +261,7 @@ class Synthesizer:
         return pairs.flatten(3, 6)
 
     def _over_frequency(self, delay: Tensor) -> Tensor:
-        """Paths' responses (N, K, P, tone or tap) to their delays (N, K, P) [s]."""
+        """Return the responses (N, K, P, tone or tap) of paths with delays (N, K, P) [s]."""
         if self._numerology.taps:
             return dirichlet_taps(delay, self._numerology)
         phase = -2 * math.pi * delay[..., None] * self._tone_hz.to(delay.device)
@@ -265,16 +269,16 @@ class Synthesizer:
 
 
 def _turned_back(direction: Tensor, heading: Tensor) -> Tensor:
-    """Directions (…, 3) as seen from a frame that is turned about z by `heading` (…) [rad]."""
+    """Return directions (…, 3) in a frame that is rotated about z by `heading` (…) [rad]."""
     x, y, z = direction.unbind(-1)
     cos, sin = heading.cos(), heading.sin()
     return torch.stack([x * cos + y * sin, y * cos - x * sin, z], -1)
 
 
 def antenna_positions(array: Array, site: Site, numerology: Numerology) -> npt.NDArray[np.float64]:
-    """Antenna positions relative to the array's centre (M, 3) [m], rows along the tilted z axis, columns along y.
+    """Return antenna positions relative to the array's centre (M, 3) [m], rows along the tilted z axis, columns on y.
 
-    Of a dual-polarised array the places (M/2, 3), each of which bears a V and an H antenna. Order as in Sionna RT's
+    For a dual-polarised array: element positions (M/2, 3), each with a V and an H antenna. Order as in Sionna RT's
     PlanarArray: column by column from left to right, each from top to bottom.
     """
     spacing = array.spacing_wavelengths * numerology.wavelength_m
@@ -290,20 +294,20 @@ def antenna_positions(array: Array, site: Site, numerology: Numerology) -> npt.N
 
 
 def tone_offsets(numerology: Numerology) -> npt.NDArray[np.float64]:
-    """Offsets ν_f of the measured tones from the carrier (F,) [Hz], symmetric around it."""
+    """Return offsets ν_f of the measured tones from the carrier (F,) [Hz], symmetric around it."""
     return (np.arange(numerology.tones, dtype=np.float64) - (numerology.tones - 1) / 2) * numerology.tone_spacing_hz
 
 
 def slot_times(numerology: Numerology) -> npt.NDArray[np.float64]:
-    """Sampling times s_t of the slots around the snapshot's instant (T,) [s]."""
+    """Return sampling times s_t of the slots relative to the snapshot's instant (T,) [s]."""
     return (np.arange(numerology.slots, dtype=np.float64) - (numerology.slots - 1) / 2) * numerology.slot_spacing_s
 
 
 class Radio:
-    """One site's air interface: what its receiver gets from the UE's pilots, snapshot by snapshot.
+    """Air interface of one site: the user's pilots as its receiver gets them, snapshot by snapshot.
 
-    It knows the paths and not the position. Noise and clock errors are keyed by (seed, stream, site, snapshot),
-    those that sites share by (seed, stream, snapshot).
+    It knows the paths but not the user's position. Noise and clock errors are keyed by (seed, stream, site, snapshot),
+    draws that sites share by (seed, stream, snapshot).
     """
 
     def __init__(self, scenario: Scenario, paths: PaddedPaths, site: int, seed: int) -> None:
@@ -322,7 +326,7 @@ class Radio:
         """Return received pilots Y = √P H∘s + N (slot, pair, tone or tap) complex64 [√W]. ECC Eq. 2.
 
         The snapshot's paths are those of test position ``snapshot % len(self)``; draws are fresh for each snapshot.
-        The user's antennas send orthogonal pilots, which the front end has taken apart into pairs.
+        The user's antennas send orthogonal pilots, which the front end has separated into antenna pairs.
         """
         index = snapshot % len(self)
         response = self._synthesizer.response(self._paths[index : index + 1], self._motion(snapshot))[0, 0]
@@ -354,26 +358,26 @@ class Radio:
 
 
 def pilot_sequence(tones: int) -> Tensor:
-    """Unit-modulus pilots s (tone,) complex64: a Zadoff-Chu sequence, known to both ends."""
+    """Return unit-modulus pilots s (tone,) complex64: a Zadoff-Chu sequence, known to both ends."""
     index = np.arange(tones, dtype=np.float64)
     return torch.from_numpy(np.exp(-1j * np.pi * index * (index + tones % 2) / tones).astype(np.complex64))
 
 
 def scenario_pilots(scenario: Scenario) -> Tensor:
-    """Pilots s (tone or tap,) complex64 that a site's channel estimate starts from.
+    """Return the pilots s (tone or tap,) complex64 for a site's channel estimation.
 
-    Taps are made by a front end that has divided by the pilots already, so that ones are left.
+    For taps they are ones, since the front end has already divided by the pilots.
     """
     numerology = scenario.numerology
     return torch.ones(numerology.taps, dtype=torch.complex64) if numerology.taps else pilot_sequence(numerology.tones)
 
 
 def receiver_noise(scenario: Scenario, signal: Tensor, white: Tensor) -> Tensor:
-    """Noise N (…, slot, pair, tone or tap) complex64 [√W] of a scenario's receivers.
+    """Return noise N (…, slot, pair, tone or tap) complex64 [√W] of a scenario's receivers.
 
     Args:
         scenario: link budget and numerology.
-        signal: √P H∘s [√W], same shape; its mean power counts where the noise is given as a ratio.
+        signal: √P H∘s [√W], same shape; its mean power sets the noise power where noise is given as an SNR.
         white: independent standard normal draws (…, slot, pair, tone or tap, 2) float32.
     """
     budget, unit = scenario.link_budget, torch.view_as_complex(white)

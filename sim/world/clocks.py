@@ -9,10 +9,10 @@ from sim.world.scenario import ClockErrors
 
 
 def site_errors_ns(clock: ClockErrors, normal: Tensor) -> Tensor:
-    """Errors of sites' clocks [ns], of the shape of `normal`, independent standard normal draws.
+    """Return clock errors of sites [ns] from `normal`, independent standard normal draws of the same shape.
 
-    A limit maps the draws through their distribution to that of a Gaussian truncated to ± `bs_limit_sigmas`: one
-    draw stays one draw, and no limit leaves the draws as they are.
+    With a limit each draw is mapped by the inverse CDF method to a Gaussian truncated to ± `bs_limit_sigmas`, so that
+    each error takes exactly one draw; without a limit draws are only scaled.
     """
     if clock.bs_limit_sigmas:
         normal = truncated(normal, clock.bs_limit_sigmas)
@@ -20,8 +20,8 @@ def site_errors_ns(clock: ClockErrors, normal: Tensor) -> Tensor:
 
 
 def truncated(normal: Tensor, limit: float) -> Tensor:
-    """Standard normal draws as draws of the standard normal truncated to ± `limit`."""
+    """Map standard normal draws to draws of the standard normal truncated to ± `limit`."""
     outside = torch.special.ndtr(torch.tensor(-limit, dtype=torch.float64))
-    tail = torch.special.ndtr(-normal.double().abs())  # in the lower tail, where probabilities keep their digits
+    tail = torch.special.ndtr(-normal.double().abs())  # in the lower tail, where probabilities keep their precision
     size = torch.special.ndtri(outside + tail * (1 - 2 * outside)).abs().clamp_max(limit)
     return torch.copysign(size, normal.double()).to(normal.dtype)

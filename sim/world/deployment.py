@@ -1,4 +1,4 @@
-"""Deployments that are drawn: layouts of sites on roofs, and the indoor factory of TR 38.901. Keys of a scenario."""
+"""Scenario keys of random deployments: layouts of sites on roofs, and the indoor factory of TR 38.901."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import numpy as np
 import numpy.typing as npt
 
 FACTORY_SCENE = "tr38901-inf"
-"""The scene of a scenario with a factory: a statistical channel has no map."""
+"""Scene name of a scenario with a factory: its statistical channel has no map."""
 
 FACTORY_KINDS = ("SL", "DL", "SH", "DH", "HH")
-"""TR 38.901 Sec. 7.2: sparse or dense clutter, base stations below (L) or above (H) it; HH: the user above as well."""
+"""TR 38.901 Sec. 7.2: sparse (S) or dense (D) clutter, BSs below (L) or above (H) it; HH: users above it as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A rectangle that may lie askew: `width_m` wide, its middle line from `start` to `end` ([x, y] in m)."""
+    """A rectangle of any orientation: `width_m` wide, its centre line from `start` to `end` ([x, y] in m)."""
 
     start: tuple[float, float]
     end: tuple[float, float]
     width_m: float
 
     def at(self, share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Points (N, 2) [m] at `share` (N, 2) of the length and of the width, each from 0 to 1."""
+        """Return points (N, 2) [m] at the fractions `share` (N, 2) of length and width, each from 0 to 1."""
         along = np.subtract(self.end, self.start)
         across = np.array([-along[1], along[0]]) * (self.width_m / np.linalg.norm(along))
         points: npt.NDArray[np.float64] = self.start + share[:, :1] * along + (share[:, 1:] - 0.5) * across
         return points
 
     def corners(self) -> npt.NDArray[np.float64]:
-        """The corners (4, 2) [m], around the rectangle."""
+        """Return the corners (4, 2) [m], in order around the rectangle."""
         return self.at(np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]))
 
     def holds(self, point: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Whether points (N, 2 or 3) [m] lie in it, seen from above."""
+        """Return whether points (N, 2 or 3) [m] lie in the rectangle, seen from above."""
         along = np.subtract(self.end, self.start)
         length = np.linalg.norm(along)
         forth = (point[:, :2] - self.start) @ along / length
@@ -45,13 +45,13 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Layouts:
-    """Sites are drawn on roofs instead of listed, in many layouts; training, validation and test have their own.
+    """Layouts of sites drawn on roofs instead of listed; training, validation and test have layouts of their own.
 
-    A place is uniform in `region` and kept where the surface met by a ray from above is a roof: at least
-    `least_roof_m` high; the site stands `above_roof_m` above it. Each layout has its own `users`.
+    Candidate positions are uniform in `region`. A candidate is kept if the surface below it is a roof, at least
+    `least_roof_m` high; the site stands `above_roof_m` above it. Each layout has `users` users of its own.
 
-    `sites`: sites K of a layout. `places`: places traced of a training layout; where there are more than K, each
-    training sample takes K of them at random. `training`, `validation`, `test`: numbers of layouts.
+    `sites`: number K of sites per layout. `places`: number of site positions traced per training layout; if it exceeds
+    K, each training sample uses K of them at random. `training`, `validation`, `test`: numbers of layouts.
     """
 
     region: Strip
@@ -70,8 +70,8 @@ class Layouts:
 class Factory:
     """An indoor factory hall of TR 38.901 (InF), whose channels are drawn instead of traced.
 
-    The hall spans 0 … `length_m` in x, 0 … `width_m` in y and 0 … `height_m` in z; `clutter_*`: density (of the
-    floor that clutter covers), height and size, TR 38.901 Table 7.2-4. `excess_*`: log10 mean and deviation of the
+    The hall spans 0 … `length_m` in x, 0 … `width_m` in y and 0 … `height_m` in z. `clutter_*`: density (share of the
+    floor that clutter covers), height and size, TR 38.901 Table 7.2-4. `excess_*`: mean and deviation of log10 of the
     excess delay [s] of paths without line of sight, and its correlation distance, TR 38.901 Table 7.6.9-1.
     """
 

@@ -4,15 +4,15 @@ Sionna PHY draws large-scale parameters, clusters and rays; what it lacks or can
 
 - *Consistency over tens of thousands of users.* Sionna filters every random field with a matrix over the users of one
   call, and draws fresh fields at the next call. In InF all fields of links without line of sight have one correlation
-  distance, 10 m (Table 7.5-6), so that one factor L of exp(−d/10 m) serves them all: fields are drawn here for all
-  users, F = L W, and handed to Sionna call by call (`_Fields`).
+  distance, 10 m (Table 7.5-6), so that one matrix factor L of exp(−d/10 m) serves them all. Fields are drawn here
+  for all users at once, F = L W, and handed to Sionna call by call (`_Fields`).
 - *Absolute time of arrival* (Sec. 7.6.9): every path is delayed by d/c and, where there is no line of sight, by an
   excess Δτ: lg(Δτ / 1 s) ~ N(−7.5, 0.4) for InF-DH, correlated over 11 m, independent between sites, at most 2L/c
   with L the hall's largest dimension. Without it every link would start at delay 0.
 
 All links are without line of sight, as in the VIn-Loc paper (InF-DH in this hall has line of sight on 1 % of links).
-Antennas are isotropic and vertical, so that of a path nothing but gain, phase and delay matters; of Sionna's fields
-those of angles and cross-polarisation are left as they come, which changes no number of the result.
+Antennas are isotropic and vertically polarised, so that only gain, phase and delay of a path matter. Sionna's own
+fields of angles and cross-polarisation are therefore kept as they are; they do not affect the result.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _DELAY_UNIT_S = 2.0**-40  # 0.9 ps, 0.3 mm
 def draw_factory(
     scenario: Scenario, folder: Path, on_progress: Callable[[int, int], None] = lambda *_: None
 ) -> PathSet:
-    """Draw the channels of all users to all sites; finished sites in `folder` are reused, so a stopped draw resumes.
+    """Draw the channels of all users to all sites; finished sites in `folder` are reused, so an interrupted draw resumes.
 
     Args:
         scenario: with `factory`; `tracing.positions` users are drawn in `users`, the seed is `tracing.seed`.
-        folder: of one file a site.
-        on_progress: told sites done, of how many.
+        folder: holds one file per site.
+        on_progress: called with the number of finished sites and of all sites.
 
     Raises:
         UserError: Sionna PHY is missing, or the folder holds another scenario's files.
@@ -76,16 +76,16 @@ def draw_factory(
 
 
 def factory_users(scenario: Scenario) -> npt.NDArray[np.float64]:
-    """Positions (N, 3) [m] of the scenario's users, uniform in its box, as single precision holds them."""
+    """Return positions (N, 3) [m] of the scenario's users, uniform in its box, rounded to single precision."""
     draw = generator(scenario.tracing.seed, "factory users")
     drawn = draw.uniform(scenario.users.low, scenario.users.high, (scenario.tracing.positions, 3))
     return drawn.astype(np.float32).astype(np.float64)
 
 
 def correlation_factor(users: npt.NDArray[np.float64], distance_m: float) -> Tensor:
-    """Lower factor L (N, N) float32 of the correlation exp(−d/D) between users (N, 3) [m]. TR 38.901 Eq. 7.4-5.
+    """Return the lower Cholesky factor L (N, N) float32 of the correlation between users (N, 3) [m].
 
-    `d` is horizontal. A millionth is added to the diagonal: users a millimetre apart are nearly one user.
+    The correlation is exp(−d/D), TR 38.901 Eq. 7.4-5, with d the horizontal distance. 1e-6 is added to the diagonal, since users a millimetre apart make the matrix nearly singular.
     """
     flat = torch.from_numpy(users[:, :2])
     correlation = torch.empty(len(users), len(users))
@@ -98,7 +98,7 @@ def correlation_factor(users: npt.NDArray[np.float64], distance_m: float) -> Ten
 
 
 def excess_delay_s(factory: Factory, field: Tensor) -> Tensor:
-    """Excess delays Δτ [s] of links without line of sight from standard normal fields. TR 38.901 Sec. 7.6.9.
+    """Return excess delays Δτ [s] of links without line of sight from standard normal fields. TR 38.901 Sec. 7.6.9.
 
     Log-normal, and bounded by 2L/c with L the hall's largest dimension.
     """
@@ -108,7 +108,7 @@ def excess_delay_s(factory: Factory, field: Tensor) -> Tensor:
 
 
 def _excess_delays(scenario: Scenario, users: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Δτ (N, K) [s]."""
+    """Draw excess delays Δτ (N, K) [s]."""
     assert scenario.factory is not None
     draw = _torch_draw(scenario.tracing.seed, "factory excess", 0)
     white = torch.randn(len(users), len(scenario.sites), generator=draw)
@@ -118,9 +118,9 @@ def _excess_delays(scenario: Scenario, users: npt.NDArray[np.float64]) -> npt.ND
 
 
 class _Fields:
-    """Correlated standard normal fields over all users, in the order in which Sionna asks for them.
+    """Correlated standard normal fields over all users, in the order in which Sionna requests them.
 
-    The same fields are handed out to one call after the other, each getting its users' rows.
+    All calls share the same fields; each call gets the rows of its users.
     """
 
     def __init__(self, factor: Tensor, draw: torch.Generator) -> None:
@@ -131,7 +131,7 @@ class _Fields:
         self._next = 0
 
     def begin(self, users: Tensor) -> None:
-        """Begin the call of these users."""
+        """Begin a call for these users."""
         self._users, self._next = users, 0
 
     def take(self, shape: tuple[int, ...]) -> Tensor:
@@ -143,12 +143,12 @@ class _Fields:
         return self._fields[self._next - 1][self._users]
 
     def white(self, columns: int) -> Tensor:
-        """Independent standard normal draws (N, columns)."""
+        """Return independent standard normal draws (N, columns)."""
         return torch.randn(len(self._factor), columns, generator=self._draw)
 
 
 class _SpatialFilter:
-    """Stands in for Sionna's stack of correlation factors of large-scale parameters: s @ this takes the next field."""
+    """Replacement for Sionna's correlation factors of large-scale parameters: s @ filter returns the next field."""
 
     def __init__(self, fields: _Fields) -> None:
         self._fields = fields
@@ -167,7 +167,7 @@ class _SpatialFilter:
 
 
 class FactoryChannel:
-    """Sionna's InF channel of one site, its random fields replaced by those of `_Fields`."""
+    """Sionna's InF channel of one site, with its random fields replaced by those of `_Fields`."""
 
     def __init__(self, scenario: Scenario, fields: _Fields) -> None:
         self._scenario, self._fields = scenario, fields
@@ -180,7 +180,7 @@ class FactoryChannel:
         rays._apply_spatial_consistency = self._filtered
 
     def _filtered(self, samples: Tensor, use_sign_matrix: bool = False) -> Tensor:
-        """Sionna's white samples (1, 1, user, cluster, …), replaced by a field where they matter."""
+        """Replace Sionna's white samples (1, 1, user, cluster, …) by a field where they affect the result."""
         shape = tuple(samples.shape[3:])
         if use_sign_matrix or len(shape) == 2:  # signs and coupling of angles, cross-polarisation: see the module
             return samples
@@ -190,14 +190,14 @@ class FactoryChannel:
         return self._fields.take(shape)[None, None]
 
     def paths(self, site: int, users: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-        """Coefficients (users, P) complex64 and delays (users, P) [s] from the first path on; absent ones are 0."""
+        """Return coefficients (users, P) complex64 and delays (users, P) [s] after the first path; absent ones have gain 0."""
         _set_topology(self._model, self._scenario.sites[site].position, users)
         gain, delay = self._model(1, 1.0)
         return gain.reshape(len(users), -1), delay.reshape(len(users), -1)
 
 
 def sionna_model(scenario: Scenario) -> Any:
-    """Sionna PHY's InF channel with the scenario's hall, vertical isotropic antennas, uplink.
+    """Return Sionna PHY's InF channel with the scenario's hall, vertical isotropic antennas, uplink.
 
     Raises:
         UserError: Sionna PHY is not installed.

@@ -1,14 +1,14 @@
 """Layouts: sites drawn on roofs, and each layout's users ray-traced. Keys: `sim.world.deployment.Layouts`.
 
-Training, validation and test layouts are drawn under keys of their own (seed, part, number), places and users alike:
-no test layout shares a site or a user with training, and more layouts later keep those that there are.
+Sites and users of each layout are drawn under a key of their own (seed, part, number): no test layout shares a
+site or a user with training, and adding layouts later leaves the existing ones unchanged.
 
 Files of a traced scenario, beside those that every scenario has:
 
 ============================  =============================================================================
 ``layouts/sites.npz``         positions [m] of the sites: ``train`` (L, P, 3), ``validation`` (V, K, 3) and
                               ``test`` (T, K, 3) float64
-``layouts/train-0000.npz`` …  paths of one layout's users, to all its places
+``layouts/train-0000.npz`` …  paths of one layout's users, to all its sites
 ``test.npz``                  paths of the users of all test layouts, in order
 ``test-layouts.npz``          ``site`` (T, K, 3) float64 [m], ``users`` of a layout
 ``train-positions.npz``       where the users of the training layouts stand
@@ -42,13 +42,17 @@ from sim.world.store import (
 )
 from sim.world.tracer import TraceProgress, Tracer
 
-_MAX_DRAWS = 200  # batches; a region that yields too few roofs in so many is declared bare
+_MAX_DRAWS = 200  # batches; a region that yields too few roofs after this many is rejected
 _BATCH = 400
 
 
 @dataclass(frozen=True)
 class LayoutSummary:
-    """What was traced: `training` layouts with `users` in all, `test` layouts, whose users see `heard` (N,) sites."""
+    """Summary of a trace.
+
+    `training`, `test`: numbers of layouts. `users`: users of all training layouts. `heard`: number of sites that hear each
+    test user (N,).
+    """
 
     training: int
     users: int
@@ -83,7 +87,7 @@ def draw_places(tracer: Tracer, layouts: Layouts, part: Part, number: int) -> Si
 def trace_layouts(
     scenario: Scenario, folder: Path, on_progress: Callable[[TraceProgress], None] = lambda _: None
 ) -> LayoutSummary:
-    """Draw and trace all layouts into `folder`; finished ones are reused, so a stopped trace resumes.
+    """Draw and trace all layouts into `folder`; finished ones are reused, so an interrupted trace resumes.
 
     Raises:
         UserError: Sionna RT or its LLVM library is missing, the scene is unknown, there are no roofs or no outdoor
@@ -96,7 +100,7 @@ def trace_layouts(
     done = 0
     users: list[npt.NDArray[np.float64]] = []
     tested: list[PathSet] = []
-    for part in ("test", "validation", "train"):  # the small ones first: what an emulation needs is there soon
+    for part in ("test", "validation", "train"):  # the small parts first, so that an emulation can start early
         for number, places in enumerate(sites[part]):
             path = shards / layout_file(part, number)
             resumed = path.is_file()
@@ -120,10 +124,10 @@ def trace_layouts(
 
 
 def lean(scenario: Scenario, paths: PathSet) -> PathSet:
-    """Paths without what the scenario's arrays make nothing of, so that what is shipped is a fifth of the size.
+    """Return paths without the data that the scenario's arrays do not use, so that shipped files take a fifth of the space.
 
-    Directions where a single antenna looks, other polarisations, reflections (they serve to move users); coefficients
-    keep 12 bits of their mantissas, 1e-4 of each path.
+    Drops mirrors (needed only to move users), and directions at single antennas and polarisations that the scenario
+    does not use. Coefficients keep 12 bits of their mantissas, a relative precision of 1e-4.
     """
     parts: dict[str, npt.NDArray[np.float32]] = {"mirror": np.zeros((0, 4), np.float32)}
     if scenario.array.antennas == 1:
@@ -149,7 +153,7 @@ def _save_sites(path: Path, scenario: Scenario, sites: dict[Part, Sites]) -> Non
 
 
 def _all_sites(scenario: Scenario, layouts: Layouts, path: Path) -> dict[Part, Sites]:
-    """The sites (L, P, 3) or (…, K, 3) [m] of all layouts: those in the file `path`, drawn where it has too few."""
+    """Return the sites (L, P, 3) or (…, K, 3) [m] of all layouts, from `path` or, if it has too few, drawn anew."""
     counts: dict[Part, int] = {"train": layouts.training, "validation": layouts.validation, "test": layouts.test}
     if path.is_file():
         known = {part: load_sites(path, part) for part in PARTS}
@@ -157,7 +161,7 @@ def _all_sites(scenario: Scenario, layouts: Layouts, path: Path) -> dict[Part, S
             raise _foreign(path.parent.parent)
         sites = {part: known[part][0][:count] for part, count in counts.items()}
         if all(len(sites[part]) == count for part, count in counts.items()):
-            if any(len(known[part][0]) > count for part, count in counts.items()):  # readers take all that it names
+            if any(len(known[part][0]) > count for part, count in counts.items()):  # readers use all sites in the file
                 _save_sites(path, scenario, sites)
             return sites
     tracer = Tracer(scenario)

@@ -1,9 +1,9 @@
-"""The LLVM shared library with which Dr.Jit, and so Sionna RT, traces rays on a CPU: which one, and what to do without.
+"""Find the LLVM shared library with which Dr.Jit, and so Sionna RT, traces rays on a CPU, or advise how to install one.
 
-Standard library alone: `.ci/llvm` runs this file as a script, also where nothing is installed.
+Uses the standard library alone: `.ci/llvm` runs this file as a script before anything is installed.
 
-    python3 sim/world/llvm.py            prints the library's path; status 1 and a sentence where there is none
-    python3 sim/world/llvm.py --package  prints the system's package that brings one
+    python3 sim/world/llvm.py            prints the library's path, or exits with status 1 and a message
+    python3 sim/world/llvm.py --package  prints the system package that provides it
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from importlib import metadata
 from pathlib import Path
 
 MINIMUM = 17
-"""Oldest major version: no older one can compile the `llvm.maximum` that Dr.Jit writes, and it aborts the process."""
+"""Oldest usable major version: older ones cannot compile Dr.Jit's `llvm.maximum` and abort the process."""
 PACKAGE = "libllvm19"
-"""Debian's and Ubuntu's package of one."""
+"""Debian and Ubuntu package that provides the library."""
 WHEEL = "karellen-llvm-core"
-"""The distribution of one that the extra `trace` brings on x86-64 Linux."""
+"""Python distribution that provides the library; the extra `trace` installs it on x86-64 Linux."""
 VARIABLE = "DRJIT_LIBLLVM_PATH"
-"""Environment variable by which a user names one, and by which Dr.Jit is told."""
+"""Environment variable in which users name the library and from which Dr.Jit reads its path."""
 ADVICE = (
     "install the extra `trace`, which brings LLVM on x86-64 Linux, or, as root, "
     f"`apt-get install {PACKAGE}`, and leave {VARIABLE} unset, or set it to a libLLVM.so of version {MINIMUM} or newer"
 )
-"""What to do where there is none that will do; a part of a sentence."""
+"""Advice if no usable library is found; part of a sentence."""
 
 _NAME = re.compile(r"libLLVM(?:-|\.so\.)(\d+)")  # libLLVM-15.so.1, libLLVM-19.so, libLLVM.so.19.1
 _LISTED = re.compile(r"^\s*libLLVM\S* \((.*?)\).* => (.*)$", re.MULTILINE)
@@ -38,9 +38,9 @@ _OWN_KIND = {"x86_64": "x86-64", "aarch64": "AArch64"}.get(platform.machine(), "
 
 
 def find() -> str | None:
-    """Return the path of the library: the user's, else the wheel's, else the newest that the linker lists.
+    """Return the path of the library: the user's, else the wheel's, else the newest one known to the dynamic linker.
 
-    None where there is none of at least `MINIMUM`. The user's is returned as it is.
+    None if there is none of version `MINIMUM` or newer. The user's path is returned unchecked.
     """
     if named := os.environ.get(VARIABLE):
         return named
@@ -52,16 +52,16 @@ def find() -> str | None:
 
 
 def choose() -> None:
-    """Have Dr.Jit take what `find` finds, in this process and its children; to be called before it is imported.
+    """Make Dr.Jit use the library that `find` returns, in this process and its children; call before importing Dr.Jit.
 
-    Where nothing is found Dr.Jit searches by itself: it may have a GPU, and then needs no LLVM.
+    If none is found, Dr.Jit searches by itself; with a GPU it needs no LLVM.
     """
     if path := find():
         os.environ[VARIABLE] = path
 
 
 def _in_wheel() -> Iterator[str]:
-    """Files of the wheel, not the links to them, which are made when an interpreter starts for the first time."""
+    """Yield the wheel's files, not the links to them, which exist only after an interpreter has first started."""
     try:
         files = metadata.files(WHEEL) or []
     except metadata.PackageNotFoundError:
@@ -71,7 +71,7 @@ def _in_wheel() -> Iterator[str]:
 
 
 def _listed() -> Iterator[str]:
-    """What the linker lists, for this kind of machine."""
+    """Yield the libraries that the dynamic linker knows for this machine's architecture."""
     program = shutil.which("ldconfig", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is None:
         return
@@ -82,13 +82,13 @@ def _listed() -> Iterator[str]:
 
 
 def _major(path: str) -> int:
-    """Return the major version in a library's file name; 0 where there is none."""
+    """Return the major version in a library's file name; 0 if it has none."""
     found = _NAME.match(Path(path).name)
     return int(found[1]) if found else 0
 
 
 def _problem(path: str | None) -> str:
-    """Say in a sentence why what was found will not do, as far as its name tells; empty if it may."""
+    """Return a sentence on why a library is unusable, judged by its path and name; empty if it may be usable."""
     if path is None:
         return f"No LLVM shared library of version {MINIMUM} or newer was found: {ADVICE}."
     if not Path(path).exists():
@@ -99,7 +99,7 @@ def _problem(path: str | None) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the library, or the package that brings one; return the exit status."""
+    """Print the library's path, or the package that provides it; return the exit status."""
     if arguments == ["--package"]:
         print(PACKAGE)
         return 0

@@ -1,6 +1,6 @@
-"""Traces one ray, to see whether this machine can: `sim.world.sionna_rt` runs this file in a process of its own.
+"""Trace one ray to check that this machine can; `sim.world.sionna_rt` runs this file in a separate process.
 
-What traces is printed before it does, for an LLVM that cannot compile a kernel aborts the process.
+The engine (LLVM or GPU) is printed before tracing, because an LLVM that cannot compile a kernel aborts the process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 def main() -> None:
     """Trace from a transmitter to a receiver in Sionna RT's smallest scene."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an abort is an answer here, not something to look into
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an abort is an expected result here: no core dump
     import sionna.rt as rt
 
     print(_engine(), flush=True)
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _engine() -> str:
-    """What traces, by the variant that Sionna RT has chosen; LLVM with the library that is loaded."""
+    """Return the engine, from the variant that Sionna RT has chosen; for LLVM with version and loaded library."""
     import drjit as dr
     import mitsuba as mi
 

@@ -1,7 +1,7 @@
-"""Path data sets: what a ray tracer found, stored so that any array, band and numerology can be synthesised later.
+"""Path data sets: ray tracing results, stored so that channels of any array and numerology can be synthesised later.
 
-Notation: N user positions, K sites, P paths in all. The paths of link (n, k) are the rows
-``offset[n*K + k] : offset[n*K + k + 1]`` (a ragged layout: links have 0 … 20 paths).
+Notation: N user positions, K sites, P paths in total. The paths of link (n, k) are the rows
+``offset[n*K + k] : offset[n*K + k + 1]`` (a ragged layout: a link has 0 … 20 paths).
 
 ===============  ============  =============================================================================
 array            shape         meaning
@@ -15,8 +15,8 @@ array            shape         meaning
 ``user_angle``   (P, 2) f32    zenith and azimuth [rad] of the path as seen from the user
 ``bounces``      (P,) u8       number of specular reflections (0: line of sight)
 ``mirror``       (P, 4) f32    the path's reflections as one rotation quaternion (w, x, y, z), see `mirror_matrix`
-``user``         (N,) i32      walks: whose position it is; those of one user stand in order of time
-``velocity``     (N, 3) f32    walks: velocity there [m/s]
+``user``         (N,) i32      walks: user of each position; positions of a user are in order of time
+``velocity``     (N, 3) f32    walks: velocity at each position [m/s]
 ===============  ============  =============================================================================
 
 ``mirror``, ``user`` and ``velocity`` may be absent (length 0).
@@ -148,7 +148,7 @@ def join_sites(parts: Sequence[PathSet]) -> PathSet:
 
 
 def rounded(coefficient: npt.NDArray[np.complex64]) -> npt.NDArray[np.complex64]:
-    """Coefficients with `_MANTISSA_BITS` bits of their mantissas, 1e-4 of each: files compress to half the size."""
+    """Round coefficients to `_MANTISSA_BITS` mantissa bits, a relative error of 1e-4: halves the size of files."""
     mantissa, exponent = np.frexp(np.ascontiguousarray(coefficient).view(np.float32))
     short = np.ldexp(np.rint(np.ldexp(mantissa, _MANTISSA_BITS)), exponent - _MANTISSA_BITS)
     made: npt.NDArray[np.complex64] = short.astype(np.float32).view(np.complex64)
@@ -156,7 +156,7 @@ def rounded(coefficient: npt.NDArray[np.complex64]) -> npt.NDArray[np.complex64]
 
 
 def unit_vector(angle: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Zenith and azimuth [rad] (…, 2) to unit vectors (…, 3)."""
+    """Convert zenith and azimuth [rad] (…, 2) to unit vectors (…, 3)."""
     zenith, azimuth = np.moveaxis(angle.astype(np.float64), -1, 0)
     return np.stack([np.sin(zenith) * np.cos(azimuth), np.sin(zenith) * np.sin(azimuth), np.cos(zenith)], -1)
 

@@ -1,12 +1,14 @@
-"""Carrier phases of paths: as they were traced, drawn anew, or without what the way adds to them.
+"""Carrier phases of paths: as traced, redrawn, or without the propagation phase.
 
-A path of delay τ has the phase of its coefficient and −2π f_c τ of its way. What a learner may make of it differs:
+The phase of a path with delay τ is that of its coefficient plus the propagation phase −2π f_c τ. The choices differ in
+what a learner can exploit:
 
-- ``traced``: both. Over half a wavelength the phase turns once: it tells nothing of a place metres away.
-- ``drawn``: uniform draws in place of both (`sim.world.channel.redrawn_phases`): it tells nothing at all.
-- ``initial``: the coefficient's alone. That is TR 38.901 to the letter, whose absolute time of arrival (Sec. 7.6.9)
-  delays the pulse and not the carrier, and whose spatially consistent initial phases (Sec. 7.6.3.1) are alike over ten
-  metres: a phase that can be learnt, and that no real channel has.
+- ``traced``: both parts. The phase turns once per wavelength of path length, so it carries no information about
+  positions metres away.
+- ``drawn``: uniform draws replace both (`sim.world.channel.redrawn_phases`); the phase carries no information at all.
+- ``initial``: the coefficient's phase alone. This follows TR 38.901 literally: its absolute time of arrival (Sec.
+  7.6.9) delays the pulse but not the carrier, and its spatially consistent initial phases (Sec. 7.6.3.1) are similar over ten
+  metres. Such a phase can be learnt, but no real channel has it.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from sim.world.scenario import Scenario
 
 
 def phased(scenario: Scenario, paths: PaddedPaths, sites: Sequence[int]) -> PaddedPaths:
-    """Return paths with the phases that the scenario wants.
+    """Return paths with the phases that the scenario asks for.
 
     Args:
-        scenario: `phases` is one of those above.
-        paths: as `pad_paths` gives them, of N users and K sites.
-        sites: their K numbers in the scenario.
+        scenario: its `phases` is one of the choices above.
+        paths: as returned by `pad_paths`, of N users and K sites.
+        sites: numbers of the K sites in the scenario.
     """
     if scenario.phases == "drawn":
         return redrawn_phases(paths, sites, scenario.tracing.seed)

@@ -1,6 +1,6 @@
 """A scenario: scene, sites, arrays, numerology, users, link budget, clocks and splits, read from one TOML file.
 
-All quantities are SI; where confusion is likely the key carries its unit (``_hz``, ``_m``, ``_s``, ``_ns``, ``_dbm``).
+All quantities are SI; where confusion is likely, the key ends in its unit (``_hz``, ``_m``, ``_s``, ``_ns``, ``_dbm``).
 Unknown keys are errors that name the nearest known key, because a misspelt key that is silently ignored
 changes results without a trace.
 """
@@ -29,12 +29,12 @@ BOLTZMANN = 1.380649e-23  # [J/K]
 
 SCENARIO_FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 MOST_SNAPSHOTS = 1000
-"""Of a walk: a shard of traced paths holds whole walks."""
+"""Maximum number of snapshots of a walk: a shard of traced paths holds whole walks."""
 MOST_SITES = 1000
-"""Of a layout; a fronthaul of more base stations is none that could be run."""
+"""Maximum number of sites of a layout; a fronthaul of more base stations could not be run."""
 
 _Rules = list[tuple[bool, str]]
-"""What must hold, each with the sentence that says so."""
+"""Rules: whether each holds, and its error message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """Uniform planar array in its bearer's y-z plane; `spacing_wavelengths` between neighbours.
+    """Uniform planar array in the y-z plane of its site or user; `spacing_wavelengths` between neighbours.
 
-    `polarizations`: 1 (vertical), or 2 (vertical and horizontal at each place; first all V antennas, then all H).
+    `polarizations`: 1 (vertical), or 2 (vertical and horizontal at each element; first all V antennas, then all H).
     """
 
     rows: int = 2
@@ -67,10 +67,10 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Numerology:
-    """OFDM grid of one snapshot: which tones and slots are measured.
+    """OFDM grid of one snapshot: measured tones and slots.
 
-    `tones` tones are kept, one per `tone_stride` subcarriers; `slots` slots are `slot_spacing_s` apart. With
-    `taps` > 0 a site's front end hands over the first `taps` taps of the unitary `ifft`-point IFFT of the tones
+    `tones` tones are measured, one per `tone_stride` subcarriers; `slots` slots are `slot_spacing_s` apart. With
+    `taps` > 0 a site's front end outputs the first `taps` taps of the unitary `ifft`-point IFFT of the tones
     instead of the tones. DiffLoc Eq. 2-3.
     """
 
@@ -87,7 +87,7 @@ class Numerology:
 
     @property
     def bins(self) -> int:
-        """Length of a channel's last axis: taps where the front end hands over taps, else tones."""
+        """Length of a channel's last axis: number of taps if the front end outputs taps, else of tones."""
         return self.taps or self.tones
 
     @property
@@ -97,18 +97,18 @@ class Numerology:
 
     @property
     def tone_spacing_hz(self) -> float:
-        """Distance of two measured tones [Hz]."""
+        """Spacing of measured tones [Hz]."""
         return self.subcarrier_spacing_hz * self.tone_stride
 
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Where UEs are drawn: uniform in a box, outdoors, moving at `speed_mps` in a random horizontal direction.
+    """How users are drawn: uniform in a box, outdoors, moving at `speed_mps` in a random horizontal direction.
 
     `area`: ``"box"``, or ``"hull"`` for the part of the box above or below the convex hull of the sites.
-    `strip`: keep the part of the area above or below that rectangle, which may lie askew: a street.
+    `strip`: keep the part of the area above or below this rectangle of any orientation, for example a street.
     `outdoor`: ``"sky"`` keeps points from which a vertical ray meets no surface; ``"any"`` keeps all.
-    `min_links`: minimum number of sites that reach a point by a path.
+    `min_links`: minimum number of sites from which a path reaches a point.
     """
 
     low: tuple[float, float, float]
@@ -122,7 +122,7 @@ class Users:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """Positions come as walks: `snapshots` positions `interval_s` apart, at a constant speed within `speed_mps`.
+    """Walks: `snapshots` positions `interval_s` apart, at a constant speed drawn from the range `speed_mps`.
 
     The heading is kept from step to step and drawn anew where the next step would leave the area or meet a surface.
     """
@@ -134,9 +134,9 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """Ray tracing: `positions` UEs, reflections up to `depth`, `samples_per_source` rays from each site.
+    """Ray tracing: `positions` users, reflections up to `depth`, `samples_per_source` rays from each site.
 
-    With `Scenario.layouts` the number of UEs is theirs, and `positions` is 0.
+    With `Scenario.layouts` the layouts define the number of users, and `positions` is 0.
     """
 
     positions: int = 0
@@ -149,8 +149,8 @@ class Tracing:
 class LinkBudget:
     """Transmit power (over the whole band and all the user's antennas), receiver noise figure and temperature.
 
-    `noise`: ``"thermal"`` of that temperature and figure; ``"none"``; or ``"snr"``: white, `snr_db` below the mean
-    power of the very snapshot and site (DiffLoc Sec. VI-B4).
+    `noise`: ``"thermal"``, from temperature and noise figure; ``"none"``; or ``"snr"``: white, `snr_db` below the mean
+    signal power of the same snapshot and site (DiffLoc Sec. VI-B4).
     """
 
     tx_power_dbm: float = 23.0
@@ -162,10 +162,10 @@ class LinkBudget:
 
 @dataclass(frozen=True, slots=True)
 class ClockErrors:
-    """Synchronisation errors. The bound is computed under the same keys.
+    """Synchronisation errors; the position error bound uses the same values.
 
-    `ue_bias_ns`: standard deviation of the UE's clock bias, one draw a snapshot, common to all sites.
-    `bs_sigma_ns`: standard deviation of each site's own error, one draw a snapshot and site.
+    `ue_bias_ns`: standard deviation of the user's clock bias, one draw per snapshot, common to all sites.
+    `bs_sigma_ns`: standard deviation of each site's own error, one draw per snapshot and site.
     `bs_limit_sigmas`: above 0, that Gaussian is truncated to ± this many `bs_sigma_ns` (TR 38.855: 2).
     `per_slot_phase`: a uniform carrier phase for each site and slot, common to antennas and tones.
     """
@@ -178,7 +178,11 @@ class ClockErrors:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Sizes of the held-out sets; `block_fraction` of the blocks of edge `block_m` is held out, within `guard_m`."""
+    """Held-out sets of `test` and `validation` positions.
+
+    In the block split, `block_fraction` of the square blocks of edge `block_m` is held out, and training positions keep
+    a distance of `guard_m` from them.
+    """
 
     test: int = 2000
     validation: int = 2000
@@ -190,11 +194,11 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One complete setting; see the classes of its fields for units.
+    """A complete scenario; see the classes of its fields for units.
 
-    `data`: name of the scenario whose traced paths and shipped files this one uses; its own name by default.
-    `phases`: of paths, ``"traced"``, ``"drawn"`` or ``"initial"``, see `sim.world.phases`. With `layouts`, `sites`
-    are those of one layout (`at_layout`), or none.
+    `data`: name of the scenario whose traced paths and shipped files this one uses; by default its own.
+    `phases`: carrier phases of paths, ``"traced"``, ``"drawn"`` or ``"initial"``, see `sim.world.phases`.
+    With `layouts`, `sites` holds the sites of one layout (`at_layout`), or none.
     """
 
     name: str
@@ -221,7 +225,7 @@ class Scenario:
 
     @property
     def station_count(self) -> int:
-        """Number of sites that a user may be heard at: those listed, or of one layout."""
+        """Number of sites that may hear a user: the listed ones, or those of one layout."""
         return self.layouts.sites if self.layouts is not None and not self.sites else len(self.sites)
 
     def at_layout(self, position: npt.ArrayLike) -> Scenario:
@@ -260,10 +264,10 @@ class Scenario:
         return max(self.array.polarizations, self.user_array.polarizations) > 1
 
     def tracing_digest(self) -> str:
-        """Digest of everything that traced paths depend on; guards against mixing data sets."""
+        """Return a digest of everything that traced paths depend on; guards against mixing data sets."""
         users = dataclasses.asdict(self.users)
         users.pop("speed_mps")
-        # Later keys are left out where they change nothing, so that older data stay valid.
+        # Newer keys are left out at their defaults, so that older data stay valid.
         if self.users.area == "box":
             users.pop("area")
         if self.users.strip is None:
@@ -286,7 +290,7 @@ class Scenario:
 
 
 def load_scenario(name_or_path: str) -> Scenario:
-    """Read a scenario by name (shipped ones) or by the path of a TOML file.
+    """Read a scenario by its name, if shipped, or by the path of its TOML file.
 
     Raises:
         UserError: unknown name, unreadable file, unknown or missing key, wrong type, impossible value.
@@ -319,7 +323,8 @@ def _scenario_path(name_or_path: str) -> Path:
 def _read_table(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path | None]:
     """Read a TOML file; ``extends = "name"`` starts from another scenario and overrides it key by key.
 
-    Returns the table and the file that it extends.
+    Returns:
+        The table, and the file that it extends.
     """
     if path in seen:
         raise UserError(f"The scenario file {path} extends itself.")
@@ -327,7 +332,7 @@ def _read_table(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Pat
         table = tomllib.loads(path.read_text())
     except OSError as error:
         raise UserError(f"Cannot read the scenario file {path}: {error.strerror}.") from error
-    except ValueError as error:  # no text, no TOML, or a number of thousands of digits
+    except ValueError as error:  # not text, not TOML, or a number with thousands of digits
         raise UserError(f"The scenario file {path} is not valid TOML: {error}.") from error
     table.setdefault("name", path.stem)
     base_name = table.pop("extends", None)
@@ -345,7 +350,7 @@ def _read_table(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Pat
 
 
 def scenario_table(scenario: Scenario) -> dict[str, Any]:
-    """Return the scenario as plain tables, as a run records it."""
+    """Return the scenario as plain tables, as recorded in a run's folder."""
     return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(scenario))))
 
 
@@ -357,7 +362,7 @@ def scenario_from_table(table: dict[str, Any], where: str) -> Scenario:
 
 
 def require_possible(scenario: Scenario, where: str) -> None:
-    """Reject values that are well-typed and still impossible (`where` names the source in errors).
+    """Reject values that have the right type but are impossible (`where` names the source in errors).
 
     Raises:
         UserError: one sentence on the first such value.

@@ -1,4 +1,4 @@
-"""Sionna RT at the seam: trying it, importing it, and loading a scene, or one sentence on what is missing."""
+"""Access to Sionna RT: test that it works, import it, load a scene; errors name what is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sim.errors import UserError
 from sim.world import llvm
 
 CANDIDATE_SLOTS = 10_000_000
-"""Counters a source for candidate paths; see `sim.world.tracer`."""
+"""Number of counters per source for candidate paths; see `sim.world.tracer`."""
 
 _ONE_RAY = Path(__file__).with_name("one_ray.py")
 _TRIAL_TIMEOUT_S = 300.0  # it takes 3 s on a CPU; a GPU's driver may compile for a minute when first used
@@ -23,12 +23,12 @@ _TRIAL_TIMEOUT_S = 300.0  # it takes 3 s on a CPU; a GPU's driver may compile fo
 
 @dataclass(frozen=True)
 class Trial:
-    """One ray traced in a process of its own.
+    """Result of tracing one ray in a separate process.
 
     Attributes:
-        engine: what traces, LLVM with version and path or the GPU; empty where it did not come so far.
-        problem: how it ended, without a full stop; empty if the ray was traced.
-        advice: what to do then, without a full stop.
+        engine: LLVM with version and path, or the GPU; empty if the process failed before printing it.
+        problem: how the process failed, without a full stop; empty if the ray was traced.
+        advice: what to do about it, without a full stop.
     """
 
     engine: str
@@ -38,12 +38,12 @@ class Trial:
 
 @functools.cache
 def trial() -> Trial:
-    """Trace one ray, once in each process, with the LLVM library that is chosen for it from then on.
+    """Choose the LLVM library for this process and trace one ray with it in another; the result is cached.
 
-    An LLVM that is too old for Dr.Jit's code aborts the process that traces: it had better not be the user's.
+    An LLVM that is too old for Dr.Jit's code aborts the process that traces, hence the separate process.
     """
     llvm.choose()
-    command = [sys.executable, "-P", str(_ONE_RAY)]  # with -P its folder is not searched for modules, as it is not here
+    command = [sys.executable, "-P", str(_ONE_RAY)]  # -P: do not search the script's folder for modules
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_TRIAL_TIMEOUT_S, check=False
@@ -69,7 +69,7 @@ def trial() -> Trial:
 
 
 def import_sionna() -> Any:
-    """Import Sionna RT, once it has traced a ray in another process.
+    """Import Sionna RT, after checking that it can trace a ray in another process.
 
     Raises:
         UserError: it is not installed, or cannot trace here.
@@ -101,12 +101,12 @@ def load_scene(rt: Any, name: str) -> Any:
 
 
 def _gist(stderr: str, status: int) -> str:
-    """What a process said as it failed, on one short line."""
+    """Return the error message of a failed process as one short line."""
     lines = [line for line in stderr.splitlines() if line.strip()] or [f"status {status}"]
     fatal = [line for line in lines if line.startswith("LLVM ERROR")]
     if status < 0 and not fatal:
         return f"signal {-status}"
-    # Dr.Jit says what is wrong before Python says where.
+    # Dr.Jit's message comes before Python's traceback.
     said = fatal[0] if fatal else lines[-1] if lines[0].startswith("Traceback") else lines[0]
     said = re.sub(r" 0x[0-9a-f]+:?", "", said.partition(". ")[0]).rstrip(".!")
     return textwrap.shorten(said, 160, placeholder=" …")

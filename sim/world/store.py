@@ -1,4 +1,4 @@
-"""Where a scenario's files lie: shipped ones in the package's assets, traced and trained ones under ``data/``."""
+"""Locations of a scenario's files: shipped ones in the package's assets, traced and trained ones under ``data/``."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Sites = npt.NDArray[np.float64]
 
 
 def data_folder(scenario: Scenario) -> Path:
-    """The folder of the scenario's test set: shipped if there is one, else ``data/<name>``."""
+    """Return the folder of the scenario's test set: shipped if there is one, else ``data/<name>``."""
     shipped = ASSET_FOLDER / scenario.data_name
     return shipped if (shipped / "test.npz").is_file() else DATA_FOLDER / scenario.data_name
 
 
 @dataclass(frozen=True)
 class GroundPlan:
-    """What stands in the scene, seen from above: `covered` (X, Y) bool, True where something is above the ground.
+    """The scene seen from above: `covered` (X, Y) bool, True where something is above the ground.
 
     `extent` (west, east, south, north) [m].
     """
@@ -50,7 +50,7 @@ class GroundPlan:
 
 
 def load_ground_plan(scenario: Scenario) -> GroundPlan | None:
-    """The scene seen from above, None where it is not at hand or not readable: it only serves the picture."""
+    """Return the scene seen from above; None if missing or unreadable, as it only serves the map picture."""
     path = data_folder(scenario) / "ground-plan.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -61,10 +61,10 @@ def load_ground_plan(scenario: Scenario) -> GroundPlan | None:
 
 
 def load_test_paths(scenario: Scenario, path: Path | None = None) -> PathSet:
-    """Paths of the test positions, or those of the file `path`.
+    """Return the paths of the test positions, or those in the file `path`.
 
     Raises:
-        UserError: missing, damaged, or traced for another version of the scenario.
+        UserError: the file is missing, damaged, or traced for another version of the scenario.
     """
     path = path or data_folder(scenario) / "test.npz"
     if not path.is_file():
@@ -79,11 +79,14 @@ def load_test_paths(scenario: Scenario, path: Path | None = None) -> PathSet:
 
 
 def load_training_positions(scenario: Scenario, test: Path | None = None) -> npt.NDArray[np.float64] | None:
-    """Coordinates (N, 3) [m] of the training positions of a split, None where they are not at hand.
+    """Return the training positions (N, 3) [m] of a split; None if there is no file of them.
 
     Args:
-        scenario: whose random split is meant without `test`.
+        scenario: its random split is used by default.
         test: file of a split's test paths; ``train-positions-block.npz`` lies beside ``test-block.npz``.
+
+    Raises:
+        UserError: the file is damaged.
     """
     test = test or data_folder(scenario) / "test.npz"
     path = test.with_name(f"train-positions{test.stem.removeprefix('test')}.npz")
@@ -108,12 +111,12 @@ def require_layouts(scenario: Scenario) -> Layouts:
 
 
 def layout_file(part: Part, number: int) -> str:
-    """Name of the file of one layout's paths, in the folder ``layouts``."""
+    """Return the name of the file with one layout's paths, in the folder ``layouts``."""
     return f"{part}-{number:04d}.npz"
 
 
 def load_test_layout(scenario: Scenario, number: int) -> tuple[Scenario, PathSet]:
-    """The scenario with the sites of test layout `number`, and the paths of that layout's users to them.
+    """Return the scenario with the sites of test layout `number`, and the paths of that layout's users to them.
 
     Raises:
         UserError: there is no such layout, or its data are missing, damaged, or of another version of the scenario.
@@ -136,12 +139,12 @@ def load_test_layout(scenario: Scenario, number: int) -> tuple[Scenario, PathSet
 
 
 def load_layouts(folder: Path, part: Part, count: int | None = None) -> list[tuple[Sites, PathSet]]:
-    """Sites (K, 3) [m] of each layout of a part, for training (P, 3), and the paths of its users to them.
+    """Return, for each layout of a part, the sites (K, 3) [m], for training (P, 3), and the paths of its users to them.
 
     Args:
         folder: ``data/NAME/layouts``.
         part: "train", "validation" or "test".
-        count: how many, from the first on; all that were ever drawn by default.
+        count: number of layouts, from the first; by default all in the file of sites.
 
     Raises:
         UserError: files are missing or damaged, or belong to different scenarios.
@@ -157,7 +160,7 @@ def load_layouts(folder: Path, part: Part, count: int | None = None) -> list[tup
 
 
 def load_sites(path: Path, part: Part) -> tuple[Sites, str]:
-    """Sites (L, K, 3) [m] of all layouts of a part, and the digest of what they were drawn for.
+    """Return the sites (L, K, 3) [m] of all layouts of a part, and the scenario's tracing digest.
 
     Raises:
         UserError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""Channel taps: what a front end hands over instead of tones. DiffLoc Eq. 2-3.
+"""Channel taps, which a front end may output instead of tones. DiffLoc Eq. 2-3.
 
 Notation: F tones H[f], f = 0 … F−1, Δ apart and symmetric around the carrier; N-point IFFT; L first taps:
 
@@ -23,13 +23,13 @@ from sim.world.scenario import Numerology
 
 
 def dirichlet_taps(delay_s: Tensor, numerology: Numerology) -> Tensor:
-    """Taps h (…, L) complex64 of paths of unit gain and delays (…,) [s]."""
+    """Return the taps h (…, L) complex64 of paths with unit gain and delays (…,) [s]."""
     count, size = numerology.tones, numerology.ifft
     tap = torch.arange(numerology.taps, dtype=torch.float64, device=delay_s.device) / size
     # Double precision: F·u reaches hundreds, and a kernel's flank is a small difference of phases.
     u = math.pi * (tap - delay_s.double()[..., None] * numerology.tone_spacing_hz)
     below = torch.sin(u)
-    # Where a path hits a tap to within 1e-9 the ratio is its limit (of either sign where u/π is an odd integer).
+    # Where a delay matches a tap to within 1e-9, the ratio takes its limit (of either sign where u/π is an odd integer).
     hit = below.abs() < 1e-9
     ratio = torch.where(hit, count * torch.cos(count * u) / torch.cos(u), torch.sin(count * u) / below)
     turn = torch.polar(torch.full_like(tap, size**-0.5), -math.pi * tap)
@@ -37,7 +37,7 @@ def dirichlet_taps(delay_s: Tensor, numerology: Numerology) -> Tensor:
 
 
 def white_to_taps(numerology: Numerology) -> Tensor:
-    """The factor S (L, L) complex64 that gives white draws w (L,) the covariance S Sᴴ of white noise's taps.
+    """Return the factor S (L, L) complex64: for white draws w (L,), S w has the covariance S Sᴴ of white noise's taps.
 
     Noise of variance 1 on F of the IFFT's N bins has the covariance C[l, m] = 1/N Σ_f e^{j2π (f − F/2)(l − m)/N}
     over taps, nearly singular where N > F. S is its Hermitian square root: unlike other factors, unique.

@@ -3,9 +3,9 @@
 The sites are the tracer's sources and the users its targets (reciprocity): rays are launched from few sites and
 reused for many users. Only specular reflections and line of sight are traced, as in the ECC paper's setting.
 
-A trap that decides the quality of the data: Sionna RT de-duplicates candidate paths in a table of 1e6 counters
-a source, shared by all targets of a call; with a few hundred targets it overflows into collisions, and paths vanish
-depending on which users happen to share the call. `CANDIDATE_SLOTS` and `_USERS_PER_CALL` keep the loss below 0.2 %
+A pitfall for data quality: Sionna RT by default de-duplicates candidate paths in a table of 1e6 counters per source,
+shared by all targets of a call. With a few hundred targets entries collide, and paths vanish depending on which users
+share the call. `CANDIDATE_SLOTS` and `_USERS_PER_CALL` keep the loss below 0.2 %
 (measured against 5e7 slots).
 """
 
@@ -29,15 +29,15 @@ from sim.world.store import GroundPlan
 from sim.world.walks import area_test, draw_walks
 
 _USERS_PER_CALL = 100
-_SITES_PER_CALL = 16  # 4 GB; memory grows with the sources of a call, and nothing is shared between them
+_SITES_PER_CALL = 16  # 4 GB; memory grows with the number of sources per call
 _FEWEST_IN_CALL = 10  # a smaller call costs about as much
 _SHARD_USERS = 1000
-_MAX_DRAWS_PER_SHARD = 200  # calls; a region that yields no valid user in so many is declared empty
+_MAX_DRAWS_PER_SHARD = 200  # calls; a region that yields no valid user after this many is rejected
 
 
 @dataclass(frozen=True, slots=True)
 class TraceProgress:
-    """Progress of `trace_scenario`: users done, of how many, whether this shard was found on disk."""
+    """Progress of `trace_scenario`: users done, users in total, whether this shard was found on disk."""
 
     done: int
     total: int
@@ -45,14 +45,14 @@ class TraceProgress:
 
 
 def shard_users(scenario: Scenario) -> int:
-    """Positions in one shard: whole walks."""
+    """Return the number of positions in one shard, which holds whole walks."""
     return _SHARD_USERS if scenario.walk is None else _SHARD_USERS - _SHARD_USERS % scenario.walk.snapshots
 
 
 def trace_scenario(
     scenario: Scenario, folder: Path, on_progress: Callable[[TraceProgress], None] = lambda _: None
 ) -> PathSet:
-    """Trace all positions of `scenario`; finished shards in `folder` are reused, so a stopped trace resumes.
+    """Trace all positions of `scenario`; finished shards in `folder` are reused, so an interrupted trace resumes.
 
     Raises:
         UserError: Sionna RT or its LLVM library is missing, the scene is unknown, no outdoor position was found,
@@ -80,7 +80,7 @@ def trace_scenario(
 
 
 def trace_ground_plan(scenario: Scenario, margin_m: float = 60.0, step_m: float = 1.0) -> GroundPlan:
-    """Where in the scenario's surroundings something stands above the ground, on a grid; for maps."""
+    """Return where something stands above the ground in and around the scenario, on a grid; for maps."""
     tracer = Tracer(scenario)
     corners = [scenario.users.low[:2], scenario.users.high[:2]]
     points = np.array([site.position[:2] for site in scenario.sites] + corners)
@@ -97,7 +97,7 @@ def trace_ground_plan(scenario: Scenario, margin_m: float = 60.0, step_m: float 
 
 
 class Tracer:
-    """A loaded scene with its sites, and the users moved through it call by call."""
+    """A loaded scene with its sites; users are moved through it call by call."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
@@ -133,10 +133,10 @@ class Tracer:
         raise self._hardly_any()
 
     def users(self, wanted: int, draw: np.random.Generator) -> PathSet:
-        """Trace the given number of users who keep to the rules of `Scenario.users`, none of them on a walk.
+        """Trace the given number of users who satisfy the rules of `Scenario.users`, without walks.
 
         Raises:
-            UserError: hardly any position keeps to them.
+            UserError: hardly any position satisfies them.
         """
         users = self._scenario.users
         parts: list[PathSet] = []
@@ -156,7 +156,7 @@ class Tracer:
         raise self._hardly_any()
 
     def surface_m(self, place: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Height (N,) [m] of the surface that a ray from above meets at places (N, 2 or 3) [m]; -inf where none."""
+        """Return the height (N,) [m] of the topmost surface at points (N, 2 or 3) [m]; -inf where there is none."""
         import mitsuba as mi
 
         top = float(self._scene.mi_scene.bbox().max.z) + 1.0
@@ -171,9 +171,9 @@ class Tracer:
         )
 
     def _candidates(self, shard: int) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-        """Draw batches of positions (n·100, 3) that satisfy the outdoor rule, and velocities (n·100 or 0, 3).
+        """Draw batches of positions (n·100, 3) that satisfy the area and outdoor rules, and velocities (n·100 or 0, 3).
 
-        Keyed by shard, not by history. Batches hold whole walks.
+        Draws are keyed by shard, so they do not depend on earlier calls. Batches hold whole walks.
         """
         users, walk = self._scenario.users, self._scenario.walk
         draw = generator(self._scenario.tracing.seed, "users", shard)
@@ -194,14 +194,14 @@ class Tracer:
                 pool, velocity = pool[size:], velocity[size:]
 
     def _admits(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Whether users may be at these points (N, 3): area and outdoor rule."""
+        """Return whether users may be at these points (N, 3), by area and outdoor rule."""
         admitted = self._inside(position)
         if self._scenario.users.outdoor == "sky":
             admitted &= self.sees_sky(position)
         return admitted
 
     def _clear(self, start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Whether the straight lines between the points (N, 3) meet no surface."""
+        """Return whether the straight lines from `start` to `end` (N, 3) meet no surface."""
         import mitsuba as mi
 
         if not len(start):
@@ -209,12 +209,12 @@ class Tracer:
         step = end - start
         length = np.maximum(np.linalg.norm(step, axis=1), 1e-6)
         direction = mi.Vector3f(_point(mi, step / length[:, None]))
-        reach: Any = mi.Float(length.astype(np.float32))  # the stubs name another Float
+        reach: Any = mi.Float(length.astype(np.float32))  # the type stubs declare another Float
         ray = mi.Ray3f(mi.Ray3f(_point(mi, start), direction), reach)
         return ~np.array(self._scene.mi_scene.ray_test(ray))
 
     def sees_sky(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Whether a vertical ray from each position meets no surface."""
+        """Return whether a vertical ray from each position meets no surface."""
         import mitsuba as mi
 
         if not len(position):
@@ -223,15 +223,15 @@ class Tracer:
         return ~np.array(self._scene.mi_scene.ray_test(ray))
 
     def _trace(self, position: npt.NDArray[np.float64]) -> PathSet:
-        """Trace one call's users (N, 3), to all sites."""
-        # Sionna RT keeps scene coordinates in single precision: record what was traced.
+        """Trace the users (N, 3) of one call to all sites."""
+        # Sionna RT keeps scene coordinates in single precision: record the positions as traced.
         position = position.astype(np.float32).astype(np.float64)
         sites = self._scenario.sites
         groups = np.array_split(np.arange(len(sites)), math.ceil(len(sites) / _SITES_PER_CALL))
         return join_sites([self._trace_from([sites[k] for k in group], position) for group in groups])
 
     def _trace_from(self, sites: Sequence[Site], position: npt.NDArray[np.float64]) -> PathSet:
-        """Trace one call's users (N, 3) to the given sites."""
+        """Trace the users (N, 3) of one call to the given sites."""
         self._place(sites, position)
         tracing = self._scenario.tracing
         paths = self._solver(
@@ -268,7 +268,7 @@ class Tracer:
 
 
 def _point(mi: Any, position: npt.NDArray[np.float64]) -> Any:
-    """Points (N, 3) as Mitsuba takes them, in single precision."""
+    """Convert points (N, 3) to Mitsuba's type, in single precision."""
     return mi.Point3f(*(mi.Float(position[:, axis].astype(np.float32)) for axis in range(3)))
 
 
@@ -308,7 +308,7 @@ def _mirrors(
     bounces: npt.NDArray[np.integer],
     user: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float32]:
-    """Product of the Householder reflections along each path, as the quaternion of `sim.world.paths.mirror_matrix`.
+    """Return the product of the Householder reflections along each path, as a quaternion (`sim.world.paths.mirror_matrix`).
 
     The mirror's normal at a vertex bisects the ray: n ∝ d_in − d_out.
     """

@@ -1,7 +1,7 @@
-"""Where users are drawn: the area of a scenario, and walks through it.
+"""Area of a scenario in which users are drawn, and walks through it.
 
-A walk is what one user does: `snapshots` positions at equal intervals and at constant speed, straight on as long as
-the next position is valid and nothing stands in between, else on in another direction. DiffLoc Sec. VI-A.
+A walk consists of `snapshots` positions of one user at equal intervals and constant speed. The user keeps the heading
+as long as the next position is valid and nothing stands in between, else takes a new heading. DiffLoc Sec. VI-A.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sim.world.scenario import Scenario, Walk
 
 TRIES = 30
-"""So many headings are drawn for a step; where none fits, the walk is discarded."""
+"""Maximum number of new headings drawn for a step; if none fits, the walk is discarded."""
 
 Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -26,7 +26,7 @@ Mask = npt.NDArray[np.bool_]
 class Walks:
     """W walks of S snapshots: `position` (W, S, 3) [m] and `velocity` (W, S, 3) [m/s].
 
-    A velocity is that of the step to the next position; the last step's velocity is kept at the walk's end.
+    A velocity is that of the step to the next position; the last position has the velocity of the last step.
     """
 
     position: Points
@@ -34,7 +34,7 @@ class Walks:
 
 
 def area_test(scenario: Scenario) -> Callable[[Points], Mask]:
-    """Return the test whether points (N, 3) [m] lie in the area of `scenario.users`."""
+    """Return a function that tests whether points (N, 3) [m] lie in the area of `scenario.users`."""
     # In single precision, as positions are kept: rounding must not move a point across a face.
     low, high = np.array(scenario.users.low, np.float32), np.array(scenario.users.high, np.float32)
     strip = scenario.users.strip
@@ -60,14 +60,14 @@ def draw_walks(
     clear: Callable[[Points, Points], Mask],
     draw: np.random.Generator,
 ) -> Walks:
-    """Walk from each `start` (N, 3) [m]; discarded walks are left out.
+    """Draw a walk from each `start` (N, 3) [m]; discarded walks are left out.
 
     Args:
-        walk: snapshots, interval and speeds.
+        walk: snapshots, interval and range of speeds.
         start: valid positions.
-        admits: whether users may be at the points (N, 3).
-        clear: whether nothing stands on the straight lines between two sets of points (N, 3).
-        draw: of speeds and headings.
+        admits: returns whether users may be at points (N, 3).
+        clear: returns whether the straight lines between two sets of points (N, 3) are unobstructed.
+        draw: random generator for speeds and headings.
     """
     count = len(start)
     speed = draw.uniform(*walk.speed_mps, count)
@@ -99,5 +99,5 @@ def draw_walks(
 
 
 def _velocity(speed: npt.NDArray[np.float64], heading: npt.NDArray[np.float64]) -> Points:
-    """Horizontal velocities (N, 3) [m/s]."""
+    """Return horizontal velocities (N, 3) [m/s]."""
     return np.stack([speed * np.cos(heading), speed * np.sin(heading), np.zeros(len(speed))], -1)

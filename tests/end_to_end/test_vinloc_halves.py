@@ -11,7 +11,6 @@ import torch
 from payloads import indices
 from torch import Tensor
 
-from cloud.center import FusionCenter
 from cloud.fusion.loc_token import LocTokenNetwork
 from cloud.fusion.scheme import CloudSetup, Fix, Fusion, load_fusion
 from cloud.fusion.vinloc import build as build_cloud
@@ -170,7 +169,7 @@ def test_channels_of_another_shape_are_one_sentence(shape: tuple[int, ...], said
 def test_the_scheme_is_found_by_name_and_has_a_scenario_and_no_options() -> None:
     assert load_edge_scheme("vinloc") is build_edge and load_fusion("vinloc") is build_cloud
     assert default_scenario("vinloc") == "inf-dh-18"
-    assert not build_edge.options
+    assert not build_edge.spec.options
 
 
 @pytest.mark.parametrize("missing", ["edge.all.embedding.scale", "cloud.network.loc"])
@@ -270,7 +269,7 @@ def test_a_fix_does_not_depend_on_what_shares_its_batch() -> None:
 
 
 def test_where_nobody_hears_the_user_there_is_no_fix() -> None:
-    (fix,) = FusionCenter(cloud(4)).fixes([reports(4, range(3), unheard=range(3))])
+    (fix,) = cloud(4).fuse([reports(4, range(3), unheard=range(3))])
     assert np.isnan(fix.position).all()
     assert fix.excluded == dict.fromkeys(range(3), "hears nothing of the user")
     (fix,) = cloud(4).fuse([[]])

@@ -1,7 +1,7 @@
-"""What several base stations say of noised states at one level: ε̂, how sure each is of the position, its Jacobian.
+"""Answers of several base stations to noised states at one level: ε̂, posterior covariances and Jacobians.
 
-A network says ε̂ itself (``diffusion``, DiffLoc Eq. 11) or the clean position f (``consistency``, Sec. IV-D). Rules
-know ε̂ alone: x = a f + s ε̂, so ε̂ = (x − a f) / s.
+A network's output is ε̂ itself (``diffusion``, DiffLoc Eq. 11) or the clean position f (``consistency``, Sec. IV-D).
+Rules use ε̂ only: x = a f + s ε̂, so ε̂ = (x − a f) / s.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Kind = Literal["diffusion", "consistency"]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The answers of K base stations on N states x (N, D), all at the same level.
+    """Answers of K base stations to N states x (N, D), all at the same level.
 
     Attributes:
         eps: ε̂_k(x) (K, N, D).
         covariance: Σ_k (K, N, D, D), of base station k's own posterior of the clean position, prior included.
-        jacobian: ∂ε̂_k/∂x (K, N, D, D), row the component of ε̂, column that of x; None where nobody was asked.
+        jacobian: ∂ε̂_k/∂x (K, N, D, D), rows for components of ε̂, columns for those of x; None if not requested.
 
     Raises:
-        ValueError: shapes that do not fit each other.
+        ValueError: the shapes do not match.
     """
 
     eps: FloatArray
@@ -46,17 +46,17 @@ class Answers:
 
     @property
     def stations(self) -> int:
-        """K, how many base stations answered."""
+        """K, number of base stations that answered."""
         return len(self.eps)
 
     def finite(self) -> BoolArray:
-        """Which of the base stations (K,) sent finite numbers throughout."""
+        """Return a mask (K,) of base stations whose numbers are all finite."""
         sent = [part for part in (self.eps, self.covariance, self.jacobian) if part is not None]
         good = [np.isfinite(part).all(axis=tuple(range(1, part.ndim))) for part in sent]
         return np.asarray(np.logical_and.reduce(good), np.bool_)
 
     def select(self, mask: BoolArray) -> Answers:
-        """Return the answers of some base stations, by a mask (K,); there may be none left."""
+        """Return the answers of the base stations in a mask (K,), possibly none."""
         return Answers(self.eps[mask], self.covariance[mask], None if self.jacobian is None else self.jacobian[mask])
 
 
@@ -64,7 +64,7 @@ def eps_of(kind: Kind, raw: FloatArray, x: FloatArray, level: Level) -> FloatArr
     """Return ε̂ (K, N, D) from networks' raw outputs (K, N, D) on states x (N, D).
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: the kind is unknown.
     """
     if kind == "diffusion":
         return np.asarray(raw, np.float64)

@@ -1,11 +1,12 @@
-"""Factorised neural posterior estimation: the sum, less the clean prior's score, faded in as the noise goes.
+"""Factorised neural posterior estimation: the sum, minus the clean prior's score, faded in as noise vanishes.
 
     s(x) = (1 − K)(1 − t/T) ∇log p(x) + Σ_k s_k(x)                                                arXiv 2209.14249
 
 ∇log p is the *clean* prior's score, taken at the noised x; it bridges from N(0, I) at t = T to the posterior at t = 0.
-A uniform prior has the score 0 wherever it has one, so that **under a box prior this is DiffLoc's sum**: a box acts on
-noised scores through its faces alone, and those the formula does not see. Only the claimed covariance differs. A prior
-with a slope, such as a Gaussian, makes it a rule of its own.
+A uniform prior has score 0 wherever its score exists, so **under a box prior this is DiffLoc's sum**: a box affects
+noised scores only through its faces, which the formula ignores. Besides the claimed covariance, clean estimates differ:
+they are restricted to the prior's range here (`Rule.holds`). Under a prior with a nonzero score, such as a Gaussian, the
+rule differs from the sum.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fronthaul.payload.noise_levels import Level
 
 
 class FnpeRule:
-    """See the module."""
+    """Fusion rule `fnpe`; see the module docstring."""
 
     name = "fnpe"
     needs_jacobian = False
@@ -27,13 +28,13 @@ class FnpeRule:
         self.prior = prior
 
     def eps(self, x: FloatArray, level: Level, answers: Answers) -> FloatArray:
-        """ε̂ = Σ_k ε̂_k − (1 − K)(1 − t/T) s ∇log p(x) (N, D)."""
+        """Return ε̂ = Σ_k ε̂_k − (1 − K)(1 − t/T) s ∇log p(x) (N, D)."""
         fade = (1 - answers.stations) * (1 - level.time) * level.noise
         fused: FloatArray = answers.eps.sum(axis=0) - fade * self.prior.score(x)
         return fused
 
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
-        """(Σ_0⁻¹ + Σ_k (Σ_k⁻¹ − Σ_0⁻¹))⁻¹ (N, D, D), each bracket clipped; `precisions` says why."""
+        """Return (Σ_0⁻¹ + Σ_k (Σ_k⁻¹ − Σ_0⁻¹))⁻¹ (N, D, D), each bracket clipped as `precisions` explains."""
         return inverse(prior_precision(self.prior) + beyond_prior(answers, self.prior).sum(axis=0))
 
 

@@ -1,10 +1,10 @@
-"""GAUSS: scores weighted by the precisions that the clean position has given x, were all posteriors Gaussian.
+"""GAUSS: scores weighted by the precision of the clean position given x, for Gaussian posteriors.
 
     Λ_k = Σ_k⁻¹ + (a²/s²) I,   Λ_0 = Σ_0⁻¹ + (a²/s²) I
     s(x) = [Σ_k Λ_k + (1 − K) Λ_0]⁻¹ [Σ_k Λ_k s_k + (1 − K) Λ_0 s_0]                             arXiv 2404.07593
 
-with s_0 the score of the *noised* prior. Exact where prior and posteriors are Gaussian with these covariances. In the
-code all is multiplied by s²/a² = ρ², so that no term grows without bound at little noise: M = ρ² Λ.
+with s_0 the score of the *noised* prior. Exact where prior and posteriors are Gaussian with these covariances. The
+code multiplies all precisions by s²/a² = ρ², so that no term grows without bound at low noise: M = ρ² Λ.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fronthaul.payload.noise_levels import Level
 
 
 class GaussRule:
-    """See the module."""
+    """Fusion rule `gauss`; see the module docstring."""
 
     name = "gauss"
     needs_jacobian = False
@@ -28,12 +28,12 @@ class GaussRule:
         self.prior = prior
 
     def eps(self, x: FloatArray, level: Level, answers: Answers) -> FloatArray:
-        """ε̂ (N, D); positive definite total, as each Λ_k − Λ_0 is clipped to be positive semidefinite."""
+        """Return ε̂ (N, D); each Λ_k − Λ_0 is clipped to be positive semidefinite, so the total is positive definite."""
         beyond = level.ratio**2 * beyond_prior(answers, self.prior)
         return weighted(x, level, answers, beyond, self.prior)
 
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
-        """(Σ_0⁻¹ + Σ_k (Σ_k⁻¹ − Σ_0⁻¹))⁻¹ (N, D, D), each bracket clipped; `precisions` says why."""
+        """Return (Σ_0⁻¹ + Σ_k (Σ_k⁻¹ − Σ_0⁻¹))⁻¹ (N, D, D), each bracket clipped as `precisions` explains."""
         return inverse(prior_precision(self.prior) + beyond_prior(answers, self.prior).sum(axis=0))
 
 
@@ -41,9 +41,9 @@ build = GaussRule
 
 
 def weighted(x: FloatArray, level: Level, answers: Answers, beyond: FloatArray, prior: Prior) -> FloatArray:
-    """ε̂ (N, D) from `beyond` (K, N, D, D), M_k − M_0 of each base station, positive semidefinite.
+    """Return ε̂ (N, D) from `beyond` (K, N, D, D), M_k − M_0 of each base station, positive semidefinite.
 
-    As Σ_k M_k + (1 − K) M_0 = M_0 + Σ_k (M_k − M_0), the total is at least M_0.
+    Since Σ_k M_k + (1 − K) M_0 = M_0 + Σ_k (M_k − M_0), the total is at least M_0.
     """
     shared = np.eye(x.shape[-1]) + level.ratio**2 * prior_precision(prior)  # M_0
     eps_prior = prior.eps(x, level)

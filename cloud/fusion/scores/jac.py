@@ -1,18 +1,18 @@
-"""JAC: as GAUSS, with the precision that the clean position has given x read from the scores' own Jacobians.
+"""JAC: as GAUSS, with the precision of the clean position given x computed from the scores' Jacobians.
 
 By Tweedie's formula for x = a p + s ε (second order, any a and s),
 
     E[p | x] = (x + s² s_k) / a = (x − s ε̂_k) / a
     Cov[p | x] = (s²/a²)(I + s² ∇s_k) = (s²/a²)(I − s ∂ε̂_k/∂x) = Λ_k⁻¹                        arXiv 2404.07593
 
-which is the reference's Λ_k = (α/σ²)(I + σ² ∇s_k)⁻¹ for α = a², σ² = s², and holds at a = 1, too. No posterior needs to
-be Gaussian for this; that the product's precision is the sum of theirs less the prior's is what stays an approximation.
+which is the reference's Λ_k = (α/σ²)(I + σ² ∇s_k)⁻¹ for α = a², σ² = s², and also holds at a = 1. It does not require
+Gaussian posteriors; only the combination, the sum of precisions minus K − 1 times the prior's, is an approximation.
 
-As a covariance, I − s ∂ε̂/∂x is symmetric and positive, and where the posterior has one mode (is log-concave) at most 1.
-Networks keep to none of it, so the symmetric part is taken, with eigenvalues clipped to [v/(ρ² + v), 1], v the least
-variance that is believed (`precisions`). That alone does not keep Σ_k Λ_k + (1 − K) Λ_0 positive at much noise: between
-two modes a base station may be less sure than the prior's Gaussian. So Λ_k − Λ_0 is clipped to be positive semidefinite
-as well.
+As a covariance, I − s ∂ε̂/∂x is symmetric and positive, and for a log-concave posterior its eigenvalues are at most 1.
+Networks guarantee none of this, so the symmetric part is taken, with eigenvalues clipped to [v/(ρ² + v), 1], where v is
+the minimum accepted variance (`precisions`). That alone does not keep Σ_k Λ_k + (1 − K) Λ_0 positive at high noise:
+between two modes a base station may be less certain than the prior's Gaussian. So Λ_k − Λ_0 is also clipped to be
+positive semidefinite.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fronthaul.payload.noise_levels import Level
 
 
 class JacRule:
-    """See the module."""
+    """Fusion rule `jac`; see the module docstring."""
 
     name = "jac"
     needs_jacobian = True
@@ -37,7 +37,7 @@ class JacRule:
         self.prior = prior
 
     def eps(self, x: FloatArray, level: Level, answers: Answers) -> FloatArray:
-        """ε̂ (N, D).
+        """Return ε̂ (N, D).
 
         Raises:
             ValueError: there are no Jacobians.
@@ -45,7 +45,7 @@ class JacRule:
         return weighted(x, level, answers, self._beyond(level, answers), self.prior)
 
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
-        """(Λ − (a²/s²) I)⁻¹ (N, D, D) of this level's total Λ; no wider than the prior.
+        """Return (Λ − (a²/s²) I)⁻¹ (N, D, D) for this level's total Λ; at most the prior's covariance.
 
         Raises:
             ValueError: there are no Jacobians.
@@ -53,7 +53,7 @@ class JacRule:
         return inverse(prior_precision(self.prior) + self._beyond(level, answers).sum(axis=0) / level.ratio**2)
 
     def _beyond(self, level: Level, answers: Answers) -> FloatArray:
-        """M_k − M_0 (K, N, D, D), M = ρ² Λ, positive semidefinite."""
+        """Return M_k − M_0 (K, N, D, D), M = ρ² Λ, clipped to be positive semidefinite."""
         if answers.jacobian is None:
             raise ValueError("fusion rule 'jac' needs the Jacobians of the base stations' ε̂")
         unit, square = np.eye(answers.eps.shape[-1]), level.ratio**2

@@ -1,8 +1,8 @@
-"""The scores are averaged, which is what an ensemble of equals would do.
+"""The scores are averaged, as in an ensemble of models of equal weight.
 
     ε̂ = (1/K) Σ_k ε̂_k
 
-At t = 0 that is the geometric mean of the posteriors, normalised: as wide as one of them, however many there are.
+At t = 0 this is the normalised geometric mean of the posteriors: as wide as one of them, whatever their number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fronthaul.payload.noise_levels import Level
 
 
 class MeanRule:
-    """See the module."""
+    """Fusion rule `mean`; see the module docstring."""
 
     name = "mean"
     needs_jacobian = False
@@ -24,12 +24,12 @@ class MeanRule:
         self.prior = prior
 
     def eps(self, x: FloatArray, level: Level, answers: Answers) -> FloatArray:
-        """ε̂ = (1/K) Σ_k ε̂_k (N, D)."""
+        """Return ε̂ = (1/K) Σ_k ε̂_k (N, D)."""
         mean: FloatArray = answers.eps.mean(axis=0)
         return mean
 
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
-        """((1/K) Σ_k Σ_k⁻¹)⁻¹ (N, D, D)."""
+        """Return ((1/K) Σ_k Σ_k⁻¹)⁻¹ (N, D, D)."""
         return inverse(station_precisions(answers, self.prior).mean(axis=0))
 
 

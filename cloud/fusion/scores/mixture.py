@@ -1,9 +1,9 @@
-"""Gaussian mixtures and their exact product: the posterior of K base stations that each sent theirs once.
+"""Gaussian mixtures and their exact product: the joint posterior of K base stations, each of which sent its own.
 
     Π_k p(x | h_k) / p(x)^(K−1),   p(x | h_k) = Σ_c w_kc N(x; m_kc, S_kc)
 
-A product of Gaussians is one, so the product of mixtures is a mixture with one component for each way to take one from
-each factor. Under a uniform prior nothing is divided by; a prior of one Gaussian may be given.
+A product of Gaussians is one, so the product of mixtures is a mixture with one component for each choice of one component
+per factor. Under a uniform prior there is no division; a single Gaussian may be given as prior.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cloud.fusion.scores.answers import FloatArray
 from cloud.fusion.scores.precisions import apply, inverse, psd_part, solve
 
 MOST_COMPONENTS = 20_000
-"""Beyond it the lightest components are dropped after each factor: three of nine base stations' are still all there."""
+"""Limit beyond which the lightest components are dropped after each factor; three of nine base stations each still fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """C Gaussians.
+    """Mixture of C Gaussians.
 
     Attributes:
         weight: (C,), not negative; read as proportions, whatever they sum to.
@@ -32,7 +32,8 @@ class Mixture:
         covariance: (C, D, D), symmetric positive definite.
 
     Raises:
-        ValueError: shapes that do not fit, weights that are no proportions, or a covariance that is none.
+        ValueError: shapes do not match, weights are negative or all 0, a number is not finite, or a covariance is not
+            positive definite.
     """
 
     weight: FloatArray
@@ -60,14 +61,14 @@ class Mixture:
             return np.asarray(np.log(self.weight / self.weight.sum()), np.float64)
 
     def moments(self) -> tuple[FloatArray, FloatArray]:
-        """Mean (D,) and covariance (D, D)."""
+        """Return mean (D,) and covariance (D, D)."""
         weight = self.weight / self.weight.sum()
         mean = weight @ self.mean
         apart = self.mean - mean
         return mean, np.einsum("c,cij->ij", weight, self.covariance) + np.einsum("c,ci,cj->ij", weight, apart, apart)
 
     def log_density(self, x: FloatArray) -> FloatArray:
-        """Logarithm (N,) of the density at x (N, D)."""
+        """Return the logarithm (N,) of the density at x (N, D)."""
         apart = x[:, None, :] - self.mean
         square = np.einsum("nci,nci->nc", apart, solve(self.covariance, apart))
         norm = np.linalg.slogdet(self.covariance)[1] + x.shape[-1] * math.log(2 * math.pi)
@@ -75,18 +76,18 @@ class Mixture:
 
 
 def product(mixtures: Sequence[Mixture], prior_mixture: Mixture | None = None) -> Mixture:
-    """Return the normalised product of K ≥ 1 mixtures over the prior to the power of K − 1.
+    """Return the normalised product of K ≥ 1 mixtures, divided by the prior to the power of K − 1.
 
     All components are kept up to `MOST_COMPONENTS`; beyond, the lightest are dropped after each factor. Weights are
     carried as logarithms, so factors that hardly overlap do not vanish.
 
     Args:
         mixtures: the factors, each containing the prior.
-        prior_mixture: None for a uniform prior. Else of one component, as over more the quotient is no mixture; a
-            component that is wider than it is taken for no wider (`precisions` says why).
+        prior_mixture: None for a uniform prior. Otherwise it has one component, since with more the quotient is not a
+            mixture. Components wider than the prior are clipped to its width (see `precisions`).
 
     Raises:
-        ValueError: no mixtures, different dimensions, or a prior of several components.
+        ValueError: there are no mixtures, their dimensions differ, or the prior has several components.
     """
     if not mixtures:
         raise ValueError("a product of mixtures needs at least one")
@@ -113,18 +114,18 @@ class _Terms:
 
     @classmethod
     def flat(cls, size: int) -> _Terms:
-        """One that is the same everywhere, to divide by."""
+        """Return a constant factor, the divisor under a uniform prior."""
         return cls(np.zeros(1), np.zeros((1, size)), np.zeros((1, size, size)), np.zeros(1))
 
     @classmethod
     def of(cls, mixture: Mixture, over: _Terms) -> _Terms:
-        """Components that count, none wider than what they are divided by."""
+        """Return the components of nonzero weight, none wider than the divisor `over`."""
         counts = mixture.weight > 0
         precision = over.precision + psd_part(inverse(mixture.covariance[counts]) - over.precision)
         return cls(mixture.log_weight[counts], mixture.mean[counts], precision, np.linalg.slogdet(precision)[1])
 
     def times(self, other: _Terms, over: _Terms) -> _Terms:
-        """Each of these times each of the others, divided by the one of `over`.
+        """Return all pairwise products with the components of `other`, divided by that of `over`.
 
         With P = P_a + P_b − P_o and m its mean, the product has the mass
 
@@ -146,7 +147,7 @@ class _Terms:
         )
 
     def lightened(self) -> _Terms:
-        """The heaviest of them, at most `MOST_COMPONENTS`, with weights that sum to 1."""
+        """Return the heaviest components, at most `MOST_COMPONENTS`, with weights that sum to 1."""
         kept = np.arange(len(self.log_weight))
         if len(kept) > MOST_COMPONENTS:
             kept = np.sort(np.argsort(-self.log_weight, kind="stable")[:MOST_COMPONENTS])
@@ -160,5 +161,5 @@ class _Terms:
 
 
 def _square(matrix: FloatArray, vector: FloatArray) -> FloatArray:
-    """vᵀ M v (…)."""
+    """Return vᵀ M v (…)."""
     return np.asarray(np.einsum("...i,...i->...", vector, apply(matrix, vector)), np.float64)

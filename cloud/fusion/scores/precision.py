@@ -1,7 +1,7 @@
-"""Precision-weighted mean of clean positions: the reading of "sum of predictions" for DiffLoc-CT [R].
+"""Precision-weighted mean of clean positions: this project's reading of "sum of predictions" for DiffLoc-CT [R].
 
-A consistency model says a clean position p̂_k, and a sum of positions has no meaning (DiffLoc Sec. IV-D). Weighted by
-what each base station knows it has:
+A consistency model outputs a clean position p̂_k, and a sum of positions has no meaning (DiffLoc Sec. IV-D). A mean
+weighted by each base station's precision has one:
 
     p̂ = (Σ_k Σ_k⁻¹)⁻¹ Σ_k Σ_k⁻¹ p̂_k,   p̂_k = (x − s ε̂_k) / a
 
@@ -17,7 +17,7 @@ from fronthaul.payload.noise_levels import Level
 
 
 class PrecisionRule:
-    """See the module."""
+    """Fusion rule `precision`; see the module docstring."""
 
     name = "precision"
     needs_jacobian = False
@@ -27,12 +27,12 @@ class PrecisionRule:
         self.prior = prior
 
     def eps(self, x: FloatArray, level: Level, answers: Answers) -> FloatArray:
-        """ε̂ = (Σ_k Σ_k⁻¹)⁻¹ Σ_k Σ_k⁻¹ ε̂_k (N, D)."""
+        """Return ε̂ = (Σ_k Σ_k⁻¹)⁻¹ Σ_k Σ_k⁻¹ ε̂_k (N, D)."""
         precision = station_precisions(answers, self.prior)
         return solve(precision.sum(axis=0), apply(precision, answers.eps).sum(axis=0))
 
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
-        """(Σ_k Σ_k⁻¹)⁻¹ (N, D, D)."""
+        """Return (Σ_k Σ_k⁻¹)⁻¹ (N, D, D)."""
         return inverse(station_precisions(answers, self.prior).sum(axis=0))
 
 

@@ -1,10 +1,10 @@
-"""Prior of the position before any channel was seen: uniform on a box; its score once noised, in closed form.
+"""Prior of the position, before any channel is observed: uniform on a box; score of the noised prior in closed form.
 
 On each axis p ~ U(l, h) and x = a p + s ε. Given x, the noise ε = (x − a p) / s is standard normal truncated to (v, u),
 
     u = (x − a l) / s,   v = (x − a h) / s,        ε_0(x) = −s ∇log p_t(x) = E[ε | x] = (φ(v) − φ(u)) / (Φ(u) − Φ(v))
 
-which is 0 well inside the box at little noise and grows like the distance in units of s outside it.
+which is 0 well inside the box at low noise and grows with the distance, in units of s, outside it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from cloud.fusion.scores.answers import FloatArray
 from fronthaul.payload.noise_levels import Level
 
 MARGIN = 0.125
-"""By which share of its width a box is widened on each side when clean estimates are held to it."""
+"""Fraction of its width by which a box is widened on each side when clean estimates are clipped to it."""
 _NARROW = 1e-3
 """Interval times (1 + midpoint) below which the truncated mean is taken from its series: the rest is below 1e-13."""
 
 
 class Prior(Protocol):
-    """What rules need of a prior."""
+    """Interface of a prior for fusion rules."""
 
     @property
     def mean(self) -> FloatArray:
@@ -36,13 +36,13 @@ class Prior(Protocol):
         """Covariance (D, D)."""
 
     def score(self, x: FloatArray) -> FloatArray:
-        """∇log p (N, D) of the clean prior at x (N, D)."""
+        """Return ∇log p (N, D) of the clean prior at x (N, D)."""
 
     def eps(self, x: FloatArray, level: Level) -> FloatArray:
-        """−s ∇log p_t (N, D) of the noised prior at x (N, D)."""
+        """Return −s ∇log p_t (N, D) of the noised prior at x (N, D)."""
 
     def held(self, position: FloatArray) -> FloatArray:
-        """Positions (N, D), those that the prior thinks impossible moved to the nearest that it does not."""
+        """Return positions (N, D), those outside the allowed range moved to its nearest point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class BoxPrior:
     """Uniform between `low` (D,) and `high` (D,), normalised.
 
     Raises:
-        ValueError: not low < high on each axis, or not finite.
+        ValueError: low < high does not hold on each axis, or a number is not finite.
     """
 
     low: FloatArray
@@ -75,23 +75,23 @@ class BoxPrior:
         return np.diag((self.high - self.low) ** 2 / 12)
 
     def score(self, x: FloatArray) -> FloatArray:
-        """∇log p of the clean box (N, D): 0. On and outside its faces there is none; what is given there is 0, too."""
+        """Return ∇log p of the clean box (N, D): 0, also on and outside its faces, where the score does not exist."""
         return np.zeros_like(x, np.float64)
 
     def held(self, position: FloatArray) -> FloatArray:
-        """Positions (N, D), clipped to the box widened by `MARGIN`."""
+        """Return positions (N, D), clipped to the box widened by `MARGIN`."""
         margin = MARGIN * (self.high - self.low)
         return np.asarray(np.clip(position, self.low - margin, self.high + margin), np.float64)
 
     def eps(self, x: FloatArray, level: Level) -> FloatArray:
-        """ε_0 (N, D) of the noised box at x (N, D); finite for all finite x and any noise above 0."""
+        """Return ε_0 (N, D) of the noised box at x (N, D); finite for all finite x and any noise above 0."""
         width = level.signal * (self.high - self.low) / level.noise
         middle = (x - level.signal * self.mean) / level.noise
         return truncated_normal_mean(middle, np.broadcast_to(width, middle.shape))
 
 
 def truncated_normal_mean(middle: FloatArray, width: FloatArray) -> FloatArray:
-    """Mean of a standard normal truncated to middle ± width / 2, elementwise, without under- or overflow."""
+    """Return the mean of a standard normal truncated to middle ± width / 2, elementwise, without under- or overflow."""
     m = np.abs(middle)  # an odd function of the midpoint, so the interval (v, u) has u ≥ |v|
     u, v = m + width / 2, m - width / 2
     falls = -np.expm1(-m * width)  # 1 − φ(u) / φ(v), as (u² − v²) / 2 = m · width
@@ -104,5 +104,5 @@ def truncated_normal_mean(middle: FloatArray, width: FloatArray) -> FloatArray:
 
 
 def _held(v: FloatArray) -> FloatArray:
-    """`v` where it is positive: erfcx overflows far below 0, where its branch is not taken."""
+    """Clip `v` to at least 0: erfcx overflows far below 0, where its branch is not used."""
     return np.maximum(v, 0.0)

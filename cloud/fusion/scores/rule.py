@@ -1,4 +1,4 @@
-"""What a fusion rule of scores is, and the rules by name: each is a file here, and a line of `score_rules.RULES`."""
+"""Interface of a score fusion rule, and rules by name: each has a file here and an entry in `score_rules.RULES`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fronthaul.payload.score_rules import RULES
 
 
 class Rule(Protocol):
-    """Makes one ε̂ of those of K ≥ 1 base stations. A pure function of its arguments; no call takes a user's position.
+    """Combines the ε̂ of K ≥ 1 base stations into one. Its methods are pure functions; none takes a user's position.
 
     Attributes:
-        name: as `build_rule` takes it.
-        needs_jacobian: whether `Answers.jacobian` must be there.
-        holds: whether the sampler is to hold clean estimates to the prior's range.
-        prior: what all base stations were trained under.
+        name: name for `build_rule`.
+        needs_jacobian: whether the rule needs `Answers.jacobian`.
+        holds: whether the sampler clips clean estimates to the prior's range.
+        prior: prior under which all base stations were trained.
     """
 
     @property
@@ -31,14 +31,14 @@ class Rule(Protocol):
     def prior(self) -> Prior: ...  # noqa: D102
 
     def eps(self, x: FloatArray, level: Level, answers: Answers) -> FloatArray:
-        """Fused ε̂ (N, D) at states x (N, D), the ones that the answers are of.
+        """Return the fused ε̂ (N, D) at states x (N, D), to which the answers belong.
 
         Raises:
             ValueError: the rule needs Jacobians and there are none.
         """
 
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
-        """Covariance (N, D, D) of the clean position that the rule claims.
+        """Return the covariance (N, D, D) of the clean position that the rule claims.
 
         Raises:
             ValueError: the rule needs Jacobians and there are none.
@@ -46,10 +46,10 @@ class Rule(Protocol):
 
 
 def build_rule(name: str, prior: Prior) -> Rule:
-    """Return the rule of a name: what `build` of the file of that name makes.
+    """Build the rule of a name, with `build` of the module of that name.
 
     Raises:
-        ValueError: there is none of that name; the sentence names those there are.
+        ValueError: there is no such rule; the message lists all rules.
     """
     if name not in RULES:
         raise ValueError(f"there is no fusion rule {name!r} for scores: {', '.join(RULES)}")

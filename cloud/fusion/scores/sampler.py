@@ -1,14 +1,14 @@
-"""Sampler whose scores come from elsewhere: it says at which states and level, is told, and steps.
+"""Sampler with external scores: it exposes states and level, takes the answers to them, and steps.
 
     ┌ x, level ──> base stations ──> Answers ──> rule ──> ε̂ ──> p̂ = (x − s ε̂) / a ┐
     └── x' = a' p̂ + s' ε̂        diffusion: DDIM, η = 0, DiffLoc Eq. 13 <────────────┤
         x' = p̂ + s' z           consistency: fresh noise, DiffLoc Algorithm 4 <─────┘
 
-States, and what moves between them: round r = 1 … R is pending, with `x` to be asked at `level` = schedule[r − 1];
-`advance` takes its answers and makes round r + 1 pending, or, of the last, the sampler `done` with `position` = p̂.
-Clean estimates p̂ are held to where the prior allows a user, as image samplers clip to the range of pixels, for all
-rules that say so (`Rule.holds`): where s ≫ a a small error of ε̂ is a large one of p̂, and a sampler that has once left
-the networks' range does not find back. The paper's sum is left as the paper has it.
+In round r = 1 … R, base stations are to be asked at states `x` and `level` = schedule[r − 1]. `advance` takes their
+answers and moves on to round r + 1; after the last round the sampler is `done` with `position` = p̂. For rules that set
+`Rule.holds`, clean estimates p̂ are clipped to the prior's range, as image samplers clip to the range of pixels: where
+s ≫ a, a small error of ε̂ is a large error of p̂, and a sampler that has left the networks' range does not return. The
+paper's sum does not clip, as in the paper.
 
 Every sample begins at noise: N(0, I) for diffusion, N(0, σ_max² I) for consistency. Nothing takes the true position.
 """
@@ -25,33 +25,33 @@ from fronthaul.payload.noise_levels import Level
 
 
 class NotFiniteError(ValueError):
-    """A base station's answer holds a number that is none."""
+    """A base station's answer is not finite."""
 
 
 class Sampler:
     """N positions sampled at once.
 
     Attributes:
-        x: states (N, D) that the pending round asks of.
+        x: states (N, D) of the pending round.
         round: number of the pending round, from 1; R once done.
-        done: whether the last round was taken.
+        done: whether the last round is complete.
         position: p̂ (N, D) of the last step; the prior's mean before the first.
-        covariance: (N, D, D) that the rule claims; the prior's before the first. Of rules that take it from Jacobians
-            it is that of the level whose ρ is nearest to the prior's deviation: with less noise a Jacobian tells of the
-            posterior's one mode around x, with more it drowns. Of others the last level's.
+        covariance: (N, D, D) claimed by the rule; the prior's before the first step. For rules that use Jacobians it is
+            that of the level whose ρ is nearest to the prior's standard deviation: with less noise a Jacobian covers
+            only the mode around x, with more noise it carries little information. For other rules it is the last level's.
     """
 
     def __init__(self, kind: Kind, schedule: Sequence[Level], rule: Rule, draw: Callable[[int], FloatArray]) -> None:
         """Begin at noise.
 
         Args:
-            kind: what the networks were trained as.
+            kind: type of the networks.
             schedule: R levels, from most noise to least.
-            rule: makes one ε̂ of several.
-            draw: round → standard normal (N, D); for the first round, and with consistency for each.
+            rule: fusion rule.
+            draw: round → standard normal (N, D); called for the first round, and for consistency in each round.
 
         Raises:
-            ValueError: an unknown kind, no levels, or draws that are not (N, D).
+            ValueError: the kind is unknown, there are no levels, or the draws are not (N, D).
         """
         if kind not in ("diffusion", "consistency"):
             raise ValueError(f"networks say 'diffusion' or 'consistency', not {kind!r}")
@@ -76,11 +76,11 @@ class Sampler:
         return self.schedule[self.round - 1]
 
     def advance(self, answers: Answers) -> None:
-        """Take the answers on `x` at `level` of the base stations that can be used, and step.
+        """Take a step with the usable base stations' answers at `x` and `level`.
 
         Raises:
-            ValueError: the sampler is done; nobody answered; answers on other states, or that are not finite (leave
-                such base stations out by `Answers.select`).
+            ValueError: the sampler is done, there are no answers, or their shape does not match `x`.
+            NotFiniteError: an answer is not finite; leave out such base stations with `Answers.select`.
         """
         if self.done:
             raise ValueError("the sampler is done")
@@ -109,6 +109,6 @@ class Sampler:
             self.x = self.position + after.noise * np.asarray(self._draw(self.round), np.float64)
 
     def _nearest_to_prior(self) -> int:
-        """Return the round whose ρ is nearest to the prior's deviation, mean over axes, as a ratio."""
+        """Return the round whose ρ is nearest, on a log scale, to the prior's standard deviation, averaged over axes."""
         deviation = float(np.sqrt(np.diag(self.rule.prior.covariance)).mean())
         return 1 + int(np.argmin([abs(np.log(level.ratio / deviation)) for level in self.schedule]))

@@ -3,7 +3,7 @@
     ∇log p_t(x | h_1 … h_K) = Σ_k ∇log p_t(x | h_k),   ε̂ = Σ_k ε̂_k                              DiffLoc Eq. 18, 19
 
 Holds for clean positions (t = 0) under a flat prior. At t > 0 noising and multiplying do not commute, and each ε̂_k
-contains the pull of the noised prior, which is thus counted K times.
+contains the noised prior's score, which is thus counted K times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fronthaul.payload.noise_levels import Level
 
 
 class SumRule:
-    """See the module."""
+    """Fusion rule `sum`; see the module docstring."""
 
     name = "sum"
     needs_jacobian = False
@@ -25,12 +25,12 @@ class SumRule:
         self.prior = prior
 
     def eps(self, x: FloatArray, level: Level, answers: Answers) -> FloatArray:
-        """ε̂ = Σ_k ε̂_k (N, D). DiffLoc Eq. 19."""
+        """Return ε̂ = Σ_k ε̂_k (N, D). DiffLoc Eq. 19."""
         total: FloatArray = answers.eps.sum(axis=0)
         return total
 
     def covariance(self, level: Level, answers: Answers) -> FloatArray:
-        """(Σ_k Σ_k⁻¹)⁻¹ (N, D, D), the prior counted K times as in the mean."""
+        """Return (Σ_k Σ_k⁻¹)⁻¹ (N, D, D), with the prior counted K times, as in ε̂."""
         return inverse(station_precisions(answers, self.prior).sum(axis=0))
 
 

@@ -1,7 +1,6 @@
 """Convolutional regression on the fingerprints of all base stations: the paper's second baseline. DiffLoc Sec. V-B2.
 
-A fingerprint is taken as an image of antenna pairs × taps; magnitudes and phases of K base stations are its 2K
-channels.
+Fingerprints form an image of antenna pairs × taps; magnitudes and phases of K base stations are its 2K channels.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class PositionCnn(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), nn.LazyLinear(128), nn.ReLU(), nn.Linear(128, dimensions))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 2K, pair, tap) to (B, D), normalised."""
+        """Map images (B, 2K, pair, tap) to normalised positions (B, D)."""
         out: Tensor = self.head(self.convolutions(image))
         return out
 
@@ -46,7 +45,7 @@ class Images:
 
 
 def make_images(scenario: Scenario, paths: PathSet, setting: FeatureSetting, train: npt.NDArray[np.int64]) -> Images:
-    """Compute them; mean and deviation are those of the training samples."""
+    """Compute the images, standardised by mean and deviation of the training samples."""
     pairs, taps = scenario.csi_shape[1], scenario.numerology.taps
     images = torch.empty(len(paths), 2 * len(setting.stations), pairs, taps, dtype=torch.float16)
     for place, station in enumerate(setting.stations):
@@ -61,7 +60,7 @@ def make_images(scenario: Scenario, paths: PathSet, setting: FeatureSetting, tra
 
 
 def fit_cnn(images: Images, features: Features, schedule: Schedule) -> tuple[npt.NDArray[np.float64], float]:
-    """Train with early stopping; returns the estimates (N, D) of all samples, normalised, and the validation loss."""
+    """Train with early stopping; return normalised estimates (N, D) of all samples, and the validation loss."""
     torch.manual_seed(schedule.seed)
     network = PositionCnn(images.image.shape[1], features.position.shape[1])
     network(images.image[:2].float())  # gives the lazy layer its size

@@ -1,9 +1,9 @@
-"""Positions from trained networks on held-out samples: one base station, several fused, and what they claim to know.
+"""Evaluation of trained networks on held-out samples: each base station alone, fused positions, and their covariances.
 
-The same rules and sampler as in the emulator's cloud (`cloud.fusion.scores`), on all samples of a split at once. No
-function here that makes an estimate takes a position; those that compare with the truth are named so.
+Uses the rules and the sampler of the emulator's cloud (`cloud.fusion.scores`), on all samples of a split at once. No
+function that makes an estimate takes the true positions of its samples; those that measure errors take them as `truth`.
 
-Shapes: K base stations, N samples, P particles, D dimensions; everything normalised unless it says [m].
+Shapes: K base stations, N samples, P particles, D dimensions; everything is normalised unless marked [m].
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from sim.learn.diffloc.features import SCALE_M
 
 FloatArray = npt.NDArray[np.float64]
 SHARE = 0.9
-"""Of the region whose coverage is measured, and which the calibration factor makes right on validation samples."""
+"""Nominal coverage of the confidence region; the calibration factor attains it on validation samples."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """K trained networks at work on N samples.
+    """K trained networks and their inputs for N samples.
 
     Attributes:
-        denoiser: of the K networks.
+        denoiser: denoiser with the K networks.
         sampler: ``sampler`` table, see `fronthaul.payload.noise_levels.noise_schedule`.
-        embedding: (K, N, E).
+        embedding: embeddings of the samples' channels (K, N, E).
         posterior: Σ_k (K, D, D), see `posteriors`.
         prior: box around the training positions.
-        seed: of all draws.
+        seed: seed of all draws.
     """
 
     denoiser: Denoiser
@@ -56,15 +56,15 @@ class Networks:
 
     @property
     def kind(self) -> Kind:
-        """What the networks say."""
+        """Kind of the networks' output."""
         return "diffusion" if self.sampler["kind"] == "diffusion" else "consistency"
 
     def levels(self, steps: int) -> tuple[Level, ...]:
-        """The noise schedule of `steps`."""
+        """Return the noise schedule of `steps`."""
         return noise_schedule(self.sampler, steps)
 
     def of(self, stations: Sequence[int]) -> Networks:
-        """The networks of some base stations."""
+        """Return the networks of some base stations."""
         chosen = list(stations)
         network = _some(self.denoiser.network, chosen)
         return replace(
@@ -76,7 +76,7 @@ class Networks:
 
     @torch.no_grad()
     def raw(self, x: FloatArray, level: Level) -> FloatArray:
-        """What the networks say (K, P·N, D) of states (P·N, D), samples varying fastest."""
+        """Return the networks' outputs (K, P·N, D) at states (P·N, D), samples varying fastest."""
         stations, rows, _ = self.embedding.shape
         parts = []
         for state in torch.from_numpy(x).float().split(rows):  # a particle after the other: no embedding is repeated
@@ -85,7 +85,7 @@ class Networks:
         return out
 
     def draws(self, samples: Sequence[int], particles: int, stream: str = "diffusion") -> Callable[[int], FloatArray]:
-        """Standard normal (P·N, D) for each round, keyed by (seed, sample, round)."""
+        """Return a function that draws standard normals (P·N, D) for a round, keyed by (seed, sample, round)."""
         size = len(self.prior.mean)
 
         def draw(round_: int) -> FloatArray:
@@ -96,7 +96,7 @@ class Networks:
 
 
 def _some(network: ScoreNetwork, stations: list[int]) -> ScoreNetwork:
-    """The networks of some base stations."""
+    """Return the networks of some base stations."""
     total = len(network.embed_channel.weight)
     if stations == list(range(total)):
         return network
@@ -115,7 +115,7 @@ def _some(network: ScoreNetwork, stations: list[int]) -> ScoreNetwork:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Positions (N, D) and the covariances (N, D, D) that are claimed for them, before calibration."""
+    """Positions (N, D) and their claimed covariances (N, D, D), before calibration."""
 
     position: FloatArray
     covariance: FloatArray
@@ -134,13 +134,13 @@ def sample(
     """Sample positions with fused scores; several particles are averaged.
 
     Args:
-        networks: of all base stations.
+        networks: networks of all base stations.
         rule: name of a fusion rule of scores.
-        steps: of the noise schedule.
+        steps: steps of the noise schedule.
         stations: which base stations; all by default.
-        particles: P.
+        particles: number of particles, P.
         local: covariances Σ_k (K, N, D, D) of each sample, instead of the constant ones.
-        jacobian_step: finite difference of rules that need Jacobians.
+        jacobian_step: step of the finite differences, for rules that need Jacobians.
     """
     chosen = list(range(len(networks.posterior))) if stations is None else list(stations)
     networks = networks.of(chosen)
@@ -174,7 +174,7 @@ def _answers(networks: Networks, sampler: Sampler, covariance: FloatArray, diffe
 
 
 def local_samples(networks: Networks, steps: int, particles: int) -> FloatArray:
-    """Positions (K, P, N, D) that each base station samples on its own; particles are the same for all samples."""
+    """Return positions (K, P, N, D) sampled by each base station on its own."""
     found = []
     count = networks.embedding.shape[1]
     for k in range(len(networks.posterior)):
@@ -190,16 +190,16 @@ def local_samples(networks: Networks, steps: int, particles: int) -> FloatArray:
 
 
 def local_covariances(samples: FloatArray, floor: float = 0.02) -> FloatArray:
-    """Σ_k (K, N, D, D) from local samples (K, P, N, D), each axis widened by `floor` [normalised]."""
+    """Return Σ_k (K, N, D, D) of local samples (K, P, N, D), with `floor`² [normalised] added to the diagonal."""
     centred = samples - samples.mean(1, keepdims=True)
     spread: FloatArray = np.einsum("kpni,kpnj->knij", centred, centred) / (samples.shape[1] - 1)
     return spread + floor**2 * np.eye(samples.shape[-1])
 
 
 def fuse_mixtures(samples: FloatArray, widen: FloatArray, components: int = 3) -> Estimate:
-    """Exact product of one Gaussian mixture for each base station, fitted to its samples (K, P, N, D).
+    """Fuse by the exact product of the base stations' Gaussian mixtures, fitted to their samples (K, P, N, D).
 
-    `widen` (K, D, D) is added to each component's covariance. A flat prior: nothing is divided out.
+    `widen` (K, D, D) is added to each component's covariance. The prior is taken as flat: it is not divided out.
     """
     stations, _, count, size = samples.shape
     position, covariance = np.empty((count, size)), np.empty((count, size, size))
@@ -213,7 +213,7 @@ def fuse_mixtures(samples: FloatArray, widen: FloatArray, components: int = 3) -
 
 
 def fuse_gaussians(position: FloatArray, covariance: FloatArray) -> Estimate:
-    """Precision-weighted mean of K estimates (K, N, D) with constant covariances (K, D, D)."""
+    """Return the precision-weighted mean of K estimates (K, N, D) with constant covariances (K, D, D)."""
     precision = np.linalg.inv(covariance)
     total = precision.sum(0)
     claimed = np.linalg.inv(total)
@@ -221,24 +221,24 @@ def fuse_gaussians(position: FloatArray, covariance: FloatArray) -> Estimate:
     return Estimate(mean, np.broadcast_to(claimed, (position.shape[1], *claimed.shape)))
 
 
-# -- against the truth
+# -- comparisons with the truth
 
 
 def posteriors(estimates: FloatArray, truth: FloatArray) -> FloatArray:
-    """Second moments (K, D, D) of the errors of K estimates (K, N, D) on validation samples: Σ_k of base station k."""
+    """Return Σ_k (K, D, D): second moments of the errors of K estimates (K, N, D) on validation samples."""
     error = estimates - truth
     moments: FloatArray = np.einsum("kni,knj->kij", error, error) / error.shape[1]
     return moments
 
 
 def errors_m(position: FloatArray, truth: FloatArray) -> FloatArray:
-    """Euclidean errors (…, N) [m] of normalised estimates."""
+    """Return Euclidean errors (…, N) [m] of normalised estimates."""
     found: FloatArray = np.linalg.norm(position - truth, axis=-1) * SCALE_M
     return found
 
 
 def normalised_squares(estimate: Estimate, truth: FloatArray) -> FloatArray:
-    """eᵀ C⁻¹ e (N,) of each sample; χ² with D degrees of freedom where the claim is right."""
+    """Return eᵀ C⁻¹ e (N,); it is χ² with D degrees of freedom if errors are Gaussian with covariance C."""
     error = estimate.position - truth
     solved = np.linalg.solve(estimate.covariance, error[..., None])[..., 0]
     squares: FloatArray = (error * solved).sum(-1)
@@ -246,19 +246,19 @@ def normalised_squares(estimate: Estimate, truth: FloatArray) -> FloatArray:
 
 
 def calibration(estimate: Estimate, truth: FloatArray) -> float:
-    """Factor on the covariance that makes the 90 % region cover 90 % of these (validation) samples."""
+    """Return the factor on the covariance that makes the 90 % region cover 90 % of these (validation) samples."""
     size = truth.shape[-1]
     return float(np.quantile(normalised_squares(estimate, truth), SHARE) / chi2.ppf(SHARE, size))
 
 
 def coverage(estimate: Estimate, truth: FloatArray, factor: float = 1.0) -> float:
-    """Share of samples within their 90 % region, covariances multiplied by `factor`."""
+    """Return the share of samples within their 90 % region, with covariances multiplied by `factor`."""
     size = truth.shape[-1]
     return float((normalised_squares(estimate, truth) <= factor * chi2.ppf(SHARE, size)).mean())
 
 
 def nearest_neighbours(query: FloatArray, table: FloatArray, position: FloatArray, neighbours: int) -> FloatArray:
-    """Weighted k-nearest-neighbour estimates (N, D): inverse squared distance of fingerprints."""
+    """Return k-nearest-neighbour estimates (N, D), weighted by inverse squared distance of fingerprints."""
     distance, index = torch.cdist(torch.from_numpy(query), torch.from_numpy(table)).topk(neighbours, largest=False)
     weight = 1 / distance.clamp_min(1e-9) ** 2
     weight = weight / weight.sum(1, keepdim=True)

@@ -1,7 +1,7 @@
-"""From a finished job to a weights file that base stations and cloud run on.
+"""Export of a finished job to a weights file for base stations and cloud.
 
-The compression of the training (`sim.learn.diffloc.features`) is multiplied into each network's first layer, so that
-a base station's network takes its whole fingerprint: W_h = P V, with P (F, d) the basis and V (d, E) what was trained.
+The compression of the features (`sim.learn.diffloc.features`) is multiplied into each network's first layer, so that
+a base station's network takes the whole fingerprint: W_h = P V, with P (F, d) the basis and V (d, E) the trained layer.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from sim.world.scenario import Scenario
 
 
 def export_weights(trained: Trained, scenario: Scenario, output: Path, default_rule: str = "gauss") -> list[Path]:
-    """Write the weights file of a consistency or diffusion job; returns its shards.
+    """Write the weights file of a consistency or diffusion job; return its shards.
 
-    What is calibrated (Σ_k, the factor on each rule's covariance, ranges of quantisers) is calibrated on validation
-    samples.
+    Σ_k and the factor on each rule's covariance are calibrated on validation samples; the centre and scale by which
+    embeddings are quantised are those of training samples.
 
     Args:
         trained: the job's networks.
-        scenario: what they were trained for.
-        output: file.
-        default_rule: fusion rule that the emulator takes unless told otherwise.
+        scenario: scenario that they were trained for.
+        output: path of the weights file.
+        default_rule: default fusion rule of the emulator.
     """
     job, features, network = trained.fit.job, trained.features, trained.fit.network
     assert network is not None
@@ -87,7 +87,7 @@ def export_weights(trained: Trained, scenario: Scenario, output: Path, default_r
 
 
 def _share(network: ScoreNetwork, k: int) -> dict[str, Tensor]:
-    """Tensors of the k-th of the stacked networks, as those of a single one."""
+    """Return the tensors of the k-th of the stacked networks, as a single network."""
     total = len(network.embed_channel.weight)
     share = {}
     for name, value in network.state_dict().items():
@@ -110,7 +110,7 @@ def _embedding(trained: Trained, k: int) -> Tensor:
 
 
 def _calibrations(trained: Trained) -> dict[str, float]:
-    """Factor on each rule's covariance that makes its 90 % region cover 90 % of the validation samples."""
+    """Return the factor on each rule's covariance that makes its 90 % region cover 90 % of the validation samples."""
     networks, truth = trained.networks("validation"), trained.truth("validation")
     steps = CT_STEPS if trained.fit.job.model == "ct" else DDIM_STEPS
     return {rule: round(calibration(sample(networks, rule, steps), truth), 4) for rule in RULES}

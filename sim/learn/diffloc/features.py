@@ -1,9 +1,9 @@
-"""Fingerprints of a path set, compressed without loss of what can be learnt from them.
+"""Fingerprints of a path set, compressed by principal components.
 
 A first layer W h learns nothing about directions of h in which no training fingerprint differs from the mean: N
 training samples span at most N − 1 of the 38 400 dimensions. Networks are therefore trained on the principal components
 of the standardised training fingerprints, z = Pᵀ (h − mean) / deviation, and P is multiplied into the first layer
-afterwards: what runs at a base station is the paper's network on the whole fingerprint. Keeping d components of N − 1
+afterwards, so that a base station runs the paper's network on the whole fingerprint. Keeping d of the N − 1 components
 regularises; d is chosen on validation samples.
 
 Shapes: K base stations, N samples, F values of a fingerprint, d components.
@@ -33,27 +33,27 @@ from sim.world.scenario import Scenario
 
 Input = Literal["taps", "beams"]
 """``taps``: magnitudes and phases of delay taps, the paper's fingerprint (DiffLoc Eq. 4); ``beams``: log-levels of
-beams and delays, which keep what antennas tell together and drop absolute phases."""
+beams and delays, which keep the joint information of the antennas and drop absolute phases."""
 
 SCALE_M = 100.0
-"""Metres of a normalised unit: positions of the hull then deviate by about 0.5 on each axis."""
+"""Length of a normalised unit [m]; users' positions then have a standard deviation of about 0.5 on each axis."""
 _FIT_SAMPLES = 3000
 _CHUNK = 250
 _FLOOR = 0.03
-"""Features that vary less than this share of their kind's root mean square are scaled up no further."""
+"""Added to each feature's deviation, as a share of the root mean square over its kind: limits the scaling."""
 
 
 @dataclass(frozen=True)
 class FeatureSetting:
-    """What features depend on beside the scenario and the paths.
+    """Settings of the features, beside the scenario and the paths.
 
     Attributes:
         split: how test samples are held out.
-        stations: which base stations, in this order.
-        input: which fingerprint.
-        components: d.
-        snr_db: noise of the channel estimates, one copy of all samples for each entry; None is without noise.
-        seed: of the noise.
+        stations: indices of the base stations, in this order.
+        input: kind of fingerprint.
+        components: number of components, d.
+        snr_db: signal-to-noise ratios of the channel estimates [dB], one copy of all samples for each; None: no noise.
+        seed: seed of the noise.
     """
 
     split: SplitName = "random"
@@ -66,17 +66,17 @@ class FeatureSetting:
 
 @dataclass(frozen=True)
 class Features:
-    """Compressed fingerprints and where they were measured.
+    """Compressed fingerprints and the positions of their users.
 
     Attributes:
-        z: (K, C·N, d) float32, unit mean square over all components; C copies of the samples, one a noise level.
+        z: (K, C·N, d) float32, unit mean square over all components; C copies of the samples, one for each noise level.
         position: (C·N, D) float32, normalised: (p − centre) / SCALE_M.
         centre: (D,) [m], mean of the training positions.
-        height_m: of all users where they are of one height.
+        height_m: mean height of the users [m], the height of all of them if D is 2.
         split: indices into the C·N samples.
-        sample: (C·N,) which position of the path set it is.
-        mean: (K, F) float32 of the training fingerprints.
-        deviation: (K, F) float32.
+        sample: (C·N,) index of each sample's position in the path set.
+        mean: (K, F) float32, mean of the training fingerprints.
+        deviation: (K, F) float32, standard deviation of the training fingerprints, with a floor.
         basis: (K, F, d) float32: z = ((h − mean) / deviation) @ basis.
     """
 
@@ -95,11 +95,11 @@ class Features:
         return (((raw - self.mean[k]) / self.deviation[k]).clamp(-10, 10)) @ self.basis[k]
 
     def index(self, part: str) -> Tensor:
-        """Indices of the "train", "validation" or "test" samples."""
+        """Return indices of the "train", "validation" or "test" samples."""
         return torch.from_numpy(getattr(self.split, part))
 
     def truth(self, part: str) -> npt.NDArray[np.float64]:
-        """True positions (N, D) of a part, normalised."""
+        """Return normalised true positions (N, D) of a part."""
         found: npt.NDArray[np.float64] = self.position[self.index(part)].double().numpy()
         return found
 
@@ -147,14 +147,14 @@ def make_features(
     split: Split | None = None,
     cache: Path | None = None,
 ) -> Features:
-    """Compute features, or read them from the folder `cache` where they are already there.
+    """Compute features, or read them from the folder `cache` if present.
 
     Args:
         scenario: arrays and numerology.
         paths: N positions.
-        setting: see there.
+        setting: settings of the features.
         split: indices of positions; by default those of `setting.split`.
-        cache: folder; None computes always.
+        cache: folder of stored features; None disables it.
     """
     parts = split if split is not None else split_positions(scenario, paths.position, setting.split, paths.user)
     dimensions = 2 if np.ptp(paths.position[:, 2]) < 1e-6 else 3

@@ -22,14 +22,14 @@ _VALIDATION_SEED = 10_000
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to learn: Adam, batches of 32, early stopping on validation loss. DiffLoc Sec. V-A.
+    """Training schedule: Adam, batches of 32, early stopping on validation loss. DiffLoc Sec. V-A.
 
     Attributes:
-        epochs: at most; the learning rate falls to zero over them as a cosine.
+        epochs: maximum number of epochs; the learning rate decays to zero over them by a cosine.
         patience: epochs without a better validation loss of any network until training ends.
         batch: samples in a step.
-        rate: of Adam at the start; the paper's is lost [R].
-        seed: of weights, order and noise.
+        rate: initial learning rate of Adam; the paper's value is lost [R].
+        seed: seed of weights, order and noise.
     """
 
     epochs: int = 60
@@ -41,7 +41,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class FitProgress:
-    """After each epoch: mean losses of the K networks, and the epoch at which each was best."""
+    """Progress after an epoch: mean losses of the K networks, and the epoch at which each was best."""
 
     epoch: int
     epochs: int
@@ -63,9 +63,9 @@ def fit(
     checkpoint: Path | None = None,
     on_epoch: OnEpoch = lambda _: None,
 ) -> tuple[ScoreNetwork, list[float]]:
-    """Train one network for each base station of `features`; returns the best of each and their validation losses.
+    """Train one network for each base station of `features`; return the best of each and their validation losses.
 
-    Draws are keyed by the epoch, so that a training that was stopped repeats them.
+    Draws are keyed by the epoch, so that a resumed training repeats them.
 
     Raises:
         UserError: the checkpoint belongs to another training.
@@ -146,7 +146,7 @@ class _Fit:
 
     @torch.no_grad()
     def _validate(self) -> Tensor:
-        """Losses (K,) on the validation samples, with the same noise every time."""
+        """Return losses (K,) on the validation samples, with the same noise every time."""
         self._network.eval()
         draw = torch.Generator().manual_seed(_VALIDATION_SEED)
         passes = [self._losses(self._validation, draw) for _ in range(_VALIDATION_PASSES)]
@@ -154,7 +154,7 @@ class _Fit:
 
 
 class _Best:
-    """The weights of each of K networks at the epoch after which its validation loss was least."""
+    """The weights of each of K networks at the epoch with its least validation loss."""
 
     def __init__(self, network: ScoreNetwork, stations: int) -> None:
         self.loss = torch.full((stations,), float("inf"))
@@ -162,7 +162,7 @@ class _Best:
         self.weights = {name: value.clone() for name, value in network.state_dict().items()}
 
     def keep(self, network: ScoreNetwork, validation: Tensor, epoch: int) -> None:
-        """Take the weights of those whose loss is less than ever."""
+        """Copy the weights of the networks whose loss is the least so far."""
         better = torch.nonzero(validation < self.loss).flatten().tolist()
         for name, value in network.state_dict().items():
             if value.ndim:

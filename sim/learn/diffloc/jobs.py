@@ -36,7 +36,7 @@ FITS = DATA_FOLDER / "paris-7" / "diffloc"
 FEATURES = DATA_FOLDER / "paris-7" / "features"
 ALL = (0, 1, 2, 3, 4, 5, 6)
 THREE = (0, 3, 6)
-"""Base stations of studies that would take too long with all seven on two cores."""
+"""Base stations of studies that would take too long with all seven."""
 SNRS_DB = (50.0, 40.0, 30.0, 20.0, 10.0)
 SPACINGS_M = (8.0, 16.0, 30.0)
 STEPS = (2, 5, 10, 20, 50, 100)
@@ -48,14 +48,14 @@ class Job:
     """One training of K stacked networks.
 
     Attributes:
-        name: of its file.
+        name: base name of its file.
         data: folder of the path set under ``data/``.
         model: regression, unet, ct, mlp, grid, joint-unet, joint-mlp or cnn.
-        setting: of its features.
-        soft: with dynamic soft labels.
-        timesteps: T of a diffusion.
-        spacing_m: of a grid [m].
-        schedule: lengths and rates.
+        setting: settings of its features.
+        soft: whether it uses dynamic soft labels.
+        timesteps: number of diffusion timesteps, T.
+        spacing_m: spacing of a grid [m].
+        schedule: training schedule.
     """
 
     name: str
@@ -69,12 +69,12 @@ class Job:
 
     @property
     def body(self) -> Body:
-        """Which of the two networks."""
+        """Network body, ``unet`` or ``mlp``."""
         return "mlp" if self.model in ("mlp", "grid", "joint-mlp") else "unet"
 
 
 def jobs() -> list[Job]:
-    """Every training, those that the most depends on first."""
+    """Return all trainings, those that most tables need first."""
     quick = Schedule(epochs=50, patience=15)
     found = []
     for data, split in (("paris-7", "random"), ("paris-7", "user"), ("paris-7-fast", "random")):
@@ -121,7 +121,7 @@ def jobs() -> list[Job]:
 
 @dataclass(frozen=True)
 class Fit:
-    """A finished job: its network on compressed features, or what it says of every sample."""
+    """A finished job: its network on compressed features, or its estimates of all samples."""
 
     job: Job
     network: ScoreNetwork | None
@@ -131,13 +131,13 @@ class Fit:
 
 
 def load_data(data: str) -> tuple[Scenario, PathSet]:
-    """Scenario and paths of a folder under ``data/``."""
+    """Load scenario and paths of a folder under ``data/``."""
     scenario = load_scenario("paris-7" if data == DENSE else data)
     return scenario, load_paths(DATA_FOLDER / data / "paths.npz")
 
 
 def job_split(scenario: Scenario, paths: PathSet, job: Job) -> Split | None:
-    """The split of a job; with more positions validation and test stay those of ``paris-7``."""
+    """Return the split of a job on the dense data, with validation and test samples of ``paris-7``; else None."""
     if job.data != DENSE:
         return None
     base = scenario.tracing.positions
@@ -146,20 +146,20 @@ def job_split(scenario: Scenario, paths: PathSet, job: Job) -> Split | None:
 
 
 def job_features(job: Job) -> Features:
-    """Features of a job, from the cache where they are there."""
+    """Return the features of a job, from the cache if present."""
     scenario, paths = load_data(job.data)
     return make_features(scenario, paths, job.setting, split=job_split(scenario, paths, job), cache=FEATURES)
 
 
 def joined(features: Features) -> Features:
-    """Features of all base stations side by side, for one network."""
+    """Concatenate the features of all base stations, for one network."""
     stations, samples, width = features.z.shape
     z = features.z.permute(1, 0, 2).reshape(1, samples, stations * width)
     return replace(features, z=z)
 
 
 def run(job: Job, folder: Path = FITS) -> None:
-    """Train a job unless its file is there."""
+    """Train a job unless its file exists."""
     path = folder / f"{job.name}.safetensors"
     if path.is_file():
         return
@@ -183,7 +183,7 @@ def run(job: Job, folder: Path = FITS) -> None:
         record["shape"] = asdict(network.shape)
         if isinstance(objective, Grid):
             record["grid"] = asdict(objective)
-        # What the networks do not use is not kept: they are given z, not fingerprints.
+        # Unused statistics are not stored: the networks take z, not fingerprints.
         tensors |= {n: v.contiguous() for n, v in network.state_dict().items() if n not in ("mean", "deviation")}
     record |= {"validation_loss": losses, "minutes": (time.monotonic() - begin) / 60}
     with whole_file(path) as temporary:
@@ -212,7 +212,7 @@ def _objective(job: Job, features: Features) -> Objective:
 
 
 def load_fit(job: Job, folder: Path = FITS) -> Fit | None:
-    """Read what a job left; None if it has not been run."""
+    """Read the result of a job; None if it has not been run."""
     path = folder / f"{job.name}.safetensors"
     if not path.is_file():
         return None
@@ -231,7 +231,7 @@ def load_fit(job: Job, folder: Path = FITS) -> Fit | None:
 
 
 def chosen(found: Sequence[Job], only: Sequence[str]) -> Iterator[Job]:
-    """Jobs whose names hold one of the given texts; all without any."""
+    """Yield jobs whose names contain one of the given texts; without texts, all jobs."""
     for job in found:
         if not only or any(text in job.name for text in only):
             yield job

@@ -1,7 +1,7 @@
-"""What the networks of DiffLoc and its baselines are trained to do. DiffLoc Sec. III-A, IV, V-B.
+"""Training objectives of DiffLoc and its baselines. DiffLoc Sec. III-A, IV, V-B.
 
-An objective gives one loss for each of K stacked networks: embeddings e (K, B, E), clean positions p (B, D) normalised,
-noise from `draw`. Several noisy versions of each sample share one embedding, which is the costly part of a pass.
+An objective returns one loss for each of K stacked networks, from embeddings e (K, B, E), normalised clean positions p
+(B, D) and noise from `draw`. Several noisy versions of each sample share one embedding, the costly part of a pass.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SOFT_POWER = 0.8
 
 
 class Objective(Protocol):
-    """One loss for each network."""
+    """A loss for each of K stacked networks."""
 
     def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
         """Return (K,) losses, means over the batch."""
@@ -34,12 +34,12 @@ class Regression:
     """Direct regression on the same body: x and t are zero. Its minimiser is E[p | h]."""
 
     def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
-        """Mean squared error of the positions."""
+        """Return the mean squared error of the positions."""
         return (regress(network, embedding) - position).square().sum(-1).mean(1)
 
 
 def regress(network: ScoreNetwork, embedding: Tensor) -> Tensor:
-    """Output (K, B, outputs) of a network that is given the channel alone."""
+    """Return the output (K, B, outputs) of a network that is given the channel alone (x and t are zero)."""
     stations, batch, _ = embedding.shape
     nothing = embedding.new_zeros(stations, batch, network.shape.dimensions)
     out: Tensor = network(embedding, nothing, nothing[..., :1])
@@ -51,9 +51,9 @@ class Diffusion:
     """Denoising score matching: predict the injected noise. DiffLoc Eq. 12; with soft labels Sec. IV-B.
 
     Attributes:
-        timesteps: T.
+        timesteps: number of timesteps, T.
         beta: β_1 and β_T.
-        soft: whether the clean position is blurred by the dynamic soft label; the target stays ε.
+        soft: whether the clean position is blurred by the dynamic soft label; the target remains ε.
         versions: noisy versions of each sample in a step.
     """
 
@@ -63,7 +63,7 @@ class Diffusion:
     versions: int = 2
 
     def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
-        """Mean squared error of ε̂, timesteps stratified over the batch."""
+        """Return the mean squared error of ε̂, with timesteps stratified over the batch."""
         stations, batch, _ = embedding.shape
         rows = batch * self.versions
         shift = torch.rand((), generator=draw)
@@ -87,7 +87,7 @@ class Consistency:
 
     Attributes:
         sigma: σ_min and σ_max, normalised; those of Song et al. 2023, App. C [R].
-        soft: whether both views are made from a blurred position, as in Sec. IV-B; the targets stay p.
+        soft: whether both views are made from a blurred position, as in Sec. IV-B; the targets remain p.
         versions: pairs of each sample in a step.
     """
 
@@ -96,7 +96,7 @@ class Consistency:
     versions: int = 1
 
     def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
-        """Mean over the batch of the three terms; levels are drawn uniformly in log σ."""
+        """Return the batch mean of the three terms; levels are drawn uniformly in log σ."""
         stations, batch, _ = embedding.shape
         rows = batch * self.versions
         low, high = self.sigma
@@ -129,8 +129,8 @@ class Grid:
 
     Attributes:
         low: first grid point (D,), normalised.
-        spacing: between grid points, normalised.
-        counts: grid points on each axis.
+        spacing: distance between grid points, normalised.
+        counts: number of grid points on each axis.
     """
 
     low: tuple[float, ...]
@@ -143,12 +143,12 @@ class Grid:
         return int(torch.tensor(self.counts).prod())
 
     def points(self) -> Tensor:
-        """Coordinates (cells, D) of the grid points."""
+        """Return the coordinates (cells, D) of the grid points."""
         axes = [a + self.spacing * torch.arange(n) for a, n in zip(self.low, self.counts, strict=True)]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(self.cells, -1).float()
 
     def labels(self, position: Tensor) -> Tensor:
-        """Soft labels (B, cells) whose mean over the grid points is the position."""
+        """Return soft labels (B, cells), under which the mean grid point is the position."""
         label = torch.ones(len(position), 1)
         for axis, count in enumerate(self.counts):
             place = ((position[:, axis] - self.low[axis]) / self.spacing).clamp(0, count - 1)
@@ -157,7 +157,7 @@ class Grid:
         return label
 
     def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
-        """Cross entropy against the soft labels."""
+        """Return the cross entropy with the soft labels."""
         chance = functional.log_softmax(regress(network, embedding), -1)
         return -(self.labels(position) * chance).sum(-1).mean(1)
 

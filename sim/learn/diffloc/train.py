@@ -1,4 +1,4 @@
-"""``train diffloc``: a network for each base station of a scenario, and the weights file that the emulator runs on."""
+"""``train diffloc``: trains a network for each base station of a scenario, and writes the emulator's weights file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sim.world.scenario import Scenario
 
 @dataclass(frozen=True)
 class DiffLocTraining:
-    """What is trained: `model` ct, unet or mlp; `split`; `soft` labels; then the schedule (`fit.Schedule`)."""
+    """Settings of a training: `model` ct, unet or mlp; `split`; `soft` labels; then the schedule (`fit.Schedule`)."""
 
     model: str = "ct"
     split: str = "random"
@@ -39,10 +39,10 @@ def train_diffloc(
     output: Path,
     on_progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> tuple[list[Path], str]:
-    """Train and write the weights; returns their files and a sentence on validation errors.
+    """Train and write the weights; return their files and a sentence on validation errors.
 
     Raises:
-        UserError: data that are missing or of another scenario, or a scenario that is not DiffLoc's.
+        UserError: data are missing, of another scenario or without walks, or the scenario has no delay taps.
     """
     if not scenario.numerology.taps:
         raise UserError(f"DiffLoc learns from delay taps (numerology.taps), and scenario {scenario.name!r} has none.")

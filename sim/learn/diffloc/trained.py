@@ -1,4 +1,4 @@
-"""A finished job at work: its networks on the samples of each part of the split."""
+"""Evaluation of a finished job: its networks on the samples of each part of the split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sim.learn.diffloc.objectives import Consistency, regress
 
 CT_STEPS = 2
 DDIM_STEPS = 20
-"""Of the estimates from which Σ_k is taken on validation samples."""
+"""DDIM steps of the estimates from which Σ_k is measured on validation samples."""
 
 
 def sampler_table(job: Job) -> dict[str, Any]:
@@ -36,11 +36,11 @@ def box_around(position: FloatArray) -> BoxPrior:
 
 @dataclass(frozen=True)
 class Trained:
-    """A job's networks with everything that is known from training and validation samples.
+    """A job's networks, features, and the error covariances measured on validation samples.
 
     Attributes:
         fit: the job and its network.
-        features: of all samples.
+        features: features of all samples.
         posterior: Σ_k (K, D, D), from the errors on validation samples.
     """
 
@@ -49,7 +49,7 @@ class Trained:
     posterior: FloatArray
 
     def truth(self, part: str) -> FloatArray:
-        """True positions (N, D) of "train", "validation" or "test" samples."""
+        """Return normalised true positions (N, D) of "train", "validation" or "test" samples."""
         return self.features.truth(part)
 
     def networks(self, part: str, *, shuffled: bool = False, z: Tensor | None = None) -> Networks:
@@ -57,8 +57,8 @@ class Trained:
 
         Args:
             part: "train", "validation" or "test".
-            shuffled: control: each sample has the channels of the next one in a random order.
-            z: other compressed fingerprints (K, N, d) of that part, for instance noisier ones.
+            shuffled: control: give each sample the channels of another one.
+            z: compressed fingerprints (K, N, d) to use instead, for instance noisier ones.
         """
         network, table = self.fit.network, sampler_table(self.fit.job)
         assert network is not None
@@ -71,7 +71,7 @@ class Trained:
         return Networks(Denoiser(network, table), table, embedding, self.posterior, box_around(self.truth("train")))
 
     def regressed(self, part: str) -> FloatArray:
-        """Positions (K, N, D) of networks that regress directly."""
+        """Return positions (K, N, D) of networks that regress directly."""
         assert self.fit.network is not None
         with torch.no_grad():
             embedding = self.fit.network.embed_channel(self.features.z[:, self.features.index(part)])
@@ -82,7 +82,8 @@ class Trained:
 def measured(fit: Fit, features: Features) -> Trained:
     """Measure Σ_k of networks on validation samples.
 
-    Diffusion and consistency models are sampled by each base station alone, regressions are evaluated.
+    Diffusion and consistency models are sampled for each base station alone, regressions are evaluated; for other
+    models Σ_k is the identity.
     """
     job = fit.job
     size = features.position.shape[1]

@@ -1,4 +1,4 @@
-"""The whole ECC network as one module, for training: encoders, quantiser, fusion; and its way into a weights file."""
+"""The whole ECC network as one module for training (encoders, quantiser, fusion), and its export to a weights file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sim.world.scenario import Scenario
 
 @dataclass(frozen=True)
 class EccShape:
-    """Sizes of the network; `coefficients` a token make the payload, the others cost computation only."""
+    """Sizes of the network; `coefficients` per token set the payload, the others only the computing cost."""
 
     coefficients: int = 32
     encoder_width: int = 64
@@ -32,7 +32,7 @@ class EccShape:
 class EccModel(nn.Module):
     """Encoders of K base stations and the cloud's network, with the quantiser between them.
 
-    `bits`: B, or None for the lossless reference, which has no encoders.
+    `bits`: bits per coefficient B, or None for the lossless reference, which has no encoders.
     """
 
     step: Tensor
@@ -68,18 +68,18 @@ class EccModel(nn.Module):
         self.fusion = CmaFusionNetwork(**self.fusion_shape)
 
     def decoders(self) -> nn.ModuleList:
-        """Fresh decoders for Stage I."""
+        """Make new decoders for Stage I."""
         shape = {k: v for k, v in self.encoder_shape.items() if k != "depth"}
         return nn.ModuleList(SegNetDecoder(**shape) for _ in self.encoders)
 
     def latent(self, x: Tensor) -> Tensor:
-        """Unquantised latents (B, K, F, C) of inputs x (B, K, 2, F, T·M)."""
+        """Return unquantised latents (B, K, F, C) of inputs x (B, K, 2, F, T·M)."""
         if self.bits is None:
             return x.permute(0, 1, 3, 4, 2).flatten(3)
         return torch.stack([encoder(x[:, k]) for k, encoder in enumerate(self.encoders)], 1)
 
     def forward(self, x: Tensor, gain: Tensor, present: Tensor) -> Tensor:
-        """Positions (B, F, 3) [m] from inputs (B, K, 2, F, T·M), gains (B, K) and presence (B, K)."""
+        """Return positions (B, F, 3) [m] from inputs (B, K, 2, F, T·M), gains (B, K) and presence (B, K)."""
         latent = self.latent(x)
         if self.bits is not None:
             latent = quantise_straight_through(latent.float(), self.step[:, None], self.bits)
@@ -89,12 +89,12 @@ class EccModel(nn.Module):
         return estimate
 
     def weights(self, covariance: Tensor, steps: dict[int, Tensor], record: dict[str, Any]) -> Weights:
-        """Pack everything that emulation needs.
+        """Return the weights that an emulation needs.
 
         Args:
             covariance: (K, tone, antenna, antenna) complex64.
-            steps: for each B the calibrated steps (K, C).
-            record: how the weights came about; kept in the configuration.
+            steps: calibrated quantiser steps (K, C) for each B.
+            record: how the weights were trained; kept in the configuration.
         """
         slots, antennas, tones = self.scenario.csi_shape
         config = {
@@ -125,7 +125,7 @@ class EccModel(nn.Module):
 
 
 def calibrated_steps(latent: Tensor, all_bits: Sequence[int]) -> dict[int, Tensor]:
-    """Per-coefficient steps (K, C) of least mean squared error on training latents (N, K, F, C), for each B."""
+    """Return, for each B, the steps (K, C) with least mean squared error on training latents (N, K, F, C)."""
     samples = latent.permute(1, 3, 0, 2).flatten(2)  # (K, C, N·F)
     deviation = samples.std(-1)
     steps: dict[int, Tensor] = {}

@@ -37,7 +37,7 @@ PATH_LIMIT = 12  # strongest paths of a link that training keeps; few links have
 
 @dataclass(frozen=True)
 class EccTraining:
-    """One training: which variant, from what, how long."""
+    """Settings of one training: variant, split, initial weights and schedule."""
 
     bits: int | None = 4
     phase: Phase = "slot"
@@ -51,14 +51,14 @@ class EccTraining:
 
 @dataclass(frozen=True)
 class Sources:
-    """Training and validation snapshots of one split, and the covariance that LMMSE uses."""
+    """Training and validation snapshots of one split, and the spatial covariance that LMMSE uses."""
 
     training: SnapshotSource
     validation: SnapshotSource
     covariance: Tensor
 
     def like(self, scenario: Scenario, paths: PathSet) -> SnapshotSource:
-        """A source of unmoved snapshots at other positions, estimated with the same covariance."""
+        """Make a source of snapshots at other positions, without displacement, estimated with the same covariance."""
         padded = pad_paths(paths, scenario.numerology.carrier_hz)
         return SnapshotSource(
             scenario, padded, paths.position, self.covariance, seed=20_000, device=self.training.device
@@ -96,9 +96,9 @@ def train_ecc(
     scalars: Any = None,
     device: torch.device | None = None,
 ) -> float:
-    """Train one variant and write its weights file; returns the mean 3D error on validation positions [m].
+    """Train one variant and write its weights file; return the mean 3D error on validation positions [m].
 
-    A training that was stopped resumes from `checkpoints`; the weights file appears only when it is complete.
+    An interrupted training resumes from `checkpoints` (Stage II only); the weights file is written at the end.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(training.schedule.seed)
@@ -147,9 +147,9 @@ def train_ecc(
 def stage_one(
     model: EccModel, source: SnapshotSource, training: EccTraining, on_progress: OnProgress, scalars: Any
 ) -> None:
-    """Train every base station's autoencoder on its own unlabelled channels; the decoders are then dropped.
+    """Train every base station's autoencoder on its own unlabelled channels; the decoders are then discarded.
 
-    Base stations share the loop and nothing else: their losses add, their parameters are disjoint.
+    Base stations share only the loop: their losses are summed, but their parameters are disjoint.
     """
     decoders = model.decoders().to(source.device)
     optimizer = MatrixOptimizer(nn.ModuleList([model.encoders, decoders]))
@@ -176,7 +176,7 @@ def stage_one(
 
 
 def start_from_weights(model: EccModel, weights: Weights) -> None:
-    """Load networks trained for another payload (or clock) of the same shape.
+    """Load networks of the same shape that were trained for another payload (or other clock errors).
 
     Raises:
         UserError: the weights have another shape or preprocessing.
@@ -196,7 +196,7 @@ def start_from_weights(model: EccModel, weights: Weights) -> None:
 
 @torch.no_grad()
 def _standardise_gains(model: EccModel, source: SnapshotSource) -> None:
-    """Measure mean and deviation of the log-gains, which the gain mask is standardised by."""
+    """Measure mean and standard deviation of the log-gains, which standardise the input of the gain mask."""
     made = source.batch(torch.arange(min(4000, len(source))))
     _, gain = preprocess(made.channel, "none")
     level = 20 * torch.log10(gain.clamp_min(1e-12))
@@ -206,7 +206,7 @@ def _standardise_gains(model: EccModel, source: SnapshotSource) -> None:
 
 @torch.no_grad()
 def _steps_for_all_bits(model: EccModel, source: SnapshotSource) -> dict[int, Tensor]:
-    """Steps for B = 1 … 8: the trained one as it is, the others calibrated on training latents."""
+    """Return steps for B = 1 … 8: those of the trained B unchanged, the others calibrated on training latents."""
     model.eval()
     source.reseed(_CALIBRATION_SEED)
     latents = []

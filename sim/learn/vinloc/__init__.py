@@ -1,1 +1,1 @@
-"""Training and evaluation of VIn-Loc and of what it is compared with."""
+"""Training and evaluation of VIn-Loc and of its baselines."""

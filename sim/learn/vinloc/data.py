@@ -1,8 +1,8 @@
-"""Impulse responses of many users to many base stations, made once and kept in half precision.
+"""Impulse responses between many users and many base stations, synthesised once and stored in half precision.
 
-Shapes: N users, K base stations (of an indoor factory all of them; of a layout scenario the places of a layout), A
-antennas of the user, L taps. Responses are noise-free in these scenarios, as the paper takes them (VIn-Loc Sec. 2), and
-in units of `CirSet.scale`, so that half precision holds them, with 11 bits of each tap.
+Shapes: N users, K base stations (in an indoor factory all of them; in a layout scenario those of one layout), A
+antennas of the user, L taps. Responses are noise-free in these scenarios, as in the paper (VIn-Loc Sec. 2), and in
+units of `CirSet.scale`, which suits the range of half precision: 11 significant bits for each tap.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _CHUNK_LINKS = 360
 
 @dataclass(frozen=True)
 class CirSet:
-    """Responses and where they were measured.
+    """Impulse responses and the positions of their users.
 
     Attributes:
         cir: (N, K, A, L, 2) float16, real and imaginary part, in units of `scale`.
         site: (N, K, 3) float32 [m]; may be expanded over N.
-        present: (N, K) bool: whether there is any path.
+        present: (N, K) bool: whether the link has any path.
         position: (N, 3) float32 [m].
-        scale: root mean square of taps of present links of the training set [amplitude gain].
+        scale: root mean square of the taps over present links of the training set's first chunk [amplitude gain].
     """
 
     cir: Tensor
@@ -59,12 +59,12 @@ class CirSet:
         return CirSet(self.cir[index], self.site[index], self.present[index], self.position[index], self.scale)
 
     def response(self) -> Tensor:
-        """Responses (N, K, A, L) complex64 in units of `scale`."""
+        """Return responses (N, K, A, L) complex64 in units of `scale`."""
         return torch.view_as_complex(self.cir.float())
 
 
 def join(parts: Sequence[CirSet]) -> CirSet:
-    """Sets of the same scale and as many base stations, one after the other."""
+    """Concatenate sets of the same scale and number of base stations along the users."""
     assert len({part.scale for part in parts}) == 1
     names = ("cir", "site", "present", "position")
     joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
@@ -72,13 +72,13 @@ def join(parts: Sequence[CirSet]) -> CirSet:
 
 
 def synthesise(scenario: Scenario, paths: PathSet, scale: float | None = None, seed: int = 0) -> CirSet:
-    """Make the responses of all users of a path set, as the scenario's front end hands them over.
+    """Synthesise the responses of all users of a path set, with the scenario's clock errors, phases and noise.
 
     Args:
-        scenario: with as many sites as the paths have; clock errors, drawn phases and noise are its own.
-        paths: of N users and K sites.
-        scale: unit [amplitude gain]; None measures it on these very responses.
-        seed: of clock errors and noise.
+        scenario: scenario with as many sites as the paths have.
+        paths: paths of N users and K sites.
+        scale: unit [amplitude gain]; None measures it on the first chunk of these responses.
+        seed: seed of clock errors and noise.
     """
     synthesizer = Synthesizer(scenario)
     draw = torch_generator(seed, "vinloc responses")
@@ -109,8 +109,8 @@ def synthesise(scenario: Scenario, paths: PathSet, scale: float | None = None, s
 def delayed(response: Tensor, delay_s: Tensor, tap_s: float) -> Tensor:
     """Delay responses (B, K, A, L) by (B, K) [s], taps being `tap_s` apart [s]; for training under clock errors.
 
-    A phase ramp over the spectrum of the padded taps. What is cut off at the window's ends rings a little, so that
-    this is within a few percent of a new synthesis (tested), at a hundredth of its cost.
+    Applies a phase ramp to the spectrum of the zero-padded taps. Truncation at the window's ends causes a little
+    ringing, so that the result is within a few percent of a new synthesis (tested), at a hundredth of its cost.
     """
     taps = response.shape[-1]
     frequency = torch.fft.fftfreq(2 * taps)  # of twice as many taps: what is shifted out does not come in again
@@ -120,7 +120,7 @@ def delayed(response: Tensor, delay_s: Tensor, tap_s: float) -> Tensor:
 
 
 def padded_paths(scenario: Scenario, paths: PathSet) -> PaddedPaths:
-    """Padded paths with the phases that the scenario wants."""
+    """Return padded paths with phases as the scenario defines them."""
     padded = pad_paths(paths, scenario.numerology.carrier_hz, matrices=scenario.polarized)
     return phased(scenario, padded, range(paths.sites))
 
@@ -138,12 +138,12 @@ class Users:
 
 
 def load_users(scenario: Scenario, split: SplitName = "random", folder: Path | None = None) -> Users:
-    """Responses of a scenario's training, validation and test users; made once, then read from ``vinloc/`` beside them.
+    """Return responses of a scenario's training, validation and test users, cached in ``vinloc/`` beside the path data.
 
     Args:
-        scenario: an indoor factory, or one with layouts, whose users are parted by layout.
-        split: how an indoor factory's users are parted.
-        folder: of the traced or drawn data; default ``data/NAME``.
+        scenario: an indoor factory, or a scenario with layouts, whose users are split by layout.
+        split: how an indoor factory's users are split.
+        folder: folder of the traced or drawn path data; default ``data/NAME``.
 
     Raises:
         UserError: data are missing, or belong to another version of the scenario.
@@ -168,7 +168,7 @@ def load_users(scenario: Scenario, split: SplitName = "random", folder: Path | N
 
 
 def _key(scenario: Scenario, split: SplitName) -> str:
-    """Name of everything that responses depend on."""
+    """Return a digest of everything that responses depend on."""
     table = scenario_table(scenario)
     names = ("numerology", "array", "user_array", "link_budget", "clock", "splits", "phases")
     parts = {name: table[name] for name in names}

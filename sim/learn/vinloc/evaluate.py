@@ -1,7 +1,7 @@
-"""Positions of users by trained VIn-Loc networks: any number of base stations, any resolution, late clocks.
+"""Evaluation of trained VIn-Loc networks: any number of base stations, any resolution, clock errors.
 
-Nothing here is told a position: what comes in has them blotted out (`hidden`), so that an estimator that used one
-would answer with not-a-number.
+Estimators are never given true positions: callers replace them by NaN (`hidden`), so that an estimator that used one
+would return NaN.
 
 Shapes: N users, K base stations, S kept ones.
 """
@@ -26,7 +26,7 @@ from sim.world.scenario import Scenario
 from sim.world.store import DATA_FOLDER
 
 SEED = 20
-"""Of which base stations are kept of each test user: the same for all methods."""
+"""Seed of the draw of base stations for each test user; the same for all methods."""
 _BATCH = 100
 _TEST = 2
 """Seed under which `data.load_users` synthesises the test part."""
@@ -34,14 +34,14 @@ _TEST = 2
 
 @dataclass(frozen=True)
 class Network:
-    """A trained model, and the unit of amplitude gain that its responses have (`CirSet.scale`)."""
+    """A trained model, and the unit of amplitude gain of the responses that it takes (`CirSet.scale`)."""
 
     model: VinLocModel
     unit: float
 
 
 def network_of(weights: Weights, tap_s: float) -> Network:
-    """Rebuild a model from a weights file, which takes plain channels: its unit is 1."""
+    """Rebuild a model from a weights file; it takes channels without scaling, so its unit is 1."""
     tensors = weights.edge(0)
     cloud = weights.cloud()
     model = VinLocModel(weights.config["embedding"], weights.config["network"], torch.zeros(3), torch.ones(3), tap_s)
@@ -57,24 +57,24 @@ def network_of(weights: Weights, tap_s: float) -> Network:
 
 
 def hidden(users: CirSet) -> CirSet:
-    """The users with their positions blotted out."""
+    """Return the users with their positions replaced by NaN."""
     return replace(users, position=torch.full_like(users.position, torch.nan))
 
 
 def kept_stations(users: int, stations: int, size: int, seed: int = SEED) -> Tensor:
-    """Draw which base stations (N, S) of K are kept of each user, ascending; all where there are no more."""
+    """Draw S = `size` of K base stations (N, S) for each user, ascending; all K if `size` is K or more."""
     return random_stations(users, stations, size, torch_generator(seed, "vinloc kept", size))
 
 
 def random_stations(users: int, stations: int, size: int, draw: torch.Generator) -> Tensor:
-    """As `kept_stations`, from a generator."""
+    """Draw as `kept_stations` does, from a given generator."""
     if size >= stations:
         return torch.arange(stations).expand(users, -1)
     return torch.rand(users, stations, generator=draw).argsort(1)[:, :size].sort(1).values
 
 
 def kept(users: CirSet, stations: Tensor) -> CirSet:
-    """The users with these of their base stations (N, S) alone."""
+    """Return the users restricted to the given base stations (N, S)."""
     row = torch.arange(len(users))[:, None]
     chosen = (users.cir[row, stations], users.site[row, stations], users.present[row, stations])
     return CirSet(*chosen, users.position, users.scale)
@@ -82,7 +82,7 @@ def kept(users: CirSet, stations: Tensor) -> CirSet:
 
 @torch.inference_mode()
 def positions_of(network: Network, users: CirSet, size: int, bits: int = 0) -> Tensor:
-    """Position users (N, 3) [m] from `size` base stations each, at random, with values of `bits` (0: float)."""
+    """Return positions (N, 3) [m] from `size` random base stations of each user, with values of `bits` (0: float)."""
     model, found = network.model.eval(), []
     chosen = kept_stations(len(users), users.present.shape[1], size)
     for index in torch.arange(len(users)).split(_BATCH):
@@ -93,7 +93,7 @@ def positions_of(network: Network, users: CirSet, size: int, bits: int = 0) -> T
 
 
 def shuffled(users: CirSet) -> CirSet:
-    """Control: everybody has the responses, and the base stations, of another user of the set."""
+    """Give every user the responses and base stations of another user of the set, as a control."""
     order = torch.from_numpy(generator(0, "shuffle").permutation(len(users)))
     heard = torch.empty_like(order)
     heard[order] = order.roll(1)  # one cycle: nobody keeps their own
@@ -101,15 +101,16 @@ def shuffled(users: CirSet) -> CirSet:
 
 
 def late_clocks(scenario: Scenario, users: CirSet, sigma_ns: float, folder: Path | None = None) -> CirSet:
-    """Test users of a factory, synthesised again with base stations' clocks off.
+    """Synthesise the test users of a factory again, with clock errors at the base stations.
 
-    Each has an error of its own for each user: Gaussian of deviation `sigma_ns`, truncated at twice that (TR 38.855).
+    Errors are independent for each user and base station: Gaussian with standard deviation `sigma_ns`, truncated at
+    twice that (TR 38.855).
 
     Args:
-        scenario: of the users; its clocks are replaced.
-        users: the test part; gives the unit.
-        sigma_ns: deviation [ns].
-        folder: of the drawn data; default ``data/NAME``.
+        scenario: scenario of the users; its base station clock errors are replaced.
+        users: the test users; they define the unit.
+        sigma_ns: standard deviation [ns].
+        folder: folder of the drawn path data; default ``data/NAME``.
     """
     clock = replace(scenario.clock, bs_sigma_ns=sigma_ns, bs_limit_sigmas=2.0)
     paths = paths_of_test(scenario, folder or DATA_FOLDER / scenario.data_name)
@@ -119,6 +120,6 @@ def late_clocks(scenario: Scenario, users: CirSet, sigma_ns: float, folder: Path
 
 
 def paths_of_test(scenario: Scenario, folder: Path) -> PathSet:
-    """Paths of the test users of the random split."""
+    """Load the paths of the test users of the random split."""
     paths = load_paths(folder / "paths.npz")
     return paths.select(split_positions(scenario, paths.position, "random", paths.user).test)

@@ -1,4 +1,4 @@
-"""Trained VIn-Loc models as weights files: one network for every base station, one for the cloud."""
+"""Export of trained VIn-Loc models to weights files: one network shared by all base stations, one for the cloud."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from sim.world.scenario import Scenario, scenario_table
 
 
 def export_weights(model: VinLocModel, scale: float, scenario: Scenario, job: Job, path: Path) -> list[Path]:
-    """Write a model as the emulator's weights; return their files.
+    """Write a model as a weights file for the emulator; return the files written.
 
     Args:
-        model: trained on responses in units of `scale` [amplitude gain], which goes into the network: a base station
-            hands it plain channels.
-        scale: see there.
-        scenario: what it was trained on.
-        job: how; goes into the record.
-        path: of the weights file.
+        model: model trained on responses in units of `scale`.
+        scale: amplitude gain; it is multiplied into the network, which then takes channels without scaling.
+        scenario: scenario that it was trained on.
+        job: its training; kept in the record.
+        path: path of the weights file.
     """
     tensors: dict[str, Tensor] = {}
     shapes = model.shapes
@@ -53,9 +52,9 @@ def export_weights(model: VinLocModel, scale: float, scenario: Scenario, job: Jo
 
 
 def factored(embedding: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
-    """State of a `CirEmbedding` whose first layer W of the MLP is the nearest product of `rank`, W ≈ U (S Vᵀ).
+    """Return the state of a `CirEmbedding` with the MLP's first layer W replaced by its best approximation of `rank`.
 
-    Over angles that layer has eight times the inputs, and most of the weights.
+    W ≈ U S Vᵀ is kept as two layers. With angles, that layer has eight times the inputs, and most of the weights.
     """
     state = dict(embedding)
     weight, bias = state.pop("head.0.weight"), state.pop("head.0.bias")

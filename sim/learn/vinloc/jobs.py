@@ -1,4 +1,4 @@
-"""Which trainings there are, by name, and how to run one: what the tables compare, and what is shipped."""
+"""Named trainings of VIn-Loc, for the tables and for the shipped weights, and how to run one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sim.world.scenario import Scenario, load_scenario
 from sim.world.store import DATA_FOLDER
 
 ANY_SUBSET = (3, 4, 5, 6, 8, 10, 12, 15, 15, 15, 15, 18, 18)
-"""Numbers of base stations for weights that serve them all; half of the steps are near the paper's 15 of 18."""
+"""Subset sizes for weights that work with any number of base stations; half are at or near the paper's 15 of 18."""
 _MORE_SUBSET = (4, 6, 9, 12, 15, 15, 15, 15, 18, 18)
 _SHORT = Schedule(epochs=2, rate=5e-4, subset=(15,))
-"""For variants that start from the weights that serve any subset."""
+"""Schedule of variants that start from the weights of job ``any``."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Job:
     """One training.
 
     Attributes:
-        name: of its files.
-        scenario: whose users it learns from.
-        positions: whether the cloud is told where base stations are.
-        width: of the cloud's encoder; the paper's is 512.
-        schedule: how it learns.
-        start: job whose result it starts from, "" for fresh weights.
-        rank: to which the first layer of the base stations' MLP is cut when weights are written; 0 leaves it whole.
+        name: base name of its files.
+        scenario: scenario whose users it is trained on.
+        positions: whether the cloud's network is given the positions of the base stations.
+        width: width of the cloud's encoder; the paper's is 512.
+        schedule: training schedule.
+        start: job whose weights it starts from, "" for random initialisation.
+        rank: rank to which the first layer of the base stations' MLP is reduced on export; 0 keeps it whole.
     """
 
     name: str
@@ -63,7 +63,7 @@ def find_job(name: str) -> Job:
     """Return the job of this name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such job.
     """
     if name not in JOBS:
         raise UserError(f"There is no VIn-Loc training {name!r}{nearest_hint(name, JOBS)}.")
@@ -71,7 +71,7 @@ def find_job(name: str) -> Job:
 
 
 def make_model(scenario: Scenario, job: Job, users: Users) -> VinLocModel:
-    """Make the job's model, its amplitude scale and its coordinates' unit taken from the training users."""
+    """Make the job's untrained model; positions are normalised by the box of the scenario's users."""
     torch.manual_seed(job.schedule.seed)
     array, taps = scenario.user_array, scenario.numerology.taps
     channels = [8, 16, 32, 48, 64] if array.antennas == 1 else [8, 16, 24, 32, 32]
@@ -82,12 +82,12 @@ def make_model(scenario: Scenario, job: Job, users: Users) -> VinLocModel:
 
 
 def tap_s(scenario: Scenario) -> float:
-    """Time between two taps [s]."""
+    """Return the spacing of the taps [s]."""
     return 1 / (scenario.numerology.ifft * scenario.numerology.tone_spacing_hz)
 
 
 def run_job(job: Job, folder: Path, on_progress: OnProgress = lambda _: None) -> VinLocModel:
-    """Train a job, or go on with it; what is done already is loaded. Checkpoints are in ``folder``."""
+    """Train a job, or resume it from its checkpoint in ``folder``; a finished job is only loaded."""
     scenario = load_scenario(job.scenario)
     users = load_users(scenario)
     model = make_model(scenario, job, users)
@@ -105,5 +105,5 @@ def run_job(job: Job, folder: Path, on_progress: OnProgress = lambda _: None) ->
 
 
 def _folder(name: str) -> Path:
-    """Where a job's checkpoints are."""
+    """Return the folder of a job's checkpoints."""
     return DATA_FOLDER / load_scenario(find_job(name).scenario).data_name / "vinloc"

@@ -1,4 +1,4 @@
-"""VIn-Loc as it is trained: every base station's network, quantisers of any resolution, the cloud's network."""
+"""VIn-Loc as one trainable model: the base stations' network, quantisers of any resolution, the cloud's network."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from edge.cir_embedding import VALUES, CirEmbedding
 
 
 class VinLocModel(nn.Module):
-    """Impulse responses, sites and resolutions to positions.
+    """Maps impulse responses, sites and resolutions to positions.
 
     Attributes:
-        embedding: of every base station alike.
-        network: the cloud's.
+        embedding: the embedding network, shared by all base stations.
+        network: the cloud's network.
         centre, extent: positions are normalised as (p − centre) / extent, [m].
     """
 
@@ -49,18 +49,18 @@ class VinLocModel(nn.Module):
         return self.fused(quantised(values, bits[:, None, None]), site, present)
 
     def values(self, cir: Tensor, present: Tensor) -> Tensor:
-        """Values (B, K, 256) of what is present, zero elsewhere."""
+        """Return embedding values (B, K, 256) of the links that are present, zero elsewhere."""
         made: Tensor = self.embedding(cir[present]).float()
         return made.new_zeros(*present.shape, VALUES).masked_scatter(present[..., None], made)
 
     def fused(self, values: Tensor, site: Tensor, present: Tensor) -> Tensor:
-        """Positions (B, 3) [m] from values as they arrive."""
+        """Return positions (B, 3) [m] from the values that the cloud receives."""
         unit: Tensor = self.network(values, (site - self.centre) / self.extent, present)
         return unit.float() * self.extent + self.centre
 
 
 def quantised(values: Tensor, bits: Tensor) -> Tensor:
-    """Values in (−1, 1) as a midrise quantiser of `bits` leaves them (0: as they are), gradients straight through."""
+    """Quantise values in (−1, 1) with a midrise quantiser of `bits` (0: unchanged); gradients pass straight through."""
     levels = torch.pow(2.0, bits.float())
     index = ((values.detach() + 1) * levels / 2).floor().clamp_min(0).minimum(levels - 1)
     rounded = torch.where(bits > 0, (index + 0.5) * 2 / levels - 1, values.detach())

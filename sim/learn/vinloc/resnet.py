@@ -1,12 +1,12 @@
-"""ResNet fingerprinting: one network on the responses of all base stations, as 3GPP's studies on positioning take it.
+"""ResNet fingerprinting: one network on the responses of all base stations, as in 3GPP's studies on positioning.
 
-What VIn-Loc is compared with (Sec. 4, Table 2; R1-2303450): a residual network over delays, whose input channels are
-the base stations side by side. It knows nothing of where they stand. Where some are left out, there are these ways to
-fill its input, and the paper does not say which one it took:
+VIn-Loc's baseline (Sec. 4, Table 2; R1-2303450): a residual network over delays, whose input channels are the base
+stations side by side. It is not given their positions. When some base stations are left out, its input can be filled in
+these ways; the paper does not state which one it used:
 
-- ``rows``: each base station has channels of its own, zero where it is left out. The network can tell which are there.
+- ``rows``: each base station has fixed channels, zero when it is left out. The network sees which ones are present.
 - ``packed``: as many slots as responses, filled in the order of the sites. Slot 4 may be site 4, 5, 6 or 7 of 18.
-- ``shuffled``: as many slots, filled in an order drawn anew for each user: a set, as a network of slots sees it.
+- ``shuffled``: as many slots as responses, filled in a random order drawn anew for each user: an unordered set.
 
 Notation: B users, K base stations, S kept ones, L delays.
 """
@@ -27,7 +27,7 @@ PER_STATION = 3
 
 
 class ResNetLocator(nn.Module):
-    """Responses of slots (B, S, L) complex64 to positions (B, 3) [m]."""
+    """Maps the responses in its slots (B, S, L) complex64 to positions (B, 3) [m]."""
 
     centre: Tensor
     extent: Tensor
@@ -44,11 +44,12 @@ class ResNetLocator(nn.Module):
         """Make the network for positions between `low` and `high` (3,) [m].
 
         Args:
-            slots: responses that it takes at once, S.
-            taps: delays, L.
+            slots: number of input responses, S.
+            taps: number of delays, L.
             low: corner of the users' box.
             high: the opposite corner.
-            channels: of the first layer, then of two residual blocks each; every pair but the first halves the delays.
+            channels: widths of the first layer, then of each pair of residual blocks; every pair but the first halves
+                the number of delays.
             hidden: width of the layer before the output.
         """
         super().__init__()
@@ -60,7 +61,7 @@ class ResNetLocator(nn.Module):
         for inputs, own in zip(channels, others, strict=False):
             blocks += [_Residual(inputs, own, 1 if inputs == first and not blocks else 2), _Residual(own, own, 1)]
         self.blocks = nn.Sequential(*blocks)
-        # Delays are what tells a position: they are kept, where an average over them would leave their mixture alone.
+        # Delays carry the position: the output layer takes all of them, instead of an average over delays.
         width = channels[-1] * (taps // 2 ** len(others))
         self.output = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 3))
         self.register_buffer("centre", (low + high) / 2)
@@ -92,7 +93,7 @@ class _Residual(nn.Module):
 
 
 def features(slots: Tensor) -> Tensor:
-    """{Re, Im, |·|} (B, 3 S, L) of responses (B, S, L) in units of `CirSet.scale`, companded as VIn-Loc's are."""
+    """Return {Re, Im, |·|} (B, 3 S, L) of responses (B, S, L) in units of `CirSet.scale`, companded as in VIn-Loc."""
     magnitude = slots.abs()
     root = magnitude.sqrt()
     turned = slots * (root / magnitude.clamp_min(1e-30))
@@ -100,13 +101,13 @@ def features(slots: Tensor) -> Tensor:
 
 
 def filled(made: CirSet, kept: Tensor, filling: Filling, draw: torch.Generator) -> Tensor:
-    """Responses (B, S or K, L) complex64 as the network takes them.
+    """Arrange responses (B, S or K, L) complex64 as the network's input.
 
     Args:
-        made: B users of one antenna.
-        kept: (B, S) which base stations are used, ascending.
-        filling: see above.
-        draw: of orders.
+        made: B users with one antenna.
+        kept: (B, S) indices of the base stations used, ascending.
+        filling: see the module.
+        draw: generator of the orders.
     """
     row = torch.arange(len(made))[:, None]
     if filling == "shuffled":

@@ -1,4 +1,4 @@
-"""Trainings of ResNet fingerprinting by name, on the same users, subsets, optimizer and schedule as VIn-Loc's."""
+"""Named trainings of ResNet fingerprinting, with the users, subsets, optimizer and schedule form of VIn-Loc."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class ResNetJob:
     """One training.
 
     Attributes:
-        name: of its files.
-        scenario: whose users it learns from; they have one antenna.
-        filling: how responses come into the input, see `sim.learn.vinloc.resnet`.
-        schedule: how it learns; `subset` holds one number, and `resolutions` are not used: nothing is quantised.
+        name: base name of its files.
+        scenario: scenario whose users it is trained on; they have one antenna.
+        filling: how responses are arranged in the input, see `sim.learn.vinloc.resnet`.
+        schedule: training schedule; `subset` holds one number, and `resolutions` are not used: nothing is quantised.
     """
 
     name: str
@@ -34,7 +34,7 @@ class ResNetJob:
 
     @property
     def size(self) -> int:
-        """How many base stations are kept, S."""
+        """Number of base stations kept, S."""
         return self.schedule.subset[0]
 
 
@@ -62,7 +62,7 @@ def make_resnet(scenario: Scenario, job: ResNetJob) -> ResNetLocator:
 
 
 def run_resnet(job: ResNetJob, folder: Path, on_progress: OnProgress = lambda _: None) -> ResNetLocator:
-    """Train a job, or go on with it; what is done already is loaded. Checkpoints are in `folder`.
+    """Train a job, or resume it from its checkpoint in `folder`; a finished job is only loaded.
 
     Raises:
         UserError: data are missing, or the checkpoint belongs to another training.
@@ -74,7 +74,7 @@ def run_resnet(job: ResNetJob, folder: Path, on_progress: OnProgress = lambda _:
 
 
 class ResNetTrainer(UserTrainer):
-    """Trains one network on all that VIn-Loc has."""
+    """Trains a ResNet locator on VIn-Loc's training users."""
 
     stream = "resnet"
 
@@ -87,7 +87,7 @@ class ResNetTrainer(UserTrainer):
         self._locator, self._validation, self._job = network, users.validation, job
 
     def validate(self) -> Tensor:
-        """Euclidean errors (N,) [m] of validation users."""
+        """Return Euclidean errors (N,) [m] of validation users."""
         found = resnet_positions(self._locator, hidden(self._validation), self._job)
         error: Tensor = (found - self._validation.position).norm(dim=1)
         return error
@@ -102,7 +102,7 @@ class ResNetTrainer(UserTrainer):
 
 @torch.inference_mode()
 def resnet_positions(network: ResNetLocator, users: CirSet, job: ResNetJob, batch: int = 200) -> Tensor:
-    """Positions (N, 3) [m] from the job's number of base stations of each user, those that all methods have."""
+    """Return positions (N, 3) [m] from S base stations of each user, the same ones as for all other methods."""
     network.eval()
     chosen = kept_stations(len(users), users.present.shape[1], job.size)
     order = torch_generator(0, "resnet slots")

@@ -1,7 +1,7 @@
-"""The training loop of VIn-Loc: random subsets of base stations, random resolutions, straight through the quantiser.
+"""Training loop of VIn-Loc: random subsets of base stations, random resolutions, straight-through gradients.
 
-Where the paper trains 600 epochs of AdamW at a batch of 16, here the optimizer of `sim.learn.optimizer` and a cosine
-schedule do with a few dozen: what was used is in `Schedule`, and goes into the weights' record.
+The paper trains 600 epochs of AdamW with a batch size of 16. The optimizer of `sim.learn.optimizer` and a cosine
+schedule need at most a few dozen; `Schedule` holds the settings, which are kept in the weights' record.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from sim.learn.vinloc.evaluate import kept, random_stations
 from sim.learn.vinloc.model import VinLocModel, quantised
 
 RESOLUTIONS = (0, 8, 4, 3, 2, 1)
-"""Resolutions that a training sample may have, 0 for float; drawn with equal probability."""
+"""Resolutions [bit] of training samples, 0 for float; drawn with equal probability."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to learn.
+    """Training schedule.
 
     Attributes:
-        epochs: over the training users.
-        batch: users a step.
-        rate: peak, of AdamW; matrices have ten times that, see `sim.learn.optimizer`.
-        warmup_steps: until the peak is reached; it falls to zero as a cosine.
+        epochs: passes over the training users.
+        batch: users in a step.
+        rate: peak learning rate of AdamW; matrices have ten times that, see `sim.learn.optimizer`.
+        warmup_steps: steps until the peak is reached; it then decays to zero by a cosine.
         subset: numbers of base stations that a step may use, drawn with equal probability.
         resolutions: see RESOLUTIONS.
-        single: share of the last steps in which the cloud's network multiplies in single precision: bfloat16 cannot
-            tell positions apart to better than decimetres.
-        half: whether the rest multiplies in bfloat16.
-        sync_ns: largest deviation of synchronisation errors [ns]: each user has one uniform between 0 and this, and
-            each of its base stations an error of that deviation, truncated at twice as much.
-        seed: of all draws.
+        single: share of the steps, at the end, in which the cloud's network multiplies in single precision: bfloat16
+            cannot resolve positions to better than decimetres.
+        half: whether everything else multiplies in bfloat16.
+        sync_ns: largest standard deviation of synchronisation errors [ns]: for each user it is drawn uniformly from 0
+            to this, and each of its base stations has a Gaussian error, truncated at twice the standard deviation.
+        seed: seed of all draws.
     """
 
     epochs: float = 30.0
@@ -60,7 +60,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """How far a training is; `validation_m`: mean Euclidean error, where just measured."""
+    """Progress of a training; `validation_m`: mean Euclidean error on validation users, if just measured."""
 
     step: int
     steps: int
@@ -73,12 +73,12 @@ OnProgress = Callable[[TrainProgress], None]
 
 
 class UserTrainer(ABC):
-    """Trains one network on users; stopped at any time it resumes at the last checkpoint.
+    """Trains one network on users; a stopped training resumes at the last checkpoint.
 
-    Subclasses say how a batch is positioned, and with what errors validation users are.
+    Subclasses define how a batch is positioned, and how errors on validation users are measured.
 
     Attributes:
-        stream: name of all draws.
+        stream: name of the random streams.
     """
 
     stream: str
@@ -92,7 +92,7 @@ class UserTrainer(ABC):
         identity: Mapping[str, Any],
         save_seconds: float,
     ) -> None:
-        """Prepare; a `checkpoint` of another `identity` or schedule is an error."""
+        """Prepare the training; resuming a `checkpoint` of another `identity` or schedule is an error."""
         self._network, self._training, self._schedule, self._save_seconds = network, training, schedule, save_seconds
         self._per_epoch, self._steps = schedule_steps(schedule, len(training))
         self._optimizer = MatrixOptimizer(network, half=schedule.half)
@@ -101,11 +101,11 @@ class UserTrainer(ABC):
 
     @abstractmethod
     def validate(self) -> Tensor:
-        """Euclidean errors (N,) [m] of validation users."""
+        """Return Euclidean errors (N,) [m] of validation users."""
 
     @abstractmethod
     def _positions(self, users: CirSet, draw: torch.Generator, half: bool) -> Tensor:
-        """Positions (B, 3) [m] of a batch; `half`: the network that positions multiplies in bfloat16."""
+        """Return positions (B, 3) [m] of a batch; with `half` the positioning network multiplies in bfloat16."""
 
     def run(self, on_progress: OnProgress = lambda _: None) -> float:
         """Train to the end of the schedule; return the mean validation error [m]."""
@@ -133,7 +133,7 @@ class UserTrainer(ABC):
         return float(self.validate().mean()) if error is None else error
 
     def _batches(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, torch.Generator]]:
-        """Batches of an epoch from number `skip` on, each with draws of its own: a resumed training repeats them."""
+        """Yield batches of an epoch from number `skip` on, each with a generator of its own: a resume repeats them."""
         batch, seed = self._schedule.batch, self._schedule.seed
         order = torch.randperm(len(self._training), generator=torch_generator(seed, f"{self.stream} order", epoch))
         for number in range(skip, self._per_epoch):
@@ -151,7 +151,7 @@ class UserTrainer(ABC):
 
 
 def schedule_steps(schedule: Schedule, users: int) -> tuple[int, int]:
-    """Steps of an epoch, and of the whole schedule, for a number of training users."""
+    """Return the steps of an epoch, and of the whole schedule, for a number of training users."""
     per_epoch = max(1, users // schedule.batch)
     return per_epoch, max(1, round(schedule.epochs * per_epoch))
 
@@ -172,12 +172,12 @@ class VinLocTrainer(UserTrainer):
         identity: Mapping[str, Any] | None = None,
         save_seconds: float = 120.0,
     ) -> None:
-        """Prepare; a `checkpoint` of another `identity` or schedule is an error."""
+        """Prepare the training; resuming a `checkpoint` of another `identity` or schedule is an error."""
         super().__init__(model, training, schedule, checkpoint, identity or {}, save_seconds)
         self._model, self._validation = model, validation
 
     def validate(self) -> Tensor:
-        """Errors (N,) [m] from random subsets of the schedule's largest size, float."""
+        """Return errors (N,) [m] with random subsets of the schedule's largest size and unquantised values."""
         return errors_of(self._model, self._validation, max(self._schedule.subset), bits=0, seed=10_000)
 
     def _positions(self, users: CirSet, draw: torch.Generator, half: bool) -> Tensor:
@@ -204,7 +204,7 @@ def _sync_errors_ns(largest: float, present: Tensor, draw: torch.Generator) -> T
 
 
 def subset(made: CirSet, size: int, draw: torch.Generator) -> CirSet:
-    """Keep a fresh random set of `size` base stations of each user, all of them where there are no more."""
+    """Keep a random set of `size` base stations for each user, or all if `size` is their number or more."""
     stations = made.present.shape[1]
     if size >= stations:
         return made
@@ -213,7 +213,7 @@ def subset(made: CirSet, size: int, draw: torch.Generator) -> CirSet:
 
 @torch.inference_mode()
 def errors_of(model: VinLocModel, users: CirSet, size: int, bits: int, seed: int, batch: int = 200) -> Tensor:
-    """Euclidean errors (N,) [m] from a random set of `size` base stations of each user, at `bits` (0: float)."""
+    """Return Euclidean errors (N,) [m] from random sets of `size` base stations for each user, at `bits` (0: float)."""
     model.eval()
     draw = torch_generator(seed, "vinloc subset", size)
     errors = []

@@ -1,10 +1,9 @@
-"""What VIn-Loc is compared with beside ResNet fingerprinting: nearest neighbours, and knowing nothing.
+"""Baselines of VIn-Loc beside ResNet fingerprinting: weighted nearest neighbours, and the prior mean.
 
-Neighbours are weighted, on magnitudes of impulse responses, over the base stations that both users have: the one of
-18, of which 15 are kept, and every training user. Phases of single responses tell no neighbours: they turn within a
-wavelength.
+Neighbours are found by magnitudes of impulse responses, over the base stations that the test user (15 of 18 kept, for
+example) and the training user have in common. Phases do not identify neighbours: they turn within a wavelength.
 
-Shapes: Q users that are asked for, T training users, K base stations, L delays.
+Shapes: Q query users, T training users, K base stations, L delays.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from sim.learn.vinloc.evaluate import hidden, kept_stations
 Compression = Literal["square root", "fourth root", "logarithm"]
 NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
 _FLOOR = 1e-3
-"""Of the logarithm, against the root mean square of a tap: 60 dB."""
+"""Floor of the logarithm, relative to the root mean square of a tap: −60 dB."""
 _CHUNK = 250
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is chosen on validation users: how magnitudes are compressed, and how many neighbours count."""
+    """Choices made on validation users: how magnitudes are compressed, and the number of neighbours."""
 
     compression: Compression
     neighbours: int
 
 
 def fingerprints(users: CirSet, compression: Compression) -> Tensor:
-    """Compressed magnitudes (N, K, A L); zero where a base station hears nothing."""
+    """Return compressed magnitudes (N, K, A L); zero where a link has no path."""
     made = torch.empty(*users.cir.shape[:2], users.cir[0, 0].numel() // 2)
     for index in torch.arange(len(users)).split(1000):
         magnitude = torch.view_as_complex(users.cir[index].float()).abs().flatten(2)
@@ -46,7 +45,7 @@ def fingerprints(users: CirSet, compression: Compression) -> Tensor:
 
 
 def masked_distances(query: Tensor, queried: Tensor, table: Tensor, there: Tensor) -> Tensor:
-    """Root mean square distances (Q, T) over the base stations that both have; infinite where there is none.
+    """Return root mean square distances (Q, T) over the base stations that both have; infinite if there are none.
 
     Args:
         query: fingerprints (Q, K, D), zero where `queried` is False.
@@ -64,14 +63,14 @@ def masked_distances(query: Tensor, queried: Tensor, table: Tensor, there: Tenso
 def nearest(
     query: Tensor, queried: Tensor, table: Tensor, there: Tensor, position: Tensor, counts: list[int]
 ) -> dict[int, Tensor]:
-    """Positions (Q, 3) [m] for each number of neighbours in `counts`, weighted by 1 / distance.
+    """Return positions (Q, 3) [m] for each number of neighbours in `counts`, weighted by 1 / distance.
 
     Args:
-        query: see `masked_distances`, as the next three.
-        queried: there.
-        table: there.
-        there: there.
-        position: of the table (T, 3) [m].
+        query: see `masked_distances`, as for the next three.
+        queried: see `masked_distances`.
+        table: see `masked_distances`.
+        there: see `masked_distances`.
+        position: positions (T, 3) [m] of the table's users.
         counts: numbers of neighbours.
     """
     found: dict[int, list[Tensor]] = {k: [] for k in counts}
@@ -82,12 +81,12 @@ def nearest(
         for k in counts:
             total = weight[:, :k].sum(1, keepdim=True)
             mean = (position[place[:, :k]] * weight[:, :k, None]).sum(1) / total
-            found[k].append(torch.where(total > 0, mean, position.mean(0)))  # of who shares nothing nothing is known
+            found[k].append(torch.where(total > 0, mean, position.mean(0)))  # no common base station: the mean
     return {k: torch.cat(parts) for k, parts in found.items()}
 
 
 def neighbour_positions(users: Users, size: int) -> tuple[Tensor, Choice]:
-    """Positions (N, 3) [m] of the test users from `size` base stations each, at random, and what was chosen."""
+    """Return positions (N, 3) [m] of the test users from `size` random base stations each, and the choices made."""
     best, chosen = float("inf"), Choice("square root", 1)
     counts = [k for k in NEIGHBOURS if k <= len(users.train)]
     for compression in get_args(Compression):
@@ -105,7 +104,7 @@ def neighbour_positions(users: Users, size: int) -> tuple[Tensor, Choice]:
 
 
 def _kept(users: CirSet, size: int, compression: Compression) -> tuple[Tensor, Tensor]:
-    """Fingerprints with random base stations kept, and which have one."""
+    """Return fingerprints with random base stations kept, and which base stations have one."""
     stations = users.present.shape[1]
     keep = torch.zeros(len(users), stations, dtype=torch.bool)
     keep.scatter_(1, kept_stations(len(users), stations, size), True)
@@ -114,5 +113,5 @@ def _kept(users: CirSet, size: int, compression: Compression) -> tuple[Tensor, T
 
 
 def prior_positions(users: Users) -> Tensor:
-    """The mean training position (N, 3) [m], for every test user: no information."""
+    """Return the mean training position (N, 3) [m] for every test user: an estimate without information."""
     return users.train.position.mean(0).expand(len(users.test), 3)

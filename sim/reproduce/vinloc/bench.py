@@ -1,4 +1,4 @@
-"""The trainings behind VIn-Loc's tables, at hand: users of a scenario, networks from shipped weights or checkpoints."""
+"""Bench of VIn-Loc's tables: users of a scenario, networks from shipped weights or checkpoints."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ OnProgress = Callable[[str, TrainProgress], None]
 
 
 class Bench:
-    """Jobs by name, VIn-Loc's and those of ResNet fingerprinting.
+    """Jobs of VIn-Loc and of ResNet fingerprinting, by name.
 
-    Every method that takes a name takes that of a job.
+    Arguments called `name` are names of jobs.
     """
 
     def __init__(
@@ -39,26 +39,26 @@ class Bench:
         resnets: Mapping[str, ResNetJob] | None = None,
         on_progress: OnProgress = lambda *_: None,
     ) -> None:
-        """Take all jobs by default; `on_progress` is told the name of a job and how far it is."""
+        """Take all jobs by default; `on_progress` is called with the name of a job and its progress."""
         self._jobs = JOBS if jobs is None else jobs
         self._resnets = RESNET_JOBS if resnets is None else resnets
         self._on_progress = on_progress
         self._users: tuple[str, Users] | None = None
 
     def job(self, name: str) -> Job | ResNetJob:
-        """What is trained."""
+        """Return the job."""
         return self._resnets[name] if name in self._resnets else self._jobs[name]
 
     def scenario(self, name: str) -> Scenario:
-        """Whose users the job learns from."""
+        """Return the scenario whose users the job is trained on."""
         return load_scenario(self.job(name).scenario)
 
     def resnet_job(self, name: str) -> ResNetJob:
-        """A training of ResNet fingerprinting."""
+        """Return a job of ResNet fingerprinting."""
         return self._resnets[name]
 
     def users(self, scenario: Scenario) -> Users:
-        """Users of a scenario; those of one scenario are kept, for they are large."""
+        """Load the users of a scenario; only the last scenario's are kept in memory, as they are large."""
         key = json.dumps(scenario_table(scenario), sort_keys=True)
         if self._users is None or self._users[0] != key:
             self._users = None
@@ -66,7 +66,7 @@ class Bench:
         return self._users[1]
 
     def is_trained(self, name: str) -> bool:
-        """Whether weights are shipped, or the job has been run to its end."""
+        """Return whether weights are shipped, or the job has been run to its end."""
         if self._shipped(name) is not None:
             return True
         path = self._checkpoint(name)
@@ -79,7 +79,7 @@ class Bench:
         return step >= schedule_steps(schedule, len(self.users(scenario).train))[1]
 
     def train(self, name: str) -> None:
-        """Run the job, if it has not been."""
+        """Run the job, unless it is already trained."""
         if self._shipped(name) is not None:
             return
         folder = self._checkpoint(name).parent
@@ -89,7 +89,7 @@ class Bench:
             run_job(self._jobs[name], folder, lambda progress: self._on_progress(name, progress))
 
     def network(self, name: str) -> Network:
-        """The job's networks, of which weights are shipped or which has been run."""
+        """Return the job's networks, from shipped weights or its checkpoint."""
         scenario = self.scenario(name)
         shipped = self._shipped(name)
         if shipped is not None:
@@ -100,13 +100,13 @@ class Bench:
         return Network(model.eval(), users.train.scale)
 
     def resnet(self, name: str) -> ResNetLocator:
-        """A network of ResNet fingerprinting that has been run."""
+        """Return the network of a ResNet job, from its checkpoint."""
         network = make_resnet(self.scenario(name), self._resnets[name])
         network.load_state_dict(read_checkpoint(self._checkpoint(name)).state["model"])
         return network.eval()
 
     def weights_file(self, name: str) -> Path:
-        """Weights for the emulator: those shipped, else made from the checkpoint."""
+        """Return a weights file for the emulator: the shipped one, else one made from the checkpoint."""
         shipped = self._shipped(name)
         if shipped is not None:
             return shipped
@@ -116,7 +116,7 @@ class Bench:
         return path
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
-        """Digest of the data and, with `fitted`, of what was trained; None where that is not."""
+        """Return a digest of the data and, with `fitted`, of the trained networks; None if not trained."""
         if fitted and not self.is_trained(name):
             return None
         total = hashlib.blake2b(json.dumps(scenario_table(self.scenario(name)), sort_keys=True).encode(), digest_size=8)
@@ -126,10 +126,10 @@ class Bench:
         return total.hexdigest()
 
     def require_data(self, names: Iterable[str]) -> None:
-        """Check that the path data of jobs are there.
+        """Check that the path data of jobs exist.
 
         Raises:
-            UserError: some are missing; the sentence names the commands that make them.
+            UserError: some are missing; the message names the commands that make them.
         """
         scenarios = [self.scenario(name) for name in names]
         require_traced((one.data_name, data_file(one), one.data_name) for one in scenarios)
@@ -138,7 +138,7 @@ class Bench:
         return DATA_FOLDER / self.scenario(name).data_name / "vinloc" / f"{name}.pt"
 
     def _shipped(self, name: str) -> Path | None:
-        """Weights of the job in the package's assets."""
+        """Return the job's weights file in the package's assets, if shipped."""
         path = store.ASSET_FOLDER / self.scenario(name).data_name / "vinloc.safetensors"
         if name in self._resnets or not path.is_file():
             return None
@@ -147,7 +147,7 @@ class Bench:
 
 
 def data_file(scenario: Scenario) -> Path:
-    """What stands for the drawn or traced data of a scenario."""
+    """Return the file that represents the drawn or traced data of a scenario."""
     name = "paths.npz" if scenario.layouts is None else f"layouts/{store.SITES_FILE}"
     return DATA_FOLDER / scenario.data_name / name
 

@@ -1,4 +1,4 @@
-"""``vinloc-lost``: VIn-Loc's error when base stations are lost at run time, by emulations with real payloads."""
+"""``vinloc-lost``: VIn-Loc's error when base stations fail at run time, from emulations with real payloads."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from sim.world.store import DATA_FOLDER
 NAME = "vinloc-lost"
 LOST = (0, 3, 6, 9, 12)
 RUNS = 1
-"""Draws of which base stations are lost, for each number."""
+"""Number of random draws of the lost base stations, for each count."""
 SNAPSHOTS, BATCH = 200, 25
-"""Of a run; half of the snapshots are whole batches, so that none is sent on both sides of the cut."""
+"""Snapshots and batch size of a run; half of the snapshots are whole batches, so that none spans the cut."""
 INTERVAL_MS = 10.0
 BITS = 4
 
 
 def lost_rows(_: Bench) -> list[Row]:
-    """A row for each number of base stations that are lost."""
+    """Make a row for each number of lost base stations."""
     return [
         Row(f"{lost} of 18 lost", emulated, SHIPPED, {"lost": lost, "snapshots": SNAPSHOTS}, section=f"B = {BITS}")
         for lost in LOST
@@ -39,7 +39,7 @@ def lost_rows(_: Bench) -> list[Row]:
 
 
 def emulated(bench: Bench, jobs: Sequence[str], *, lost: int, snapshots: int) -> Result:
-    """Measure runs of which `lost` base stations are cut off half-way; positions of the second half count."""
+    """Measure runs in which `lost` base stations are cut off half-way, on the positions of the second half."""
     scenario = bench.scenario(jobs[0])
     settings = EmulateSettings(
         scenario=bench.job(jobs[0]).scenario,
@@ -71,14 +71,14 @@ def emulated(bench: Bench, jobs: Sequence[str], *, lost: int, snapshots: int) ->
 
 
 def cut_links(stations: Sequence[int], snapshots: int) -> LinkPlan:
-    """Links of which those of `stations` carry nothing from the middle of the run on."""
+    """Return a link plan in which the links of `stations` are down from the middle of the run on."""
     begin = (snapshots // 2 - 0.5) * INTERVAL_MS
     outage = f"{begin:g}ms-{(snapshots + 100) * INTERVAL_MS:g}ms"
     return link_plan({"bs": {str(bs): {"outage": outage} for bs in stations}} if stations else {})
 
 
 def _after_the_cut(run: RunResult, cut: Sequence[int], snapshots: int) -> tuple[Any, Any]:
-    """Estimates and true positions [m] of the fixes after the cut; none of them may have used what was cut."""
+    """Return estimated and true positions [m] of the fixes after the cut; none may have used a base station cut off."""
     axes = [f"{axis}_m" for axis in "xyz"]
     fixes = read_table(run.folder / "fixes.parquet")
     late = fixes.filter(np.asarray(fixes["snapshot"]) >= snapshots // 2)

@@ -1,7 +1,6 @@
-"""Measurements of a table's rows on test users: each takes the bench and names of jobs, and says what `rows` keeps.
+"""Measurements of a table's rows on test users: each takes the bench and names of jobs, and returns a `rows` result.
 
-A result has ``errors`` (`position_statistics`) and whatever the row's page shows beside them. Nothing is chosen on test
-users.
+A result has ``errors`` (`position_statistics`) and whatever else the row's page shows. Nothing is tuned on test users.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from sim.world.scenario import load_scenario
 
 DISTANCES_M = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 8.0)
 FLOAT_BITS = 32
-"""Of a value that is not quantised."""
+"""Bits of a value that is not quantised."""
 TAP_BITS = 64
-"""Of a tap of the response itself, as complex64."""
+"""Bits of a tap of the response, as complex64."""
 
 
 def located(
@@ -44,13 +43,13 @@ def located(
     """Measure VIn-Loc.
 
     Args:
-        bench: jobs.
-        jobs: the one.
-        size: base stations kept of each user, at random.
+        bench: the bench.
+        jobs: name of the one job.
+        size: number of base stations kept for each user, at random.
         bits: resolution of values, 0 for float.
-        scenario: whose users are positioned; the job's own by default.
-        distances: give errors by the distance to the nearest training position.
-        shuffle: control: responses of another user.
+        scenario: scenario of the users; the job's own by default.
+        distances: whether to report errors by the distance to the nearest training position.
+        shuffle: control: give each user the responses of another one.
     """
     users = bench.users(load_scenario(scenario) if scenario else bench.scenario(jobs[0]))
     test = shuffled(users.test) if shuffle else users.test
@@ -59,7 +58,7 @@ def located(
 
 
 def layouts(bench: Bench, jobs: Sequence[str], *, bits: int = 0, shuffle: bool = False) -> Result:
-    """Measure VIn-Loc on layouts of base stations that it has not seen: in all, and of each layout."""
+    """Measure VIn-Loc on unseen layouts of base stations: over all layouts, and for each one."""
     scenario = bench.scenario(jobs[0])
     made, users = scenario.layouts, bench.users(scenario)
     assert made is not None, f"{jobs[0]} has no layouts"
@@ -70,7 +69,7 @@ def layouts(bench: Bench, jobs: Sequence[str], *, bits: int = 0, shuffle: bool =
 
 
 def unsynchronised(bench: Bench, jobs: Sequence[str], *, size: int, sigma_ns: float) -> Result:
-    """Measure VIn-Loc where base stations' clocks are off, see `evaluate.late_clocks`; values are float."""
+    """Measure VIn-Loc with clock errors at the base stations, see `evaluate.late_clocks`; values are float."""
     scenario = bench.scenario(jobs[0])
     users = bench.users(scenario)
     late = late_clocks(scenario, users.test, sigma_ns)
@@ -93,13 +92,13 @@ def neighbours(bench: Bench, names: Sequence[str], *, size: int, scenario: str =
 
 
 def prior(bench: Bench, names: Sequence[str]) -> Result:
-    """Measure what the mean training position says: no information."""
+    """Measure the error of the mean training position: an estimate without information."""
     users = bench.users(bench.scenario(names[0]))
     return _result(users, prior_positions(users), False)
 
 
 def payload(users: CirSet, size: int, bits: int) -> Result:
-    """What a fix takes: bits of one base station, of all, and their share of the responses as complex64."""
+    """Return payload bits of one base station, of a fix, and their share of the responses as complex64."""
     each = VALUES * (bits or FLOAT_BITS)
     antennas, taps = users.cir.shape[2:4]
     share = each / (antennas * taps * TAP_BITS)
@@ -116,10 +115,10 @@ def _result(users: Users, found: Tensor, distances: bool) -> Result:
 
 
 def position_statistics(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> dict[str, Any]:
-    """Statistics [m] of estimates (N, 3) [m] of true positions (N, 3) [m].
+    """Return error statistics [m] of estimates (N, 3) [m] against true positions (N, 3) [m].
 
-    Errors are the distances |p̂ − p| in 3D; under ``horizontal`` those in the plane, under ``axes`` those of a
-    coordinate.
+    Errors are the distances |p̂ − p| in 3D; under ``horizontal`` those in the horizontal plane, under ``axes`` those of
+    each coordinate.
     """
     error = np.asarray(estimate, np.float64) - np.asarray(truth, np.float64)
     distance: FloatArray = np.linalg.norm(error, axis=1)
@@ -136,7 +135,7 @@ def _plain(error_m: FloatArray) -> dict[str, float]:
 
 
 def _each_layout(users: CirSet, found: Tensor, count: int) -> Result:
-    """Root mean square and mean error [m] of each layout's users, which follow each other."""
+    """Return root mean square and mean error [m] for each layout, whose users are consecutive."""
     error = np.linalg.norm(_array(found) - _array(users.position), axis=1).reshape(count, -1)
     return {"rmse": [rmse(one) for one in error], "mean": error.mean(1).tolist(), "users": error.shape[1]}
 

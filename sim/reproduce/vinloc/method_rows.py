@@ -1,4 +1,4 @@
-"""Rows of VIn-Loc's tables: the paper's two, and what they leave out."""
+"""Rows of VIn-Loc's tables: the paper's two, and additional studies."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sim.reproduce.vinloc.bench import Bench
 from sim.reproduce.vinloc.measures import layouts, located, neighbours, prior, resnet, unsynchronised
 
 ALL, SOME = 18, 15
-"""Base stations of the hall, and of the paper's variable case."""
+"""Numbers of base stations in the hall, and in the paper's variable case."""
 FIXED, VARIABLE, CONTROLS = "fixed: 18 of 18", "variable: 15 of 18, drawn for each user", "controls, 15 of 18"
 BITS = 4
-"""Of the shipped payload."""
+"""Resolution of the shipped payload [bit]."""
 RESOLUTIONS = (0, 8, 5, 4, 3, 2, 1)
 SIZES = (3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 18)
 SIGMAS_NS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
@@ -20,13 +20,13 @@ PHASES = {
     "drawn": "inf-dh-18-phases",
     "initial alone": "inf-dh-18-initial",
 }
-"""Scenarios of one hall by what its paths' phases are (`sim.world.phases`)."""
+"""Scenarios of one hall by the phases of its paths (`sim.world.phases`)."""
 SHIPPED = ("more",)
 """The job whose weights are shipped for the hall."""
 
 
 def table2(_: Bench) -> list[Row]:
-    """Fixed and variable base stations of a factory hall."""
+    """Make the rows of Table 2: fixed and variable base stations of a factory hall."""
     return [
         Row("ResNet fingerprinting", resnet, ("resnet-fixed",), section=FIXED, paper=paper.FIXED_RESNET),
         Row("VIn-Loc, 18 of 18 (shipped weights, float)", located, SHIPPED, {"size": ALL, "distances": True},
@@ -53,7 +53,7 @@ def table2(_: Bench) -> list[Row]:
 
 
 def table4(_: Bench) -> list[Row]:
-    """Ray-traced streets, layouts of base stations held out."""
+    """Make the rows of Table 4: ray-traced streets, with layouts of base stations held out."""
     rows = []
     for number, (job, known) in enumerate((("street", paper.STREET), ("block", paper.BLOCK)), start=1):
         section, some = f"Scenario {number}", f"Scenario {number}: "
@@ -67,7 +67,7 @@ def table4(_: Bench) -> list[Row]:
 
 
 def bits_rows(_: Bench) -> list[Row]:
-    """Error against resolution."""
+    """Make the rows of error against resolution."""
     return [
         Row("float" if bits == 0 else f"B = {bits}", located, SHIPPED, {"size": SOME, "bits": bits})
         for bits in RESOLUTIONS
@@ -75,7 +75,7 @@ def bits_rows(_: Bench) -> list[Row]:
 
 
 def size_rows(_: Bench) -> list[Row]:
-    """Error against base stations."""
+    """Make the rows of error against the number of base stations."""
     return [
         Row(f"{size} TRPs, B = {BITS}", located, SHIPPED, {"size": size, "bits": BITS}, section=f"B = {BITS}")
         for size in SIZES
@@ -83,7 +83,7 @@ def size_rows(_: Bench) -> list[Row]:
 
 
 def sync_rows(_: Bench) -> list[Row]:
-    """Error against synchronisation errors."""
+    """Make the rows of error against synchronisation errors."""
     named = {SHIPPED[0]: "trained with perfect clocks", "sync": "trained with errors up to 50 ns"}
     return [
         Row(f"{section}, {sigma:g} ns", unsynchronised, (job,), {"size": SOME, "sigma_ns": sigma}, section=section)
@@ -93,7 +93,7 @@ def sync_rows(_: Bench) -> list[Row]:
 
 
 def phase_rows(_: Bench) -> list[Row]:
-    """Phases of the same paths: with what the way adds, drawn, and initial ones alone."""
+    """Make the rows of error against path phases: with propagation phase, drawn, and initial phases alone."""
     rows = [
         Row(f"shipped weights; positioned with phases {said}", located, SHIPPED, {"size": SOME, "scenario": scenario})
         for said, scenario in PHASES.items()

@@ -1,4 +1,4 @@
-"""Pages and pictures of VIn-Loc's tables; every figure is one of a record's, in metres unless it says otherwise.
+"""Pages and pictures of VIn-Loc's tables; all values are from the records, in metres unless marked otherwise.
 
 MAE is the mean error.
 """
@@ -36,7 +36,7 @@ DISTANCES = "MAE [m] by distance to the nearest training position (users):"
 
 
 def table2_page(name: str, records: Sequence[Record]) -> str:
-    """Fixed and variable base stations."""
+    """Return the page of fixed and variable base stations."""
     text = [
         *KINDS.splitlines(),
         "",
@@ -55,13 +55,13 @@ def table2_page(name: str, records: Sequence[Record]) -> str:
 
 
 def table4_page(name: str, records: Sequence[Record]) -> str:
-    """Layouts held out."""
+    """Return the page of held-out layouts."""
     lines = [*KINDS.splitlines(), "", "Each test layout has base stations at places that no training layout has.", ""]
     return _page(name, [*lines, *errors_table(records), *axes_table(records), *over_layouts(records)], records)
 
 
 def bits_page(name: str, records: Sequence[Record]) -> str:
-    """Error against resolution."""
+    """Return the page of error against resolution."""
     cells = []
     for record in records:
         found = record["result"]
@@ -78,13 +78,13 @@ def bits_page(name: str, records: Sequence[Record]) -> str:
 
 
 def size_page(name: str, records: Sequence[Record]) -> str:
-    """Error against base stations."""
+    """Return the page of error against the number of base stations."""
     text = [*picture(name), "TRPs drawn for each user from 18; the shipped weights for all numbers.", ""]
     return _page(name, [*text, *by_section(records, "size", "TRPs"), *monotone(records)], records)
 
 
 def sync_page(name: str, records: Sequence[Record]) -> str:
-    """Error against synchronisation errors."""
+    """Return the page of error against synchronisation errors."""
     text = [
         *picture(name),
         "15 TRPs of 18, values float. Each TRP's clock is off by a Gaussian error of the standard deviation σ,",
@@ -95,7 +95,7 @@ def sync_page(name: str, records: Sequence[Record]) -> str:
 
 
 def phase_page(name: str, records: Sequence[Record]) -> str:
-    """Carrier phases."""
+    """Return the page of carrier phases."""
     text = [
         "15 TRPs of 18, values float. A path's phase is what TR 38.901 draws for it, alike over ten metres, and what",
         "its way adds, which turns once in a wavelength. *With the way's phase*: both. *Drawn*: uniform instead.",
@@ -106,7 +106,7 @@ def phase_page(name: str, records: Sequence[Record]) -> str:
 
 
 def lost_page(name: str, records: Sequence[Record]) -> str:
-    """Base stations lost at run time."""
+    """Return the page of base stations lost at run time."""
     text = [
         *picture(name),
         "In-process emulations with real payloads: half-way through a run the links of some TRPs, drawn at random, are",
@@ -129,13 +129,13 @@ _HEAD = ["RMSE [m] (95 %)", "MAE [m] (95 %)", "median [m]", "p90 [m]", "p95 [m]"
 
 
 def _errors(found: dict[str, Any]) -> list[str]:
-    """Cells under `_HEAD`."""
+    """Return the cells under `_HEAD`."""
     both = [with_interval(found, kind) for kind in ("rmse", "mean")]
     return [*both, metres(found["median"]), metres(found["p90"]), metres(found["p95"]), str(found["samples"])]
 
 
 def errors_table(records: Sequence[Record]) -> list[str]:
-    """The paper's figures beside ours."""
+    """Return a table of the paper's errors beside ours."""
 
     def line(record: Record) -> list[list[str]]:
         found = record["result"]
@@ -157,7 +157,7 @@ def _known(record: Record) -> str:
 
 
 def axes_table(records: Sequence[Record]) -> list[str]:
-    """The same errors, horizontal and of each axis."""
+    """Return a table of the same errors in the horizontal plane and along each axis."""
     cells = []
     for record in records:
         if record["result"] is None:
@@ -170,7 +170,7 @@ def axes_table(records: Sequence[Record]) -> list[str]:
 
 
 def chosen(records: Sequence[Record]) -> list[str]:
-    """What was chosen on validation users."""
+    """List the choices made on validation users."""
     lines = []
     for record in records:
         found = (record["result"] or {}).get("chosen")
@@ -180,7 +180,7 @@ def chosen(records: Sequence[Record]) -> list[str]:
 
 
 def over_layouts(records: Sequence[Record]) -> list[str]:
-    """Spread over test layouts."""
+    """List the range of errors over test layouts."""
     lines = []
     for record in records:
         found = (record["result"] or {}).get("layouts")
@@ -192,7 +192,7 @@ def over_layouts(records: Sequence[Record]) -> list[str]:
 
 
 def by_section(records: Sequence[Record], key: str, named: str) -> list[str]:
-    """A line for each value of `key`, columns for each section."""
+    """Return a table with a line for each value of `key` and columns for each section."""
     sections = list(dict.fromkeys(record["section"] for record in records))
     found = {(one["section"], one["result"][key]): one["result"]["errors"] for one in records if one["result"]}
     values = sorted({value for _, value in found})
@@ -208,7 +208,7 @@ def by_section(records: Sequence[Record], key: str, named: str) -> list[str]:
 
 
 def monotone(records: Sequence[Record]) -> list[str]:
-    """Say whether more base stations ever cost accuracy."""
+    """Report whether the error ever rises with more base stations."""
     lines = []
     for section in dict.fromkeys(record["section"] for record in records):
         points = sorted(
@@ -239,7 +239,7 @@ LABEL = "mean 3D error [m], 95 % interval"
 
 
 def bits_draw(path: Path, records: Sequence[Record]) -> None:
-    """Error against payload bits of a base station; float as a line."""
+    """Draw error against payload bits of a base station; float as a horizontal line."""
     figure, (axes,) = new_axes()
     found = [one["result"] for one in records if one["result"]]
     points = [(one["payload_bits"], one["errors"]) for one in found if one["bits"]]
@@ -258,7 +258,7 @@ def bits_draw(path: Path, records: Sequence[Record]) -> None:
 
 
 def _draw_sections(path: Path, records: Sequence[Record], *, key: str, label: str) -> None:
-    """Error against `key` of the results, a line for each section."""
+    """Draw error against `key` of the results, a line for each section."""
     figure, (axes,) = new_axes()
     for number, section in enumerate(dict.fromkeys(record["section"] for record in records)):
         some = [one["result"] for one in records if one["section"] == section and one["result"]]

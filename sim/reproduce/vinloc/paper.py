@@ -1,9 +1,9 @@
-"""Figures of the paper [m], as they stand beside ours. VIn-Loc Sec. 4, Tables 2 and 4.
+"""The paper's results [m], for comparison with ours. VIn-Loc Sec. 4, Tables 2 and 4.
 
 Its root mean square error, mean absolute error and 90th percentile cannot all be of one kind of error: with a mean of
 0.76 m and a root mean square of 0.81 m the standard deviation is 0.28 m, and by Cantelli's inequality at most a tenth
-is further than 0.76 + 3 · 0.28 = 1.60 m off; yet the table has 1.99 m (ResNet, 18 of 18). It seems to mix errors of
-single coordinates with distances. Ours are distances (Euclidean, 3D) unless they are named otherwise.
+of the errors exceed 0.76 + 3 · 0.28 = 1.60 m; yet the table has 1.99 m (ResNet, 18 of 18). It seems to mix errors of
+single coordinates with distances. Ours are distances (Euclidean, 3D) unless named otherwise.
 """
 
 from __future__ import annotations
