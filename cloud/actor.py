@@ -29,7 +29,7 @@ class CloudActor:
         """Store the parts; nothing is built before `listen`.
 
         Args:
-            parts: what the cloud is made of.
+            parts: specification of the cloud.
             threads: number of threads that torch uses.
             device: device on which the networks run.
             gpus: share of a GPU assigned to this process.

@@ -28,7 +28,7 @@ class Admission:
         """Start with only the base stations `registered` in an earlier incarnation of the cloud admitted.
 
         Args:
-            parts: what the cloud is made of.
+            parts: specification of the cloud.
             collector: knows which base stations take part; each admitted one is registered there.
             registered: registrations that an earlier incarnation accepted; the collector knows them.
         """

@@ -9,8 +9,8 @@
                           outboxes -> journal -> transport
 
 The same object runs over memory links on a simulated clock and over sockets on the wall clock: its caller decides how
-long `poll` may wait. Only `ask` may be called from another thread. Every message is logged to disk
-before anything is sent or fused because of it, so that a restarted cloud can continue from the logs.
+long `poll` may wait. Only `ask` may be called from another thread. Every message is logged to disk before anything is
+sent or fused because of it, so that a restarted cloud can continue from the logs.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class CloudNode:
         """Build the fusion rule; nothing is received before `poll`.
 
         Args:
-            parts: what the cloud is made of.
+            parts: specification of the cloud.
             transport: the cloud's end of all links.
             folder: of its streams.
             clock: gives arrival times, and decides when deadlines are over.

@@ -1,7 +1,7 @@
 """DiffLoc at the cloud: fusion of base stations' scores, and sampling. DiffLoc Sec. III, Alg. 2.
 
-Where the networks run determines what the links carry (`fronthaul.payload.diffloc`): `diffloc_rounds` asks base stations
-at every step, `diffloc_central` runs their networks at the cloud, `diffloc_oneshot` multiplies posteriors.
+Where the networks run determines what the links carry (`fronthaul.payload.diffloc`): `diffloc_rounds` asks base
+stations at every step, `diffloc_central` runs their networks at the cloud, `diffloc_oneshot` multiplies posteriors.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class LocTokenNetwork(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Pre-norm transformer encoder block (Vaswani et al.): attention and a two-layer MLP, both with residual connections."""
+    """Pre-norm transformer encoder block (Vaswani et al.): attention and a two-layer MLP, each with a residual path."""
 
     def __init__(self, width: int, heads: int, feedforward: int) -> None:
         super().__init__()

@@ -22,9 +22,9 @@ class Fix:
     """An estimated position [m], with its covariance (3, 3) [m²] where the scheme has one.
 
     All numbers are finite: the cloud treats any other result as no fix, and journals that there was none. `excluded`
-    maps base stations whose reports the rule could not use to the reason, which the cloud journals; their reports of the
-    snapshot count as unused. A rule of several rounds may set in `excluded_from` the round from which on a base
-    station's reports are unused, if earlier ones are part of the fix; by default all of them are unused.
+    maps base stations whose reports the rule could not use to the reason, which the cloud journals; by default, all
+    their reports of the snapshot count as unused. If the fix of a rule of several rounds contains earlier ones, the
+    rule sets in `excluded_from` the round from which on a base station's reports are unused.
     """
 
     position: tuple[float, float, float]

@@ -1,13 +1,14 @@
-"""How far the cloud's clock is ahead of a base station's, from pings over the fronthaul.
+"""Offset of the cloud's clock from a base station's, estimated from pings over the fronthaul.
 
 A ping leaves the BS at t1 (its clock), reaches the cloud at t2 and leaves it again at t3 (the cloud's clock), and is
 back at t4 (RFC 5905, section 8):
 
     theta = ((t2 - t1) + (t3 - t4)) / 2        delta = (t4 - t1) - (t3 - t2)
 
-However asymmetric the path, the true offset lies within theta +- delta / 2, so pings with the least delta say most.
-A drift is the line through the best ping and the best of those far from it; for clocks of constant rate its bound is
-as hard as theirs, between them and beyond. Times are integers: a float holds no time since 1970 to the nanosecond.
+However asymmetric the path, the true offset lies within theta +- delta / 2, so pings with the smallest delta are the
+most accurate. The drift is the slope of the line through the best ping and the best of those far from it. For clocks
+of constant rate the line's error bound is as hard as that of the two pings, between them and beyond. Times are
+integers: a float cannot hold a time since 1970 to the nanosecond.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from typing import NamedTuple, Protocol
 from fronthaul.errors import LocalError
 
 MIN_DRIFT_SAMPLES = 8
-"""Fewer pings than this give no drift: the least delay of a few is luck."""
+"""Minimum number of pings for a drift estimate: with fewer, a small delay is a matter of luck."""
 MIN_DRIFT_SPAN_NS = 1_000_000_000
-"""Nor do pings within a shorter time [ns]: half a delay of 0.1 ms at both ends is 100 ppm over it already."""
+"""Minimum time span of pings for a drift estimate [ns]: over 1 s, half of a 0.1 ms delay at each end is 100 ppm."""
 
 MAX_DRIFT_PPM = 500
-"""No two clocks in use drift apart faster than this [ppm]; NTP's limit for one that is still disciplined."""
+"""Assumed maximum drift between two clocks [ppm]: NTP's limit for a disciplined clock."""
 
 
 class Sample(Protocol):
-    """One ping; `traffic.ClockSample` is one. t1 and t4 by the BS's clock, t2 and t3 by the cloud's [ns]."""
+    """One ping, such as a `control.ClockSample`: t1 and t4 by the BS's clock, t2 and t3 by the cloud's [ns]."""
 
     @property
     def t1(self) -> int:
@@ -48,7 +49,7 @@ class Sample(Protocol):
 
 
 class Anchor(NamedTuple):
-    """What one ping says: at `t_ns` by the BS's clock the offset is `offset_ns` +- `uncertainty_ns` [ns]."""
+    """The result of one ping: at `t_ns` by the BS's clock the offset is `offset_ns` +- `uncertainty_ns` [ns]."""
 
     t_ns: int
     offset_ns: int
@@ -57,16 +58,16 @@ class Anchor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClockOffset:
-    """The cloud's clock minus the BS's: what to subtract from the cloud's times to have the BS's.
+    """The cloud's clock minus the BS's; subtract it from the cloud's times to get the BS's.
 
     Attributes:
-        offset_ns: by the ping with the least delay [ns].
-        uncertainty_ns: hard bound of its error: half its delay, and a little for rounding and drift within the round
-            (500 ppm of half the round) [ns].
-        drift_ppm: how fast the offset grows, parts in a million; None where the pings do not tell, and the offset is
-            taken as constant.
-        samples: pings that were used.
-        anchors: the pings that the estimate rests on, one or two, in order of time.
+        offset_ns: offset from the ping with the smallest delay [ns].
+        uncertainty_ns: hard bound of its error: half the delay, plus a margin for rounding and for drift during the
+            exchange (500 ppm of half its duration) [ns].
+        drift_ppm: growth rate of the offset [ppm]; None if the pings do not determine it and the offset is taken as
+            constant.
+        samples: number of pings used.
+        anchors: the pings that the estimate rests on, one or two, ordered by time.
     """
 
     offset_ns: int
@@ -96,11 +97,11 @@ def clock_offset(samples: Iterable[Sample]) -> ClockOffset:
     """Estimate the offset from the pings of one link.
 
     Args:
-        samples: in any order. Those that cannot be true, because an answer comes before its question or the cloud
-            took longer than the whole round, are left out: a clock was set meanwhile.
+        samples: pings in any order. Impossible ones, whose answer precedes the question or where the cloud took longer
+            than the whole exchange, are left out: a clock was set in between.
 
     Raises:
-        LocalError: no sample can be true.
+        LocalError: there is no possible sample.
     """
     anchors = sorted(_anchor(sample) for sample in samples if _possible(sample))
     if not anchors:
@@ -127,7 +128,7 @@ def _anchor(sample: Sample) -> Anchor:
     theta_twice = (sample.t2 - sample.t1) + (sample.t3 - sample.t4)
     round_ns = sample.t4 - sample.t1
     delta = round_ns - (sample.t3 - sample.t2)
-    # Beyond half the delay: what the clocks drift apart within the round, and that four readings and halves round.
+    # On top of half the delay: the clocks' drift during the exchange, and the rounding of four readings and of halves.
     slack_ns = round_ns * MAX_DRIFT_PPM // 2_000_000 + 3
     return Anchor((sample.t1 + sample.t4) // 2, theta_twice // 2, delta // 2 + slack_ns)
 

@@ -1,1 +1,1 @@
-"""What each end writes down while a run goes on: Arrow streams that survive kill -9, and captures."""
+"""Records that each end writes during a run: Arrow streams that survive kill -9, and captures."""

@@ -1,13 +1,13 @@
-"""Rows to Arrow IPC batch messages, fast for shapes seen before.
+"""Rows to Arrow IPC batch messages, with a fast path for shapes seen before.
 
     +----------+--------------------+----------+------------------------------------------------+
     | ffffffff | metadata's length  | metadata | body: the columns' buffers, each padded to 8 B |
     +----------+--------------------+----------+------------------------------------------------+
 
-(Arrow columnar format, "Encapsulated message format".) The metadata depends on the *shape* of the batch alone: how
-many rows, how many nulls in each column, how many bytes or items in all in each column of variable length. pyarrow
-writes the first batch of every shape; for later ones its metadata is taken again, and one `struct` packs the body.
-A shape is remembered only if packing its first batch gave the bytes that pyarrow gave.
+(Arrow columnar format, "Encapsulated message format".) The metadata depends on the *shape* of the batch alone: the
+numbers of rows, of nulls in each column, and of bytes or items in each column of variable length. pyarrow writes the
+first batch of every shape; later batches reuse its metadata, and one `struct` packs the body. A shape is cached only if
+packing its first batch gave the same bytes as pyarrow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_SHAPES = 1024
-"""Shapes that are remembered, at about 1 kB each. More would mean lengths at random, which recur too seldom."""
+"""Maximum number of cached shapes, about 1 kB each. More would mean random lengths, which rarely recur."""
 
 _ALIGNMENT = 8
 _NUMBERS = {
@@ -35,10 +35,10 @@ _UNFIT = (struct.error, TypeError, AttributeError, ValueError, OverflowError)
 
 
 class RowPacker:
-    """Makes batch messages of one schema.
+    """Packs rows of one schema into batch messages.
 
-    Columns of integers, floats, texts, bytes and lists of numbers are packed fast; a schema with any other column goes
-    through pyarrow always.
+    Columns of integers, floats, texts, bytes and lists of numbers take the fast path; a schema with any other column
+    always goes through pyarrow.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -52,7 +52,7 @@ class RowPacker:
         self._layouts: dict[_Shape, _Layout] = {}
 
     def pack(self, rows: Sequence[Sequence[object]]) -> bytes:
-        """Return the batch message of one row or more, values in the schema's order.
+        """Return the batch message of one or more rows, values in the schema's order.
 
         Raises:
             LocalError: a value does not fit its column.
@@ -64,7 +64,7 @@ class RowPacker:
         return self.pack_columns(len(rows), columns)
 
     def pack_columns(self, count: int, columns: Columns) -> bytes:
-        """Return the batch message of `count` rows, 1 or more, given by columns.
+        """Return the batch message of `count` rows, at least 1, given by columns.
 
         Raises:
             LocalError: a value does not fit its column.
@@ -83,7 +83,7 @@ class RowPacker:
             if layout is not None:
                 return layout.head + layout.body.pack(*arguments)
         except _UNFIT:
-            return self._serialised(_rows(count, columns))  # which explains what is wrong, or knows how to convert it
+            return self._serialised(_rows(count, columns))  # which raises a clear error, or converts the values
         message = self._serialised(_rows(count, columns))
         self._learn(shape, arguments, message)
         return message
@@ -92,7 +92,7 @@ class RowPacker:
         import pyarrow as pa
 
         try:
-            # One conversion of a struct takes less than half the time of one conversion a column.
+            # Converting one struct takes less than half the time of converting each column.
             array = pa.array([tuple(row) for row in rows], self._row_type)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise LocalError(f"a row does not fit its columns: {error}") from error
@@ -118,12 +118,12 @@ class RowPacker:
 
 
 Columns = Sequence[Sequence[Any] | None]
-"""Values by column in the schema's order; None for a column of nulls alone."""
+"""Values by column in the schema's order; None for a column of nulls only."""
 _Shape = tuple[Any, ...]
 
 
 class _Layout(NamedTuple):
-    """How batches of one shape are written: what is always the same, then the body."""
+    """Layout of the batches of one shape: the constant head, then the body."""
 
     head: bytes
     body: struct.Struct
@@ -131,7 +131,7 @@ class _Layout(NamedTuple):
 
 class _Column(Protocol):
     def feed(self, values: Sequence[Any], arguments: list[object]) -> object:
-        """Append what the struct takes of a column's values; return the column's part of the shape."""
+        """Append the struct's arguments for a column's values; return the column's part of the shape."""
 
     def format(self, count: int, key: Any) -> str:
         """Return the column's part of the struct's format."""
@@ -156,7 +156,7 @@ class _Numbers:
 
 
 class _Bytes:
-    """Validity bitmap if there is a null, then offsets, then the bytes. Key: count of nulls, bytes in all."""
+    """Validity bitmap if there is a null, then offsets, then the bytes. Key: count of nulls, total bytes."""
 
     def feed(self, values: Sequence[Any], arguments: list[object]) -> object:
         if None not in values:
@@ -167,7 +167,7 @@ class _Bytes:
     def _feed(self, values: Sequence[bytes], arguments: list[object], nulls: int) -> object:
         data = values[0] if len(values) == 1 else b"".join(values)
         lengths = list(map(len, values))
-        if lengths.count(lengths[0]) == len(lengths):  # as most are; their offsets need not be made a second time
+        if lengths.count(lengths[0]) == len(lengths):  # the common case; the offsets are cached
             arguments.append(_offsets(len(lengths), lengths[0]))
         else:
             arguments.append(struct.pack(f"<{len(lengths) + 1}i", *accumulate(lengths, initial=0)))
@@ -180,17 +180,17 @@ class _Bytes:
 
 
 class _Text(_Bytes):
-    """As bytes, in UTF-8."""
+    """Like `_Bytes`, encoded in UTF-8."""
 
     def feed(self, values: Sequence[Any], arguments: list[object]) -> object:
         first = values[0]
-        if first is not None and values.count(first) == len(values):  # as fates mostly are
+        if first is not None and values.count(first) == len(values):  # the common case for fates
             return self._feed([first.encode()] * len(values), arguments, 0)
         return super().feed([None if value is None else value.encode() for value in values], arguments)
 
 
 class _Lists:
-    """Validity bitmap if there is a null, then offsets, then the items. Key: count of nulls, items in all."""
+    """Validity bitmap if there is a null, then offsets, then the items. Key: count of nulls, total items."""
 
     def __init__(self, char: str) -> None:
         self._char = char
@@ -207,7 +207,7 @@ class _Lists:
 
     def format(self, count: int, key: Any) -> str:
         nulls, total = key
-        # No bitmap of the items: a null among them is no number, and pyarrow's affair.
+        # No bitmap of the items: a null among them is not a number, and is left to pyarrow.
         return _bitmap_format(count, nulls) + _padded(f"{count + 1}i") + _padded(f"{total}{self._char}")
 
 
@@ -224,25 +224,25 @@ def _column(kind: pa.DataType) -> _Column | None:
 
 
 def _rows(count: int, columns: Columns) -> list[tuple[object, ...]]:
-    """Return the same by rows; the columns are `count` long."""
+    """Return columns of length `count` as rows."""
     return list(zip(*[[None] * count if values is None else values for values in columns], strict=True))
 
 
 @lru_cache(maxsize=MAX_SHAPES)
 def _offsets(count: int, length: int) -> bytes:
-    """Return where values of one length begin and end."""
+    """Return the offsets of values of equal length."""
     return struct.pack(f"<{count + 1}i", *(place * length for place in range(count + 1)))
 
 
 def _zeros(column: _Column, count: int) -> str:
-    """Return the struct's format for nulls alone: bitmap, offsets and numbers are zeros, which take no argument."""
+    """Return the struct's format for a column of nulls: all buffers are zeros, which take no argument."""
     arguments: list[object] = []
     key = column.feed([None] * count, arguments)
     return f"{struct.calcsize('<' + column.format(count, key))}x"
 
 
 def _bitmap(values: Sequence[object]) -> bytes:
-    """Return one bit a value, least significant first, set where there is one."""
+    """Return one bit per value, least significant first, set if the value is not null."""
     bits = sum((value is not None) << place for place, value in enumerate(values))
     return bits.to_bytes(-(-len(values) // 8), "little")
 

@@ -1,7 +1,7 @@
-"""What crossed a link, as a packet analyser reads it: messages as eCPRI over Ethernet in a pcapng file.
+"""A link's messages for packet analysers: eCPRI over Ethernet in a pcapng file.
 
-A picture for people, not a record: nothing is derived from it, and nothing here went over a wire in this form (it
-was a ZeroMQ message in a TCP stream). One message is one eCPRI message of type 3, generic data transfer:
+The capture is for viewing only: nothing is derived from it, and no message crossed a wire in this form (each was a
+ZeroMQ message in a TCP stream). One message is one eCPRI message of type 3, generic data transfer:
 
     bytes    6          6         2        1     1      2       4        4
         +---------+----------+--------+------+------+------+-------+--------+---------+
@@ -12,9 +12,9 @@ was a ZeroMQ message in a TCP stream). One message is one eCPRI message of type 
     PC_ID   the base station in the low 16 bits; the high 16 bits are 0 in a message that was not split
     SEQ_ID  `seq` of the message
 
-The size has 16 bits, so a message of more than `MAX_PIECE_BYTES` is split into consecutive eCPRI messages of one
+The size field has 16 bits, so a message of more than `MAX_PIECE_BYTES` is split into consecutive eCPRI messages of one
 SEQ_ID and one time. The high half of their PC_ID holds, from the top, 1 bit "more pieces follow" (the inverse of
-O-RAN's E bit, so that a whole message has 0) and 15 bits of the piece's number, from 0. All pieces but the last are
+O-RAN's E bit, so that an unsplit message has 0) and the 15-bit number of the piece, from 0. All pieces but the last are
 `MAX_PIECE_BYTES` long. Short frames are not padded to Ethernet's minimum, as in any capture at the sender.
 
 MAC addresses are made up: 02:c0:f1:00 and two bytes of BS, 02:c0:f1:01:00:00 for the cloud. A comment on every
@@ -35,13 +35,13 @@ from fronthaul.log.stream_names import link_name
 from fronthaul.message.messages import Direction
 
 MAX_PIECE_BYTES = 0xFFFF - 12
-"""Longest piece of a message [B]: with PC_ID and SEQ_ID, which eCPRI's 16 bit size counts, and with the common header
-of 4 B, which it does not, but Wireshark dissects no eCPRI message of more than 65535 B in all."""
+"""Longest piece of a message [B]: 65535 B less PC_ID and SEQ_ID, which eCPRI's 16-bit size includes, and the common
+header of 4 B, which it does not include; Wireshark dissects no eCPRI message of more than 65535 B in total."""
 CLOUD_MAC = bytes.fromhex("02c0f1010000")
 """The cloud's made-up MAC address, locally administered."""
 
 Captured = tuple[Direction, int, bytes, int]
-"""One message: direction, seq (u32), its bytes, when [ns since the Unix epoch]."""
+"""One message: direction, seq (u32), bytes, time [ns since the Unix epoch]."""
 
 # pcapng (draft-ietf-opsawg-pcapng). Our sections are big endian, as eCPRI is: header of block, of Ethernet and of
 # eCPRI are then one struct, and the time stamp's two words one number.
@@ -70,11 +70,11 @@ class CaptureWriter:
         """Create the file.
 
         Args:
-            path: file to create, by custom ``*.pcapng``.
+            path: file to create, usually ``*.pcapng``.
             bs: base station at the link's edge, u16; names the interface ("bs-003").
 
         Raises:
-            LocalError: there is a file at `path` already, or none can be made; `bs` does not fit.
+            LocalError: `path` already exists or cannot be created, or `bs` is not a u16.
         """
         if not 0 <= bs <= 0xFFFF:
             raise LocalError(f"bs must be in 0..65535, not {bs}")
@@ -95,7 +95,7 @@ class CaptureWriter:
         self._write(_section() + _interface(link_name(bs)))
 
     def write(self, items: Sequence[Captured]) -> None:
-        """Append messages in their order, in a single system call: they are the kernel's when this returns.
+        """Append messages in order, in a single system call; they have been passed to the kernel on return.
 
         Raises:
             LocalError: the writer is closed, a number does not fit, or the disk is full; then nothing of `items`
@@ -149,7 +149,7 @@ class CaptureWriter:
     def _write(self, data: bytes) -> None:
         written = 0
         try:
-            while written < len(data):  # once, unless the disk fills up or a signal comes
+            while written < len(data):  # once, unless the disk fills up or a signal interrupts it
                 written += os.write(self._fd, data[written:] if written else data)
         except OSError as error:
             os.ftruncate(self._fd, self._offset)
@@ -159,16 +159,16 @@ class CaptureWriter:
 
 
 def merge_captures(paths: Iterable[Path], target: Path) -> None:
-    """Join captures into one with an interface for each, in the order of time where each of them is in it.
+    """Merge captures into one file with an interface for each, ordered by time if each capture is.
 
-    Only whole blocks are taken: where a file was cut, its last block is left out.
+    Only whole blocks are copied: the truncated last block of a file is left out.
 
     Args:
-        paths: captures of ours, or merged ones; they may still be growing.
-        target: file to write; one that is there is replaced once the new one is whole.
+        paths: captures written by `CaptureWriter` or by this function; they may still be growing.
+        target: file to write; an existing one is replaced once the new one is complete.
 
     Raises:
-        LocalError: one of `paths` is no such capture or cannot be read, or `target` cannot be written.
+        LocalError: one of `paths` is not such a capture or cannot be read, or `target` cannot be written.
     """
     # One section: some analysers name the interfaces of later sections after those of the first.
     interfaces = 0
@@ -193,12 +193,12 @@ def merge_captures(paths: Iterable[Path], target: Path) -> None:
 
 
 def _in_time(sources: list[Iterator[bytes]]) -> Iterator[bytes]:
-    """Interleave packets; the time is big endian, so its bytes compare as the number does."""
+    """Interleave packets by time; it is big endian, so its bytes compare like the number."""
     return heapq.merge(*sources, key=lambda block: block[12:20])
 
 
 def _renumbered(packets: Iterator[bytes], first: int) -> Iterator[bytes]:
-    """Add `first` to the packets' interfaces."""
+    """Add `first` to the packets' interface numbers."""
     for block in packets:
         (interface,) = _WORD.unpack_from(block, 8)
         yield block[:8] + _WORD.pack(first + interface) + block[12:]
@@ -211,7 +211,7 @@ def _whole_blocks(read: Callable[[int], bytes], path: Path) -> Iterator[bytes]:
         raise LocalError(f"{path} is not a capture that we wrote")
     while len(start := read(8)) == 8:
         kind, total = struct.unpack(">II", start)
-        if total < 12:  # what a power failure leaves behind may be zeros
+        if total < 12:  # a power failure may leave zeros
             return
         if kind not in (_INTERFACE, _PACKET):
             raise LocalError(f"{path} is not a capture that we wrote")
@@ -248,7 +248,7 @@ def _tail(size: int, direction: Direction) -> bytes:
 
 
 def _remember(tails: dict[int, bytes], size: int, direction: Direction) -> bytes:
-    if len(tails) >= _CACHED_TAILS:  # a scheme has few lengths; whoever has many must not cost memory
+    if len(tails) >= _CACHED_TAILS:  # a scheme has few lengths; many must not cost memory
         tails.clear()
     tails[size] = _tail(size, direction)
     return tails[size]

@@ -1,7 +1,7 @@
-"""What arrived at one end of the links: one row a message, which survives kill -9.
+"""The receive log of one end of the links: one row per message, which survives kill -9.
 
-Frames that decode are known to their sender, so that of those only what names them is kept. Everything else is kept
-whole: control messages, of which there are few, and what was corrupt or rejected, as evidence.
+The sender's journal holds the bytes of frames that decode, so only their identifying fields are kept here. All other
+messages are kept whole: control messages, of which there are few, and corrupt or rejected ones, as evidence.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 class Arrival(NamedTuple):
-    """A message that came in, and what became of it.
+    """A message that arrived, and its fate.
 
     Attributes:
-        bs: base station that owns the connection it came by; None if unknown.
-        data: the message as it came.
-        t_received_ns: when [ns].
-        fate: what became of the frame, never "dropped"; None for a control message.
+        bs: base station that owns the connection it arrived on; None if unknown.
+        data: the message as received.
+        t_received_ns: time of arrival [ns].
+        fate: the frame's fate, never "dropped"; None for a control message.
         reason: why it is corrupt or rejected; None otherwise.
-        late: of a delivered frame, bit i is set if report i came after the deadline.
+        late: for a delivered frame, bit i is set if report i came after the deadline.
     """
 
     bs: int | None
@@ -45,11 +45,11 @@ class Arrival(NamedTuple):
 
 @functools.cache
 def received_schema() -> pa.Schema:
-    """Return the columns of a receive log's file; the direction stands in its metadata.
+    """Return the columns of a receive log's file; the direction is in its metadata.
 
-    `bytes` is the message's length. epoch, seq and crc32 are what a frame says of itself: a claim where it is corrupt,
-    null where it is too short for one, and for control messages. `head` names the reports of a good frame
-    (`wire.head`); `data` is everything else, whole.
+    `bytes` is the message's length. epoch, seq and crc32 are the frame's own fields: unreliable if it is corrupt, null
+    if it is too short to have them, and for control messages. `head` names the reports of a good frame (`wire.head`);
+    `data` holds all other messages, whole.
     """
     import pyarrow as pa
 
@@ -79,22 +79,22 @@ def received_table_schema() -> pa.Schema:
 
 
 class ReceiveLog:
-    """What arrived at one end of links of one direction."""
+    """The receive log of one end, for one direction of its links."""
 
     def __init__(self, path: Path, *, direction: Direction) -> None:
         """Create the log at `path`.
 
         Raises:
-            LocalError: there is a file at `path` already, or the disk is full.
+            LocalError: `path` already exists, or the disk is full.
         """
         self._rows = RowStream(path, received_schema(), {"direction": direction.value})
 
     def append(self, arrivals: Sequence[Arrival]) -> None:
-        """Write down messages that arrived, in one go.
+        """Record messages that arrived, in one write.
 
         Raises:
-            LocalError: a fate that nothing which arrived can have, a reason for a good frame or none for a bad one, a
-                closed log, or a full disk; nothing is written then.
+            LocalError: the fate "dropped", a reason for a good frame or none for a bad one, a closed log, or a full
+                disk; nothing is written then.
         """
         columns = _columns_of_good_frames(arrivals)
         if columns is None:
@@ -108,9 +108,9 @@ class ReceiveLog:
 
 
 def _columns_of_good_frames(arrivals: Sequence[Arrival]) -> Columns | None:
-    """Return what `_row` says of all, by columns; None unless they all are good frames, as nearly always.
+    """Return the rows of `_row` by columns; None unless all are good frames, as nearly always.
 
-    By columns it takes a third of the time.
+    This takes a third of the time.
     """
     if not arrivals:
         return None
@@ -120,7 +120,7 @@ def _columns_of_good_frames(arrivals: Sequence[Arrival]) -> Columns | None:
         return None
     try:
         epochs, seqs, crcs, heads = zip(*map(named, messages), strict=True)
-    except (struct.error, IndexError):  # no frames
+    except (struct.error, IndexError):  # not frames
         return None
     lengths = list(map(len, messages))
     return (stations, t_received_ns, fates, None, late, lengths, epochs, seqs, crcs, heads, None)
@@ -149,10 +149,10 @@ def _named(data: bytes) -> tuple[int, int, int] | tuple[None, None, None]:
 
 
 def read_received(path: Path) -> pa.Table:
-    """Return the rows of a receive log, `received_table_schema()`, also where its writer died.
+    """Return the rows of a receive log, `received_table_schema()`, even if its writer was killed.
 
     Raises:
-        LocalError: the file is no receive log.
+        LocalError: the file is not a receive log.
     """
     import pyarrow as pa
 

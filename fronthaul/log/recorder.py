@@ -1,12 +1,12 @@
-"""What one end of its links writes down while a run goes on: streams that survive kill -9.
+"""The recorder of one end of the links: streams that are written during a run and survive kill -9.
 
     <name>-sent.arrow          every message before it is sent
-    <name>-received.arrow      every message that came, with its fate
-    <name>-connections.arrow   every TCP connection that ended: what the kernel counted
-    <name>-events.arrow        connections made, lost and refused, and what else happened
+    <name>-received.arrow      every message that arrived, with its fate
+    <name>-connections.arrow   every TCP connection that ended, with the kernel's byte counts
+    <name>-events.arrow        connections made, lost and refused, and other events
     <name>.pcapng              the data frames of the link as eCPRI, at base stations
 
-Everything that a closed run says about its links is derived from these.
+All link results of a finished run are derived from these.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def connection_schema() -> pa.Schema:
 
 @functools.cache
 def event_schema() -> pa.Schema:
-    """Return the columns of what happened to connections (`LinkEvent`), and at an end itself (`Recorder.event`)."""
+    """Return the columns of connection events (`LinkEvent`) and of events at an end itself (`Recorder.event`)."""
     import pyarrow as pa
 
     texts = [(name, pa.string()) for name in ("kind", "peer", "detail")]
@@ -75,20 +75,20 @@ class Recorder:
         """Create the streams.
 
         Args:
-            folder: in which they lie.
-            name: of the end and its start, which no other has.
-            sends: which way its messages go; what it receives goes the other way.
-            transport: what its links add to each message.
+            folder: folder of the streams.
+            name: unique name of the end and its start.
+            sends: direction of the messages that it sends; those that it receives go the other way.
+            transport: the overhead of its links for each message.
             capture_bs: the base station whose link is captured; None captures nothing.
 
         Raises:
-            LocalError: one of the files is there already, or cannot be written.
+            LocalError: one of the files already exists, or cannot be written.
         """
         receives = Direction.DOWN if sends is Direction.UP else Direction.UP
         self._sends, self._receives = sends, receives
         self._name = name
         self._capture = None
-        with contextlib.ExitStack() as opened:  # closes them where one of them cannot be made
+        with contextlib.ExitStack() as opened:  # closes all if one of them cannot be created
             self._journal = SendJournal(folder / f"{name}{SENT}", direction=sends, transport=transport)
             opened.callback(self._journal.close)
             self._log = ReceiveLog(folder / f"{name}{RECEIVED}", direction=receives)
@@ -103,7 +103,7 @@ class Recorder:
             self._streams = opened.pop_all()
 
     def sent(self, bs: int, departures: Sequence[Departure]) -> None:
-        """Write down what is about to be sent over the link of `bs`.
+        """Record messages that are about to be sent over the link of `bs`.
 
         Raises:
             LocalError: the disk is full.
@@ -111,7 +111,7 @@ class Recorder:
         self.sent_all([(bs, departure) for departure in departures])
 
     def sent_all(self, sent: Sequence[tuple[int, Departure]]) -> None:
-        """Write down what is about to be sent over several links, each message with its BS, in one write.
+        """Record messages that are about to be sent over several links, each with its BS, in one write.
 
         Raises:
             LocalError: the disk is full.
@@ -127,7 +127,7 @@ class Recorder:
             )
 
     def received(self, arrivals: Sequence[Arrival]) -> None:
-        """Write down what came.
+        """Record messages that arrived.
 
         Raises:
             LocalError: the disk is full.
@@ -140,25 +140,25 @@ class Recorder:
             self._capture.write([(self._receives, _seq(a.data), a.data, a.t_received_ns) for a in frames])
 
     def links(self, connections: Sequence[ConnectionCount], events: Sequence[LinkEvent]) -> None:
-        """Write down connections that ended, and what happened to others."""
+        """Record connections that ended, and connection events."""
         if connections:
             self._connections.extend([tuple(count) for count in connections])
         if events:
             self._events.extend([tuple(event) for event in events])
 
     def clock(self, clock: Clock) -> None:
-        """Write down which clock this end reads: two ends that read the same one need no offset."""
+        """Record which clock this end reads: two ends with the same clock need no offset."""
         self.event(clock.now_ns(), "clock", clock.name)
 
     def event(self, t_ns: int, kind: str, detail: str, bs: int | None = None) -> None:
-        """Write down what happened at this end, and to no connection.
+        """Record an event at this end that concerns no connection.
 
         Args:
-            t_ns: when [ns].
-            kind: "clock" says which one it reads, "registration" that a BS was turned away, "fusion" that reports came
-                to no fix, "excluded" that those of a BS could not be used for one.
-            detail: for people.
-            bs: whom it is about, where it is one BS.
+            t_ns: time of the event [ns].
+            kind: "clock" (which clock this end reads), "registration" (a BS was refused), "fusion" (reports gave no
+                fix), or "excluded" (the reports of a BS could not be used for a fix).
+            detail: description for the user.
+            bs: the base station concerned, if it is a single one.
 
         Raises:
             LocalError: the disk is full.
@@ -169,9 +169,9 @@ class Recorder:
         """Mark the streams' ends; closing twice is fine.
 
         Raises:
-            LocalError: the disk is full; the streams can be read, and are closed.
+            LocalError: the disk is full; the streams stay readable, and are closed.
         """
-        self._streams.close()  # each of them, also where the disk is full
+        self._streams.close()  # closes each of them, even if the disk is full
 
 
 def _seq(data: bytes) -> int:

@@ -1,7 +1,7 @@
-"""What a sender sent, known even after kill -9: one row a message, written before the message is sent.
+"""The journal of a sender, which survives kill -9: one row per message, written before the message is sent.
 
-Control messages are journaled like frames. A copy that the link model makes, and a frame that it drops, are rows of
-their own (accounting, "Fates"). A BS writes one journal an epoch, direction "up"; the cloud writes one for all links,
+Control messages are journaled like frames. Copies that the link model makes and frames that it drops have their own
+rows (accounting, "Fates"). A BS writes one journal per epoch, direction "up"; the cloud writes one for all links,
 direction "down".
 """
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 TRANSPORT_FULL = "transport"
-"""Drop reason: too many messages waited at this end already; "queue" is the link model's."""
+"""Drop reason: the transport's send queue at this end was full ("queue" is the link model's queue)."""
 
 
 class Departure(NamedTuple):
-    """A message on its way out.
+    """An outgoing message.
 
     Attributes:
-        message: the bytes as they are meant, with the CRC that belongs to them.
+        message: the bytes before any corruption, with their CRC.
         t_sent_ns: when it is sent [ns].
         t_release_ns: when the link model lets it onto the wire [ns]; `t_sent_ns` without a model.
         drop_reason: why it never gets onto the wire; None if it does.
-        flipped: bits that the link model inverts on the way, counted from the most significant of byte 0.
+        flipped: bits that the link model inverts, counted from the most significant bit of byte 0.
     """
 
     message: bytes
@@ -47,7 +47,7 @@ def corrupted(departure: Departure) -> bytes:
     """Return the bytes that go onto the wire: the message with its flipped bits.
 
     Raises:
-        LocalError: a bit to flip lies outside of the message.
+        LocalError: a bit to flip lies outside the message.
     """
     if not departure.flipped:
         return departure.message
@@ -55,10 +55,10 @@ def corrupted(departure: Departure) -> bytes:
 
 
 def flip(message: bytes, bits: Sequence[int]) -> bytes:
-    """Return `message` with bits inverted, counted from the most significant of byte 0.
+    """Return `message` with bits inverted, counted from the most significant bit of byte 0.
 
     Raises:
-        LocalError: a bit lies outside of the message.
+        LocalError: a bit lies outside the message.
     """
     data = bytearray(message)
     for bit in bits:
@@ -70,7 +70,7 @@ def flip(message: bytes, bits: Sequence[int]) -> bytes:
 
 @functools.cache
 def journal_schema() -> pa.Schema:
-    """Return the columns of a journal's file; direction and transport stand in its metadata."""
+    """Return the columns of a journal's file; direction and transport are in its metadata."""
     import pyarrow as pa
 
     return pa.schema(
@@ -102,24 +102,24 @@ class SendJournal:
 
         Args:
             path: file to create.
-            direction: which way the messages go.
-            transport: what the links add to each message.
+            direction: direction of the messages.
+            transport: the overhead of the links for each message.
 
         Raises:
-            LocalError: there is a file at `path` already, or the disk is full.
+            LocalError: `path` already exists, or the disk is full.
         """
         metadata = {"direction": direction.value, "transport": transport.to_text()}
         self._rows = RowStream(path, journal_schema(), metadata)
 
     def append(self, bs: int, departures: Sequence[Departure]) -> None:
-        """Write down messages of one link, in one go; call this before they are sent.
+        """Record messages of one link, in one write; call this before they are sent.
 
-        A later row with the same message and a drop reason amends an earlier one: the message was journaled, but then
-        the transport could not take it.
+        A later row with the same message and a drop reason amends the earlier row: the transport could not take the
+        message after it was journaled.
 
         Args:
             bs: base station at the link's edge.
-            departures: the messages, none is fine.
+            departures: the messages; may be empty.
 
         Raises:
             LocalError: the journal is closed, a value does not fit its column, or the disk is full.
@@ -127,7 +127,7 @@ class SendJournal:
         self.append_all([(bs, departure) for departure in departures])
 
     def append_all(self, sent: Sequence[tuple[int, Departure]]) -> None:
-        """Write down messages of any links, each with its BS, in one go: one write for a state that goes to all.
+        """Record messages of any links, each with its BS, in one write, such as a state that is sent to all.
 
         Raises:
             LocalError: as `append`.
@@ -154,10 +154,10 @@ class SendJournal:
 
 
 def read_journal(path: Path) -> pa.Table:
-    """Return the rows of a journal, `journal_table_schema()`, also where its writer died; see `journal_transport`.
+    """Return the rows of a journal, `journal_table_schema()`, even if its writer was killed; see `journal_transport`.
 
     Raises:
-        LocalError: the file is no journal.
+        LocalError: the file is not a journal.
     """
     import pyarrow as pa
 
@@ -178,7 +178,7 @@ def read_journal(path: Path) -> pa.Table:
 
 
 def journal_transport(journal: pa.Table) -> TransportCosts:
-    """Return what the links of one journal add to each message, also where it has no rows.
+    """Return the transport overhead that a journal declares, even if it has no rows.
 
     Args:
         journal: as `read_journal` returns it.
@@ -187,7 +187,7 @@ def journal_transport(journal: pa.Table) -> TransportCosts:
 
 
 def sent_rows(journal: pa.Table) -> list[dict[str, Any]]:
-    """Return the journal's rows with those that amend others worked into them.
+    """Return the journal's rows, with amending rows merged into the rows that they amend.
 
     Args:
         journal: rows of one journal or of many, `journal_table_schema()`.

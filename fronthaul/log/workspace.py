@@ -1,4 +1,4 @@
-"""Where an end of the fronthaul keeps its streams: the run's folder, or a temporary one on another machine."""
+"""The folder where an end of the fronthaul keeps its streams: the run's, or a temporary one on another machine."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 
 
 class Workspace:
-    """A folder for streams, shipped home at the end where the run's folder is on another machine."""
+    """A folder for streams, whose files are returned at the end if the run's folder is on another machine."""
 
     def __init__(self) -> None:
-        """Begin without a folder."""
+        """Start without a folder."""
         self._shipped: Path | None = None
 
     def open(self, folder: Path, here: bool) -> Path:
-        """Return where to put the streams; `here` says whether `folder` is on this machine."""
+        """Return the folder for the streams; `here` is whether `folder` is on this machine."""
         if here:
             return folder
         self._shipped = Path(tempfile.mkdtemp(prefix=_prefix(folder)))
         return self._shipped
 
     def ship(self) -> dict[str, bytes]:
-        """Return the files by name and remove them; empty where they lie in the run's folder already."""
+        """Return the files by name and remove them; empty if they are already in the run's folder."""
         if self._shipped is None:
             return {}
         files = _taken(self._shipped)
@@ -32,7 +32,7 @@ class Workspace:
 
 
 def ship_leftovers(folder: Path) -> dict[str, bytes]:
-    """Return and remove what processes that died left on this machine for the run that has `folder`, by name."""
+    """Return by name, and remove, the files that dead processes of the run with `folder` left on this machine."""
     files: dict[str, bytes] = {}
     for left in Path(tempfile.gettempdir()).glob(f"{_prefix(folder)}*"):
         files |= _taken(left)

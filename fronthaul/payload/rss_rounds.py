@@ -1,8 +1,8 @@
-"""What the two halves of `rss-rounds` say to each other: an estimate down, residual and slope up.
+"""Payloads of `rss-rounds`: an estimate down, residual and slope up.
 
-state     an estimate x in the service area, three coordinates of 16 bit
-answer    a residual in standard deviations, clipped to ±2, and what it changes over the distance [1/m], on a log
-scale: B bits each
+state     an estimate x in the service area: three coordinates of 16 bits each
+answer    a residual in standard deviations, clipped to ±2, and its slope over distance [1/m], on a log scale: B bits
+          each
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ SLOPE_PER_M = (1e-3, 1.0)
 LOSSLESS_BITS = 16
 
 NOTHING = Payload(b"", 0)
-"""What a report of round 0 carries."""
+"""The empty payload of a report of round 0."""
 
 
 class StatePayload:
-    """An estimate (3,) [m]."""
+    """Coder for an estimate (3,) [m]."""
 
     def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
         """Quantise within the service area [m]."""
         self._axes = [UniformCodebook(*ends, COORDINATE_BITS) for ends in zip(low, high, strict=True)]
 
     def encode(self, estimate: npt.NDArray[np.float64]) -> Payload:
-        """Payload of an estimate (3,) [m]."""
+        """Return the payload of an estimate (3,) [m]."""
         index = [axis.index(np.array(x, np.float32)) for axis, x in zip(self._axes, estimate, strict=True)]
         return pack(np.array(index, np.uint32), COORDINATE_BITS)
 
     def decode(self, payload: Payload) -> npt.NDArray[np.float64]:
-        """Estimate (3,) [m] of a payload.
+        """Return the estimate (3,) [m] of a payload.
 
         Raises:
             RemoteError: a payload of another size.
@@ -49,15 +49,15 @@ class StatePayload:
 
 
 class AnswerPayload:
-    """Residual and slope of one base station.
+    """Payload of residual and slope of one base station.
 
     Attributes:
-        report_format: of round 0, which is empty.
-        format: of every answer.
+        report_format: format of a report of round 0, which is empty.
+        format: format of every answer.
     """
 
     def __init__(self, bits: int | None) -> None:
-        """Take `bits` a number; None is the finest resolution."""
+        """Quantise each number in `bits`; None uses the finest resolution."""
         self._bits = bits or LOSSLESS_BITS
         self._residual = UniformCodebook(-RESIDUAL, RESIDUAL, self._bits)
         self._log_slope = UniformCodebook(math.log(SLOPE_PER_M[0]), math.log(SLOPE_PER_M[1]), self._bits)
@@ -65,13 +65,13 @@ class AnswerPayload:
         self.format = PayloadFormat.uniform(self._bits, 2)
 
     def encode(self, residual: float, slope_per_m: float) -> Payload:
-        """Payload of an answer; a slope below the least, such as a negative one, goes as that: it tells nothing."""
+        """Return the payload of an answer; slopes below the smallest, also negative ones, are sent as the smallest."""
         log_slope = math.log(max(slope_per_m, SLOPE_PER_M[0]))
         found = zip((self._residual, self._log_slope), (residual, log_slope), strict=True)
         return pack(np.array([book.index(np.array(value, np.float32)) for book, value in found], np.uint32), self._bits)
 
     def decode(self, payload: Payload) -> tuple[float, float]:
-        """Residual [standard deviations] and slope [1/m] of an answer.
+        """Return residual [standard deviations] and slope [1/m] of an answer.
 
         Raises:
             RemoteError: a payload of another size.

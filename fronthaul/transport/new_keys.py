@@ -20,7 +20,7 @@ def ephemeral(bs: int) -> KeyRing:
 
 
 def write_keys(folder: Path, bs: int) -> None:
-    """Create keys for base stations 0 ... `bs` - 1 and the cloud, and write them; only their owner can read secret keys.
+    """Create and write keys for base stations 0 ... `bs` - 1 and the cloud; only the owner can read secret ones.
 
     Raises:
         LocalError: the folder contains keys already, or cannot be written.

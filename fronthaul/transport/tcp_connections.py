@@ -1,9 +1,9 @@
 """The TCP connections of one socket, from opening to end, with the kernel's byte counts.
 
-The socket's monitor reports connections by file descriptor, in order but with a delay. A descriptor number may be reused
-soon after its connection ended, so messages received over it are attributed to the last connection that had it. A
-connection that opens and ends between two readings of the monitor is not counted; an event records this. On systems
-without these kernel counts (other than Linux), connections are not recorded.
+The socket's monitor reports connections by file descriptor, in order but with a delay. A descriptor may be reused soon
+after its connection ended, so messages received over it are attributed to the last connection that had it. A connection
+that opens and ends between two readings of the monitor is not counted; an event records this. On systems without these
+kernel counts (other than Linux), connections are not recorded.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class TransportCosts:
         return self.header_bytes
 
     def stream_bytes(self, message_bytes: int) -> int:
-        """Return the bytes that a message of `message_bytes` [B] takes on the stream, with header and encryption [B]."""
+        """Return the length on the stream of a message of `message_bytes` [B], with header and encryption [B]."""
         return self.framing_bytes(message_bytes) + self.encryption_bytes + message_bytes
 
     def handshake_bytes(self, bs: int) -> tuple[int, int]:

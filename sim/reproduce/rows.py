@@ -19,7 +19,7 @@ from sim.files import write_rows
 from sim.reproduce.bench import Bench
 
 REVISION = 2
-"""Revision of the measurements; raise it with any change to fusion rules, samplers or measurements that moves results."""
+"""Revision of the measurements; raise it when fusion rules, samplers or measurements change so that results move."""
 
 Result = dict[str, Any]
 Record = dict[str, Any]
@@ -108,7 +108,7 @@ def measure_rows(
 
 
 def stored_records(rows: Sequence[Row], stored: Mapping[str, Record]) -> list[Record]:
-    """Return a record for each row: the stored one if it was measured with the same options, else one with no result."""
+    """Return a record for each row: the stored one if measured with the same options, else one without a result."""
     return [_blank(row) | _known(stored.get(row.label), row) for row in rows]
 
 

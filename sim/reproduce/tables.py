@@ -67,7 +67,7 @@ def reproduce(
     train: bool = True,
     bench: Bench | None = None,
 ) -> Path:
-    """Measure a table's rows; write ``NAME.json``, ``NAME.md`` and, for some, ``NAME.png`` to `output`; return the page.
+    """Measure a table's rows; write ``NAME.json``, ``NAME.md`` and, if any, ``NAME.png`` to `output`; return the page.
 
     Args:
         name: one of `TABLES`.

@@ -276,7 +276,7 @@ def _turned_back(direction: Tensor, heading: Tensor) -> Tensor:
 
 
 def antenna_positions(array: Array, site: Site, numerology: Numerology) -> npt.NDArray[np.float64]:
-    """Return antenna positions relative to the array's centre (M, 3) [m], rows along the tilted z axis, columns on y.
+    """Return antenna positions (M, 3) [m] from the array's centre, rows along the tilted z axis, columns along y.
 
     For a dual-polarised array: element positions (M/2, 3), each with a V and an H antenna. Order as in Sionna RT's
     PlanarArray: column by column from left to right, each from top to bottom.

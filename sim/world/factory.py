@@ -43,7 +43,7 @@ _DELAY_UNIT_S = 2.0**-40  # 0.9 ps, 0.3 mm
 def draw_factory(
     scenario: Scenario, folder: Path, on_progress: Callable[[int, int], None] = lambda *_: None
 ) -> PathSet:
-    """Draw the channels of all users to all sites; finished sites in `folder` are reused, so an interrupted draw resumes.
+    """Draw the channels of all users to all sites; an interrupted draw resumes from the finished sites in `folder`.
 
     Args:
         scenario: with `factory`; `tracing.positions` users are drawn in `users`, the seed is `tracing.seed`.
@@ -85,7 +85,8 @@ def factory_users(scenario: Scenario) -> npt.NDArray[np.float64]:
 def correlation_factor(users: npt.NDArray[np.float64], distance_m: float) -> Tensor:
     """Return the lower Cholesky factor L (N, N) float32 of the correlation between users (N, 3) [m].
 
-    The correlation is exp(−d/D), TR 38.901 Eq. 7.4-5, with d the horizontal distance. 1e-6 is added to the diagonal, since users a millimetre apart make the matrix nearly singular.
+    The correlation is exp(−d/D), TR 38.901 Eq. 7.4-5, with d the horizontal distance. 1e-6 is added to the diagonal,
+    since users a millimetre apart make the matrix nearly singular.
     """
     flat = torch.from_numpy(users[:, :2])
     correlation = torch.empty(len(users), len(users))
@@ -190,7 +191,7 @@ class FactoryChannel:
         return self._fields.take(shape)[None, None]
 
     def paths(self, site: int, users: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-        """Return coefficients (users, P) complex64 and delays (users, P) [s] after the first path; absent ones have gain 0."""
+        """Return gains (users, P) complex64 and delays (users, P) [s] after the first path; absent paths: gain 0."""
         _set_topology(self._model, self._scenario.sites[site].position, users)
         gain, delay = self._model(1, 1.0)
         return gain.reshape(len(users), -1), delay.reshape(len(users), -1)

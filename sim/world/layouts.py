@@ -50,8 +50,8 @@ _BATCH = 400
 class LayoutSummary:
     """Summary of a trace.
 
-    `training`, `test`: numbers of layouts. `users`: users of all training layouts. `heard`: number of sites that hear each
-    test user (N,).
+    `training`, `test`: numbers of layouts. `users`: users of all training layouts. `heard`: number of sites that hear
+    each test user (N,).
     """
 
     training: int
@@ -124,7 +124,7 @@ def trace_layouts(
 
 
 def lean(scenario: Scenario, paths: PathSet) -> PathSet:
-    """Return paths without the data that the scenario's arrays do not use, so that shipped files take a fifth of the space.
+    """Return paths without the data that the scenario's arrays do not use; shipped files shrink to a fifth.
 
     Drops mirrors (needed only to move users), and directions at single antennas and polarisations that the scenario
     does not use. Coefficients keep 12 bits of their mantissas, a relative precision of 1e-4.

@@ -6,9 +6,9 @@ what a learner can exploit:
 - ``traced``: both parts. The phase turns once per wavelength of path length, so it carries no information about
   positions metres away.
 - ``drawn``: uniform draws replace both (`sim.world.channel.redrawn_phases`); the phase carries no information at all.
-- ``initial``: the coefficient's phase alone. This follows TR 38.901 literally: its absolute time of arrival (Sec.
-  7.6.9) delays the pulse but not the carrier, and its spatially consistent initial phases (Sec. 7.6.3.1) are similar over ten
-  metres. Such a phase can be learnt, but no real channel has it.
+- ``initial``: the coefficient's phase alone. This follows TR 38.901 literally: its absolute time of arrival
+  (Sec. 7.6.9) delays the pulse but not the carrier, and its spatially consistent initial phases (Sec. 7.6.3.1) are
+  similar over ten metres. Such a phase can be learnt, but no real channel has it.
 """
 
 from __future__ import annotations

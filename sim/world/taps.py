@@ -29,7 +29,7 @@ def dirichlet_taps(delay_s: Tensor, numerology: Numerology) -> Tensor:
     # Double precision: F·u reaches hundreds, and a kernel's flank is a small difference of phases.
     u = math.pi * (tap - delay_s.double()[..., None] * numerology.tone_spacing_hz)
     below = torch.sin(u)
-    # Where a delay matches a tap to within 1e-9, the ratio takes its limit (of either sign where u/π is an odd integer).
+    # Where a delay matches a tap to within 1e-9, the ratio is its limit (of either sign where u/π is an odd integer).
     hit = below.abs() < 1e-9
     ratio = torch.where(hit, count * torch.cos(count * u) / torch.cos(u), torch.sin(count * u) / below)
     turn = torch.polar(torch.full_like(tap, size**-0.5), -math.pi * tap)

@@ -308,7 +308,7 @@ def _mirrors(
     bounces: npt.NDArray[np.integer],
     user: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float32]:
-    """Return the product of the Householder reflections along each path, as a quaternion (`sim.world.paths.mirror_matrix`).
+    """Return the product of each path's Householder reflections, as a quaternion (`sim.world.paths.mirror_matrix`).
 
     The mirror's normal at a vertex bisects the ray: n ∝ d_in − d_out.
     """

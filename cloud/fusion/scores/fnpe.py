@@ -4,9 +4,9 @@
 
 ∇log p is the *clean* prior's score, taken at the noised x; it bridges from N(0, I) at t = T to the posterior at t = 0.
 A uniform prior has score 0 wherever its score exists, so **under a box prior this is DiffLoc's sum**: a box affects
-noised scores only through its faces, which the formula ignores. Besides the claimed covariance, clean estimates differ:
-they are restricted to the prior's range here (`Rule.holds`). Under a prior with a nonzero score, such as a Gaussian, the
-rule differs from the sum.
+noised scores only through its faces, which the formula ignores. The claimed covariance differs, and clean
+estimates are clipped to the prior's range (`Rule.holds`). Under a prior with a nonzero score, such as a Gaussian, the
+rule itself differs from the sum.
 """
 
 from __future__ import annotations

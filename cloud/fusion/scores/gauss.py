@@ -28,7 +28,7 @@ class GaussRule:
         self.prior = prior
 
     def eps(self, x: FloatArray, level: Level, answers: Answers) -> FloatArray:
-        """Return ε̂ (N, D); each Λ_k − Λ_0 is clipped to be positive semidefinite, so the total is positive definite."""
+        """Return ε̂ (N, D); the total is positive definite, as negative eigenvalues of each Λ_k − Λ_0 are set to 0."""
         beyond = level.ratio**2 * beyond_prior(answers, self.prior)
         return weighted(x, level, answers, beyond, self.prior)
 

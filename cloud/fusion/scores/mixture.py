@@ -2,8 +2,8 @@
 
     Π_k p(x | h_k) / p(x)^(K−1),   p(x | h_k) = Σ_c w_kc N(x; m_kc, S_kc)
 
-A product of Gaussians is one, so the product of mixtures is a mixture with one component for each choice of one component
-per factor. Under a uniform prior there is no division; a single Gaussian may be given as prior.
+A product of Gaussians is one, so the product of mixtures is a mixture with one component for each choice of one
+component per factor. Under a uniform prior there is no division; a single Gaussian may be given as prior.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cloud.fusion.scores.answers import FloatArray
 from cloud.fusion.scores.precisions import apply, inverse, psd_part, solve
 
 MOST_COMPONENTS = 20_000
-"""Limit beyond which the lightest components are dropped after each factor; three of nine base stations each still fit."""
+"""Limit above which the lightest components are dropped after each factor; the 3⁹ of nine base stations still fit."""
 
 
 @dataclass(frozen=True, slots=True)

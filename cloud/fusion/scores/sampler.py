@@ -38,7 +38,7 @@ class Sampler:
         position: p̂ (N, D) of the last step; the prior's mean before the first.
         covariance: (N, D, D) claimed by the rule; the prior's before the first step. For rules that use Jacobians it is
             that of the level whose ρ is nearest to the prior's standard deviation: with less noise a Jacobian covers
-            only the mode around x, with more noise it carries little information. For other rules it is the last level's.
+            only the mode around x, with more noise it carries little information. For other rules: the last level's.
     """
 
     def __init__(self, kind: Kind, schedule: Sequence[Level], rule: Rule, draw: Callable[[int], FloatArray]) -> None:
@@ -109,6 +109,6 @@ class Sampler:
             self.x = self.position + after.noise * np.asarray(self._draw(self.round), np.float64)
 
     def _nearest_to_prior(self) -> int:
-        """Return the round whose ρ is nearest, on a log scale, to the prior's standard deviation, averaged over axes."""
+        """Return the round whose ρ is nearest, as a ratio, to the prior's standard deviation, averaged over axes."""
         deviation = float(np.sqrt(np.diag(self.rule.prior.covariance)).mean())
         return 1 + int(np.argmin([abs(np.log(level.ratio / deviation)) for level in self.schedule]))

@@ -1,6 +1,6 @@
-"""Measurements of what DiffLoc is compared with: joint regressions, grid fusion, neighbours, and knowing nothing.
+"""Measurements of DiffLoc's baselines: joint regressions, grid fusion, nearest neighbours, and the prior.
 
-As in `measures`; the paper's baselines are DiffLoc Sec. V-B, the others are controls.
+Interfaces are as in `measures`. The paper's baselines are those of DiffLoc Sec. V-B, the others are controls.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def joint_regression(bench: Bench, jobs: Sequence[str]) -> Result:
 
 
 def convolutional(bench: Bench, jobs: Sequence[str]) -> Result:
-    """Measure the convolutional regression, whose estimates of all samples are kept."""
+    """Measure the convolutional regression, from its stored estimates."""
     fit, features = bench.fit(jobs[0]), bench.features(jobs[0])
     assert fit.estimates is not None
     found = fit.estimates[features.index("test")].double().numpy()
@@ -41,7 +41,7 @@ def convolutional(bench: Bench, jobs: Sequence[str]) -> Result:
 def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
     """Measure probability fusion on the grid whose product of maps is best on validation samples.
 
-    Each base station alone says the mean of its map; fused, the mean of the normalised product of all maps.
+    A base station alone estimates the mean of its map; the fused estimate is the mean of the product of all maps.
     """
     features = bench.features(jobs[0])
     validation = {}
@@ -63,7 +63,7 @@ def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
 def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | None = None) -> Result:
     """Measure weighted k nearest neighbours on compressed fingerprints, of each base station and of all side by side.
 
-    k is the best on validation samples, for each of them its own.
+    k is chosen on validation samples, separately for each base station and for all side by side.
     """
     features = bench.features(names[0])
     known = bench.stations(names[0])
@@ -83,7 +83,7 @@ def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | 
 
 
 def prior_mean(bench: Bench, names: Sequence[str]) -> Result:
-    """Measure what the mean training position says of each test sample: no information."""
+    """Measure the error of the mean training position: an estimate without information."""
     features = bench.features(names[0])
     truth = features.truth("test")
     mean = features.truth("train").mean(0)
@@ -91,7 +91,7 @@ def prior_mean(bench: Bench, names: Sequence[str]) -> Result:
 
 
 def prior_draw(bench: Bench, names: Sequence[str]) -> Result:
-    """Measure what a training position drawn at random says of each test sample, mean over all of them."""
+    """Measure the error of a random training position: for each test sample the mean over all training positions."""
     features = bench.features(names[0])
     truth, training = features.truth("test"), features.truth("train")
     errors = errors_m(np.broadcast_to(training[:, None], (len(training), *truth.shape)), truth).mean(0)
@@ -100,13 +100,13 @@ def prior_draw(bench: Bench, names: Sequence[str]) -> Result:
 
 @torch.no_grad()
 def _outputs(fit: Fit, features: Features, part: str) -> Tensor:
-    """Output (K, N, outputs) of networks that are given the channel alone."""
+    """Return the outputs (K, N, outputs) of networks that are given the channel alone."""
     assert fit.network is not None
     return regress(fit.network, fit.network.embed_channel(features.z[:, features.index(part)]))
 
 
 def _grid_positions(fit: Fit, features: Features, part: str) -> tuple[FloatArray, FloatArray]:
-    """Mean (K, N, D) of each base station's map, and (N, D) of their product."""
+    """Return the mean (K, N, D) of each base station's map, and that (N, D) of their product."""
     assert fit.grid is not None
     chance = torch.log_softmax(_outputs(fit, features, part), -1)
     points = fit.grid.points()
@@ -115,7 +115,7 @@ def _grid_positions(fit: Fit, features: Features, part: str) -> tuple[FloatArray
 
 
 def _neighbours(features: Features, z: Tensor) -> tuple[FloatArray, int]:
-    """Estimates of the test samples, and the k that is best on validation samples."""
+    """Return estimates of the test samples, and the k that is best on validation samples."""
     table, position = z[features.index("train")].numpy(), features.truth("train")
     truth = features.truth("validation")
     query = z[features.index("validation")].numpy()

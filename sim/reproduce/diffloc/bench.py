@@ -1,4 +1,4 @@
-"""The trainings behind a table, at hand: what a job left, its features, its networks; each read once."""
+"""Bench of DiffLoc's tables: results, features and networks of jobs; features and networks are cached."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from sim.reproduce.bench import file_digest, require_traced
 from sim.world.store import DATA_FOLDER
 
 TRACE = {DENSE: f"paris-7 --positions 20000 --output data/{DENSE}"}
-"""Arguments of `trace` that make a data set, where they are not its name alone."""
+"""Arguments of `trace` for data sets that need more than their name."""
 
 
 class Bench:
     """Jobs by name.
 
-    Every method that takes a name takes that of a job.
+    Arguments called `name` are names of jobs.
     """
 
     def __init__(self, found: Sequence[Job] | None = None, folder: Path = FITS) -> None:
-        """Take `found`, by default all jobs, whose networks lie in `folder`."""
+        """Take the jobs `found`, by default all, with networks in `folder`."""
         self._jobs = {job.name: job for job in (jobs() if found is None else found)}
         self._folder = folder
         self._features: dict[tuple[str, FeatureSetting], Features] = {}
         self._trained: dict[str, Trained] = {}
 
     def job(self, name: str) -> Job:
-        """What is trained."""
+        """Return the job."""
         return self._jobs[name]
 
     def stations(self, name: str) -> tuple[int, ...]:
-        """Base stations of a job."""
+        """Return the base stations of a job."""
         return self.job(name).setting.stations
 
     def is_trained(self, name: str) -> bool:
-        """Whether the job has been run."""
+        """Return whether the job has been run."""
         return self._path(name).is_file()
 
     def train(self, name: str) -> None:
-        """Run the job, if it has not been."""
+        """Run the job, unless it has been run."""
         run(self.job(name), self._folder)
 
     def fit(self, name: str) -> Fit:
-        """What the job left; it must have been run."""
+        """Return the result of the job, which must have been run."""
         found = load_fit(self.job(name), self._folder)
         assert found is not None, f"{name} is not trained"
         return found
 
     def features(self, name: str) -> Features:
-        """Features of the job."""
+        """Return the features of the job."""
         job = self.job(name)
         key = job.data, job.setting
         if key not in self._features:
@@ -62,13 +62,13 @@ class Bench:
         return self._features[key]
 
     def trained(self, name: str) -> Trained:
-        """Networks of the job, with Σ_k; it must have been run."""
+        """Return the networks of the job, with Σ_k; it must have been run."""
         if name not in self._trained:
             self._trained[name] = measured(self.fit(name), self.features(name))
         return self._trained[name]
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
-        """Digest of the data, of how they are used and, with `fitted`, of what was trained; None where that is not."""
+        """Return a digest of data, feature settings and, with `fitted`, the trained networks; None if not trained."""
         job = self.job(name)
         if fitted and not self.is_trained(name):
             return None
@@ -79,10 +79,10 @@ class Bench:
         return total.hexdigest()
 
     def require_data(self, names: Iterable[str]) -> None:
-        """Check that the path data of jobs are there.
+        """Check that the path data of jobs exist.
 
         Raises:
-            UserError: some are missing; the sentence names the commands that make them.
+            UserError: some are missing; the message names the commands that make them.
         """
         found = dict.fromkeys(self.job(name).data for name in names)
         require_traced((data, data_file(data), TRACE.get(data, data)) for data in found)
@@ -92,5 +92,5 @@ class Bench:
 
 
 def data_file(data: str) -> Path:
-    """Path set of a folder under ``data/``."""
+    """Return the path data file of a folder under ``data/``."""
     return DATA_FOLDER / data / "paths.npz"

@@ -1,12 +1,12 @@
 """``diffloc-bits``: DiffLoc's error against the bits of a fix, and against the delay of its links.
 
-Every point is an in-process emulation of all test positions with the real payloads; points that are the same run are
-run once, and those whose weights are missing say so. Networks are told apart as elsewhere: "ct" is the consistency
-network, "unet" the diffusion.
+Every point is an in-process emulation with real payloads, of all test positions or, against delay, of the first
+`DELAY_SNAPSHOTS`. Points with the same settings are run once, and those whose weights are missing are marked. "ct" is
+the consistency network, "unet" the diffusion network.
 
 Timing is the same throughout: snapshots so far apart that none waits for another, a deadline, one snapshot at a time,
-links without a limit of their rate. On the simulated clock computing takes no time, so that all of a fix's latency is
-its links' delay: a delay d each way makes it d + 2 d R with R rounds, and d with one message.
+links without rate limit. On the simulated clock computing takes no time, so that a fix's latency is due to link delay
+alone: with a delay d each way it is d + 2 d R for R rounds, and d for one message.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 NAME = "diffloc-bits"
 DEADLINE_MS = 100.0
 INTERVAL_MS = 250.0
-"""Between two snapshots: the last frame of one, a deadline and two of the longest delays after it, is over by then."""
+"""Snapshot interval, longer than the deadline plus twice the longest delay: no frame outlasts its snapshot's slot."""
 BITS = 8
-"""Of DiffLoc's messages, where bits are not what is varied."""
+"""Resolution of DiffLoc's messages where it is not varied."""
 DELAYS_MS = (0, 2, 5, 10, 20, 50)
 EDGE_BITS: tuple[int | None, ...] = (2, 3, 4, 5, 6, 7, 8, None)
 CENTRAL_BITS = (2, 3, 4, 5, 6, 7, 8)
 ONE_SHOT_BITS = (3, 4, 5, 6, 7, 8)
 ECC_BITS = (1, 2, 3, 4, 5, 6, 7, 8, None)
 ECC_ALWAYS = (4,)
-"""Shown as "not trained" where their weights are missing; others are left out then."""
+"""Resolutions shown as "not trained" if their weights are missing; others are then left out."""
 DELAY_SNAPSHOTS = 100
-"""Of error against delay: what delay does is the same for every snapshot."""
+"""Number of snapshots for error against delay: delay affects every snapshot alike."""
 CT_STEPS, UNET_STEPS, UNET_PARTICLES = (2, 5, 20), 20, 16
 _UNET_JOB = "paris-7-random-unet"
 _FOLDER = DATA_FOLDER / "paris-7"
@@ -63,9 +63,9 @@ class Point:
     """One emulation.
 
     Attributes:
-        line: what it belongs to, as in a table's first column.
-        settings: what is run; its `weights` may be missing.
-        delay_ms: of each link, each way; None where the point is one of error against bits.
+        line: the line that it belongs to, as in a table's first column.
+        settings: settings of the run; the file `weights` may be missing.
+        delay_ms: delay of each link, each way [ms]; None for points of error against bits.
     """
 
     line: str
@@ -74,21 +74,21 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Unique in the study."""
+        """Name, unique in the study."""
         about = f"B = {self.settings.bits or 16}" if self.delay_ms is None else f"{self.delay_ms} ms"
         return f"{self.line}, {about}"
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is emulated.
+    """Inputs of the study.
 
     Attributes:
-        base: DiffLoc's scenario, base stations, snapshots and consistency weights, and where runs are kept.
+        base: DiffLoc's scenario, base stations, snapshots and consistency weights, and the folder of the runs.
         unet: diffusion weights.
-        ecc: scenario of the same users and sites for `ecc`.
-        ecc_weights: its weights by bits.
-        delays_ms: of links.
+        ecc: scenario with the same users and sites for the scheme `ecc`.
+        ecc_weights: weights of `ecc` by bits.
+        delays_ms: link delays [ms].
     """
 
     base: EmulateSettings
@@ -99,7 +99,7 @@ class Study:
 
 
 def usual_study() -> Study:
-    """All test positions of paris-7, seven base stations.
+    """Return the default study: all test positions of paris-7, seven base stations.
 
     Raises:
         UserError: path data are missing.
@@ -120,7 +120,7 @@ def usual_study() -> Study:
 
 
 def points(study: Study) -> list[Point]:
-    """Every point: those of error against bits, then those of error against delay."""
+    """Return all points: those of error against bits, then those of error against delay."""
     base = replace(
         study.base,
         scheme="diffloc",
@@ -181,10 +181,10 @@ def _delayed(settings: EmulateSettings, ms: int) -> EmulateSettings:
 
 
 class BitsBench(Emulations):
-    """The points of a study; what is trained is its diffusion, whose weights are made from a job."""
+    """The points of a study; only the diffusion network is trained, and its weights are exported from a job."""
 
     def __init__(self, study: Study | None = None, unet_job: str = "") -> None:
-        """Take the usual study by default, with weights exported where they are missing or older than the job."""
+        """Take the usual study by default; its diffusion weights are exported if missing or older than the job."""
         self.study, self._unet_job = (usual_study(), _UNET_JOB) if study is None else (study, unet_job)
         self.points = points(self.study)
         super().__init__({point.name: point.settings for point in self.points})
@@ -193,12 +193,12 @@ class BitsBench(Emulations):
             self._export()
 
     def is_trained(self, name: str) -> bool:
-        """Whether it is not of the diffusion, or that is trained."""
+        """Return whether the point does not use the diffusion network, or that is trained."""
         other = not self._unet_job or self.settings[name].weights != self.study.unet
         return other or self._jobs.is_trained(self._unet_job)
 
     def train(self, name: str) -> None:
-        """Train the diffusion, and write its weights."""
+        """Train the diffusion network, and write its weights."""
         self._jobs.train(self._unet_job)
         self._export()
 
@@ -211,7 +211,7 @@ class BitsBench(Emulations):
 
 
 def bits_rows(bench: BitsBench) -> list[Row]:
-    """A row for each point."""
+    """Make a row for each point."""
     base = bench.study.base
     study = {"scenario": load_scenario(base.scenario).name, "bs": base.bs, "snapshots": base.snapshots,
              "raw_bits": raw_bits(load_scenario(base.scenario), base.bs)}  # fmt: skip
@@ -224,13 +224,13 @@ def bits_rows(bench: BitsBench) -> list[Row]:
 
 
 def raw_bits(scenario: Scenario, stations: int) -> int:
-    """Bits of the fingerprints of all base stations in float32: magnitudes and phases of all pairs and taps."""
+    """Return the bits of all base stations' fingerprints in float32: magnitudes and phases of all pairs and taps."""
     _, pairs, taps = scenario.csi_shape
     return stations * 2 * pairs * taps * 32  # DiffLoc Eq. 4
 
 
 def measured(bench: BitsBench, names: Sequence[str]) -> Result:
-    """Run a point; its error, coverage, latency and sizes."""
+    """Run a point; return its error, coverage, latency and sizes."""
     result = bench.run(names[0])
     columns = ["error_2d_m", "rounds", "total_ns"]
     fixes = read_table(result.folder / "fixes.parquet").select(columns)
@@ -252,7 +252,7 @@ def measured(bench: BitsBench, names: Sequence[str]) -> Result:
 
 
 def _sizes(result: RunResult, snapshots: int) -> Result:
-    """Payload up and down, side information and headers [bit]; what crosses the wire [B]: all of a snapshot."""
+    """Return sizes per snapshot: payload up and down, side information, headers [bit]; bytes on the wire [B]."""
     summary = result.summary
     counted = summary["bytes"]
 
@@ -314,7 +314,7 @@ def bits_page(name: str, records: Sequence[Record]) -> str:
 
 
 def _parted(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Points of error against bits, and of error against delay."""
+    """Return the points of error against bits, and those of error against delay."""
     at_rest = [one for one in records if one["about"]["delay_ms"] is None]
     return at_rest, [one for one in records if one["about"]["delay_ms"] is not None]
 
@@ -358,7 +358,7 @@ def _bits_table(points: Sequence[Record], raw: int) -> list[str]:
 
 
 def payload_bits(point: Record) -> float:
-    """Payload of a fix in both directions [bit]."""
+    """Return the payload of a fix in both directions [bit]."""
     size = point["result"]["per_snapshot"]
     return float(size["payload_up_bits"] + size["payload_down_bits"])
 

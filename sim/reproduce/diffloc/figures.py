@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 UNET, CT = "paris-7-random-unet", "paris-7-random-ct"
 SUBSETS = 6
-"""Of base stations, of each size, for the diffusion; the consistency model is measured on all."""
+"""Number of subsets of base stations of each size for the diffusion; the consistency model is measured on all."""
 LADDER = (*STEPS, 200)
 SHORT = 50
 """Steps of the diffusion in figures 9 and 11."""
 RULES = ("sum", "gauss")
 STYLES = {"sum": "--", "gauss": "-", "precision": ":"}
 MOST_M = 1e3
-"""Errors above are drawn at the upper edge: of samplers that run away."""
+"""Larger errors, of samplers that diverge, are drawn at the upper edge [m]."""
 MARK: dict[str, Any] = {"color": INK, "marker": "x", "linewidth": 1.2}
 
 
 def fig7_rows(_: Bench) -> list[Row]:
-    """Error against the number of base stations fused."""
+    """Make the rows of error against the number of base stations fused."""
     known = {"sizes": [{"fused": k, "min": low, "max": high} for k, (low, high) in paper.SUBSETS.items()]}
     return [
         Row("DiffLoc-CT by gauss, 2 steps", over_subsets, (CT,), {"rule": "gauss", "steps": CT_STEPS, "most": 0}),
@@ -53,7 +53,7 @@ def fig7_rows(_: Bench) -> list[Row]:
 
 
 def over_subsets(bench: Bench, jobs: Sequence[str], *, rule: str, steps: int, most: int) -> dict[str, Any]:
-    """Measure subsets of base stations: all, or at most `most` of each size, drawn by a fixed seed."""
+    """Measure subsets of base stations: at most `most` of each size, drawn with a fixed seed; all if it is 0."""
     trained = bench.trained(jobs[0])
     networks, truth = trained.networks("test"), trained.truth("test")
     known = trained.fit.job.setting.stations
@@ -77,7 +77,7 @@ def over_subsets(bench: Bench, jobs: Sequence[str], *, rule: str, steps: int, mo
 
 
 def fig7_draw(path: Path, records: Sequence[Record]) -> None:
-    """Median, least and most error over subsets against their size."""
+    """Draw median, least and largest error over subsets against their size."""
     figure, (axes,) = new_axes()
     for number, record in enumerate(records):
         sizes = (record["result"] or {}).get("sizes", ())
@@ -114,7 +114,7 @@ def fig7_page(name: str, records: Sequence[Record]) -> str:
 
 
 def fig8_rows(bench: Bench) -> list[Row]:
-    """Error against steps."""
+    """Make the rows of error against steps."""
     few = bench.stations("paris-7-unet-t2")
     rows = []
     for steps in LADDER:
@@ -135,7 +135,7 @@ def fig8_rows(bench: Bench) -> list[Row]:
 
 
 def fig8_draw(path: Path, records: Sequence[Record]) -> None:
-    """Error against steps."""
+    """Draw error against steps."""
     figure, (axes,) = new_axes()
     _curves(axes, records, "steps")
     known = "paper: DiffLoc-UNet, where its text says"
@@ -159,7 +159,7 @@ def fig8_page(name: str, records: Sequence[Record]) -> str:
 
 
 def fig9_rows(bench: Bench) -> list[Row]:
-    """With dynamic soft labels and without."""
+    """Make the rows with and without dynamic soft labels."""
     few = bench.stations("paris-7-random-ct-soft")
     usual = {"steps": SHORT, "rules": RULES}
     three = {"steps": CT_STEPS, "rules": (*RULES, "precision"), "stations": few}
@@ -175,7 +175,7 @@ def fig9_rows(bench: Bench) -> list[Row]:
 
 
 def fig9_draw(path: Path, records: Sequence[Record]) -> None:
-    """Each base station, and fused: a dot for each row, a cross of its colour for what the paper has."""
+    """Draw errors by base station and fusion rule: dots for each row, crosses of the same colour for the paper."""
     figure, (axes,) = new_axes()
     stations = sorted({k for record in records for k in (record["result"] or {}).get("stations", ())})
     groups = [f"BS {k}" for k in stations] + list(STYLES)
@@ -208,7 +208,7 @@ def fig9_page(name: str, records: Sequence[Record]) -> str:
 
 
 def fig11_rows(bench: Bench) -> list[Row]:
-    """Noisy test samples, three base stations: trained without noise, with all, with the same."""
+    """Make the rows on noisy test samples, for networks trained without noise, at all levels, and at the same level."""
     few = bench.stations("paris-7-unet-snrmixed")
     rows = []
     for snr_db in SNRS_DB:
@@ -230,7 +230,7 @@ def fig11_rows(bench: Bench) -> list[Row]:
 def under_noise(
     bench: Bench, jobs: Sequence[str], *, snr_db: float, stations: Sequence[int], steps: int
 ) -> dict[str, Any]:
-    """Measure a diffusion on test samples with noise of `snr_db`."""
+    """Measure a diffusion model on test samples with channels estimated at `snr_db`."""
     trained = bench.trained(jobs[0])
     networks, index = _noisy_networks(bench, jobs[0], trained, snr_db)
     known = trained.fit.job.setting.stations
@@ -240,7 +240,7 @@ def under_noise(
 
 
 def _noisy_networks(bench: Bench, name: str, trained: Trained, snr_db: float) -> tuple[Networks, slice]:
-    """Networks on the test samples of a noise level, and which those are of the job's test samples."""
+    """Return networks on test samples at a noise level, and the slice of these among the job's test samples."""
     levels = trained.fit.job.setting.snr_db
     if snr_db not in levels:
         return trained.networks("test", z=noisy_inputs(bench, name, snr_db)), slice(None)
@@ -251,7 +251,7 @@ def _noisy_networks(bench: Bench, name: str, trained: Trained, snr_db: float) ->
 
 
 def fig11_draw(path: Path, records: Sequence[Record]) -> None:
-    """Error against the signal-to-noise ratio of test samples."""
+    """Draw error against the signal-to-noise ratio of test samples."""
     figure, (axes,) = new_axes()
     _curves(axes, records, "snr_db")
     at = sorted(paper.NOISE)
@@ -269,7 +269,7 @@ def fig11_page(name: str, records: Sequence[Record]) -> str:
 
 
 def _by_section(rows: list[Row]) -> list[Row]:
-    """Rows of a section one after the other, sections in their order."""
+    """Sort rows by section, in the order in which sections first appear."""
     sections = list(dict.fromkeys(row.section for row in rows))
     return sorted(rows, key=lambda row: sections.index(row.section))
 

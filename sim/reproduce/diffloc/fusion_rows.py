@@ -1,4 +1,4 @@
-"""Fusion rules side by side: error, what each claims of its error, and how often the truth lies where it claims."""
+"""Comparison of fusion rules: error, claimed error, and coverage of the confidence region."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ STEPS = 50
 PARTICLES = 8
 LOCAL = {"local_steps": 20, "local_particles": 32}
 SHARES = (0.0, 0.03, 0.1, 0.3, 1.0)
-"""Of Σ_k, tried for what is added to the components of a base station's mixture."""
+"""Shares of Σ_k tried as widening of the components of a base station's mixture."""
 HONEST = (0.85, 0.95)
-"""Coverage of a 90 % region that is called honest."""
+"""Range of coverage of a 90 % region that counts as honest."""
 UNET, CT = "paris-7-random-unet", "paris-7-random-ct"
 
 
 def fusion_rows(_: Bench) -> list[Row]:
-    """All rules on DiffLoc-UNet and -CT."""
+    """Make the rows of all rules on DiffLoc-UNet and -CT."""
     rows = []
     for particles in (1, PARTICLES):
         name = f"DiffLoc-UNet, {STEPS} steps, {particles} particle{'s' * (particles > 1)}"
@@ -67,7 +67,7 @@ def by_rule(
     local_steps: int = 0,
     local_particles: int = 0,
 ) -> dict[str, Any]:
-    """Measure a rule; with `local_steps` the covariances Σ_k are those of each sample's local samples."""
+    """Measure a rule; with `local_steps`, the Σ_k of each test sample are estimated from local samples."""
     trained = bench.trained(jobs[0])
 
     def estimate(part: str) -> Estimate:
@@ -98,7 +98,7 @@ def exactly(
 
 
 def _judged(seen: Estimate, seen_truth: FloatArray, estimate: Estimate, truth: FloatArray) -> dict[str, Any]:
-    """Errors, claims and coverage on test samples; the factor is from validation samples (`seen`)."""
+    """Return errors, claimed errors and coverage on test samples; the factor is from validation samples (`seen`)."""
     factor = calibration(seen, seen_truth)
     after = coverage(estimate, truth, factor)
     trace = np.trace(estimate.covariance, axis1=1, axis2=2)
@@ -145,7 +145,7 @@ def fusion_page(name: str, records: Sequence[Record]) -> str:
 
 
 def _remarks(label: str, found: Record | None) -> list[str]:
-    """What the paper's rule claims, and what was chosen for the exact product."""
+    """Return remarks: the claimed error of the paper's rule, and the widening chosen for the exact product."""
     lines = []
     if found is not None and label.endswith(": sum"):
         lines.append(

@@ -1,8 +1,8 @@
 """LEAKY, NOT AN ESTIMATOR: samplers whose states are built from the true position, to show what that would look like.
 
-Nothing here estimates a position. Each function is handed the truth at test time, in the ways in which an evaluation
-might let it in by mistake, so that the figures that come out can be held against published ones. It is the only code of
-this project that takes the truth into sampling, all its functions are called ``leaky_…``, and no other module than
+Nothing here estimates a position. Each function is given the truth at test time, in ways in which an evaluation might
+leak it by mistake, so that the resulting errors can be compared with published ones. It is the only code of this
+project that uses the truth in sampling, all its functions are called ``leaky_…``, and no module other than
 `leaky_table` imports it (`tests/sim/reproduce/diffloc/test_diffloc_tables.py`).
 
 Shapes: K base stations, N samples, D dimensions; normalised.
@@ -23,15 +23,15 @@ from sim.learn.diffloc.evaluate import FloatArray, Networks
 
 
 def leaky_consistency(networks: Networks, truth: FloatArray, sigma_min: float) -> FloatArray:
-    """Evaluate a consistency model once, at σ_min, on x_k = p + σ_min z_k: what it says (K, N, D).
+    """Evaluate a consistency model once, at σ_min, on x_k = p + σ_min z_k; return its outputs (K, N, D).
 
-    As f(x) = x at σ_min whatever the network, that is x_k itself: its error is σ_min √(π/2) in two dimensions on
-    average, and that of the mean over K base stations 1/√K of it.
+    As f(x) = x at σ_min for any network, the output is x_k itself: in two dimensions its mean error is σ_min √(π/2),
+    and that of the mean over K base stations 1/√K of this.
 
     Args:
-        networks: at work on the samples; what they were given of the channels does not matter.
+        networks: networks on the samples; their channels do not affect the result.
         truth: true positions p (N, D).
-        sigma_min: of the parameterisation, which may be another than the network was trained with.
+        sigma_min: σ_min of the parameterisation, which may differ from the one the network was trained with.
     """
     sampler = {"kind": "consistency", "sigma": [sigma_min, networks.sampler["sigma"][1]]}
     level = Level(1.0, sigma_min, 0.0)
@@ -45,16 +45,16 @@ def leaky_consistency(networks: Networks, truth: FloatArray, sigma_min: float) -
 
 
 def leaky_denoising(networks: Networks, truth: FloatArray, time: int = 1) -> FloatArray:
-    """Denoise x_t = √ᾱ_t p + √(1 − ᾱ_t) ε_k, made from the truth: p̂ (K, N, D) of each base station.
+    """Denoise x_t = √ᾱ_t p + √(1 − ᾱ_t) ε_k, made from the truth; return p̂ (K, N, D) of each base station.
 
-    What DDIM returns if its state is made anew from the true position at each step, as training does: nothing of
-    earlier steps is left, so only the last level t = 1 counts. A network that said nothing, ε̂ = 0, would be off by
-    √(π/2) √(1 − ᾱ_t) / √ᾱ_t in two dimensions on average.
+    This is what DDIM returns if its state is made anew from the true position at each step, as in training: earlier
+    steps have no effect, so only the last level t = 1 counts. A network with ε̂ = 0 would have a mean error of
+    √(π/2) √(1 − ᾱ_t) / √ᾱ_t in two dimensions.
 
     Args:
-        networks: a diffusion's.
+        networks: networks of a diffusion model.
         truth: true positions p (N, D).
-        time: t.
+        time: timestep t.
     """
     level = _leaky_level(networks, time)
     said = []
@@ -65,7 +65,7 @@ def leaky_denoising(networks: Networks, truth: FloatArray, time: int = 1) -> Flo
 
 
 def leaky_sum(networks: Networks, truth: FloatArray, time: int = 1) -> FloatArray:
-    """The same fused by the paper's rule: p̂ (N, D) from Σ_k ε̂_k on one x_t for all base stations. DiffLoc Eq. 19."""
+    """Denoise with the paper's fusion rule: p̂ (N, D) from Σ_k ε̂_k on one x_t for all base stations. DiffLoc Eq. 19."""
     level = _leaky_level(networks, time)
     x = level.signal * truth + level.noise * _leaky_noise(truth, 0)
     fused: FloatArray = (x - level.noise * networks.raw(x, level).sum(0)) / level.signal
@@ -97,7 +97,7 @@ def leaky_start(networks: Networks, truth: FloatArray, bar: float, rule: str, st
 
 
 def leaky_fused(said: FloatArray) -> FloatArray:
-    """Mean (N, D) of what K base stations say (K, N, D)."""
+    """Return the mean (N, D) of the outputs of K base stations (K, N, D)."""
     mean: FloatArray = said.mean(0)
     return mean
 
@@ -110,5 +110,5 @@ def _leaky_level(networks: Networks, time: int) -> Level:
 
 
 def _leaky_noise(truth: FloatArray, *key: int) -> FloatArray:
-    """Standard normal (N, D)."""
+    """Draw standard normals (N, D)."""
     return generator(0, "leaky", *key).standard_normal(truth.shape)

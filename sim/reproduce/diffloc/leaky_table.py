@@ -1,4 +1,4 @@
-"""What DiffLoc's evaluation would give if the truth reached its sampler, beside the paper's figures and honest ones."""
+"""DiffLoc's errors if the truth leaked into its sampler, beside the paper's errors and honest ones."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from sim.reproduce.markdown import NOT_TRAINED, Record, page, table
 from sim.reproduce.rows import Row
 
 STEPS = 50
-"""Of honest sampling by a diffusion, and of sampling from a noised truth."""
+"""Steps of honest diffusion sampling, and of sampling from the noised truth."""
 DDPM_BAR = 0.13
-"""ᾱ_T that DDPM's β of 1e-4 … 0.02 leaves at T = 200."""
+"""ᾱ_T of DDPM's β from 1e-4 to 0.02 at T = 200."""
 SMALL_SIGMA = 0.004 / SCALE_M
-"""σ_min of 0.4 cm, with which the leak's error is the paper's."""
+"""σ_min of 0.4 cm, normalised, with which each base station's leaky error equals the paper's fused one."""
 SNR_DB = 10.0
 RAYLEIGH = float(np.sqrt(np.pi / 2))
 """Mean length of a two-dimensional standard normal: 1.25."""
@@ -43,7 +43,7 @@ CONSISTENCY, DENOISING, START = (
 
 
 def leaky_rows(_: Bench) -> list[Row]:
-    """Each leak in four settings, and what steps change."""
+    """Make the rows of each leak: three data sets, noise, and for the diffusion the number of steps."""
     alone = {"random": (paper.CT, paper.UNET), "fast": ((), ()), "user": (paper.USER_CT, paper.USER_UNET)}
     fused = {"random": (0.5, 11.4), "fast": (0.9, 21.3), "user": (0.6, 11.6)}
     labels = {"random": "random split", "fast": "15–25 m/s", "user": "unseen users"}
@@ -75,7 +75,7 @@ def leaky_rows(_: Bench) -> list[Row]:
 
 
 def consistency_leak(bench: Bench, jobs: Sequence[str], *, sigma: float, snr_db: float | None = None) -> dict[str, Any]:
-    """Leak 1, with σ_min = `sigma` [normalised]."""
+    """Measure leak 1 with σ_min = `sigma` [normalised]."""
     trained, networks, truth = _at_work(bench, jobs[0], snr_db)
     said = leaky_consistency(networks, truth, sigma)
     expected = RAYLEIGH * sigma * SCALE_M
@@ -85,7 +85,7 @@ def consistency_leak(bench: Bench, jobs: Sequence[str], *, sigma: float, snr_db:
 
 
 def denoising_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = None) -> dict[str, Any]:
-    """Leak 2."""
+    """Measure leak 2."""
     trained, networks, truth = _at_work(bench, jobs[0], snr_db)
     said = leaky_denoising(networks, truth)
     last = networks.levels(trained.fit.job.timesteps)[-1]
@@ -100,7 +100,7 @@ def denoising_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = 
 
 
 def start_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = None) -> dict[str, Any]:
-    """Leak 3."""
+    """Measure leak 3."""
     trained, networks, truth = _at_work(bench, jobs[0], snr_db)
     each = range(len(networks.posterior))
     said = np.stack([leaky_start(networks.of([k]), truth, DDPM_BAR, "sum", STEPS)[0] for k in each])
@@ -111,7 +111,7 @@ def start_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = None
 
 
 def _at_work(bench: Bench, name: str, snr_db: float | None) -> tuple[Trained, Networks, FloatArray]:
-    """Networks on test samples, at `snr_db` where it is given, and the truth."""
+    """Return the trained job, its networks on test samples (at `snr_db` if given), and the truth."""
     trained = bench.trained(name)
     z: Tensor | None = None if snr_db is None else noisy_inputs(bench, name, snr_db)
     return trained, trained.networks("test", z=z), trained.truth("test")
@@ -123,7 +123,7 @@ def _leak(trained: Trained, alone_m: FloatArray, fused: dict[str, Any]) -> dict[
 
 
 def _honest(networks: Networks, truth: FloatArray, rule: str, steps: int) -> dict[str, Any]:
-    """What the same networks say of the same samples when they begin at noise."""
+    """Measure the same networks on the same samples, with sampling started from noise."""
     found = {
         "rule": rule,
         "steps": steps,
@@ -134,7 +134,7 @@ def _honest(networks: Networks, truth: FloatArray, rule: str, steps: int) -> dic
 
 
 def fine(value: float) -> str:
-    """A length [m] to tenths of millimetres where it is below a metre."""
+    """Format a length [m], to tenths of millimetres if below a metre."""
     return f"{value:.4f}" if value < 1 else f"{value:.2f}"
 
 
@@ -194,7 +194,7 @@ def _cells(record: Record) -> list[str]:
 
 
 def _known(section: str, records: Sequence[Record]) -> list[str]:
-    """What is known beforehand of a leak's size."""
+    """Return a sentence on the size of a leak that theory predicts, or on its starting level."""
     found = [(one["label"], one["result"]) for one in records if one["section"] == section and one["result"]]
     if section == CONSISTENCY:
         sizes: dict[str, list[str]] = {}

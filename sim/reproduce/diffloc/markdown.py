@@ -1,4 +1,4 @@
-"""Tables of records (`rows`) in Markdown; every figure is one of a record's, in metres unless it says otherwise."""
+"""Tables of records (`rows`) in Markdown; all values are from the records, in metres unless marked otherwise."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HEADS = {
 
 
 def printed(value: float) -> str:
-    """A length [m] from the paper, which prints tenths of centimetres."""
+    """Format a length [m] from the paper, which prints tenths of centimetres."""
     return f"{value:.3f}"
 
 
 def means(records: Sequence[Record]) -> list[str]:
-    """Mean errors: a column for each base station alone, and one for each way to fuse; the paper's lines above ours."""
+    """Return mean errors: a column for each base station alone and each fusion rule; the paper's lines above ours."""
     numbers = sorted({k for one in records for k in (one["result"] or {}).get("stations", ())})
     numbers = numbers or list(range(1, 1 + max((len(one["paper"].get("alone", ())) for one in records), default=0)))
     rules = [rule for rule in HEADS if any(rule in fused_of(one) for one in records)]
@@ -46,13 +46,13 @@ def means(records: Sequence[Record]) -> list[str]:
 
 
 def fused_of(record: Record) -> dict[str, Any]:
-    """What a record says of fused estimates, measured or in the paper."""
+    """Return the errors of a record's fused estimates: measured, or without a result the paper's."""
     fused: dict[str, Any] = (record["result"] or record["paper"]).get("fused", {})
     return fused
 
 
 def details(records: Sequence[Record]) -> list[str]:
-    """Fused errors with interval, median and 90th percentile."""
+    """Return a table of fused errors with interval, median and 90th percentile."""
     lines = []
     for record in records:
         for rule, found in fused_of(record).items() if record["result"] else ():
@@ -65,7 +65,7 @@ def details(records: Sequence[Record]) -> list[str]:
 
 
 def seeds_table(records: Sequence[Record]) -> list[str]:
-    """Fused mean errors of several seeds."""
+    """Return a table of fused mean errors of several seeds."""
     lines = []
     for record in records:
         if record["result"] is None:

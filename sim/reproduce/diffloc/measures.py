@@ -1,7 +1,7 @@
 """Measurements of DiffLoc's own networks on test samples: each base station alone, and fused by rules.
 
-Every measurement takes a bench and names of jobs, and returns what `rows` keeps: ``alone`` with statistics for each of
-``stations`` (numbered from 1), ``fused`` with statistics for each way to fuse. Nothing is chosen on test samples.
+Every measurement takes a bench and names of jobs, and returns a `rows` result: ``alone`` with statistics for each of
+``stations`` (numbered from 1), ``fused`` with statistics for each fusion rule. Nothing is tuned on test samples.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ DISTANCES_M = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0)
 
 
 def each_statistics(errors_m: FloatArray) -> list[dict[str, Any]]:
-    """Statistics of each base station's errors (K, N) [m]."""
+    """Return statistics of each base station's errors (K, N) [m]."""
     return [sample_statistics(row) for row in errors_m]
 
 
 def by_distance(training: FloatArray, truth: FloatArray, errors_m: FloatArray) -> list[dict[str, float]]:
-    """Mean errors [m] of test samples at normalised positions (N, D) by the distance to the nearest training sample."""
+    """Return mean errors [m] of test samples by distance to the nearest training sample (normalised positions, (N, D))."""
     return errors_by_distance(distance_to_nearest(training, truth) * SCALE_M, errors_m, DISTANCES_M)
 
 
@@ -51,15 +51,15 @@ def sampled(
     """Measure a diffusion or consistency model.
 
     Args:
-        bench: jobs.
-        jobs: the one.
-        steps: of the noise schedule.
-        rules: by which to fuse.
-        particles: samples that are averaged.
+        bench: the bench.
+        jobs: name of the one job.
+        steps: steps of the noise schedule.
+        rules: fusion rules.
+        particles: number of particles that are averaged.
         stations: which base stations; all of the job's by default.
-        alone: whether base stations alone are measured.
-        shuffled: control: channels permuted among test samples.
-        distances: of which rule errors are given by the distance to the nearest training position.
+        alone: whether to measure each base station alone as well.
+        shuffled: control: permute channels among test samples.
+        distances: fusion rule whose errors are reported by distance to the nearest training position, "" for none.
     """
     trained = bench.trained(jobs[0])
     chosen = trained.fit.job.setting.stations if stations is None else stations
@@ -70,7 +70,7 @@ def sampled(
         result["alone"] = each_statistics(errors_m(sampled_alone(networks, steps, particles), truth))
     errors = {}
     for rule in rules:
-        with contextlib.suppress(NotFiniteError):  # a sum that ran beyond all numbers has no error: it is left out
+        with contextlib.suppress(NotFiniteError):  # a sum that overflowed has no error: it is left out
             errors[rule] = errors_m(sample(networks, rule, steps, particles=particles).position, truth)
     result["fused"] = {rule: sample_statistics(error) for rule, error in errors.items()}
     if distances:
@@ -79,7 +79,7 @@ def sampled(
 
 
 def sampled_alone(networks: Networks, steps: int, particles: int = 1) -> FloatArray:
-    """Positions (K, N, D) by each base station alone; of one base station every rule is itself."""
+    """Return positions (K, N, D) from each base station alone; with one base station, fusion changes nothing."""
     each = range(len(networks.posterior))
     return np.stack([sample(networks.of([k]), "sum", steps, particles=particles).position for k in each])
 
@@ -112,7 +112,7 @@ def over_seeds(
     particles: int = 1,
     rules: Sequence[str] = (),
 ) -> Result:
-    """Measure trainings that differ in their seed alone; without `steps` regressions."""
+    """Measure trainings that differ in their seed alone; without `steps` they are regressions."""
     each = []
     for name in jobs:
         if steps:
@@ -128,12 +128,12 @@ def over_seeds(
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and standard deviation of one value for each seed."""
+    """Return mean and standard deviation of one value for each seed."""
     return {"each": list(values), "mean": float(np.mean(values)), "spread": float(np.std(values, ddof=1))}
 
 
 def places(trained: Trained, stations: Sequence[int] | None) -> list[int]:
-    """Where base stations stand among those of the job."""
+    """Return the indices of base stations among those of the job."""
     known = trained.fit.job.setting.stations
     return list(range(len(known))) if stations is None else [known.index(k) for k in stations]
 
@@ -141,7 +141,7 @@ def places(trained: Trained, stations: Sequence[int] | None) -> list[int]:
 def noisy_inputs(bench: Bench, name: str, snr_db: float) -> Tensor:
     """Return compressed fingerprints (K, N, d) of a job's test positions, channels estimated at `snr_db`.
 
-    They are compressed as the job's own are: mean, deviation and basis stay those of its training.
+    They are compressed with the mean, deviation and basis of the job's training.
     """
     job, features = bench.job(name), bench.features(name)
     scenario, paths = load_data(job.data)

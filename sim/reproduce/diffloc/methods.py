@@ -22,9 +22,9 @@ from sim.reproduce.markdown import Record, errors_by_distance, listed, metres, p
 from sim.reproduce.rows import Row
 
 PAPER_STEPS = 200
-"""Of DiffLoc-MLP and -UNet, with one particle. DiffLoc Table II."""
+"""Steps of DiffLoc-MLP and -UNet, with one particle. DiffLoc Table II."""
 PARTICLES = 16
-"""Averaged at `DDIM_STEPS` steps: the mean of the posterior, which has the least squared error. DiffLoc Eq. 6."""
+"""Particles averaged at `DDIM_STEPS` steps: the posterior mean has the least squared error. DiffLoc Eq. 6."""
 RULES = ("sum", "gauss")
 CT_RULES = ("sum", "gauss", "precision")
 METHODS, CONTROLS = "the paper's methods", "controls"
@@ -34,7 +34,7 @@ TWO_STEPS = {"steps": CT_STEPS, "rules": CT_RULES}
 
 
 def table4(bench: Bench) -> list[Row]:
-    """Random split of the scenario's 2000 positions, then what more data and other inputs change."""
+    """Make the rows of Table IV: random split of 2000 positions, then more data and other inputs."""
     name = "paris-7-random"
     mlp = _diffusion("DiffLoc-MLP", f"{name}-mlp-soft", paper.figures("sum", 113.2, paper.MLP))
     return [
@@ -56,7 +56,7 @@ def table4(bench: Bench) -> list[Row]:
 
 
 def table5(_: Bench) -> list[Row]:
-    """Users at 15 to 25 m/s, random split."""
+    """Make the rows of Table V: users at 15 to 25 m/s, random split."""
     name = "paris-7-fast-random"
     return [
         Row("supervised MLP", joint_regression, (f"{name}-joint-mlp",), section=METHODS,
@@ -70,7 +70,7 @@ def table5(_: Bench) -> list[Row]:
 
 
 def table6(_: Bench) -> list[Row]:
-    """Users held out whole."""
+    """Make the rows of Table VI: whole users held out."""
     name = "paris-7-user"
     return [
         _grid(name, paper.figures("product", 501.9, paper.USER_GRID)),
@@ -177,7 +177,7 @@ def method_page(name: str, records: Sequence[Record]) -> str:
 
 
 def _chosen(records: Sequence[Record]) -> list[str]:
-    """What was chosen on validation samples."""
+    """List the choices made on validation samples."""
     lines = []
     for record in records:
         result = record["result"] or {}

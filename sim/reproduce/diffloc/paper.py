@@ -1,4 +1,4 @@
-"""Figures of the paper [cm as printed], as they stand beside ours in metres. DiffLoc Tables IV-VI, Sec. VI."""
+"""The paper's results, for comparison with ours. DiffLoc Tables IV-VI [cm as printed], Sec. VI [m]."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ USER_UNET = (52.2, 52.5, 54.6, 57.4, 56.5, 55.8, 54.3)
 USER_CT = (1.4, 1.2, 1.4, 1.6, 1.6, 1.4, 1.4)
 
 STEPS = {2: 14.705, 50: 0.078, 200: 0.118}
-"""Fig. 8: error [m] of DiffLoc-UNet trained for so many steps, as far as the text gives it."""
+"""Fig. 8: error [m] of DiffLoc-UNet by the number of steps it is trained for, where the text states it."""
 SUBSETS = {1: (0.493, 0.560), 2: (0.212, 0.239), 7: (0.114, 0.114)}
-"""Fig. 7: least and most error [m] of DiffLoc-UNet with so many base stations fused (one: Table IV)."""
+"""Fig. 7: least and largest error [m] of DiffLoc-UNet by the number of base stations fused (one: Table IV)."""
 NOISE = {50.0: 0.076, 10.0: 0.090}
-"""Fig. 11: error [m] of DiffLoc-UNet trained for each signal-to-noise ratio [dB] alone."""
+"""Fig. 11: error [m] of DiffLoc-UNet trained at each signal-to-noise ratio [dB] alone."""
 MIXED_M = 50.0
-"""Fig. 11: about that, with one training for all ratios."""
+"""Fig. 11: approximate error [m] with one training for all ratios."""
 
 
 def figures(column: str, fused: float, alone: tuple[float, ...] = ()) -> dict[str, Any]:
-    """Return a row's figures [m] from those printed [cm]; `column` says under which fusion the fused one stands."""
+    """Return a row's errors [m] from those printed [cm]; `column` is the fusion rule of the fused error."""
     return {"alone": [round(value / 100, 4) for value in alone], "fused": {column: round(fused / 100, 4)}}

@@ -32,7 +32,7 @@ TRAINED = Path("data")
 
 @dataclass(frozen=True)
 class Job:
-    """One training: `name` names its weights file; `shipped` ones go into the assets."""
+    """One training: `name` is the base name of its weights file; `shipped` weights go into the assets."""
 
     name: str
     training: EccTraining
@@ -43,10 +43,10 @@ class Job:
 def jobs(
     long: float, refine: float, single: float, tune: float, short: float, assets: Path, trained: Path
 ) -> list[Job]:
-    """The headline trainings and the comparisons.
+    """Return the headline trainings and the comparisons.
 
-    Headline: `long` epochs at B = 5 from scratch, `refine` more after a restart of the rate, `single` more with the
-    cloud's network in float32; from there `tune` epochs at each smaller B. (At B = 5 such a continuation did not
+    Headline: `long` epochs at B = 5 from scratch, `refine` more after a restart of the learning rate, `single` more
+    with the cloud's network in float32; from there `tune` epochs at each smaller B. (At B = 5 such fine-tuning did not
     lower the validation error.) Lossless, which has no encoders and learns faster: `long` / 2, then `single` + `tune`.
     Comparisons: `short` epochs each, from scratch, all in bfloat16.
     """
@@ -83,7 +83,7 @@ def jobs(
 
 
 def write_assets(scenario: Scenario, paths: PathSet, folder: Path) -> None:
-    """Ship test paths, training positions and the fingerprint table; none of the training paths."""
+    """Write the shipped assets: test paths, training positions, fingerprint table and RSS weights; no training paths."""
     write_test_set(scenario, paths, folder)
     sources = make_sources(scenario, paths, "random", 0.0, 0, torch.device("cpu"))
     FingerprintTable.build(sources.training).save(folder / "fingerprints.npz")
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def _run(job: Job, scenario: Scenario, paths: PathSet, folder: Path, trained: Path) -> None:
-    """Train one job, unless its weights are there already."""
+    """Train one job, unless its weights file exists."""
     output = folder / f"{job.name}.safetensors"
     if output.is_file():
         return
@@ -133,7 +133,7 @@ def _run(job: Job, scenario: Scenario, paths: PathSet, folder: Path, trained: Pa
 
 
 def _direct(scenario: Scenario, paths: PathSet, assets: Path, trained: Path, epochs: float) -> None:
-    """Train the direct regression and keep its test errors beside the weights."""
+    """Train the direct regression and store its test errors beside the weights."""
     output = trained / "direct.npz"
     if output.is_file():
         return

@@ -27,7 +27,7 @@ _POSITIONS = 2000
 
 
 def gap(scenario: Scenario, paths: PathSet, file: Path) -> dict[str, float]:
-    """Mean 3D errors [m] on training, moved training and validation positions."""
+    """Return mean 3D errors [m] on training, moved training and validation positions."""
     weights = load_weights(file)
     config = weights.config
     model = EccModel(

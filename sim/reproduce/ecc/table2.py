@@ -1,7 +1,7 @@
-"""``ecc-table2``: the paper's Table II beside what the emulator measures, every row an emulation of its own.
+"""``ecc-table2``: the paper's Table II beside the emulator's results, every row an emulation of its own.
 
 A row is an in-process run over all test positions of its split (simulated clock, real payload bytes), with the
-controls on the same snapshots. The trainings are `sim.reproduce.ecc.campaign`'s.
+controls on the same snapshots. The networks are trained by `sim.reproduce.ecc.campaign`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SHORT, CONTROLS = "short schedule", "controls, unquantised CSI of all six sites 
 B4, BLOCK, REGRESSION = "B = 4", "block split (20 m blocks held out, 3 m guard)", "direct regression"
 PAPER = {"lossless CSI, no encoder": (0.42, 0.75), "B = 5": (0.48, 0.83), B4: (0.52, 0.90), "B = 3": (0.54, 0.92),
          "B = 2": (0.56, 0.97)}  # fmt: skip
-"""Mean and p90 3D error [m]."""
+"""The paper's mean and 90th percentile of the 3D error [m]."""
 _DISTANCES_M = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0, 6.0, 8.0, 12.0)
 
 
 def runs() -> dict[str, EmulateSettings]:
-    """The paper's rows on the shipped weights, then what it leaves out."""
+    """Return settings by label: the paper's rows on the shipped weights, then additional studies."""
     return {
         "lossless CSI, no encoder": _run(None),
         "B = 5": _run(5),
@@ -65,7 +65,7 @@ def _run(
     test: Path | None = None,
     shuffle_csi: bool = False,
 ) -> EmulateSettings:
-    """Settings of a row; `trained` names weights of the campaign, without it the shipped ones are taken."""
+    """Return the settings of a row; `trained` names weights of the campaign, by default the shipped ones are used."""
     return EmulateSettings(
         scenario=scenario,
         scheme=scheme,
@@ -82,21 +82,21 @@ def _run(
 
 
 class EccBench(Emulations):
-    """The runs, and what the campaign left of the direct regression."""
+    """The runs, and the campaign's errors of the direct regression."""
 
     def __init__(self, settings: Mapping[str, EmulateSettings] | None = None) -> None:
-        """Take all `runs` by default."""
+        """Take the settings of the runs; all `runs` by default."""
         super().__init__(runs() if settings is None else settings)
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
-        """As that of a run; of the direct regression the digest of its errors."""
+        """Return the digest of a run, or of the direct regression's errors."""
         if name != REGRESSION:
             return super().identity(name, fitted=fitted)
         return file_digest(DIRECT).hex()[:16] if DIRECT.is_file() else None
 
 
 def table2_rows(bench: Emulations) -> list[Row]:
-    """A row for each run, and the direct regression."""
+    """Make a row for each run, and one for the direct regression."""
     rows = []
     for label, settings in bench.settings.items():
         known = dict(zip(("mean", "p90"), PAPER.get(label, ()), strict=False))
@@ -116,7 +116,7 @@ def emulated(bench: Emulations, names: Sequence[str]) -> Result:
 
 
 def regressed(_: Emulations, __: Sequence[str]) -> Result:
-    """Errors of the direct regression."""
+    """Return error statistics of the direct regression."""
     with DIRECT.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {"error_3d_m": error_statistics(archive["errors_3d_m"], seed=1)}
 
@@ -156,5 +156,5 @@ def _statistics(found: dict[str, Any]) -> list[str]:
 
 
 def _millimetres(value: float) -> str:
-    """A length [m] to a millimetre."""
+    """Format a length [m] to a millimetre."""
     return f"{value:.3f}"
