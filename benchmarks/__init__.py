@@ -1,1 +1,1 @@
-"""Timings of the parts and of the whole, as ratios to a yardstick measured in the same run; docs/benchmarks.md."""
+"""Benchmarks of the parts and of the whole, relative to baselines measured in the same run; docs/benchmarks.md."""

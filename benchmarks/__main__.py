@@ -21,7 +21,7 @@ from sim.records.folder import THREADS
 
 
 class Part(StrEnum):
-    """What can be timed: each is a module here with a function `run`."""
+    """The benchmarks: each is a module of this package with a function `run`."""
 
     PACKING = "packing"
     WIRE = "wire"

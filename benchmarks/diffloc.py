@@ -1,10 +1,10 @@
-"""DiffLoc's computing alone, from fingerprints in memory to the fix: seven base stations, two steps of CT.
+"""DiffLoc's computation alone, from fingerprints in memory to the fix: seven base stations, two steps of CT.
 
     fingerprint ── embed (38 400 → 64) ──> embedding ── answer, each step ──> cloud's step ──> position
 
 No packing, no links, no quantisation. "In turn" runs one network after the other, as base stations that share a
-machine would; "stacked" runs all seven as one network of batched products, as a cloud with all fingerprints would, on a
-GPU too where there is one. Batch: snapshots at once.
+machine would; "stacked" runs all seven as one network of batched products, as a cloud with all fingerprints would, also
+on a GPU if present. Batch: number of snapshots processed at once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class InTurn:
     """Networks of all base stations, run one after the other."""
 
     def __init__(self, made: Plan, score: ScoreFormat, features: Tensor, device: str) -> None:
-        """Build them; features (K, B, F) are kept where it is computed."""
+        """Build the networks; features (K, B, F) are moved to `device`."""
         setups = [site.station.setup for site in made.sites]
         self.stations = [ScoreStation(score, setup.config, setup.tensors, setup.bs, device) for setup in setups]
         self._features = features.to(device)
@@ -52,19 +52,19 @@ class InTurn:
         return found
 
     def embed(self) -> list[Tensor]:
-        """Return embeddings of all."""
+        """Return embeddings of all base stations."""
         return [self.embed_one(k) for k in range(len(self.stations))]
 
     def answer(self, embeddings: Sequence[Tensor], x: Floats, level: Level) -> list[Floats]:
-        """Return what each says (B, D) of states x (B, D)."""
+        """Return each network's output (B, D) at states x (B, D)."""
         return [one.raw(e, x, level) for one, e in zip(self.stations, embeddings, strict=True)]
 
 
 class Stacked:
-    """All networks as one of batched products."""
+    """All networks as one network of batched products."""
 
     def __init__(self, made: Plan, features: Tensor, device: str) -> None:
-        """Build it; features (K, B, F) are kept where it is computed."""
+        """Build the network; features (K, B, F) are moved to `device`."""
         setups = [site.station.setup for site in made.sites]
         self._network = build_network(setups[0].config, [setup.tensors for setup in setups]).to(device)
         self._denoiser = Denoiser(self._network, setups[0].config["sampler"])
@@ -77,23 +77,23 @@ class Stacked:
 
     @torch.inference_mode()
     def answer(self, embeddings: Tensor, x: Floats, level: Level) -> list[Floats]:
-        """Return what each says (B, D) of states x (B, D), which waits for the device."""
+        """Return each network's output (B, D) at states x (B, D); this waits for the device."""
         states = torch.from_numpy(x.astype(np.float32)).to(self._device).expand(len(embeddings), -1, -1)
         return list(self._denoiser.raw(embeddings, states, level).cpu().numpy().astype(np.float64))
 
 
 class Desk:
-    """Everything that makes fixes of `batch` snapshots at once: each is a particle of one sampler.
+    """Networks and cloud that compute fixes of `batch` snapshots at once: each is a particle of one sampler.
 
     Attributes:
         states: first states (B, D) of the sampler.
-        levels: noise of its steps.
+        levels: noise levels of its steps.
         in_turn: networks one after the other.
         stacked: all networks at once.
     """
 
     def __init__(self, made: Plan, batch: int, device: str = "cpu") -> None:
-        """Build networks and cloud, and measure fingerprints."""
+        """Build networks and cloud, and compute fingerprints."""
         config = made.weights.config
         score = score_format(config, {"steps": STEPS, "fusion": "gauss", "particles": batch}, BITS)
         self._cloud = DiffLocSpec(made.cloud.setup, score)
@@ -105,16 +105,16 @@ class Desk:
         self.stacked = Stacked(made, features, device)
 
     def fix(self, networks: InTurn | Stacked) -> Floats:
-        """Return positions (B, D), normalised."""
+        """Return normalised positions (B, D)."""
         embeddings = networks.embed()
         return self._sampled(lambda sampler: networks.answer(embeddings, sampler.x, sampler.level))  # type: ignore[arg-type]
 
     def cloud(self, said: list[Floats]) -> Floats:
-        """Take the cloud's steps alone, with the same answers (K, B, D) in each."""
+        """Run the cloud's steps alone, with the same answers (K, B, D) in each; return positions (B, D)."""
         return self._sampled(lambda _: said)
 
     def one_network(self) -> None:
-        """Embed at one base station and evaluate its network at each level: what the paper's figure is of."""
+        """Embed at one base station and evaluate its network at each level, as the paper's figure counts it."""
         embedding, station = self.in_turn.embed_one(0), self.in_turn.stations[0]
         for level in self.levels:
             station.raw(embedding, self.states, level)
@@ -128,7 +128,7 @@ class Desk:
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time per snapshot, at each batch."""
+    """Measure the time per snapshot at each batch size."""
     made = load_plan(
         EmulateSettings(
             scenario=SCENARIO,
@@ -153,7 +153,7 @@ def require_same(one: Floats, other: Floats) -> None:
     """Check that two ways of computing fixes agree, to within 1e-4 of the normalised unit (1 cm).
 
     Raises:
-        UserError: they do not, so their times are not of the same computation.
+        UserError: they do not, so their times are not comparable.
     """
     apart = float(np.abs(one - other).max())
     if not apart <= 1e-4:
@@ -181,7 +181,7 @@ def _cases(desk: Desk, batch: int) -> list[Case]:
 
 
 def _gpu_cases(desk: Desk, batch: int) -> list[Case]:
-    """One network and all of them on the GPU; the cloud's steps stay where they are, states and answers move."""
+    """Return cases with one network and with all on the GPU; the cloud's steps stay on the CPU."""
     whole = _name("fix, in turn", batch)
     return [
         Case(_name("one network, two passes, GPU", batch), desk.one_network, batch, whole),
@@ -200,7 +200,7 @@ def _threaded(call: Callable[[], object]) -> None:
 
 @torch.inference_mode()
 def _fingerprints(made: Plan, k: int, batch: int) -> Tensor:
-    """Fingerprints (B, F) of the first test positions at one base station."""
+    """Return fingerprints (B, F) of the first test positions at one base station."""
     site = made.sites[k]
     received = torch.stack([site.radio.observe(snapshot) for snapshot in range(batch)])
     return fingerprint(LeastSquaresEstimator(site.station.power_w, site.station.pilots).estimate(received))

@@ -1,6 +1,6 @@
-"""A base station's work on one report: LMMSE, preprocessing, encoder and quantiser, packing; by stage and whole.
+"""A base station's computation of one report: LMMSE, preprocessing, encoder and quantiser, packing; stages and whole.
 
-`radio` makes what the antennas receive: the emulation's cost, which no real base station has.
+`radio` synthesises the received signal: a cost of the emulation, which no real base station has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sim.plan.plan import Plan
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time per report, at each batch."""
+    """Measure the time per report at each batch size."""
     made = plan(bench)
     return measure([case for batch in BATCHES for case in _cases(made, batch)], bench.effort)
 

@@ -1,11 +1,11 @@
-"""Six base stations and a cloud in processes: what our fronthaul costs against bare pyzmq, and against Ray.
+"""Six base stations and a cloud as processes: cost of our fronthaul against bare pyzmq and against Ray.
 
-All sides carry the same messages: a report of 384 B payload and 4 B side information alone, or 16 of them in one.
-Ours writes its ledger meanwhile: journals before sending, the receive log poll by poll. A round is six states down and
-six reports up. Sides take turns within a repetition, so that a busy machine hits them alike.
+All sides carry the same messages: one report of 384 B payload and 4 B side information, or 16 of them in a message.
+Ours writes its ledger meanwhile: journals before sending, the receive log at each poll. A round is six states down and
+six reports up. Sides take turns within a repetition, so that other load on the machine affects them alike.
 
-Each base station is a process, as in a deployment. On fewer cores than processes, rates are then
-those of the whole machine; rates with all base stations in one process come closer to those of the receiver.
+Each base station is a process, as in a deployment. With fewer cores than processes, these rates are limited by the
+whole machine; rates with all base stations in one process are closer to those of the receiver alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OURS, BARE, RAY = "ours, ledger on", "bare pyzmq", "Ray"
 SIDES = {"ours": OURS, "bare": BARE}
 
 REPORTS = {1: 6400, BATCH: 25600}
-"""Reports of each sender in a repetition, by how many share a message."""
+"""Reports of each base station in a repetition, by the number of reports in a message."""
 RAY_REPORTS = {1: 160, BATCH: 2560}
 ROUNDS, RAY_ROUNDS = 300, 30
 
@@ -44,7 +44,7 @@ def run(bench: Bench) -> list[Row]:
         one_each = stack.enter_context(_processes(bench.folder / "each", STATIONS))
         shared = stack.enter_context(_processes(bench.folder / "shared", 1))
         ray_side = stack.enter_context(rayside.session())
-        for repetition in range(-1, repetitions):  # the first does not count: it connects and loads
+        for repetition in range(-1, repetitions):  # the first is a warm-up: it connects and loads
             note = taken if repetition >= 0 else {}
             for bundle, reports in REPORTS.items():
                 count = max(2 * BATCH, reports // share)
@@ -71,7 +71,7 @@ def _note(taken: dict[tuple[str, str], list[float]], what: str, side: str, value
 
 
 def _rows(taken: dict[tuple[str, str], list[float]]) -> list[Row]:
-    """Return one row a figure: ours against bare pyzmq, Ray where there is one against ours."""
+    """Return one row per measurement: ours relative to bare pyzmq, and Ray, if measured, relative to ours."""
     rows = []
     for what in dict.fromkeys(what for what, _ in taken):
         unit = "µs" if what == "round" else "reports/s"
@@ -84,14 +84,14 @@ def _rows(taken: dict[tuple[str, str], list[float]]) -> list[Row]:
 
 
 class _Processes:
-    """Receiver and senders, which take orders."""
+    """Receiver and sender processes, which execute orders."""
 
     def __init__(self, receiver: subprocess.Popen[str], senders: Sequence[subprocess.Popen[str]]) -> None:
         self._receiver, self._senders = receiver, senders
         self._number = 0
 
     def obey(self, what: str, side: str, count: int, bundle: int) -> float:
-        """Have all do something; return the receiver's time [s]."""
+        """Send an order to all processes; return the receiver's time [s]."""
         self._number += 1
         order = json.dumps(dataclasses.asdict(Order(what, side, count, bundle, self._number)))
         for process in (self._receiver, *self._senders):
@@ -106,7 +106,7 @@ class _Processes:
 
 @contextmanager
 def _processes(folder: Path, count: int) -> Iterator[_Processes]:
-    """Start a receiver, and `count` processes which share the base stations among them."""
+    """Start a receiver and `count` sender processes, which share the base stations among them."""
     folder.mkdir()
     with ExitStack() as stack:
 

@@ -1,4 +1,4 @@
-"""The cloud's work on one fix: six payloads to latents, and the fusion network."""
+"""The cloud's computation of one fix: unpacking six payloads to latents, and the fusion network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fronthaul.codec.bitstream import unpack
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time per fix, at each batch, and how much of it is unpacking."""
+    """Measure the time per fix at each batch size, and its share for unpacking."""
     made = plan(bench)
     fusion = EccFusion(made.cloud.setup)
     reports = groups(made, max(BATCHES))

@@ -1,4 +1,4 @@
-"""What figures were measured on: a figure without its machine says nothing."""
+"""Description of the machine on which the results were measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sim.records.folder import commit
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Machine class, versions and circumstances; `load` is the one-minute load average before the first part."""
+    """Hardware, versions and conditions of a run; `load` is the one-minute load average before the first part."""
 
     cpu: str
     cores: int
@@ -32,7 +32,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """Describe where we are; call it where torch has the number of threads that is measured with."""
+    """Describe this machine; call it after setting torch to the number of threads of the measurements."""
     return Machine(
         cpu=_cpu_model(),
         cores=len(os.sched_getaffinity(0)),
@@ -49,7 +49,7 @@ def this_machine() -> Machine:
 
 
 def _cpu_model() -> str:
-    """Name of the processor, as far as the kernel says it."""
+    """Return the name of the processor, as far as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

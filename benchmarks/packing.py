@@ -1,4 +1,4 @@
-"""768 indices to exact bits and back, against a loop over the indices with bitarray."""
+"""Packing of 768 indices to a bit stream and unpacking, against a loop over the indices with bitarray."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BITS = (1, 2, 3, 4, 5, 6, 7, 8, 32)
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time a report's payload, both ways, for each resolution."""
+    """Measure packing and unpacking of a report's payload at each resolution."""
     return [row for bits in BITS for row in measure(_cases(bits), bench.effort)]
 
 
@@ -34,7 +34,7 @@ def _cases(bits: int) -> list[Case]:
 
 
 def loop_pack(index: npt.NDArray[np.uint32], bits: int) -> bytes:
-    """Pack one index after the other."""
+    """Pack indices one by one."""
     stream = bitarray(endian="big")
     for value in index.tolist():
         stream.extend(int2ba(value, bits, endian="big"))
@@ -42,7 +42,7 @@ def loop_pack(index: npt.NDArray[np.uint32], bits: int) -> bytes:
 
 
 def loop_unpack(data: bytes, bits: int) -> list[int]:
-    """Undo `loop_pack`."""
+    """Unpack the result of `loop_pack`."""
     stream = bitarray(endian="big")
     stream.frombytes(data)
     return [ba2int(stream[bits * k : bits * (k + 1)]) for k in range(COEFFICIENTS)]

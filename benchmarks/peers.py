@@ -1,11 +1,11 @@
-"""Processes of the benchmark `fronthaul`: a receiver or a sender, which does the same over our fronthaul and bare.
+"""Processes of the benchmark `fronthaul`: a receiver or a sender, over our fronthaul and over bare pyzmq.
 
-    python -m benchmarks.peers receiver FOLDER            orders come by stdin, answers go by stdout, a JSON each a line
+    python -m benchmarks.peers receiver FOLDER            orders on stdin, answers on stdout, one JSON value per line
     python -m benchmarks.peers sender FOLDER OURS BARE BS...
 
-Ours is what base stations and cloud do with a report beside computing: Outbox, journal and DealerTransport there;
-RouterTransport, decode, Collector and receive log here. Bare is pyzmq's DEALER and ROUTER with the same messages, as
-short as a program with them can be.
+"Ours" is everything that base stations and cloud do with a report beside computing: Outbox, journal and DealerTransport
+at the sender; RouterTransport, decode, Collector and receive log at the receiver. "Bare" is a minimal program with
+pyzmq's DEALER and ROUTER sockets and the same messages.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from fronthaul.transport.transport import CloudTransport, EdgeTransport
 from fronthaul.transport.zeromq import QUEUE_MESSAGES, DealerTransport, RouterTransport
 
 BATCH = 16
-"""Reports that a base station makes, journals and sends at once."""
+"""Number of reports that a base station makes, journals and sends at once."""
 MESSAGES_PER_POLL = 256
-"""As `cloud.node` takes at once."""
+"""Maximum number of messages per poll, as `FRAMES_PER_POLL` of `cloud.node`."""
 TIMEOUT_S = 30.0
 STATE = Payload(bytes(48), 384)
-"""What the cloud asks with in a round: 12 numbers of 32 bits."""
+"""The state that the cloud sends in a round: 12 numbers of 32 bits."""
 PAUSE_S = 0.001
-"""As `edge.node` pauses where a queue is full."""
+"""Pause when a queue is full [s]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do next.
+    """One measurement to run.
 
     Attributes:
-        what: "rate", senders push as fast as they can; "round", the receiver asks all senders, which answer.
+        what: "rate": senders send as fast as they can; "round": the receiver queries all senders, which answer.
         side: "ours" or "bare".
-        count: reports of each sender, or rounds.
-        bundle: reports that share a message.
-        number: of the order.
+        count: number of reports of each base station, or of rounds.
+        bundle: number of reports in a message.
+        number: sequence number of the order.
     """
 
     what: str
@@ -64,7 +64,7 @@ class Order:
 
 
 def main() -> None:
-    """Take orders until stdin ends."""
+    """Execute orders until stdin ends."""
     role, folder, *rest = sys.argv[1:]
     if role == "receiver":
         receiver = Receiver(Path(folder))
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _freeze() -> None:
-    """Leave what is there to itself, as the actors of a run do."""
+    """Exempt existing objects from garbage collection, as the actors of a run do."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
@@ -90,7 +90,7 @@ def _say(answer: object) -> None:
 
 
 class Sender:
-    """Base stations that share a process, twice each."""
+    """Base stations that share a process, each with our transport and a bare socket."""
 
     def __init__(self, folder: Path, stations: Sequence[int], ours: str, bare: str) -> None:
         """Connect to both receivers."""
@@ -103,12 +103,12 @@ class Sender:
             socket.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
             socket.setsockopt(zmq.IDENTITY, identity(bs))
             socket.connect(bare)
-            # A report each way tells both receivers that we are there.
+            # One report over each transport announces us to both receivers.
             self._ours[bs].send(encode(frame()))
             socket.send(encode(frame()))
 
     def obey(self, order: Order) -> str:
-        """Do what is asked and say that it is done."""
+        """Execute an order and return "done"."""
         made = {bs: reports(order.count, bs=bs, first=0) for bs in self._ours}
         _freeze()
         if order.side == "bare":
@@ -122,7 +122,7 @@ class Sender:
         return "done"
 
     def _obey_bare(self, order: Order, made: Mapping[int, Sequence[Report]]) -> None:
-        # Made before and of the right size; what they say does not matter.
+        # Made beforehand and of the right size; their values do not matter.
         messages = {
             bs: [encode(Frame(n, tuple(mine[n : n + order.bundle]))) for n in range(0, len(mine), order.bundle)]
             for bs, mine in made.items()
@@ -137,7 +137,7 @@ class Sender:
 
 
 class _Station:
-    """What one base station of ours has for one order."""
+    """Outbox and recorder of one of our base stations for one order."""
 
     def __init__(self, folder: Path, bs: int, transport: EdgeTransport, order: Order) -> None:
         self.bs, self.transport = bs, transport
@@ -145,7 +145,7 @@ class _Station:
         self.recorder = Recorder(folder, f"bs-{bs}-{order.number}", sends=Direction.UP, transport=transport.costs)
 
     def send(self, made: Sequence[Report]) -> None:
-        """Journal and send, as `EdgeNode` does."""
+        """Journal and send reports, as `EdgeNode` does."""
         departures = self.outbox.frames(made, time.time_ns())
         self.recorder.sent(self.bs, departures)
         for departure in departures:
@@ -179,7 +179,7 @@ def _answer(stations: Sequence[_Station], made: Mapping[int, Sequence[Report]]) 
 
 
 class Receiver:
-    """The cloud, twice."""
+    """The cloud, with our transport and a bare socket."""
 
     def __init__(self, folder: Path) -> None:
         """Listen at two ports, for `STATIONS` senders each."""
@@ -194,7 +194,7 @@ class Receiver:
         self._greeted = False
 
     def obey(self, order: Order) -> float:
-        """Return how long it took [s]: from the first message to the last, or a round on average."""
+        """Execute an order; return the time from the first message to the last, or the mean time of a round [s]."""
         if not self._greeted:
             self._greeted = True
             for _ in range(STATIONS):
@@ -232,7 +232,7 @@ class Receiver:
 
 
 def _collector(snapshots: int) -> Collector:
-    """Collect reports of all stations, registered, in closed loop."""
+    """Make a collector with all stations registered, in closed loop."""
     (report,) = frame().reports
     stations = frozenset(range(STATIONS))
     collector = Collector(CollectorRules(stations=stations, snapshots=snapshots, interval_ns=0, deadline_ns=1))
@@ -245,7 +245,7 @@ def _collector(snapshots: int) -> Collector:
 
 
 def _rate(transport: CloudTransport, collector: Collector, recorder: Recorder, count: int) -> float:
-    """Take `count` snapshots of all stations as `CloudNode.poll` does: judge, write down, collect."""
+    """Receive `count` snapshots of all stations as `CloudNode.poll` does: judge, log, collect; return the time [s]."""
     begin_s = None
     gathered = 0
     while gathered < count:
@@ -273,7 +273,7 @@ def _poll(transport: CloudTransport, collector: Collector, recorder: Recorder) -
 
 
 def _rounds(transport: CloudTransport, collector: Collector, recorder: Recorder, count: int) -> float:
-    """Ask all stations, and wait for all answers, over and over."""
+    """Query all stations and wait for all answers, `count` times; return the mean time of a round [s]."""
     outboxes = [Outbox(transport=transport.costs) for _ in range(STATIONS)]
     begin_s = time.perf_counter()
     for snapshot in range(count):

@@ -1,6 +1,6 @@
-"""The same messages as `peers` carries, as arguments and results of Ray's actor calls.
+"""The messages of `peers`, sent as arguments and results of Ray's actor calls.
 
-Ray is imported where it is used: its actors need nothing else of this project, and not torch.
+Ray is imported inside functions; its actors do not need torch.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from benchmarks.samples import STATIONS, frame
 from fronthaul.message.wire import encode
 
 IN_FLIGHT = 64
-"""Calls that a sender leaves unanswered at most."""
+"""Maximum number of pending calls of a sender."""
 
 
 class Cloud:
-    """Counts what comes."""
+    """Actor that counts the bytes it receives."""
 
     def __init__(self) -> None:
         self._bytes = 0
@@ -33,10 +33,10 @@ class Cloud:
 
 
 class Station:
-    """Sends to a cloud, or answers."""
+    """Actor that sends reports to a cloud, or answers states."""
 
     def push(self, cloud: Any, data: bytes, messages: int) -> None:
-        """Send the same message so many times."""
+        """Send the same message `messages` times."""
         import ray
 
         waiting: list[Any] = []
@@ -52,14 +52,14 @@ class Station:
 
 
 class RaySide:
-    """The actors."""
+    """The actors of one Ray session."""
 
     def __init__(self, cloud: Any, stations: Sequence[Any]) -> None:
-        """Take actors that are up."""
+        """Take actors that have started."""
         self._cloud, self._stations = cloud, stations
 
     def rate(self, count: int, bundle: int) -> float:
-        """Return how long `count` reports of each station take [s], so many in a message."""
+        """Return the time that `count` reports of each station take [s], with `bundle` reports in a message."""
         import ray
 
         data = encode(frame(bundle))
@@ -68,7 +68,7 @@ class RaySide:
         return time.perf_counter() - begin_s
 
     def round(self, count: int) -> float:
-        """Return how long it takes on average to ask all stations and have all answers [s]."""
+        """Return the mean time to query all stations and receive all answers [s]."""
         import ray
 
         data = encode(frame())
@@ -80,7 +80,7 @@ class RaySide:
 
 @contextmanager
 def session() -> Iterator[RaySide]:
-    """Start Ray and the actors, and end it."""
+    """Start Ray and the actors; shut Ray down on exit."""
     from sim.emulate import ray_session  # isort: skip  # before Ray: it sets its environment
 
     import ray

@@ -1,4 +1,4 @@
-"""One table for people, and the same as JSON."""
+"""Output of the results: a table on the console, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from benchmarks.timing import Row
 from sim.files import write_json
 
 WIDTH = 132
-"""Columns of a page that is no terminal."""
+"""Width in characters if the output is not a terminal."""
 
 BUSY_LOAD = 0.5
-"""From this load on somebody else's work shows in the figures."""
+"""Load average above which other processes affect the results."""
 
 Rows = Mapping[str, Sequence[Row]]
 
@@ -83,5 +83,5 @@ def _table(rows: Rows) -> Table:
 
 
 def _figure(value: float) -> str:
-    """Three significant digits, without exponent."""
+    """Format with three significant digits, without exponent."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")

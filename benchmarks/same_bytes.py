@@ -47,7 +47,7 @@ COMMANDS = {
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Digests of a run's payloads and fixes."""
+    """Return digests of a run's payloads and fixes."""
     tables = [pq.read_table(path) for path in sorted((folder / "links").glob("bs-*.parquet"))]
     rows = pa.concat_tables(tables, promote_options="default")
     keys = ["bs", "epoch", "snapshot", "round", "direction"]
@@ -69,7 +69,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def main() -> int:
-    """Run all, write digests, compare."""
+    """Run all commands, write their digests, and compare them with earlier ones if given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--against", type=Path)

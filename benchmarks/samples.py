@@ -1,4 +1,4 @@
-"""A report as it crosses the fronthaul, made without networks: what it says does not change what it costs."""
+"""Reports for the fronthaul benchmarks, made without networks: their cost does not depend on their values."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SIDE = np.float32(1e-5).astype(">f4").tobytes()
 
 
 def indices(bits: int) -> npt.NDArray[np.uint32]:
-    """Uniform indices of `bits` each (COEFFICIENTS,)."""
+    """Draw uniform indices of `bits` each (COEFFICIENTS,)."""
     return np.random.default_rng(1).integers(0, 1 << bits, COEFFICIENTS, dtype=np.uint32)
 
 
 def reports(count: int, *, bs: int = 5, first: int = 1000, bits: int = BITS) -> list[Report]:
-    """Return reports of one base station on `count` snapshots in a row."""
+    """Return reports of one base station on `count` consecutive snapshots."""
     payload = pack(indices(bits), bits)
     return [Report(ReportKey(bs=bs, epoch=0, snapshot=first + n), payload, SIDE) for n in range(count)]
 
 
 def frame(count: int = 1) -> Frame:
-    """Return so many reports in one frame."""
+    """Return `count` reports in one frame."""
     return Frame(3, tuple(reports(count)))

@@ -1,8 +1,8 @@
-"""How anything is timed here.
+"""Timing of cases against their baselines.
 
-A repetition times every case of a part once, in turn, each as the mean over a block of calls; so whatever else the
-machine does meanwhile hits a case and its yardstick alike. A row holds median, least and largest over the
-repetitions, and the median of the ratios within a repetition.
+A repetition times every case of a part once, in turn, each as the mean over a block of calls, so that other load on the
+machine affects a case and its baseline alike. A row holds median, least and largest value over the repetitions, and the
+median of the ratios within repetitions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure: repetitions of blocks of `block_s` [s]; `runs` of `snapshots` for the whole."""
+    """How long to measure: `repetitions` of blocks of `block_s` [s]; `runs` emulations of `snapshots` for ``whole``."""
 
     repetitions: int
     block_s: float
@@ -27,12 +27,12 @@ class Effort:
 
 FULL = Effort(repetitions=15, block_s=0.02, runs=3, snapshots=480)
 QUICK = Effort(repetitions=2, block_s=0.0, runs=1, snapshots=8)
-"""Shows that everything runs; its figures mean nothing."""
+"""Smoke test: its results are meaningless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a part gets: effort, an empty folder for its files, and weights for the scheme ``ecc``."""
+    """Inputs of a part: effort, a folder for its files, and weights for the scheme ``ecc``."""
 
     effort: Effort
     folder: Path
@@ -46,7 +46,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Something to time: `call` does `per` of what is counted; `reference` names the case that is its yardstick."""
+    """A case to time: `call` processes `per` items; `reference` names the case that is its baseline."""
 
     name: str
     call: Callable[[], object]
@@ -56,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table; `ratio` is this figure over that of the case `reference`, where it has one."""
+    """A line of the table; `ratio` is this time or rate over that of the case `reference`, if any."""
 
     case: str
     unit: str
@@ -74,7 +74,7 @@ def row(
     reference: str | None = None,
     yardstick: Sequence[float] | None = None,
 ) -> Row:
-    """Sum up one figure a repetition; `yardstick` holds the figures of `reference` in the same repetitions."""
+    """Summarise one value per repetition; `yardstick` holds the values of `reference` in the same repetitions."""
     ratio = None
     if yardstick is not None:
         ratio = statistics.median(value / base for value, base in zip(values, yardstick, strict=True))
@@ -82,7 +82,7 @@ def row(
 
 
 def measure(cases: Sequence[Case], effort: Effort) -> list[Row]:
-    """Time cases in turn; one row each, in microseconds per what is counted."""
+    """Time cases in turn; return one row for each, in microseconds per item."""
     timers = {case.name: timeit.Timer(case.call) for case in cases}  # holds off garbage collection
     calls = {name: _calls(timer, effort.block_s) for name, timer in timers.items()}
     taken: dict[str, list[float]] = {case.name: [] for case in cases}
@@ -97,6 +97,6 @@ def measure(cases: Sequence[Case], effort: Effort) -> list[Row]:
 
 
 def _calls(timer: timeit.Timer, block_s: float) -> int:
-    """Calls that fill a block, after one that fills caches."""
+    """Return the number of calls that fill a block, after one call that fills caches."""
     timer.timeit(1)
     return max(1, math.ceil(block_s / timer.timeit(1)))

@@ -1,7 +1,7 @@
 """One round of a fix over the links: six reports to the cloud, then six answers back.
 
-All ends are in one thread, and each socket has a context of its own, as in processes of their own: what differs
-between `sockets` and bare pyzmq is our code alone.
+All endpoints run in one thread, and each socket has a context of its own, as in separate processes: our sockets and
+bare pyzmq differ only in our code.
 """
 
 from __future__ import annotations

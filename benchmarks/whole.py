@@ -1,9 +1,9 @@
-"""Fixes per second of everything: base stations and cloud as processes over ZeroMQ, against one process.
+"""Fixes per second of the whole system: base stations and cloud as processes over ZeroMQ, against one process.
 
-Both run the same snapshots in closed loop (`interval_ms=0`) with the same batch and torch threads, in turn. Run
-folders, ledgers and the start of processes are outside the time that counts, journals inside. Actors rehearse before
-their time starts, which loads libraries (half a second for the first row of a journal); the driver in process does
-not, so a run of its own that does not count does it here. Without it the ratio would flatter Ray.
+Both run the same snapshots in closed loop (`interval_ms=0`) with the same batch size and torch threads, in turn.
+Journals are inside the measured time; run folders, ledgers and the start of processes are not. Actors warm up before
+the measurement, which loads libraries (half a second for the first row of a journal); the in-process driver does not,
+so it is warmed up here by an unmeasured run. Without it the ratio would favour Ray.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Pair = tuple[Summary, Summary]
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time the whole at each batch, and say where a fix's time goes at batch 1."""
+    """Measure the whole at each batch size, and the stages of a fix at batch size 1."""
     rows: list[Row] = []
     for batch in world.BATCHES[:1] if bench.quick else world.BATCHES:
         settings = dataclasses.replace(_settings(bench), batch=batch)
-        emulate(dataclasses.replace(settings.in_process(), snapshots=2 * batch))  # the rehearsal
+        emulate(dataclasses.replace(settings.in_process(), snapshots=2 * batch))  # warm-up
         pairs = [_both(settings) for _ in range(bench.effort.runs)]
         rows += _rates(batch, pairs)
         if batch == 1:
@@ -50,15 +50,15 @@ def _settings(bench: Bench) -> EmulateSettings:
         cpus_per_bs=0.1,  # reservations, not limits: any machine has room for them
         cloud_cpus=0.1,
     )
-    # Two processes instead of seven show that it runs.
+    # Two processes instead of seven suffice for a smoke test.
     return dataclasses.replace(settings, bs=2, bs_per_actor=2) if bench.quick else settings
 
 
 def _both(settings: EmulateSettings) -> Pair:
-    """Run the same in process and on Ray.
+    """Run the same emulation in process and on Ray.
 
     Raises:
-        UserError: the fixes differ, so the times are not of the same computation.
+        UserError: the fixes differ, so the times are not comparable.
     """
     process, ray = emulate(settings.in_process()), emulate(settings)
     require_same_fixes(process.folder, ray.folder)
@@ -66,10 +66,10 @@ def _both(settings: EmulateSettings) -> Pair:
 
 
 def require_same_fixes(one: Path, other: Path) -> None:
-    """Check that two runs fixed the same snapshots at the same positions, to within 1 mm.
+    """Check that two runs have fixes of the same snapshots at the same positions, to within 1 mm.
 
     Raises:
-        UserError: they did not.
+        UserError: they do not.
     """
     columns = ("snapshot", "x_m", "y_m", "z_m")
     fixes = (pq.read_table(folder / "fixes.parquet", columns=list(columns)) for folder in (one, other))
@@ -88,7 +88,7 @@ def _rates(batch: int, pairs: Sequence[Pair]) -> list[Row]:
 
 
 def _stages(settings: EmulateSettings, pairs: Sequence[Pair]) -> list[Row]:
-    """Medians over the snapshots of a run: stages of both drivers, and what of a fix in process they leave."""
+    """Return rows of stages (medians over a run's snapshots) of both drivers, and the rest of an in-process fix."""
     process, ray = zip(*pairs, strict=True)
     rows = []
     for stage in STAGES:
@@ -112,5 +112,5 @@ def _stages(settings: EmulateSettings, pairs: Sequence[Pair]) -> list[Row]:
 
 
 def _medians(summaries: Sequence[Summary], stage: str) -> list[float]:
-    """Median of a stage in each run [ms]; none where the driver does not measure it."""
+    """Return the median of a stage in each run [ms]; empty if the driver does not measure it."""
     return [summary["latency_ms"][stage]["p50"] for summary in summaries if stage in summary["latency_ms"]]

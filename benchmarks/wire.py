@@ -1,7 +1,7 @@
-"""A report's frame to bytes and back, and its row in the journal.
+"""Encoding and decoding of a report's frame, and its row in the journal.
 
-Yardsticks: msgpack on the same fields, which has no checksum and checks no value; and a bare write of the same bytes.
-A base station journals the reports of a batch in one write, the cloud logs all that a poll found in one.
+Baselines: msgpack on the same fields, which has no checksum and checks no values; and a bare write of the same bytes.
+A base station journals the reports of a batch in one write; the cloud logs all frames of a poll in one write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = max(BATCHES)
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time what every frame goes through beside the link."""
+    """Measure the processing of a frame outside the link."""
     sent = frame()
     (report,) = sent.reports
     key, payload, side = report.key, report.payload, report.side
@@ -62,7 +62,7 @@ def run(bench: Bench) -> list[Row]:
 
 
 def _reports(data: bytes) -> object:
-    """Decode a frame, and have its reports cut out: the rest of decoding, which falls to whoever fuses them."""
+    """Decode a frame and its reports; reports are decoded lazily, when they are fused."""
     message = decode(data)
     assert isinstance(message, Frame)
     return message.reports

@@ -1,4 +1,4 @@
-"""Base stations and cloud exactly as an emulation assembles them, and weights to put into them."""
+"""Base stations and cloud exactly as an emulation assembles them, and their weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCHES = (1, 16)
 
 
 def weights(folder: Path) -> tuple[Path, str]:
-    """Return a file of weights and what to say about it: the shipped one, else random ones written to `folder`."""
+    """Return a weights file and its description: the shipped one, else random weights written to `folder`."""
     try:
         path = find_weights(SCENARIO, SCHEME, BITS)
     except UserError:
@@ -45,7 +45,7 @@ def random_weights(folder: Path) -> Path:
 
 
 def settings(bench: Bench) -> EmulateSettings:
-    """The main job's settings, in process."""
+    """Return the settings of the main job, in process."""
     return EmulateSettings(
         scenario=SCENARIO,
         scheme=SCHEME,
@@ -60,12 +60,12 @@ def settings(bench: Bench) -> EmulateSettings:
 
 
 def plan(bench: Bench) -> Plan:
-    """All parts of an emulation: what stands at each site and at the cloud."""
+    """Return the plan of an emulation: the parts at each site and at the cloud."""
     return load_plan(settings(bench))
 
 
 def groups(made: Plan, snapshots: int) -> list[list[Report]]:
-    """Reports of all base stations, a group for each of the first `snapshots`."""
+    """Return the reports of all base stations, one group for each of the first `snapshots`."""
     by_station = []
     for site in made.sites:
         received = torch.stack([site.radio.observe(snapshot) for snapshot in range(snapshots)])

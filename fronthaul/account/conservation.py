@@ -1,4 +1,4 @@
-"""Checks that a ledger adds up (accounting, "Fates").
+"""Checks that a ledger adds up (docs/fronthaul.md, "Deadlines and fates").
 
 Per link, journaled frames = delivered + duplicate + corrupt + rejected + dropped; journaled reports = used +
 unused + late + lost; no snapshot is fused twice; a fix lists exactly its used reports. A frame is counted once,

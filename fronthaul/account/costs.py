@@ -1,4 +1,4 @@
-"""Bytes that a message costs, each overhead by name (accounting, "Bytes").
+"""Bytes that a message costs, each overhead by name (docs/fronthaul.md, "Bytes").
 
 Counted: the bytes on a link's stream, including our own header and the transport's overhead (`TransportCosts`).
 Modelled, and named so: what TCP/IP and Ethernet would add on a link with the stated MSS or MTU, without

@@ -1,4 +1,6 @@
-"""The ledger, with the fate of every frame: the senders' journals joined with the receive logs (accounting, "Fates").
+"""The ledger, with the fate of every frame: the senders' journals joined with the receive logs.
+
+For the fates, see docs/fronthaul.md, "Deadlines and fates".
 
     SendJournal ---+
                    +--> close_ledger --> ledger table --> conservation

@@ -1,21 +1,21 @@
-"""What a link does to messages, as a pure state machine: times go in, times and fates come out.
+"""The link model, a pure state machine that maps sending times to release times and fates.
 
-The model sits at the sender, before the socket (accounting, "Link model"). What happens to a frame, in order:
+The model sits at the sender, before the socket (docs/fronthaul.md, "Links"). A frame passes, in order:
 
     outage -> queue (tail drop) -> line, at its rate -> loss -> corruption -> delay and jitter -> released
 
-The rate applies to modelled Ethernet bytes, preamble, FCS and gap included. Loss, duplication and corruption sit above
-TCP: a lost frame never enters the TCP stream, so nothing sends it again.
+The rate applies to modelled Ethernet bytes, preamble, FCS and gap included. Loss, duplication and corruption happen
+above TCP: a lost frame never enters the TCP stream, so it is not retransmitted.
 
-Random draws are keyed by (seed, bs, direction, epoch, seq), a fixed number a frame in a fixed order: no option shifts
-another's draws, and neither does the time of a call or the order of calls. Loss, corruption, duplication, reordering
-and jitter are therefore the same in both drivers; what depends on time (queue, outage, the order that holds a frame
-back) is so on the simulated clock only.
+Random draws are keyed by (seed, bs, direction, epoch, seq), with a fixed number per frame in a fixed order: they depend
+neither on other options nor on the time or order of calls. Loss, corruption, duplication, reordering and jitter are
+therefore the same in both drivers. What depends on time (queue, outage, waiting for an earlier frame) is reproducible
+on the simulated clock only.
 
-A frame is released after delay_s + J. J >= 0 has mean jitter_s whatever its shape, so delay_s is the floor and
-delay_s + jitter_s the mean, as long as frames are further apart than the jitter: nothing overtakes unless it is
-reordered, so a frame behind a late one waits for it. A reordered frame skips delay and jitter, as netem's does, and
-overtakes what is still on the way, control messages excepted.
+A frame is released after delay_s + J. J >= 0 has mean jitter_s for every shape, so delay_s is the minimum delay and
+delay_s + jitter_s the mean, as long as frames are further apart than the jitter. Only reordered frames overtake others:
+a frame behind a late one waits for it. A reordered frame skips delay and jitter, as with netem, and overtakes
+everything still on the way except control messages.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ __all__ = ["DropReason", "GilbertElliott", "Line", "LinkConfig", "LinkModel", "P
 DropReason = Literal["loss", "queue", "outage"]
 
 ALWAYS_NOTICED_BITS = 91_607
-"""Up to this length CRC-32 notices any three flipped bits (Koopman, "32-bit cyclic redundancy codes for internet
+"""Up to this length CRC-32 detects any three flipped bits (Koopman, "32-bit cyclic redundancy codes for internet
 applications", DSN 2002); beyond it, any two."""
 
-# The draws of a frame, in order. New ones join at the end, or every recorded run changes.
+# The draws of a frame, in order. Add new ones at the end, or every recorded run changes.
 _LOSS, _BURST_STATE, _BURST_LOSS, _DUPLICATE, _REORDER, _CORRUPT, _JITTER, _FLIPS, _FIRST_FLIP = range(9)
 _MAX_FLIPS = 3
 _DRAWS = _FIRST_FLIP + _MAX_FLIPS
 _NOTHING_HAPPENS = (1.0,) * _DRAWS
 
-_PARETO_SHAPE = 3.0  # the heaviest tail of a whole number whose variance is finite
+_PARETO_SHAPE = 3.0  # the smallest integer shape (heaviest tail) with finite variance
 _NORMAL_CUT = 3.0
 _NORMAL = statistics.NormalDist()
 _NORMAL_LOW = _NORMAL.cdf(-_NORMAL_CUT)
 
 
 class Passage(NamedTuple):
-    """What becomes of a frame.
+    """The result of passing a frame.
 
     Attributes:
         t_release_ns: when it leaves the link model [ns]; for a lost frame, when it left the line; for one dropped by
-            queue or outage, when it came.
-        drop_reason: why it never arrives; None for one that does.
-        flipped: bit positions to invert, rising; 0 is the most significant bit of byte 0.
-        duplicate: whether the link makes a copy, to be passed to `copy` under the next seq. A dropped frame may have
-            one, too: the numbering of frames is then a function of the draws alone, and the copy meets its own fate.
+            queue or outage, when it was sent.
+        drop_reason: why it never arrives; None if it does.
+        flipped: bit positions to invert, ascending; 0 is the most significant bit of byte 0.
+        duplicate: whether the link makes a copy, to be passed to `copy` under the next seq. A dropped frame may have a
+            copy, too, with its own fate: frame numbers then depend on the draws alone.
     """
 
     t_release_ns: int
@@ -74,7 +74,7 @@ class LinkModel:
     """One direction of one link, for one epoch of its base station.
 
     Attributes:
-        t0_ns: time zero of the run, which outages count from [ns]; may be set when the run starts.
+        t0_ns: time zero of the run, the reference of outages [ns]; may be set when the run starts.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LinkModel:
             seed: the run's seed.
             bs: base station at the link's edge.
             direction: which way the messages go.
-            epoch: how many times this BS started before.
+            epoch: number of earlier starts of this BS.
             t0_ns: time zero of the run [ns].
         """
         self.t0_ns = t0_ns
@@ -108,13 +108,13 @@ class LinkModel:
         """Pass one frame.
 
         Args:
-            seq: of the frame; any order gives the same draws, rising order is fast where bursts are modelled.
+            seq: of the frame; any order gives the same draws, ascending order is fast if bursts are modelled.
             stream_bytes: what the frame costs on the TCP stream [B].
-            message_bits: of the message whose bits may flip [bit].
+            message_bits: length of the message whose bits may flip [bit].
             now_ns: when it is sent [ns].
 
         Raises:
-            LocalError: `seq` is negative, or a frame without bytes or bits.
+            LocalError: `seq` is negative, or `stream_bytes` or `message_bits` is below 1.
         """
         if seq < 0 or stream_bytes < 1 or message_bits < 1:
             raise LocalError(f"no frame has seq {seq}, {stream_bytes} B on the stream and {message_bits} bits")
@@ -136,7 +136,7 @@ class LinkModel:
             return Passage(t_line_ns, "loss", (), duplicate)
         flipped = _flips(draws, message_bits) if draws[_CORRUPT] < config.corrupt else ()
         if draws[_REORDER] < config.reorder:
-            # Not even a reordered frame overtakes a control message: it could come before its registration.
+            # Not even a reordered frame overtakes a control message: it could arrive before its registration.
             t_release_ns = max(t_line_ns, self._last_control_ns)
         else:
             t_release_ns = t_line_ns + self._delay_ns
@@ -154,14 +154,14 @@ class LinkModel:
         """Return when a control message leaves the link model [ns].
 
         It takes its turn on the line, then delay_s + jitter_s. It is never lost: the queue always has room for it, and
-        in an outage it waits for the end. It overtakes nothing that was accepted before, and nothing overtakes it.
+        in an outage it waits for the end. It does not overtake earlier messages, and no message overtakes it.
 
         Args:
             stream_bytes: what the message costs on the TCP stream [B].
             now_ns: when it is sent [ns].
 
         Raises:
-            LocalError: a message without bytes.
+            LocalError: `stream_bytes` is below 1.
         """
         if stream_bytes < 1:
             raise LocalError(f"no message has {stream_bytes} B on the stream")
@@ -195,7 +195,7 @@ class LinkModel:
         return self._burst_bad
 
     def outage_end_ns(self, now_ns: int) -> int | None:
-        """Return when the outage at `now_ns` ends [ns]; None without one. The start is in it, the end is not."""
+        """Return when the outage at `now_ns` ends [ns]; None without one. An outage includes its start, not its end."""
         since_ns = now_ns - self.t0_ns
         for start_ns, end_ns in self._outages_ns:
             if start_ns <= since_ns < end_ns:
@@ -204,11 +204,11 @@ class LinkModel:
 
 
 class Line:
-    """Bits one after another at a rate; a message that finds the line busy waits its turn."""
+    """A serial line with a fixed rate; a message that finds the line busy waits."""
 
     def __init__(self, rate_bps: float | None) -> None:
         """Start idle, with `rate_bps` [bit/s] or without limit."""
-        # As a fraction of integers: a float holds no time since 1970 to the nanosecond.
+        # As a fraction of integers: a float cannot hold a time since 1970 to the nanosecond.
         self._rate = None if rate_bps is None else rate_bps.as_integer_ratio()
         self._busy_from_ns = self._free_ns = -(1 << 63)
         self._busy_bits = 0  # put on the line since it was last idle
@@ -226,7 +226,7 @@ class Line:
         if self._rate is None:
             self._free_ns = start_ns
         else:
-            # Rounded up once a busy time, not once a message: never faster than the rate, nor 1 ns too late.
+            # Rounded up once per busy period, not once per message: never faster than the rate, nor 1 ns too late.
             bps, scale = self._rate
             self._busy_bits += 8 * line_bytes
             self._free_ns = self._busy_from_ns - (-self._busy_bits * 1_000_000_000 * scale // bps)
@@ -241,19 +241,19 @@ class Line:
 
 JITTER_DEVIATIONS: dict[JitterShape, float] = {
     "uniform": 1.0 / math.sqrt(3.0),
-    # Variance of the normal cut at c: 1 - 2 c phi(c) / (2 Phi(c) - 1) (both tails; the mean stays).
+    # Variance of the normal truncated at c: 1 - 2 c phi(c) / (2 Phi(c) - 1) (both tails; the mean stays).
     "normal": math.sqrt(1.0 - 2.0 * _NORMAL_CUT * _NORMAL.pdf(_NORMAL_CUT) / (1.0 - 2.0 * _NORMAL_LOW)) / _NORMAL_CUT,
     "exponential": 1.0,
     "pareto": math.sqrt(_PARETO_SHAPE / (_PARETO_SHAPE - 2.0)),
 }
-"""Standard deviation of a jitter of mean 1."""
+"""Standard deviation of jitter with mean 1."""
 
 
 def unit_jitter(shape: JitterShape, draw: float) -> float:
-    """Return a jitter of mean 1 from a uniform draw in [0, 1), by inversion.
+    """Return jitter with mean 1 from a uniform draw in [0, 1), by inversion.
 
-    Uniform: over [0, 2]. Normal: standard deviation 1/3 about 1, cut to [0, 2]. Exponential. Pareto: Lomax of shape 3,
-    heavy in its tail (standard deviation 1.73).
+    Uniform: over [0, 2]. Normal: standard deviation 1/3 about 1, truncated to [0, 2]. Exponential. Pareto: Lomax of
+    shape 3, heavy-tailed (standard deviation 1.73).
     """
     if shape == "uniform":
         return 2.0 * draw
@@ -265,13 +265,13 @@ def unit_jitter(shape: JitterShape, draw: float) -> float:
 
 
 def _flips(draws: list[float] | tuple[float, ...], message_bits: int) -> tuple[int, ...]:
-    """Return one to three positions, few enough for CRC-32 to notice: a frame with flips must never be delivered."""
+    """Return one to three positions, few enough for CRC-32 to detect: a flipped frame must never be delivered."""
     most = _MAX_FLIPS if message_bits <= ALWAYS_NOTICED_BITS else _MAX_FLIPS - 1
     flips = 1 + int(draws[_FLIPS] * most)
     return tuple(sorted({int(draw * message_bits) for draw in draws[_FIRST_FLIP : _FIRST_FLIP + flips]}))
 
 
 def _needs_draws(config: LinkConfig) -> bool:
-    """Whether anything about the link is random; drawing for a link without costs 12 us a frame."""
+    """Return whether anything about the link is random; unnecessary draws cost 12 us per frame."""
     chances = (config.loss, config.duplicate, config.reorder, config.corrupt, config.jitter_s)
     return any(chances) or config.burst is not None

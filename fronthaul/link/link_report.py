@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TOLERANCE = 0.05
-"""Relative tolerance within which rate and mean delay count as achieved (accounting, "Link model")."""
+"""Relative tolerance within which rate and mean delay count as achieved."""
 CONFIDENCE = 0.99
 """Confidence level of the intervals for probabilities and for the mean of a random delay."""
 _NORMAL_QUANTILE = 2.5758293035489004  # two-sided, for CONFIDENCE

@@ -1,11 +1,11 @@
 """Append-only tables that survive the death of their writer.
 
-An Arrow IPC stream is a schema message followed by batch messages. The rows of a call are a batch of their own, handed
-to the kernel in a single write(2) before the call returns: kill -9 loses no row whose call returned, and leaves at
-most one cut batch at the end, which `read_stream` leaves out. A power failure may lose more: nothing is synced to the
+An Arrow IPC stream is a schema message followed by batch messages. The rows of each call form one batch, passed to
+the kernel in a single write(2) before the call returns: kill -9 loses no row whose call returned, and leaves at most
+one truncated batch at the end, which `read_stream` leaves out. A power failure may lose more: nothing is synced to the
 disk.
 
-How rows become a batch message is told in `arrow_rows`.
+`arrow_rows` describes how rows become a batch message.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RowStream:
-    """An Arrow IPC stream that grows by the rows of a call at a time."""
+    """An append-only Arrow IPC stream; each call appends its rows as one batch."""
 
     def __init__(self, path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> None:
         """Create the file at `path` with `schema`.
 
         Args:
             path: file to create.
-            schema: the columns; `arrow_rows` names the types that are written fast.
-            metadata: what holds for all rows, kept in the file's schema.
+            schema: the columns; see `arrow_rows` for the types with a fast path.
+            metadata: properties of all rows, kept in the file's schema.
 
         Raises:
-            LocalError: there is a file already, or the disk is full. A second incarnation of a writer takes a second
-                file: rows that follow a cut one could not be read.
+            LocalError: the file already exists, or the disk is full. A new incarnation of a writer uses a new file:
+                rows after a truncated batch could not be read.
         """
         if path.exists():
             raise LocalError(f"{path} exists already: a stream is never written over")
         self._path = path
         self._packer = _packer(schema)
         self._good_bytes = 0
-        with whole_file(path) as temporary:  # so that no reader ever meets a file with half a schema
+        with whole_file(path) as temporary:  # so that no reader ever sees a file with half a schema
             self._file = temporary.open("wb", buffering=0)
             try:
                 self._write(schema.with_metadata(dict(metadata or {})).serialize().to_pybytes())
@@ -57,7 +57,7 @@ class RowStream:
                 raise
 
     def append(self, *values: object) -> None:
-        """Write one row, given in the schema's order; it is the kernel's when this returns.
+        """Write one row, given in the schema's order; it has been passed to the kernel on return.
 
         Raises:
             LocalError: as `extend`.
@@ -65,11 +65,11 @@ class RowStream:
         self.extend([values])
 
     def extend(self, rows: Sequence[Sequence[object]]) -> None:
-        """Write rows, each in the schema's order, as one batch; they are the kernel's when this returns.
+        """Write rows, each in the schema's order, as one batch; they have been passed to the kernel on return.
 
         Raises:
-            LocalError: the stream is closed, a value does not fit its column, or the disk is full. Nothing of `rows`
-                is in the file then; what was there before can be read, and more may be added once there is room.
+            LocalError: the stream is closed, a value does not fit its column, or the disk is full. None of `rows` is
+                written then; earlier rows stay readable, and more may be added once there is space.
         """
         if self._file.closed:
             raise LocalError("the stream is closed")
@@ -91,7 +91,7 @@ class RowStream:
         """Mark the end and close; closing twice is fine.
 
         Raises:
-            LocalError: the disk is full; the rows can be read, and the file is closed.
+            LocalError: the disk is full; the rows stay readable, and the file is closed.
         """
         if not self._file.closed:
             try:
@@ -102,7 +102,7 @@ class RowStream:
     def _write(self, data: bytes) -> None:
         try:
             written = self._file.write(data)
-            while written < len(data):  # the disk has room for a part: the next write says what is wrong
+            while written < len(data):  # the disk had space for a part: the next write raises the error
                 written += self._file.write(data[written:])
         except OSError as error:
             self._cut_back()
@@ -112,46 +112,46 @@ class RowStream:
         self._good_bytes += len(data)
 
     def _cut_back(self) -> None:
-        """Leave the last whole batch at the end."""
+        """Truncate the file to the last whole batch."""
         try:
             self._file.truncate(self._good_bytes)
             self._file.seek(self._good_bytes)
         except OSError:
-            self._file.close()  # what followed a cut batch could not be read
+            self._file.close()  # batches after a truncated one could not be read
 
 
 @functools.cache
 def _packer(schema: pa.Schema) -> RowPacker:
-    """Return the packer of all streams of a schema: one learns the shapes of batches for the others."""
+    """Return the packer that all streams of a schema share, with its cached shapes."""
     return RowPacker(schema)
 
 
 def read_stream(path: Path) -> pa.Table:
-    """Return the rows of a stream, those before the cut where its writer died, or before the first damage.
+    """Return the rows of a stream up to its end or to the first truncated or damaged batch.
 
     The metadata is in the table's schema.
 
     Raises:
-        LocalError: the file does not begin as an Arrow stream.
+        LocalError: the file does not begin with an Arrow schema.
     """
     import pyarrow as pa
 
     batches = []
-    # Read, not mapped: the writer may still be at work, and cuts a batch that it could not write.
+    # Read, not mapped: the writer may still be active, and truncates a batch that it could not write.
     data = pa.py_buffer(path.read_bytes())
-    # pyarrow names damage by many exceptions; as the bytes are in memory, OSError is one of them.
+    # pyarrow raises many exceptions for damage; as the bytes are in memory, OSError is one of them.
     damaged = (pa.ArrowException, OSError, UnicodeDecodeError)
     try:
         reader = pa.ipc.open_stream(data)
         schema = reader.schema
-        _ = schema.names  # may be no UTF-8
+        _ = schema.names  # may not be UTF-8
     except damaged as error:
         raise LocalError(f"{path} is not an Arrow stream: {error}") from error
     while True:
         try:
             batch = reader.read_next_batch()
-            batch.validate(full=True)  # or damaged offsets would be read through later
-        except (StopIteration, *damaged):  # the end, or a batch that is cut or damaged
+            batch.validate(full=True)  # or damaged offsets would be dereferenced later
+        except (StopIteration, *damaged):  # the end, or a truncated or damaged batch
             break
         batches.append(batch)
     return pa.Table.from_batches(batches, schema).combine_chunks()

@@ -1,8 +1,8 @@
 """The journal of a sender, which survives kill -9: one row per message, written before the message is sent.
 
 Control messages are journaled like frames. Copies that the link model makes and frames that it drops have their own
-rows (accounting, "Fates"). A BS writes one journal per epoch, direction "up"; the cloud writes one for all links,
-direction "down".
+rows (docs/fronthaul.md, "Links"). A BS writes one journal per epoch, direction "up"; the cloud writes one for all
+links, direction "down".
 """
 
 from __future__ import annotations

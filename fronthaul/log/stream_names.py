@@ -1,9 +1,9 @@
-"""Names of what is written down of a run's links: each is made here and read here.
+"""File names of a run's link records, composed and parsed here.
 
 bs-003-epoch-1-sent.arrow                     a stream of a base station's start
 cloud-0-received.arrow                        a stream of an incarnation of the cloud
-bs-003.parquet, bs-003.pcapng                 what is made of all streams of a link
-unknown.parquet                               the same of connections that are no base station's
+bs-003.parquet, bs-003.pcapng                 ledger and capture of a link, from all of its streams
+unknown.parquet                               ledger of connections that belong to no base station
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import NamedTuple
 from fronthaul.transport.identity import bs_of, identity
 
 SENT, RECEIVED, CONNECTIONS, EVENTS = "-sent.arrow", "-received.arrow", "-connections.arrow", "-events.arrow"
-"""Ends of the names of the streams that every end writes (`Recorder`)."""
+"""Name endings of the streams that every end writes (`Recorder`)."""
 STAGES = "-stages.arrow"
-"""Of a base station's stage times."""
+"""Name ending of a base station's stage times."""
 FIXES = "-fixes.arrow"
-"""Of the cloud's fixes."""
+"""Name ending of the cloud's fixes."""
 CAPTURE = ".pcapng"
-"""Of the capture of a link."""
+"""Name ending of the capture of a link."""
 LEDGER = ".parquet"
-"""Of the ledger of a link."""
+"""Name ending of the ledger of a link."""
 
 _UNKNOWN = "unknown"
 _START = re.compile(r"(?:(bs-\d+)-epoch-(\d{1,9})|cloud-(\d{1,9}))(?:[-.].*)?", re.ASCII)
@@ -37,7 +37,7 @@ class EdgeStart(NamedTuple):
 
 
 class CloudStart(NamedTuple):
-    """A start of the cloud: how many there were before."""
+    """A start of the cloud: the number of earlier starts."""
 
     incarnation: int
 
@@ -53,7 +53,7 @@ def incarnation_name(incarnation: int) -> str:
 
 
 def start_of(name: str) -> EdgeStart | CloudStart | None:
-    """Return whose stream it is, given the name of its file or of all streams of that start; None for other names."""
+    """Return the start that a stream belongs to, from its file name or the name of its start; None for other names."""
     match = _START.fullmatch(name)
     if match is None:
         return None
@@ -65,12 +65,12 @@ def start_of(name: str) -> EdgeStart | CloudStart | None:
 
 
 def streams(folder: Path, kind: str, bs: int | None = None) -> list[Path]:
-    """Return the streams in a folder, in the order of starts.
+    """Return the streams in a folder, in order of starts.
 
     Args:
-        folder: of the streams.
-        kind: end of their names, such as `SENT`.
-        bs: those of this base station alone; None for those of all base stations and the cloud.
+        folder: folder of the streams.
+        kind: ending of their names, such as `SENT`.
+        bs: only streams of this base station; None for those of all base stations and the cloud.
     """
     found = []
     for path in folder.glob(f"*{kind}"):
@@ -81,12 +81,12 @@ def streams(folder: Path, kind: str, bs: int | None = None) -> list[Path]:
 
 
 def link_name(bs: int | None) -> str:
-    """Return what the files of a link are called; None stands for connections that are no base station's."""
+    """Return the base name of a link's files; None stands for connections that belong to no base station."""
     return _UNKNOWN if bs is None else identity(bs).decode()
 
 
 def ledgers(folder: Path) -> dict[int | None, Path]:
-    """Return the ledgers in a folder by base station; None stands for connections that are no base station's."""
+    """Return the ledgers in a folder by base station; None stands for connections that belong to no base station."""
     paths = {bs_of(path.stem.encode()): path for path in sorted(folder.glob(f"*{LEDGER}"))}
     paths.pop(None, None)
     unknown = folder / f"{_UNKNOWN}{LEDGER}"

@@ -1,4 +1,4 @@
-"""Fates of frames and of reports (accounting, "Fates").
+"""Fates of frames and of reports.
 
 A frame is one copy on one link; a report may have several frames. The frame of a late report is delivered: the report
 is late, the frame is not.

@@ -26,7 +26,7 @@ MAX_BUNDLE = 64
 
 @dataclass(frozen=True, slots=True)
 class ReportKey:
-    """What identifies a report (accounting, "Keys").
+    """What identifies a report.
 
     Attributes:
         bs: base station, u16.

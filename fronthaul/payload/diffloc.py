@@ -1,20 +1,20 @@
-"""What the two halves of `diffloc` say to each other: every number in B bits, and how many of them there are.
+"""Payloads of `diffloc`: how numbers are encoded in B bits each, and how many there are.
 
 Notation of `fronthaul.payload.noise_levels`: states x = a p + s ε at a level, coordinates normalised; D dimensions,
 P particles.
 
-    state     x / √(a² + s²) on ±4, which is where x is, whatever the level                            P D
-    answer    ε̂ on ± `answer_range` (diffusion), or f − c_skip x where a consistency model              P D
-              f = c_skip x + c_out F may be: p in the box, widened by 25 %, and noise to ±4 σ
-    Jacobian  s ∂ε̂/∂x, symmetric with eigenvalues in 0 … 1: 1 on the diagonal, ½ beside it              P D (D + 1) / 2
+    state     x / √(a² + s²) on ±4, the range of x at every level                                      P D
+    answer    ε̂ on ± `answer_range` (diffusion), or f − c_skip x of a consistency model                 P D
+              f = c_skip x + c_out F, on its range for p in the box widened by 25 % and noise to ±4 σ
+    Jacobian  s ∂ε̂/∂x, symmetric, eigenvalues in 0 … 1: diagonal on 0 … 1, the rest on ±½               P D (D + 1) / 2
     covariance  log of deviations, and correlations                                                    D (D + 1) / 2
-    mixture   three of: weight, mean on the widened box, covariance                           3 (1 + D + D (D + 1) / 2)
+    mixture   three times weight, mean on the widened box, covariance                         3 (1 + D + D (D + 1) / 2)
 
     embedding (e − centre) / scale on ±4, `EmbeddingPayload`                                           E
 
-All but the state have an index for "no finite number" (`codebook.OptionalCodebook`). A deviation σ is sent as log σ on
-log 0.001 … log 2, so it comes out within a factor exp(3.8 / (2^B − 1)): 1.5 % at 8 bit, 29 % at 4; correlations within
-1 / (2^B − 1).
+All but the state reserve an index for "not finite" (`codebook.OptionalCodebook`). A deviation σ is sent as log σ
+on log 0.001 … log 2, so it is reconstructed within a factor exp(3.8 / (2^B − 1)): 1.5 % at 8 bits, 29 % at 4;
+correlations within 1 / (2^B − 1).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Kind = Literal["diffusion", "consistency"]
 Where = Literal["edge", "central", "one-shot"]
 WHERE: tuple[Where, ...] = ("edge", "central", "one-shot")
 EXACT = "exact"
-"""The rule that multiplies what each base station says of its own posterior."""
+"""The rule that multiplies the base stations' own posteriors."""
 OPTIONS: dict[str, type] = {"steps": int, "fusion": str, "where": str, "particles": int, "local": int}
 
 SIGMA_DATA = 0.5
@@ -58,7 +58,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Mixture:
-    """Weights (C,), means (C, D) and covariances (C, D, D) as they came over the link."""
+    """A Gaussian mixture: weights (C,), means (C, D) and covariances (C, D, D)."""
 
     weight: Floats
     mean: Floats
@@ -67,21 +67,22 @@ class Mixture:
 
 @dataclass(frozen=True)
 class ScoreFormat:
-    """What a run's options and the weights' configuration come to; the same at both ends.
+    """The payload format that follows from a run's options and the weights' configuration; the same at both ends.
 
     Attributes:
-        kind: what networks were trained as, "diffusion" or "consistency".
-        levels: of the sampler, from most noise to least.
+        kind: how the networks were trained, "diffusion" or "consistency".
+        levels: noise levels of the sampler, from most noise to least.
         where: "edge" exchanges states and answers, "central" sends embeddings to networks at the cloud, "one-shot"
             sends each base station's own posterior.
         fusion: one of `RULES`, or `EXACT`.
-        particles: P, states that are sampled at once; of a base station's own posterior, how many it draws.
-        local: samples of which a base station measures its own spread; 0 takes the weights' constant.
+        particles: P, number of states sampled at once, or of samples drawn from each base station's own posterior.
+        local: number of samples from which a base station estimates its own covariance; 0 uses the constant in the
+            weights.
         bits: B.
         low: lower corner of the service area (D,).
         high: upper corner (D,).
-        answer_range: the largest |ε̂| that can be said (D,).
-        sigma_min: least noise of a consistency model, at which it returns its input; 0 for diffusion.
+        answer_range: the largest |ε̂| that can be encoded (D,).
+        sigma_min: smallest noise level of a consistency model, at which it returns its input; 0 for diffusion.
     """
 
     kind: Kind
@@ -98,37 +99,37 @@ class ScoreFormat:
 
     @property
     def dimensions(self) -> int:
-        """D."""
+        """Number of dimensions D."""
         return len(self.low)
 
     @property
     def pairs(self) -> int:
-        """How many numbers a symmetric matrix has."""
+        """Number of distinct entries of a symmetric D × D matrix."""
         return self.dimensions * (self.dimensions + 1) // 2
 
     @property
     def has_jacobians(self) -> bool:
-        """Whether answers hold Jacobians."""
+        """Whether answers include Jacobians."""
         return RULES.get(self.fusion, False)
 
     @property
     def state_size(self) -> int:
-        """Numbers of a state."""
+        """Count of numbers in a state."""
         return self.particles * self.dimensions
 
     @property
     def answer_size(self) -> int:
-        """Numbers of an answer."""
+        """Count of numbers in an answer."""
         return self.state_size + (self.particles * self.pairs if self.has_jacobians else 0)
 
     @property
     def mixture_size(self) -> int:
-        """Numbers of a mixture."""
+        """Count of numbers in a mixture."""
         return COMPONENTS * (1 + self.dimensions + self.pairs)
 
     @property
     def chosen(self) -> dict[str, str | int]:
-        """The options as they came out."""
+        """The options in effect, defaults included."""
         table: dict[str, str | int] = {"steps": len(self.levels), "fusion": self.fusion, "where": self.where}
         return table | {"particles": self.particles} | ({"local": self.local} if self.local else {})
 
@@ -139,30 +140,30 @@ class ScoreFormat:
 
     @property
     def report_format(self) -> PayloadFormat:
-        """Of round 0: nothing, a spread or a mixture; where embeddings are sent, it is `EmbeddingPayload`'s."""
+        """Format of round 0: empty, a covariance or a mixture; embeddings use `EmbeddingPayload.format` instead."""
         spread = self.pairs if self.local else 0
         return PayloadFormat.uniform(self.bits, self.mixture_size if self.where == "one-shot" else spread)
 
     @property
     def answer_format(self) -> PayloadFormat:
-        """Of every answer."""
+        """Format of every answer."""
         return PayloadFormat.uniform(self.bits, self.answer_size)
 
-    # -- states and answers; whatever reads a payload raises RemoteError for one of another size
+    # -- states and answers; every method that decodes a payload raises RemoteError for one of another size
 
     def encode_state(self, x: Floats, level: Level) -> Payload:
-        """Payload of states x (P, D)."""
-        held = np.clip(x / _size(level), -2 * STATE_RANGE, 2 * STATE_RANGE)  # or float32 may not hold it
+        """Return the payload of states x (P, D)."""
+        held = np.clip(x / _size(level), -2 * STATE_RANGE, 2 * STATE_RANGE)  # or it may overflow float32
         return pack(self._state_book.index(held.astype(np.float32).ravel()), self.bits)
 
     def decode_state(self, payload: Payload, level: Level) -> Floats:
-        """States (P, D) of a payload."""
+        """Return the states (P, D) of a payload."""
         index = unpack(payload, self.bits, self.state_size)
         found = self._state_book.reconstruct(index).astype(np.float64) * _size(level)
         return found.reshape(self.particles, self.dimensions)
 
     def encode_answer(self, raw: Floats, x: Floats, level: Level, jacobian: Floats | None = None) -> Payload:
-        """Payload of what a network says of states x (P, D), and of Jacobians (P, D, D) where the rule wants them."""
+        """Return the payload of a network's output for states x (P, D), and of Jacobians (P, D, D) if given."""
         numbers = [_unit(raw - self._skip(level) * x, *self._answer_ends(level)).ravel()]
         if jacobian is not None:
             rows, columns = np.triu_indices(self.dimensions)
@@ -172,10 +173,10 @@ class ScoreFormat:
         return self._pack(np.concatenate(numbers))
 
     def decode_answer(self, payload: Payload, x: Floats, level: Level) -> tuple[Floats, Floats | None]:
-        """What a network says (P, D) of states x, and Jacobians (P, D, D) or None; NaN where there is no number.
+        """Return a network's output (P, D) for states x, and Jacobians (P, D, D) or None; missing numbers are NaN.
 
-        The states may be others than those that were received: what a consistency model says follows its input by
-        c_skip, and of ε̂ nothing is known, so it is taken as it is.
+        The states x may differ from those that the network received: the output of a consistency model is shifted with
+        its input by c_skip, while ε̂ is used unchanged.
         """
         number = self._unpack(payload, self.answer_size)
         sent = _spread_out(number[: self.state_size].reshape(self.particles, -1), *self._answer_ends(level))
@@ -191,15 +192,15 @@ class ScoreFormat:
     # -- posteriors
 
     def encode_covariance(self, covariance: Floats) -> Payload:
-        """Payload of a covariance (D, D)."""
+        """Return the payload of a covariance (D, D)."""
         return self._pack(self._spread_numbers(covariance))
 
     def decode_covariance(self, payload: Payload) -> Floats:
-        """Covariance (D, D) of a payload, positive definite; NaN where there is none."""
+        """Return the covariance (D, D) of a payload, positive definite; all NaN if a number is missing."""
         return self._spread_of(self._unpack(payload, self.pairs))
 
     def encode_mixture(self, mixture: Mixture) -> Payload:
-        """Payload of a mixture of three."""
+        """Return the payload of a mixture of three components."""
         parts = [
             np.concatenate([[weight], _unit(mean, *self._wide), self._spread_numbers(covariance)])
             for weight, mean, covariance in zip(mixture.weight, mixture.mean, mixture.covariance, strict=True)
@@ -207,7 +208,7 @@ class ScoreFormat:
         return self._pack(np.concatenate(parts))
 
     def decode_mixture(self, payload: Payload) -> Mixture | None:
-        """The mixture of a payload; None where a number is missing."""
+        """Return the mixture of a payload; None if a number is missing."""
         number = self._unpack(payload, self.mixture_size).reshape(COMPONENTS, -1)
         if not np.isfinite(number).all():
             return None
@@ -230,18 +231,18 @@ class ScoreFormat:
         correlation = np.eye(size)
         correlation[np.triu_indices(size, 1)] = (2 * number[size:] - 1) * _MOST_CORRELATION
         correlation = correlation + np.triu(correlation, 1).T
-        value, vector = np.linalg.eigh(correlation)  # of three axes rounding may leave no correlation at all
+        value, vector = np.linalg.eigh(correlation)  # with three axes, rounding may make it indefinite
         whole = (vector * np.maximum(value, 1 - _MOST_CORRELATION)) @ vector.T
         return np.asarray(whole * np.outer(deviation, deviation), np.float64)
 
     def _skip(self, level: Level) -> float:
-        """c_skip of a consistency model, 1 at σ_min; 0 for diffusion, whose answers are sent as they are."""
+        """Return c_skip of a consistency model, 1 at σ_min; 0 for diffusion, whose answers are sent unchanged."""
         if self.kind == "diffusion":
             return 0.0
         return SIGMA_DATA**2 / ((level.noise - self.sigma_min) ** 2 + SIGMA_DATA**2)
 
     def _answer_ends(self, level: Level) -> tuple[Floats, Floats]:
-        """What the numbers of an answer may be: ε̂, or f − c_skip x = (1 − c_skip) p − c_skip σ z."""
+        """Return the range of an answer's numbers: of ε̂, or of f − c_skip x = (1 − c_skip) p − c_skip σ z."""
         if self.kind == "diffusion":
             return -self.answer_range, self.answer_range
         skip = self._skip(level)
@@ -261,24 +262,24 @@ class ScoreFormat:
 
 
 class EmbeddingPayload:
-    """An embedding in B bits a number.
+    """Payload of an embedding, with B bits per number.
 
     Attributes:
-        format: of every report.
+        format: format of every report.
     """
 
     def __init__(self, centre: npt.NDArray[np.float32], scale: npt.NDArray[np.float32], bits: int) -> None:
-        """Take what embeddings (E,) are moved and scaled by."""
+        """Set the centre (E,) and scale (E,) that normalise embeddings, and B."""
         self._centre, self._scale, self._bits = centre, scale, bits
         self._book = OptionalCodebook(-EMBEDDING_RANGE, EMBEDDING_RANGE, bits)
         self.format = PayloadFormat.uniform(bits, len(centre))
 
     def encode(self, embedding: npt.NDArray[np.float32]) -> Payload:
-        """Payload of an embedding (E,)."""
+        """Return the payload of an embedding (E,)."""
         return pack(self._book.index((embedding - self._centre) / self._scale), self._bits)
 
     def decode(self, payload: Payload) -> npt.NDArray[np.float32] | None:
-        """Embedding (E,) of a report; None where one of its numbers is missing.
+        """Return the embedding (E,) of a report; None if a number is missing.
 
         Raises:
             RemoteError: a payload of another size.
@@ -288,11 +289,11 @@ class EmbeddingPayload:
 
 
 def score_format(config: Mapping[str, Any], options: Mapping[str, str | int], bits: int | None) -> ScoreFormat:
-    """Hold options against the weights' configuration.
+    """Return the format for a run's options, checked against the weights' configuration.
 
     Raises:
-        ValueError: one sentence that says which option is impossible.
-        KeyError: the configuration lacks something.
+        ValueError: an impossible option, named in one sentence.
+        KeyError: the configuration lacks a key.
     """
     where = _one_of("where", str(options.get("where", "edge")), WHERE)
     fusion = str(options.get("fusion", EXACT if where == "one-shot" else config["fusion"]))

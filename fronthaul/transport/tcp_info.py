@@ -1,4 +1,4 @@
-"""The kernel's byte counts of a TCP connection that another library owns (accounting, "Equality"). Linux only.
+"""The kernel's byte counts of a TCP connection that another library owns. Linux only.
 
 A duplicate of the connection's descriptor keeps the counters readable after the owner has closed its own. It also
 keeps the connection open: no FIN is sent before the duplicate is closed.

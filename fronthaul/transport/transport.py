@@ -28,7 +28,7 @@ class Received(NamedTuple):
 
 
 class ConnectionCount(NamedTuple):
-    """The kernel's byte counts of one TCP connection, from its first byte to its end (accounting, "Equality").
+    """The kernel's byte counts of one TCP connection, from its first byte to its end.
 
     Attributes:
         bs: base station that it belongs to; None if that never became known.

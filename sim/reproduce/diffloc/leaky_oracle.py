@@ -65,7 +65,7 @@ def leaky_denoising(networks: Networks, truth: FloatArray, time: int = 1) -> Flo
 
 
 def leaky_sum(networks: Networks, truth: FloatArray, time: int = 1) -> FloatArray:
-    """Denoise with the paper's fusion rule: p̂ (N, D) from Σ_k ε̂_k on one x_t for all base stations. DiffLoc Eq. 19."""
+    """Denoise with the paper's rule: p̂ (N, D) from Σ_k ε̂_k on one x_t for all base stations. DiffLoc Eq. 19."""
     level = _leaky_level(networks, time)
     x = level.signal * truth + level.noise * _leaky_noise(truth, 0)
     fused: FloatArray = (x - level.noise * networks.raw(x, level).sum(0)) / level.signal

@@ -32,7 +32,7 @@ def each_statistics(errors_m: FloatArray) -> list[dict[str, Any]]:
 
 
 def by_distance(training: FloatArray, truth: FloatArray, errors_m: FloatArray) -> list[dict[str, float]]:
-    """Return mean errors [m] of test samples by distance to the nearest training sample (normalised positions, (N, D))."""
+    """Return mean errors [m] by distance to the nearest training sample; positions (N, D) are normalised."""
     return errors_by_distance(distance_to_nearest(training, truth) * SCALE_M, errors_m, DISTANCES_M)
 
 

@@ -83,7 +83,7 @@ def jobs(
 
 
 def write_assets(scenario: Scenario, paths: PathSet, folder: Path) -> None:
-    """Write the shipped assets: test paths, training positions, fingerprint table and RSS weights; no training paths."""
+    """Write the shipped assets: test paths, training positions, fingerprints and RSS weights; no training paths."""
     write_test_set(scenario, paths, folder)
     sources = make_sources(scenario, paths, "random", 0.0, 0, torch.device("cpu"))
     FingerprintTable.build(sources.training).save(folder / "fingerprints.npz")

@@ -24,7 +24,7 @@ from sim.world.store import DATA_FOLDER
 
 TRAINED = DATA_FOLDER / "paris-6" / "weights"
 DIRECT = TRAINED / "direct.npz"
-"""Errors of the direct regression."""
+"""File with the errors of the direct regression."""
 SHORT, CONTROLS = "short schedule", "controls, unquantised CSI of all six sites at one place"
 B4, BLOCK, REGRESSION = "B = 4", "block split (20 m blocks held out, 3 m guard)", "direct regression"
 PAPER = {"lossless CSI, no encoder": (0.42, 0.75), "B = 5": (0.48, 0.83), B4: (0.52, 0.90), "B = 3": (0.54, 0.92),
