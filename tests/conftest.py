@@ -39,7 +39,12 @@ NOT_QUICK = (
 MACHINE = (
     *("end_to_end/test_diffloc_emulated.py", "end_to_end/test_hosts.py", "end_to_end/test_interrupted.py"),
     *("end_to_end/test_intruders.py", "end_to_end/test_many.py", "end_to_end/test_restart.py"),
-    *("end_to_end/test_vinloc_registration.py", "fronthaul/transport", "sim/emulate/test_ray_driver.py"),
+    *(
+        "end_to_end/test_own_lengths.py",
+        "end_to_end/test_vinloc_registration.py",
+        "fronthaul/transport",
+        "sim/emulate/test_ray_driver.py",
+    ),
     *("sim/kernel/test_namespaces.py", "sim/reproduce/vinloc/test_lost.py", "test_benchmarks.py"),
 )
 """What keeps to a clock, counts in the kernel, or takes several cores, as Ray does: one after the other."""
