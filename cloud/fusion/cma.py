@@ -65,6 +65,14 @@ class ChannelMaskedAttention(nn.Module):
         return out
 
 
+def read_out(estimate: Tensor, last: int) -> Tensor:
+    """Return fixes (B, 3): the mean of the `last` positions of `estimate` (B, F, 3); the last one alone is ECC Eq. 33.
+
+    The last LSTM step alone wastes evidence: neighbouring steps err differently.
+    """
+    return estimate[:, -last:].mean(1)
+
+
 class CmaFusionNetwork(nn.Module):
     """Token projection, channel-masked attention, LSTM over tones, regression head. ECC Fig. 4-5."""
 
@@ -80,6 +88,7 @@ class CmaFusionNetwork(nn.Module):
         coefficients: int = 32,
         width: int = 192,
         hidden: int = 256,
+        readout: int = 1,
         centre: tuple[float, float, float] = (0.0, 0.0, 0.0),
         extent: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> None:
@@ -90,10 +99,12 @@ class CmaFusionNetwork(nn.Module):
             coefficients: C, latent coefficients per token.
             width: d, model width.
             hidden: LSTM state size.
+            readout: number of last intermediate positions whose mean is the fix; 1 is the paper's Eq. 33.
             centre: centre of the service area [m]; the head works in units of `extent` around it.
             extent: half size of the service area [m].
         """
         super().__init__()
+        self.readout = readout
         self.attention = ChannelMaskedAttention(stations, coefficients, width)
         self.norm = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
@@ -105,7 +116,7 @@ class CmaFusionNetwork(nn.Module):
         self.register_buffer("gain_deviation", torch.ones(stations))
 
     def forward(self, latent: Tensor, gain: Tensor, present: Tensor) -> Tensor:
-        """Return intermediate positions (B, F, 3) [m]; the fix is the last one. ECC Eq. 32-33.
+        """Return intermediate positions (B, F, 3) [m], of which `read_out` makes the fix. ECC Eq. 32-33.
 
         Args:
             latent: dequantised ẑ (B, K, F, C).

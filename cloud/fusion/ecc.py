@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from cloud.fusion.cma import CmaFusionNetwork
+from cloud.fusion.cma import CmaFusionNetwork, read_out
 from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
 from fronthaul.message.messages import Report
 from fronthaul.payload.ecc import ChannelPayload, LatentPayload
@@ -53,5 +53,5 @@ class EccFusion:
                 latent[row, k] = torch.from_numpy(values)
                 present[row, k] = True
         given = (part.to(self._device) for part in (latent, gain, present))
-        estimate = self._network(*given)[:, -1].cpu()  # the answer is the last step  # ECC Eq. 33
+        estimate = read_out(self._network(*given), self._network.readout).cpu()
         return [Fix((float(x), float(y), float(z))) for x, y, z in estimate.double()]

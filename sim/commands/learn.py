@@ -80,7 +80,12 @@ def train(
     ] = None,
     bits: Annotated[
         str,
-        typer.Option(metavar="1…8|lossless", help="Quantiser resolution in bit per coefficient.", rich_help_panel=WHAT),
+        typer.Option(
+            metavar="1…8|lossless",
+            help="Quantiser resolution in bit per coefficient; several, with commas between them, are trained on the "
+            "same snapshots.",
+            rich_help_panel=WHAT,
+        ),
     ] = "4",
     phase: Annotated[
         str,
@@ -112,6 +117,20 @@ def train(
         float | None,
         typer.Option(
             help="Passes over the training positions; default: 6, for diffloc at most 60, for vinloc the job's.",
+            show_default=False, rich_help_panel=TIMING,
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES", help="ecc: time to spend, instead of --epochs: as many steps as fit.",
+            show_default=False, rich_help_panel=TIMING,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cpu|cuda", help="ecc: where to train; default: on a CUDA device if there is one.",
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
@@ -151,14 +170,16 @@ def train(
     trainable = ["ecc", "rss", "diffloc", "vinloc"]
     if scheme not in trainable:
         raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
-    if any(value is not None and value <= 0 for value in (epochs, batch, rate)):
-        raise UserError("--epochs and --rate must be above 0, --batch at least 1.")
+    if any(value is not None and value <= 0 for value in (epochs, batch, rate, budget)):
+        raise UserError("--epochs, --budget and --rate must be above 0, --batch at least 1.")
+    if scheme != "ecc" and (budget is not None or device is not None):
+        raise UserError("--budget and --device are for ecc.")
     if scheme == "vinloc":
         from sim.commands.vinloc import train_vinloc
 
         train_vinloc(job, scenario, epochs=epochs, batch=batch, rate=rate, seed=seed, output=output)
         return
-    resolution = parse_bits(bits)
+    payloads = [parse_bits(text) for text in bits.split(",")]
     is_diffloc = scheme == "diffloc"
     require_choice("phase", phase, ("none", "slot", "tone"))
     require_choice("split", split, ("random", "block", "user") if is_diffloc else ("random", "block"))
@@ -173,33 +194,47 @@ def train(
         folder = Path("checkpoints") / wanted.name
         _train_diffloc(wanted, data, model, split, soft, (max(1, round(epochs)), batch, rate, seed), output, folder)
         return
-    # A variant's name is its own, so that no training resumes or overwrites another.
-    variant = [phase] * (phase != "slot") + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
-    payload = "lossless" if resolution is None else f"b{resolution}"
-    name = scheme if scheme == "rss" else "-".join(["ecc", payload, *variant])
-    target = output or Path("checkpoints") / wanted.name / f"{name}.safetensors"
+    from dataclasses import replace as changed
+
     from sim.learn.ecc.train import EccTraining, train_ecc
-    from sim.learn.trainer import Schedule, TrainProgress
+    from sim.learn.trainer import Schedule, TrainProgress, training_device
     from sim.terminal import ProgressBar
     from sim.world.paths import load_paths
 
+    place = training_device(device)
     paths = load_paths(data or Path("data") / wanted.data_name / "paths.npz")
     if paths.digest != wanted.tracing_digest():
         raise UserError(f"The path data were traced for another scenario than {wanted.name!r}: trace it again.")
+    folder = Path("checkpoints") / wanted.name
     if scheme == "rss":
         from sim.learn.rss import train_rss
 
+        target = output or folder / "rss.safetensors"
         deviation = train_rss(wanted, paths, split, target)  # type: ignore[arg-type]  # checked above
         print(f"path-loss model fitted, residual {deviation:.2f} dB (standard deviation): {target}")
         return
+    if output is not None and len(payloads) > 1:
+        raise UserError("--output is for one payload: with several, each file gets its own name.")
+    # A variant's name is its own, so that no training resumes or overwrites another.
+    variant = [phase] * (phase != "slot") + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
+    labels = ["lossless" if resolution is None else f"b{resolution}" for resolution in payloads]
+    targets = [output or folder / f"{'-'.join(['ecc', label, *variant])}.safetensors" for label in labels]
     training = EccTraining(
-        bits=resolution,
         phase=phase,  # type: ignore[arg-type]  # checked above
         split=split,  # type: ignore[arg-type]  # checked above
         start_from=start_from,
-        schedule=Schedule(epochs=epochs, batch=batch, rate=rate, seed=seed),
+        schedule=Schedule(
+            epochs,
+            batch,
+            rate,
+            seed=seed,
+            budget_s=None if budget is None else 60 * budget,
+            half="all" if place.type == "cpu" else "none",
+        ),
     )
-    told = f"Stopped; the last finished epoch is in {target.parent}, and the same command goes on from there."
+    trainings = {target: changed(training, bits=bits) for target, bits in zip(targets, payloads, strict=True)}
+    checkpoint = folder / f"{'-'.join(['ecc', *labels, *variant])}.pt" if output is None else output.with_suffix(".pt")
+    told = f"Stopped; the last finished epoch is in {checkpoint.parent}, and the same command goes on from there."
     stages = {"local": "Stage I, autoencoders", "train": "Stage II, positions"}
     with stoppable(lambda: told), ProgressBar() as bar:
 
@@ -207,11 +242,13 @@ def train(
             stage = stages.get(progress.stage, progress.stage)
             bar.update(stage, progress.step, progress.steps, note=f"loss {progress.loss:.4g}")
             if progress.validation_m is not None:
-                bar.say(f"step {progress.step}: mean 3D error on validation positions {progress.validation_m:.3f} m")
+                error = f"mean 3D error on validation positions {progress.validation_m:.3f} m"
+                bar.say(f"{progress.name or 'step'} {progress.step}: {error}")
 
-        with scalar_writer(curves or target.with_suffix("")) as scalars:
-            error = train_ecc(wanted, paths, training, target, advance, checkpoints=target.parent, scalars=scalars)
-    print(f"mean 3D error on validation positions {error:.3f} m: {target}")
+        with scalar_writer(curves or checkpoint.with_suffix("")) as scalars:
+            errors = train_ecc(wanted, paths, trainings, advance, checkpoint=checkpoint, scalars=scalars, device=place)
+    for target, error in errors.items():
+        print(f"mean 3D error on validation positions {error:.3f} m: {target}")
 
 
 def _train_diffloc(

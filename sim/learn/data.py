@@ -59,15 +59,14 @@ class SnapshotSource:
         self._position = torch.from_numpy(position).float().to(self.device)
         self._jitter_m = jitter_m
         self._synthesizer = Synthesizer(scenario)
-        self.draw = torch.Generator().manual_seed(seed)
-        self._low = torch.tensor(scenario.users.low)
-        self._high = torch.tensor(scenario.users.high)
+        self.draw = torch.Generator(self.device).manual_seed(seed)
+        self._low = torch.tensor(scenario.users.low, device=self.device)
+        self._high = torch.tensor(scenario.users.high, device=self.device)
         self._sigma = (scenario.tone_noise_w / scenario.tone_power_w / 2) ** 0.5
         pilots = pilot_sequence(scenario.numerology.tones)
         # The filter acts on matched pilots, whose noise is σ²/P: simulate it there (unit power, unit pilots).
         noise = scenario.tone_noise_w / scenario.tone_power_w
-        ones = torch.ones_like(pilots)
-        self._estimators = [LmmseEstimator(r, noise, 1.0, ones).to(self.device) for r in covariance]
+        self._estimator = LmmseEstimator(covariance, noise, 1.0, torch.ones_like(pilots)).to(self.device)
 
     def __len__(self) -> int:
         return len(self._position)
@@ -78,25 +77,22 @@ class SnapshotSource:
 
     def permutation(self) -> Tensor:
         """Return a new random order of all positions."""
-        return torch.randperm(len(self), generator=self.draw)
+        return torch.randperm(len(self), generator=self.draw, device=self.device)
 
     def batch(self, index: Tensor) -> Batch:
         """Make the snapshots of the given positions."""
-        paths, position = self._paths[index.to(self.device)], self._position[index.to(self.device)]
+        index, draw = index.to(self.device), self.draw
+        paths, position = self._paths[index], self._position[index]
         if self._jitter_m:
-            step = (torch.rand(len(index), 3, generator=self.draw) * 2 - 1) * self._jitter_m
+            step = (torch.rand(len(index), 3, generator=draw, device=self.device) * 2 - 1) * self._jitter_m
             # Clip steps at the faces of the service area.
-            here = position.cpu()
-            step = torch.maximum(torch.minimum(step, self._high - here), self._low - here).to(self.device)
+            step = torch.maximum(torch.minimum(step, self._high - position), self._low - position)
             paths = move_users(paths, step, self.scenario.numerology.carrier_hz)
             position = position + step
-        motion = Motion.draw(self.scenario, len(index), self.draw)
-        motion = Motion(*(part.to(self.device) for part in (motion.velocity, motion.clock_s, motion.slot_phase)))
-        response = self._synthesizer.response(paths, motion)
-        noise = torch.randn(*response.shape, 2, generator=self.draw)
-        received = response + torch.view_as_complex(noise).to(self.device) * self._sigma
-        channel = torch.stack([e.estimate(received[:, k]) for k, e in enumerate(self._estimators)], 1)
-        return Batch(channel, position)
+        response = self._synthesizer.response(paths, Motion.draw(self.scenario, len(index), draw))
+        noise = torch.randn(*response.shape, 2, generator=draw, device=self.device)
+        received = response + torch.view_as_complex(noise) * self._sigma
+        return Batch(self._estimator.estimate(received), position)
 
 
 def measure_covariance(scenario: Scenario, paths: PaddedPaths, positions: int = 4000) -> Tensor:

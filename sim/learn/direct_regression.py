@@ -22,6 +22,7 @@ class DirectRegression(nn.Module):
 
     centre: Tensor
     extent: Tensor
+    readout = 1
 
     def __init__(self, scenario: Scenario, phase: Phase, width: int = 384, depth: int = 3) -> None:
         super().__init__()
@@ -66,7 +67,9 @@ def train_direct(
     sources = make_sources(scenario, paths, split, jitter_m, schedule.seed, device)
     model = DirectRegression(scenario, phase).to(device)
     identity = {"direct": phase, "split": split, "schedule": str(schedule)}
-    trainer = Trainer(model, sources.training, sources.validation, schedule, checkpoint=checkpoint, identity=identity)
+    trainer = Trainer(
+        {"direct": model}, sources.training, sources.validation, schedule, checkpoint=checkpoint, identity=identity
+    )
     trainer.run(on_progress)
-    errors = trainer.validate(source=sources.like(scenario, test))
+    errors = trainer.validate("direct", source=sources.like(scenario, test))
     return {"errors_3d_m": errors.cpu().double().numpy()}

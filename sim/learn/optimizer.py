@@ -43,29 +43,36 @@ class MatrixOptimizer:
                 rest.append(parameter)
         self._stacks = list(shapes.values())
         self._momenta = [torch.zeros(len(s), *s[0].shape, device=s[0].device) for s in self._stacks]
-        self._rest = torch.optim.AdamW(rest, betas=(0.9, 0.98))
+        device = self._parameters[0].device
+        self._rate = torch.zeros((), device=device)  # a tensor, so that a captured CUDA graph follows its changes
+        self._rest = torch.optim.AdamW(rest, self._rate, betas=(0.9, 0.98), capturable=device.type == "cuda")
 
-    def descend(self, loss: Tensor, rate: float) -> None:
-        """Take one step against the gradient of `loss`, clipped to a norm of 1, at AdamW rate `rate`."""
+    def set_rate(self, rate: float) -> None:
+        """Set AdamW's learning rate of the steps that follow."""
+        self._rate.fill_(rate)
+
+    def descend(self, loss: Tensor, rate: float | None = None) -> None:
+        """Take one step against the gradient of `loss`, clipped to a norm of 1, at AdamW rate `rate` or the one set."""
+        if rate is not None:
+            self.set_rate(rate)
         self.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        self.step(rate)
+        self.step()
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Apply the gradients at AdamW rate `rate`."""
+    def step(self) -> None:
+        """Apply the gradients."""
+        matrix_rate = self._rate * _RATIO
         for stack, momentum in zip(self._stacks, self._momenta, strict=True):
             gradient = torch.stack([torch.zeros_like(p) if p.grad is None else p.grad for p in stack])
             momentum.lerp_(gradient, 1 - _MOMENTUM)
             direction = gradient.lerp(momentum, _MOMENTUM)
             update = orthogonalised(direction.bfloat16() if self._half else direction).float()
             rows, columns = stack[0].shape
-            own = rate * _RATIO * max(1.0, rows / columns) ** 0.5
-            for parameter, change in zip(stack, update, strict=True):
-                parameter.mul_(1 - rate * _RATIO * _DECAY).add_(change, alpha=-own)
-        for group in self._rest.param_groups:
-            group["lr"] = rate
+            update = update * (matrix_rate * max(1.0, rows / columns) ** 0.5)
+            torch._foreach_mul_(stack, 1 - matrix_rate * _DECAY)  # type: ignore[arg-type]
+            torch._foreach_sub_(stack, update.unbind())  # type: ignore[arg-type]
         self._rest.step()
 
     def zero_grad(self) -> None:
@@ -84,6 +91,8 @@ class MatrixOptimizer:
         for momentum, saved in zip(self._momenta, state["momenta"], strict=True):
             momentum.copy_(saved)
         self._rest.load_state_dict(state["rest"])
+        for group in self._rest.param_groups:
+            group["lr"] = self._rate
 
 
 def warm_cosine(peak: float, step: int, steps: int, warmup_steps: int) -> float:

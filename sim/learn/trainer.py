@@ -1,43 +1,57 @@
 """Training loop of ECC and direct regression: fresh snapshots, warm-up and cosine decay, checkpoints, resume.
 
-A positioner is a module called as ``model(x, gain, present) -> (B, N, 3) positions [m]`` with an attribute `phase`
-that names its preprocessing. Its inputs are channels and gains; true positions are used in the loss only.
+A positioner is a module called as ``model(x, gain, present) -> (B, N, 3) positions [m]`` with attributes `phase`, which
+names its preprocessing, and `readout`: its fix is the mean of the last `readout` positions. Inputs are channels and
+gains; true positions are used in the loss only.
+
+Several positioners may learn from the same snapshots, which are then made once for all. On a CUDA device everything
+stays there, snapshots are made several batches at a time, and the step of each positioner, which consists of a thousand
+small kernels, is captured once as a CUDA graph and replayed, all positioners side by side.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
+from cloud.fusion.cma import read_out
 from edge.preprocessing import preprocess
+from sim.errors import UserError
 from sim.learn.checkpoint import Checkpoint
 from sim.learn.data import SnapshotSource
 from sim.learn.optimizer import MatrixOptimizer, warm_cosine
 
 Loss = Literal["distance", "squared"]
 Half = Literal["all", "edge", "none"]
-"""Networks that multiply in bfloat16 in training: this doubles the speed, but its 8 bits cannot resolve positions
-to better than a few decimetres, so the last epochs keep the cloud's network in float32 (``edge``)."""
+"""Networks that multiply in bfloat16 in training: this doubles the speed on CPUs, but its 8 bits cannot resolve
+positions to better than a few decimetres, so the last epochs keep the cloud's network in float32 (``edge``)."""
 
 
 _VALIDATION_SEED = 10_000
+_AVERAGE_STEPS = 10  # between two updates of the averaged weights
+_SNAPSHOTS_AT_ONCE = 8192  # on a CUDA device; temporary memory of about 1.5 MB each
+_PERSISTENT_S = 15.0  # time between two validations and checkpoints, where epochs are shorter than this
+_GRAPH_WARM_UP = 3
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Training schedule.
 
-    `epochs` over the training positions; peak learning rate `rate` (times ten for matrices, see `sim.learn.optimizer`),
-    reached after `warmup_steps` and decayed to zero by a cosine; `station_dropout`: share of samples with only a random
-    subset of the base stations; `loss`: ``squared`` is ECC Eq. 34, ``distance`` the same sum of Euclidean distances,
-    which is less sensitive to outliers.
+    `epochs` over the training positions, or as many as fit into `budget_s` seconds if that is given; peak learning rate
+    `rate` (times ten for matrices, see `sim.learn.optimizer`), reached after `warmup_steps` and decayed to zero by a
+    cosine; `station_dropout`: share of samples with only a random subset of the base stations; `loss`: ``squared`` is
+    ECC Eq. 34, ``distance`` the same sum of Euclidean distances, which is less sensitive to outliers; `mean_loss`:
+    weight of the fix's own distance, beside Eq. 34's sum over all intermediate positions; `average`: length of the
+    moving average of the weights, which is validated and kept, as a share of the steps so far, or 0 for no average.
     """
 
     epochs: float = 6.0
@@ -48,6 +62,9 @@ class Schedule:
     loss: Loss = "distance"
     half: Half = "all"
     seed: int = 0
+    budget_s: float | None = None
+    mean_loss: float = 1.0
+    average: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,20 +78,138 @@ class TrainProgress:
     seconds: float
     validation_m: float | None = None
     validation_median_m: float | None = None
+    name: str = ""
+
+
+def training_device(name: str | None = None) -> torch.device:
+    """Return the device of this name, by default a CUDA device if there is one, otherwise the CPU.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise UserError(f"There is no --device {name!r}: it is cpu, cuda, or cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"There is no --device {name!r}: it is cpu, cuda, or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: torch finds {torch.cuda.device_count()} CUDA devices here.")
+    return device
 
 
 OnProgress = Callable[[TrainProgress], None]
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """A batch: x (B, K, 2, F, T·M) by phase, gain (B, K), present (B, K) bool, and the true position (B, 3) [m]."""
+
+    x: dict[str, Tensor]
+    gain: Tensor
+    present: Tensor
+    position: Tensor
+
+    def copied_to(self, target: Inputs | None) -> Inputs:
+        """Copy all values to `target`, or to new tensors; return it."""
+        if target is None:
+            x = {phase: own.clone() for phase, own in self.x.items()}
+            return Inputs(x, self.gain.clone(), self.present.clone(), self.position.clone())
+        for phase, own in target.x.items():
+            own.copy_(self.x[phase])
+        target.gain.copy_(self.gain)
+        target.present.copy_(self.present)
+        target.position.copy_(self.position)
+        return target
+
+
+class Learner:
+    """One positioner in training, with its optimizer and the moving average of its weights."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule, device: torch.device) -> None:
+        self.model, self._schedule, self._device = model, schedule, device
+        self._optimizer = MatrixOptimizer(model)
+        self._averaged: AveragedModel | None = None
+        if schedule.average:
+            self._averaged = AveragedModel(model, multi_avg_fn=self._move_average, use_buffers=True)
+            self._averaged.eval()
+        self._lag = 0.0
+        self._loss = torch.zeros((), device=device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def parts(self) -> dict[str, Any]:
+        """Return what a checkpoint has to keep."""
+        averaged = {} if self._averaged is None else {"averaged": self._averaged}
+        return {"model": self.model, "optimizer": self._optimizer, **averaged}
+
+    @property
+    def best(self) -> nn.Module:
+        """The positioner with the weights to keep."""
+        return self.model if self._averaged is None else self._averaged.module  # type: ignore[return-value]
+
+    def loss(self) -> float:
+        """Return the loss of the last step."""
+        return float(self._loss)
+
+    def step(self, given: Inputs, step: int, steps: int) -> None:
+        """Learn from a batch, at number `step` of `steps`."""
+        schedule = self._schedule
+        self._optimizer.set_rate(warm_cosine(schedule.rate, step, steps, schedule.warmup_steps))
+        if self._stream is None:
+            self._descend(given)
+        else:
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(self._stream):
+                self._replay(given, self._stream)
+        if self._averaged is not None and step % _AVERAGE_STEPS == 0:
+            self.join()
+            self._lag = schedule.average * step / _AVERAGE_STEPS
+            self._averaged.update_parameters(self.model)
+
+    def join(self) -> None:
+        """Let the current stream wait for this positioner's."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)
+
+    def _move_average(self, average: Any, current: Any, _: Any) -> None:
+        """Move the average by a share that falls with the steps: an average over the latest part (Karras, 2024)."""
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, current, 1 / (1 + self._lag))
+        else:
+            torch._foreach_copy_(average, current)
+
+    def _replay(self, given: Inputs, stream: torch.cuda.Stream) -> None:
+        if self._graph is None:
+            for _ in range(_GRAPH_WARM_UP):  # real steps, on the first batch and at the first rate
+                self._descend(given)
+            torch.cuda.synchronize(self._device)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=stream):
+                self._descend(given)
+        self._graph.replay()
+
+    def _descend(self, given: Inputs) -> None:
+        schedule, model = self._schedule, self.model
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=schedule.half != "none"):
+            estimate = model(given.x[model.phase], given.gain, given.present)  # type: ignore[index]
+        loss = weighted_loss(estimate, given.position, schedule.loss)
+        if schedule.mean_loss:
+            fix = read_out(estimate, model.readout)  # type: ignore[arg-type]
+            loss = loss + schedule.mean_loss * weighted_loss(fix[:, None], given.position, schedule.loss)
+        self._optimizer.descend(loss)
+        self._loss.copy_(loss.detach())
+
+
 class Trainer:
-    """Trains one positioner; when interrupted, at most the current epoch is lost."""
+    """Trains positioners on the same snapshots; when interrupted, at most the current epoch is lost."""
 
     def __init__(
         self,
-        model: nn.Module,
+        models: Mapping[str, nn.Module],
         training: SnapshotSource,
         validation: SnapshotSource,
-        schedule: Schedule,
+        schedules: Schedule | Mapping[str, Schedule],
         *,
         checkpoint: Path | None = None,
         identity: dict[str, Any] | None = None,
@@ -83,88 +218,151 @@ class Trainer:
         """Prepare the training.
 
         Args:
-            model: the positioner.
+            models: the positioners by name.
             training: source of training snapshots.
             validation: source of validation snapshots, at undisplaced positions.
-            schedule: lengths and rates.
+            schedules: lengths and rates, for all or by name; lengths, batch, dropout and seed are those of the first.
             checkpoint: file to resume from and to save to after each epoch.
             identity: what the checkpoint belongs to; resuming with another identity is an error.
             scalars: a TensorBoard SummaryWriter, or None.
         """
-        self._model, self._training, self._validation, self._schedule = model, training, validation, schedule
-        self._scalars = scalars
+        self._training, self._validation, self._scalars = training, validation, scalars
+        each = dict.fromkeys(models, schedules) if isinstance(schedules, Schedule) else schedules
+        self._learners = {name: Learner(model, each[name], training.device) for name, model in models.items()}
+        self._phases = sorted({str(model.phase) for model in models.values()})
+        self._schedule = schedule = next(iter(each.values()))
         self._steps_per_epoch = max(1, len(training) // schedule.batch)
-        self._steps = max(1, round(schedule.epochs * self._steps_per_epoch))
-        self._optimizer = MatrixOptimizer(model)
-        self._checkpoint = Checkpoint(checkpoint, identity or {}, {"model": model, "optimizer": self._optimizer})
+        self._clock = _Clock(schedule, self._steps_per_epoch)
+        parts = {f"{name}.{part}": one for name, own in self._learners.items() for part, one in own.parts().items()}
+        self._checkpoint = Checkpoint(checkpoint, identity or {}, parts | {"clock": self._clock})
+        self._captured: Inputs | None = None
 
-    def run(self, on_progress: OnProgress) -> float:
-        """Train to the end of the schedule; return the final mean validation error [m]."""
-        step = self._checkpoint.resume()
-        started = time.monotonic()
-        error = math.nan
-        while step < self._steps:
-            epoch = step // self._steps_per_epoch
-            self._model.train()
-            for index in self._batches(epoch):
-                loss = self._step(index, step)
+    def best(self, name: str) -> nn.Module:
+        """Return a positioner with the weights to keep: the moving average, or the last ones."""
+        return self._learners[name].best
+
+    def run(self, on_progress: OnProgress) -> dict[str, float]:
+        """Train to the end of the schedule; return each positioner's final mean validation error [m]."""
+        step, clock = self._checkpoint.resume(), self._clock
+        clock.start()
+        saved = -math.inf
+        errors: dict[str, float] = {}
+        while not clock.over(step):
+            for given in self._batches(step // self._steps_per_epoch):
+                for learner in self._learners.values():
+                    learner.step(given, step, clock.steps(step))
+                for learner in self._learners.values():
+                    learner.join()
                 step += 1
                 if step % 20 == 0:
-                    on_progress(TrainProgress("train", step, self._steps, loss, time.monotonic() - started))
-                    if self._scalars:
-                        self._scalars.add_scalar("loss/train", loss, step)
-                if step >= self._steps:
+                    self._tell(step, on_progress)
+                if clock.over(step):
                     break
-            errors = self.validate()
-            error = float(errors.mean())
-            progress = TrainProgress(
-                "train", step, self._steps, loss, time.monotonic() - started, error, float(errors.median())
-            )
-            on_progress(progress)
-            if self._scalars:
-                self._scalars.add_scalar("error_3d_m/validation", error, step)
-            self._checkpoint.save(step)
-        return error if not math.isnan(error) else float(self.validate().mean())
+            if clock.over(step) or time.monotonic() - saved > self._pause_s():
+                errors = self._validated(step, on_progress)
+                self._checkpoint.save(step)
+                saved = time.monotonic()
+        return errors or {name: float(self.validate(name).mean()) for name in self._learners}
 
     @torch.no_grad()
-    def validate(self, batch: int = 500, source: SnapshotSource | None = None) -> Tensor:
+    def validate(self, name: str, batch: int = 500, source: SnapshotSource | None = None) -> Tensor:
         """Return 3D errors (N,) [m] on validation positions (or those of `source`), with all base stations present."""
-        self._model.eval()
+        model = self.best(name).eval()
         source = source or self._validation
         source.reseed(_VALIDATION_SEED)  # the same noise every time: differences are the model's
         errors = []
         for index in torch.arange(len(source)).split(batch):
             made = source.batch(index)
-            x, gain = preprocess(made.channel, self._model.phase)  # type: ignore[arg-type]
+            x, gain = preprocess(made.channel, model.phase)  # type: ignore[arg-type]
             present = torch.ones(gain.shape, dtype=torch.bool, device=gain.device)
-            errors.append((self._model(x, gain, present)[:, -1] - made.position).norm(dim=1))
+            fix = read_out(model(x, gain, present), model.readout)  # type: ignore[arg-type]
+            errors.append((fix - made.position).norm(dim=1))
         return torch.cat(errors)
 
-    def _batches(self, epoch: int) -> Iterator[Tensor]:
-        """Yield index batches of one epoch; order and draws are keyed by the epoch, so a resume repeats them."""
-        self._training.reseed(self._schedule.seed, epoch)
-        order = self._training.permutation()
-        yield from order[: self._steps_per_epoch * self._schedule.batch].split(self._schedule.batch)
+    def _pause_s(self) -> float:
+        return _PERSISTENT_S if self._training.device.type == "cuda" else 0.0
 
-    def _step(self, index: Tensor, step: int) -> float:
-        made = self._training.batch(index)
-        x, gain = preprocess(made.channel, self._model.phase)  # type: ignore[arg-type]
-        present = random_presence(gain, self._schedule.station_dropout, self._training.draw)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._schedule.half != "none"):
-            estimate = self._model(x, gain, present)
-        loss = weighted_loss(estimate, made.position, self._schedule.loss)
-        schedule = self._schedule
-        self._optimizer.descend(loss, warm_cosine(schedule.rate, step, self._steps, schedule.warmup_steps))
-        return float(loss.detach())
+    def _tell(self, step: int, on_progress: OnProgress) -> None:
+        for name, learner in self._learners.items():
+            loss = learner.loss()
+            if not math.isfinite(loss):
+                raise UserError(f"The training diverged before step {step} (loss {loss}): lower the learning rate.")
+            on_progress(TrainProgress("train", step, self._clock.steps(step), loss, self._clock.elapsed_s(), name=name))
+            if self._scalars:
+                self._scalars.add_scalar(f"loss/train/{name}".rstrip("/"), loss, step)
+
+    def _validated(self, step: int, on_progress: OnProgress) -> dict[str, float]:
+        means = {}
+        for name, learner in self._learners.items():
+            errors = self.validate(name)
+            means[name] = float(errors.mean())
+            made = TrainProgress("train", step, self._clock.steps(step), learner.loss(), self._clock.elapsed_s(),
+                                 means[name], float(errors.median()), name)  # fmt: skip
+            on_progress(made)
+            if self._scalars:
+                self._scalars.add_scalar(f"error_3d_m/validation/{name}".rstrip("/"), means[name], step)
+        return means
+
+    def _batches(self, epoch: int) -> Iterator[Inputs]:
+        """Yield the batches of one epoch; order and draws are keyed by the epoch, so a resume repeats them."""
+        schedule, training = self._schedule, self._training
+        training.reseed(schedule.seed, epoch)
+        for learner in self._learners.values():
+            learner.model.train()
+        cuda = training.device.type == "cuda"
+        at_once = schedule.batch * (max(1, _SNAPSHOTS_AT_ONCE // schedule.batch) if cuda else 1)
+        order = training.permutation()[: self._steps_per_epoch * schedule.batch]
+        for index in order.split(at_once):
+            made = training.batch(index)
+            stacked = {phase: preprocess(made.channel, phase) for phase in self._phases}  # type: ignore[arg-type]
+            gain = next(iter(stacked.values()))[1]
+            present = random_presence(gain, schedule.station_dropout, training.draw)
+            for part in torch.arange(len(index)).split(schedule.batch):
+                cut = slice(int(part[0]), int(part[-1]) + 1)
+                x = {phase: own[cut] for phase, (own, _) in stacked.items()}
+                given = Inputs(x, gain[cut], present[cut], made.position[cut])
+                if cuda:  # a graph reads its inputs from where they were at its capture
+                    self._captured = given.copied_to(self._captured)
+                    given = self._captured
+                yield given
+
+
+class _Clock:
+    """Length of a training in steps, or in seconds: then the steps in total are extrapolated."""
+
+    def __init__(self, schedule: Schedule, steps_per_epoch: int) -> None:
+        self._budget_s = schedule.budget_s
+        self._steps = max(1, round(schedule.epochs * steps_per_epoch))
+        self._before_s, self._started = 0.0, time.monotonic()
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+
+    def elapsed_s(self) -> float:
+        return self._before_s + time.monotonic() - self._started
+
+    def steps(self, step: int) -> int:
+        if self._budget_s is None:
+            return self._steps
+        return max(step, 1, round(max(step, 1) * self._budget_s / max(self.elapsed_s(), 1e-3)))
+
+    def over(self, step: int) -> bool:
+        return step >= self._steps if self._budget_s is None else self.elapsed_s() >= self._budget_s
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"elapsed_s": self.elapsed_s()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._before_s = state["elapsed_s"]
 
 
 def random_presence(gain: Tensor, share: float, draw: torch.Generator) -> Tensor:
     """Draw presence (B, K): a `share` of the samples keeps a random subset of 1 … K−1 base stations."""
     b, k = gain.shape
-    keep = torch.randint(1, max(k, 2), (b, 1), generator=draw)
-    rank = torch.rand(b, k, generator=draw).argsort(1).argsort(1)
-    whole = torch.rand(b, 1, generator=draw) >= share
-    return (whole | (rank < keep)).to(gain.device)
+    keep = torch.randint(1, max(k, 2), (b, 1), generator=draw, device=draw.device)
+    rank = torch.rand(b, k, generator=draw, device=draw.device).argsort(1).argsort(1)
+    whole = torch.rand(b, 1, generator=draw, device=draw.device) >= share
+    return whole | (rank < keep)
 
 
 def weighted_loss(estimate: Tensor, position: Tensor, loss: Loss, scale_m: float = 20.0) -> Tensor:

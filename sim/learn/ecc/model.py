@@ -20,13 +20,17 @@ from sim.world.scenario import Scenario
 
 @dataclass(frozen=True)
 class EccShape:
-    """Sizes of the network; `coefficients` per token set the payload, the others only the computing cost."""
+    """Sizes of the network; `coefficients` per token set the payload, the others only the computing cost.
+
+    `readout`: number of last intermediate positions whose mean is the fix; 1 is the paper's.
+    """
 
     coefficients: int = 32
     encoder_width: int = 64
     encoder_depth: int = 2
     fusion_width: int = 192
     hidden: int = 256
+    readout: int = 12
 
 
 class EccModel(nn.Module):
@@ -41,7 +45,7 @@ class EccModel(nn.Module):
         super().__init__()
         slots, antennas, tones = scenario.csi_shape
         stations = len(scenario.sites)
-        self.scenario, self.phase, self.bits = scenario, phase, bits
+        self.scenario, self.phase, self.bits, self.readout = scenario, phase, bits, shape.readout
         self.fusion_in_single = False  # keep the cloud's network in float32 even under autocast
         self.encoder_shape: dict[str, int] = {
             "tones": tones,
@@ -57,6 +61,7 @@ class EccModel(nn.Module):
             "coefficients": 2 * slots * antennas if bits is None else shape.coefficients,
             "width": shape.fusion_width,
             "hidden": shape.hidden,
+            "readout": shape.readout,
             "centre": ((low + high) / 2).tolist(),
             "extent": ((high - low) / 2).clamp_min(1.0).tolist(),
         }

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,13 @@ from sim.learn.data import SnapshotSource, measure_covariance
 from sim.learn.ecc.model import EccModel, EccShape, calibrated_steps
 from sim.learn.optimizer import MatrixOptimizer
 from sim.learn.splits import SplitName, split_positions
-from sim.learn.trainer import OnProgress, Schedule, Trainer, TrainProgress
+from sim.learn.trainer import OnProgress, Schedule, Trainer, TrainProgress, training_device
 from sim.plan.weights import Weights, load_weights, save_weights
-from sim.world.channel import pad_paths
+from sim.world.channel import PATH_LIMIT, pad_paths
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario, scenario_table
 
 _CALIBRATION_SEED = 30_000
-PATH_LIMIT = 12  # strongest paths of a link that training keeps; few links have more
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,13 @@ class EccTraining:
     start_from: Path | None = None
     shape: EccShape = field(default_factory=EccShape)
     schedule: Schedule = field(default_factory=Schedule)
+
+    @property
+    def snapshots(self) -> tuple[object, ...]:
+        """Everything that the snapshots of a training depend on."""
+        own = self.schedule
+        length = (own.epochs, own.budget_s, own.batch)
+        return (self.split, self.jitter_m, own.seed, own.station_dropout, *length)
 
 
 @dataclass(frozen=True)
@@ -88,60 +95,106 @@ def make_sources(
 def train_ecc(
     scenario: Scenario,
     paths: PathSet,
-    training: EccTraining,
-    output: Path,
+    trainings: Mapping[Path, EccTraining],
     on_progress: OnProgress,
     *,
-    checkpoints: Path | None = None,
+    checkpoint: Path | None = None,
     scalars: Any = None,
     device: torch.device | None = None,
-) -> float:
-    """Train one variant and write its weights file; return the mean 3D error on validation positions [m].
+) -> dict[Path, float]:
+    """Train variants on the same snapshots and write their weights files; return mean 3D validation errors [m].
 
-    An interrupted training resumes from `checkpoints` (Stage II only); the weights file is written at the end.
+    An interrupted training resumes from `checkpoint` (Stage II only); the weights files are written at the end.
+
+    Args:
+        scenario: scenario of the paths.
+        paths: traced training positions.
+        trainings: variants by weights file; they may differ in everything that leaves the snapshots alone.
+        on_progress: called with the progress; its `name` is the stem of the weights file if there are several.
+        checkpoint: file to resume from.
+        scalars: a TensorBoard SummaryWriter, or None.
+        device: default: a CUDA device if there is one.
+
+    Raises:
+        ValueError: variants that need different snapshots.
     """
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(training.schedule.seed)
+    device = device or training_device()
+    if len({training.snapshots for training in trainings.values()}) != 1:
+        raise ValueError("trainings on the same snapshots need equal splits, movements, seeds, batches and lengths")
+    first = next(iter(trainings.values()))
+    names = {output: output.stem if len(trainings) > 1 else "" for output in trainings}
     identity = {
-        "training": str(asdict(training)),
+        "training": str([asdict(training) for training in trainings.values()]),
         "scenario": str(scenario_table(scenario)),
         "positions": len(paths),
     }
-    sources = make_sources(scenario, paths, training.split, training.jitter_m, training.schedule.seed, device)
-    model = EccModel(scenario, training.phase, training.bits, training.shape).to(device)
-    model.fusion_in_single = training.schedule.half != "all"
-    checkpoint = checkpoints / f"{output.stem}.pt" if checkpoints else None
-    fresh = checkpoint is None or not checkpoint.is_file()
-    if fresh and training.start_from is not None:
-        start_from_weights(model, load_weights(training.start_from))
-    elif fresh:
-        _standardise_gains(model, sources.training)
-        if training.bits is not None and training.stage_one_epochs > 0:
-            stage_one(model, sources.training, training, on_progress, scalars)
+    sources = make_sources(scenario, paths, first.split, first.jitter_m, first.schedule.seed, device)
+    models = {names[output]: _model(scenario, training, device) for output, training in trainings.items()}
+    if checkpoint is None or not checkpoint.is_file():
+        _initialise(models, list(trainings.values()), sources.training, on_progress, scalars)
     trainer = Trainer(
-        model,
+        models,
         sources.training,
         sources.validation,
-        training.schedule,
+        {names[output]: training.schedule for output, training in trainings.items()},
         checkpoint=checkpoint,
         identity=identity,
         scalars=scalars,
     )
-    error = trainer.run(on_progress)
+    found = trainer.run(on_progress)
+    for output, training in trainings.items():
+        model = trainer.best(names[output])
+        assert isinstance(model, EccModel)
+        _export(model, training, sources, found[names[output]], output)
+    return {output: found[name] for output, name in names.items()}
+
+
+def _model(scenario: Scenario, training: EccTraining, device: torch.device) -> EccModel:
+    torch.manual_seed(training.schedule.seed)
+    model = EccModel(scenario, training.phase, training.bits, training.shape).to(device)
+    model.fusion_in_single = training.schedule.half != "all"
+    return model
+
+
+def _initialise(
+    models: Mapping[str, EccModel],
+    trainings: Sequence[EccTraining],
+    source: SnapshotSource,
+    on_progress: OnProgress,
+    scalars: Any,
+) -> None:
+    """Start each model from its weights, or by Stage I: once for all models with the same encoders and inputs."""
+    trained: dict[str, EccModel] = {}
+    for model, training in zip(models.values(), trainings, strict=True):
+        if training.start_from is not None:
+            start_from_weights(model, load_weights(training.start_from))
+            continue
+        _standardise_gains(model, source)
+        if training.bits is not None and training.stage_one_epochs > 0:
+            what = str((training.phase, training.stage_one_epochs, model.encoder_shape, training.schedule.seed))
+            if what in trained:
+                model.encoders.load_state_dict(trained[what].encoders.state_dict())
+            else:
+                stage_one(model, source, training, on_progress, scalars)
+                trained[what] = model
+
+
+def _export(model: EccModel, training: EccTraining, sources: Sources, error: float, output: Path) -> None:
+    """Write the weights file."""
     steps = _steps_for_all_bits(model, sources.training) if training.bits is not None else {}
     record = {
         "validation_mean_3d_m": round(error, 4),
         "positions": len(sources.training),
         "split": training.split,
         "jitter_m": training.jitter_m,
-        "clock": asdict(scenario.clock),
+        "clock": asdict(model.scenario.clock),
         "started_from": training.start_from.name if training.start_from else None,
         "schedule": asdict(training.schedule),
         "stage_one_epochs": 0.0 if training.start_from else training.stage_one_epochs,
         "torch": str(torch.__version__),
+        "device": sources.training.device.type,
     }
-    save_weights(output, model.cpu().weights(sources.covariance, steps, record))
-    return error
+    save_weights(output, model.cpu().weights(sources.covariance.cpu(), steps, record))
 
 
 def stage_one(
@@ -163,7 +216,7 @@ def stage_one(
             if step >= steps:
                 break
             x, _ = preprocess(source.batch(index).channel, model.phase)
-            with torch.autocast(x.device.type, torch.bfloat16):
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=training.schedule.half != "none"):
                 made = [d(e(x[:, k])) for k, (e, d) in enumerate(zip(model.encoders, decoders, strict=True))]
             loss = torch.stack([cosine_loss(x[:, k], made[k]) for k in range(len(made))]).sum()
             optimizer.descend(loss, training.schedule.rate * min(1.0, (step + 1) / 50) * (1 - step / steps))

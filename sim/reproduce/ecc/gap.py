@@ -40,6 +40,7 @@ def gap(scenario: Scenario, paths: PathSet, file: Path) -> dict[str, float]:
             encoder_depth=config["encoder"]["depth"],
             fusion_width=config["fusion"]["width"],
             hidden=config["fusion"]["hidden"],
+            readout=config["fusion"].get("readout", 1),
         ),
     )
     start_from_weights(model, weights)
@@ -53,12 +54,12 @@ def gap(scenario: Scenario, paths: PathSet, file: Path) -> dict[str, float]:
         padded = pad_paths(chosen, scenario.numerology.carrier_hz, mirrors=jitter_m > 0)
         return SnapshotSource(scenario, padded, chosen.position, torch.stack(stacked), jitter_m=jitter_m)
 
-    trainer = Trainer(model, source(split.train, 0.0), source(split.validation, 0.0), Schedule())
+    trainer = Trainer({"": model}, source(split.train, 0.0), source(split.validation, 0.0), Schedule())
     moved = source(split.train, config["record"]["jitter_m"] or 0.75)
     return {
-        "training": float(trainer.validate(source=source(split.train, 0.0)).mean()),
-        "training, moved": float(trainer.validate(source=moved).mean()),
-        "validation": float(trainer.validate().mean()),
+        "training": float(trainer.validate("", source=source(split.train, 0.0)).mean()),
+        "training, moved": float(trainer.validate("", source=moved).mean()),
+        "validation": float(trainer.validate("").mean()),
     }
 
 

@@ -53,20 +53,20 @@ def test_a_few_steps_of_training_run_there(tmp_path: Path) -> None:
     model = EccModel(WORLD, "slot", 4, straight_world.SMALL).to(DEVICE)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     schedule = Schedule(epochs=1, batch=16, warmup_steps=2)
-    trainer = Trainer(model, sources.training, sources.validation, schedule, checkpoint=tmp_path / "training.pt")
-    assert math.isfinite(trainer.run(lambda _: None))
+    trainer = Trainer({"": model}, sources.training, sources.validation, schedule, checkpoint=tmp_path / "training.pt")
+    assert math.isfinite(trainer.run(lambda _: None)[""])
     assert all(parameter.device.type == "cuda" for parameter in model.parameters())
     changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
     assert sum(changed) > 0.9 * len(changed)
-    assert math.isfinite(trainer.run(lambda _: None))  # resumes there from the checkpoint
+    assert math.isfinite(trainer.run(lambda _: None)[""])  # resumes there from the checkpoint
 
 
 def test_a_training_there_writes_weights_for_a_cpu(tmp_path: Path) -> None:
     schedule = Schedule(epochs=1, batch=16)
     training = EccTraining(bits=4, stage_one_epochs=0.5, shape=straight_world.SMALL, schedule=schedule)
     seen: list[TrainProgress] = []
-    error = train_ecc(WORLD, PATHS, training, tmp_path / "ecc.safetensors", seen.append, device=DEVICE)
-    assert math.isfinite(error) and seen
+    trained = train_ecc(WORLD, PATHS, {tmp_path / "ecc.safetensors": training}, seen.append, device=DEVICE)
+    assert all(math.isfinite(error) for error in trained.values()) and seen
     weights = load_weights(tmp_path / "ecc.safetensors")
     channel = straight_world.channels(WORLD, 4)[:, 0]
     encoded = EccEdge(EdgeSetup(0, PayloadChoice(4), weights.config, weights.edge(0)), 4).encode(channel)

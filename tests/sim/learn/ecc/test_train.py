@@ -48,7 +48,7 @@ class Stopped(Exception):
 def trainer(network: nn.Module, epochs: float, checkpoint: Path | None = None, **identity: Any) -> Trainer:
     made = sources()
     schedule = Schedule(epochs=epochs, batch=8, warmup_steps=10)
-    return Trainer(network, made.training, made.validation, schedule, checkpoint=checkpoint, identity=identity)
+    return Trainer({"": network}, made.training, made.validation, schedule, checkpoint=checkpoint, identity=identity)
 
 
 def ignore(_: TrainProgress) -> None:
@@ -57,7 +57,7 @@ def ignore(_: TrainProgress) -> None:
 
 def test_a_short_training_leaves_the_prior_far_behind() -> None:
     seen: list[TrainProgress] = []
-    error = trainer(model(), 8).run(seen.append)
+    (error,) = trainer(model(), 8).run(seen.append).values()
     assert error < 0.4 * PRIOR_M
     validated = [p.validation_m for p in seen if p.validation_m is not None]
     assert len(validated) == 8 and validated[-1] == error < validated[0]
@@ -89,7 +89,7 @@ def test_a_finished_training_is_only_validated(tmp_path: Path) -> None:
     checkpoint = tmp_path / "training.pt"
     trainer(model(), 1, checkpoint).run(ignore)
     steps: list[int] = []
-    error = trainer(model(), 1, checkpoint).run(lambda progress: steps.append(progress.step))
+    (error,) = trainer(model(), 1, checkpoint).run(lambda progress: steps.append(progress.step)).values()
     assert not steps and math.isfinite(error)
 
 
@@ -106,7 +106,8 @@ def test_train_ecc_writes_weights_that_emulation_can_use(tmp_path: Path, bits: i
     training = EccTraining(bits=bits, phase=phase, stage_one_epochs=0.5, shape=SHAPE, schedule=schedule)
     output = tmp_path / "ecc.safetensors"
     seen: list[TrainProgress] = []
-    error = train_ecc(WORLD, PATHS, training, output, seen.append, checkpoints=tmp_path / "checkpoints")
+    file = tmp_path / "checkpoints" / "ecc.pt"
+    (error,) = train_ecc(WORLD, PATHS, {output: training}, seen.append, checkpoint=file).values()
     assert {progress.stage for progress in seen} == {"train"} | ({"local"} if bits else set())
     weights = load_weights(output)
     assert weights.config["record"]["validation_mean_3d_m"] == pytest.approx(error, abs=1e-3)
@@ -129,21 +130,22 @@ def test_train_ecc_writes_weights_that_emulation_can_use(tmp_path: Path, bits: i
 def test_training_continues_from_weights_of_another_payload(tmp_path: Path) -> None:
     first = EccTraining(bits=5, stage_one_epochs=0, shape=SHAPE, schedule=Schedule(epochs=4, batch=8, warmup_steps=10))
     start = tmp_path / "five.safetensors"
-    learnt = train_ecc(WORLD, PATHS, first, start, ignore)
+    (learnt,) = train_ecc(WORLD, PATHS, {start: first}, ignore).values()
     brief = Schedule(epochs=0.01, batch=8, rate=1e-9)
     second = EccTraining(bits=4, stage_one_epochs=0, start_from=start, shape=SHAPE, schedule=brief)
-    assert train_ecc(WORLD, PATHS, second, tmp_path / "four.safetensors", ignore) < 1.2 * learnt < 0.6 * PRIOR_M
+    (tuned,) = train_ecc(WORLD, PATHS, {tmp_path / "four.safetensors": second}, ignore).values()
+    assert tuned < 1.2 * learnt < 0.6 * PRIOR_M
     wrong = dataclasses.replace(second, phase="tone")
     with pytest.raises(UserError, match="phase"):
-        train_ecc(WORLD, PATHS, wrong, tmp_path / "other.safetensors", ignore)
+        train_ecc(WORLD, PATHS, {tmp_path / "other.safetensors": wrong}, ignore)
     narrow = dataclasses.replace(second, shape=dataclasses.replace(SHAPE, encoder_width=24))
     with pytest.raises(UserError, match="do not fit"):
-        train_ecc(WORLD, PATHS, narrow, tmp_path / "other.safetensors", ignore)
+        train_ecc(WORLD, PATHS, {tmp_path / "other.safetensors": narrow}, ignore)
 
 
 def test_too_few_positions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="too few"):
-        train_ecc(WORLD, PATHS.select(np.arange(5)), EccTraining(), tmp_path / "ecc.safetensors", ignore)
+        train_ecc(WORLD, PATHS.select(np.arange(5)), {tmp_path / "ecc.safetensors": EccTraining()}, ignore)
 
 
 # Snapshots made for training
@@ -257,7 +259,8 @@ def test_the_optimizer_moves_every_parameter_and_keeps_its_state() -> None:
             x = torch.randn(16, 12, generator=torch.Generator().manual_seed(step))
             optimizer.zero_grad()
             (network(x) - x[:, :2]).square().mean().backward()
-            optimizer.step(1e-2)
+            optimizer.set_rate(1e-2)
+            optimizer.step()
 
     whole = fresh()
     learn(whole, MatrixOptimizer(whole), range(6))

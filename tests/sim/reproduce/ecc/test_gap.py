@@ -23,7 +23,7 @@ def test_three_finite_errors_the_last_as_trained(tmp_path: Path, bits: int | Non
     schedule = Schedule(epochs=4, batch=8, warmup_steps=5)
     training = EccTraining(bits=bits, jitter_m=jitter_m, stage_one_epochs=0, shape=SHAPE, schedule=schedule)
     file = tmp_path / "ecc.safetensors"
-    trained = train_ecc(WORLD, PATHS, training, file, lambda _: None, device=torch.device("cpu"))
+    (trained,) = train_ecc(WORLD, PATHS, {file: training}, lambda _: None, device=torch.device("cpu")).values()
     assert load_weights(file).config["record"]["jitter_m"] == jitter_m
     errors = gap(WORLD, PATHS, file)
     assert list(errors) == ["training", "training, moved", "validation"]
