@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -186,20 +186,21 @@ class Motion:
 
     @classmethod
     def draw(cls, scenario: Scenario, users: int, draw: torch.Generator, velocity: Tensor | None = None) -> Self:
-        """Draw for a batch (training); the emulator uses keyed draws instead, see `Radio`.
+        """Draw for a batch (training) on the device of `draw`; the emulator uses keyed draws instead, see `Radio`.
 
         `velocity` (N, 3) [m/s] is the velocity at the positions where it is known (`PaddedPaths.velocity`).
         """
         sites, slots = len(scenario.sites), scenario.numerology.slots
+        place: dict[str, Any] = {"generator": draw, "device": draw.device}
         if velocity is None:
-            heading = torch.rand(users, generator=draw) * 2 * math.pi
+            heading = torch.rand(users, **place) * 2 * math.pi
             velocity = scenario.users.speed_mps * torch.stack([heading.cos(), heading.sin(), 0 * heading], -1)
         clock = scenario.clock
-        bias = torch.randn(users, 1, generator=draw) * clock.ue_bias_ns
-        own = site_errors_ns(clock, torch.randn(users, sites, generator=draw))
-        phase = torch.zeros(users, sites, slots)
+        bias = torch.randn(users, 1, **place) * clock.ue_bias_ns
+        own = site_errors_ns(clock, torch.randn(users, sites, **place))
+        phase = torch.zeros(users, sites, slots, device=draw.device)
         if clock.per_slot_phase:
-            phase = torch.rand(users, sites, slots, generator=draw) * 2 * math.pi
+            phase = torch.rand(users, sites, slots, **place) * 2 * math.pi
         return cls(velocity, (bias + own) * 1e-9, phase)
 
 
