@@ -79,7 +79,13 @@ def join(parts: Sequence[CirSet]) -> CirSet:
     return CirSet(**joined, scale=parts[0].scale)
 
 
-def synthesise(scenario: Scenario, paths: PathSet, scale: float | None = None, seed: int = 0) -> CirSet:
+def synthesise(
+    scenario: Scenario,
+    paths: PathSet,
+    scale: float | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> CirSet:
     """Synthesise the responses of all users of a path set, with the scenario's clock errors, phases and noise.
 
     Args:
@@ -87,9 +93,11 @@ def synthesise(scenario: Scenario, paths: PathSet, scale: float | None = None, s
         paths: paths of N users and K sites.
         scale: unit [amplitude gain]; None measures it on the first chunk of these responses.
         seed: seed of clock errors and noise.
+        device: where to synthesise; the responses stay there.
     """
-    present = torch.from_numpy(paths.paths_per_link() > 0)
-    return _responses(scenario, padded_paths(scenario, paths), paths.position, present, scale, seed)
+    device = device or torch.device("cpu")
+    present = torch.from_numpy(paths.paths_per_link() > 0).to(device)
+    return _responses(scenario, padded_paths(scenario, paths).to(device), paths.position, present, scale, seed)
 
 
 def _responses(
@@ -157,13 +165,19 @@ class Users:
     test: CirSet
 
 
-def load_users(scenario: Scenario, split: SplitName = "random", folder: Path | None = None) -> Users:
+def load_users(
+    scenario: Scenario,
+    split: SplitName = "random",
+    folder: Path | None = None,
+    device: torch.device | None = None,
+) -> Users:
     """Return responses of a scenario's training, validation and test users, cached in ``vinloc/`` beside the path data.
 
     Args:
         scenario: an indoor factory, or a scenario with layouts, whose users are split by layout.
         split: how an indoor factory's users are split.
         folder: folder of the traced or drawn path data; default ``data/NAME``.
+        device: where responses that are not cached yet are synthesised; they are returned on the CPU.
 
     Raises:
         UserError: data are missing, or belong to another version of the scenario.
@@ -177,12 +191,12 @@ def load_users(scenario: Scenario, split: SplitName = "random", folder: Path | N
         if not path.is_file():
             scale = made["train"].scale if made else None
             if scenario.layouts is not None:
-                found = _of_layouts(scenario, folder / "layouts", part, scale)
+                found = _of_layouts(scenario, folder / "layouts", part, scale, device)
             else:
                 paths = paths or _drawn(scenario, folder)
                 chosen = getattr(split_positions(scenario, paths.position, split, paths.user), part)
-                found = synthesise(scenario, paths.select(chosen), scale, seed=get_args(Part).index(part))
-            _save(path, found)
+                found = synthesise(scenario, paths.select(chosen), scale, get_args(Part).index(part), device)
+            _save(path, found.to(torch.device("cpu")))
         made[part] = _load(path)
     return Users(**made)
 
@@ -238,14 +252,16 @@ def _drawn(scenario: Scenario, folder: Path) -> PathSet:
     return paths
 
 
-def _of_layouts(scenario: Scenario, folder: Path, part: Part, scale: float | None) -> CirSet:
+def _of_layouts(
+    scenario: Scenario, folder: Path, part: Part, scale: float | None, device: torch.device | None
+) -> CirSet:
     layouts = require_layouts(scenario)
     parts: list[CirSet] = []
     count = {"train": layouts.training, "validation": layouts.validation, "test": layouts.test}[part]
     for number, (site, paths) in enumerate(load_layouts(folder, part, count)):
         if paths.digest != scenario.tracing_digest():
             raise UserError(f"{folder} holds another version of scenario {scenario.name!r}: trace it again.")
-        parts.append(synthesise(scenario.at_layout(site), paths, scale, seed=number))
+        parts.append(synthesise(scenario.at_layout(site), paths, scale, number, device))
         scale = parts[0].scale
     return join(parts)
 

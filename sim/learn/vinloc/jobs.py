@@ -119,7 +119,7 @@ def run_job(
     """
     scenario = load_scenario(job.scenario)
     device = device or torch.device("cpu")
-    users = load_users(scenario) if job.further is None else drawn_users(scenario, device, job.further)
+    users = load_users(scenario, device=device) if job.further is None else drawn_users(scenario, device, job.further)
     model = make_model(scenario, job, users).to(device)
     trainer = VinLocTrainer(
         model, users.train, users.validation, job.schedule,
