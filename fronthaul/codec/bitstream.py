@@ -6,17 +6,23 @@ Layout: index 0 first, most significant bit first, no gaps between indices; the 
     widths 3, 0, 6, indices 5, 0, 6:   1 0 1 0 0 0 1 1 | 0 (0 0 0 0 0 0 0)  ->  a3 00
 
 Fixed widths are packed with NumPy: a loop over bitarrays takes twenty to fifty times as long for 768 indices. Prefix
-codes use bitarray, which implements them in C.
+codes use bitarray, which implements them in C; it is imported only there, so that trainings, which know quantisers but
+send nothing, run without it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from bitarray import bitarray, decodetree
 from numpy.typing import NDArray
 
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.message.messages import Payload
+
+if TYPE_CHECKING:
+    from bitarray import bitarray
 
 
 def pack(index: NDArray[np.unsignedinteger], bits: int) -> Payload:
@@ -116,6 +122,8 @@ def pack_code(index: NDArray[np.unsignedinteger], code: Mapping[int, bitarray]) 
     Raises:
         LocalError: an index that the code has no bits for.
     """
+    from bitarray import bitarray
+
     bits = bitarray()
     try:
         bits.encode(dict(code), index.ravel().tolist())
@@ -130,6 +138,8 @@ def unpack_code(payload: Payload, code: Mapping[int, bitarray]) -> NDArray[np.ui
     Raises:
         RemoteError: "length" if the payload ends within an index.
     """
+    from bitarray import bitarray, decodetree
+
     bits = bitarray()
     bits.frombytes(payload.data)
     del bits[payload.bits :]

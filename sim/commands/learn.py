@@ -123,15 +123,29 @@ def train(
     budget: Annotated[
         float | None,
         typer.Option(
-            metavar="MINUTES", help="ecc: time to spend, instead of --epochs: as many steps as fit.",
+            metavar="MINUTES", help="ecc, vinloc: time to spend, instead of --epochs: as many steps as fit.",
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(
-            metavar="cpu|cuda", help="ecc: where to train; default: on a CUDA device if there is one.",
+            metavar="cpu|cuda", help="ecc, vinloc: where to train; default: on a CUDA device if there is one.",
             show_default=False, rich_help_panel=TIMING,
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            help="vinloc: width of the cloud's encoder; default: the job's.", show_default=False, rich_help_panel=WHAT
+        ),
+    ] = None,
+    further: Annotated[
+        int | None,
+        typer.Option(
+            help="vinloc, in an indoor factory: draw the users on the device instead of loading them, and so many "
+            "further ones to train on.",
+            show_default=False, rich_help_panel=WHAT,
         ),
     ] = None,
     batch: Annotated[
@@ -170,14 +184,22 @@ def train(
     trainable = ["ecc", "rss", "diffloc", "vinloc"]
     if scheme not in trainable:
         raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
-    if any(value is not None and value <= 0 for value in (epochs, batch, rate, budget)):
-        raise UserError("--epochs, --budget and --rate must be above 0, --batch at least 1.")
-    if scheme != "ecc" and (budget is not None or device is not None):
-        raise UserError("--budget and --device are for ecc.")
+    if any(value is not None and value <= 0 for value in (epochs, batch, rate, budget, width)):
+        raise UserError("--epochs, --budget and --rate must be above 0, --batch and --width at least 1.")
+    if further is not None and further < 0:
+        raise UserError(f"--further must be at least 0, it is {further}.")
+    if scheme not in ("ecc", "vinloc") and any(value is not None for value in (budget, device)):
+        raise UserError("--budget and --device are for ecc and vinloc.")
+    if scheme != "vinloc" and any(value is not None for value in (width, further)):
+        raise UserError("--width and --further are for vinloc.")
     if scheme == "vinloc":
         from sim.commands.vinloc import train_vinloc
 
-        train_vinloc(job, scenario, epochs=epochs, batch=batch, rate=rate, seed=seed, output=output)
+        train_vinloc(
+            job, scenario,
+            epochs=epochs, batch=batch, rate=rate, seed=seed, output=output,
+            budget_s=None if budget is None else 60 * budget, device=device, width=width, further=further,
+        )  # fmt: skip
         return
     payloads = [parse_bits(text) for text in bits.split(",")]
     is_diffloc = scheme == "diffloc"
@@ -196,8 +218,9 @@ def train(
         return
     from dataclasses import replace as changed
 
+    from sim.learn.device import training_device
     from sim.learn.ecc.train import EccTraining, train_ecc
-    from sim.learn.trainer import Schedule, TrainProgress, training_device
+    from sim.learn.trainer import Schedule, TrainProgress
     from sim.terminal import ProgressBar
     from sim.world.paths import load_paths
 

@@ -13,6 +13,8 @@ from sim.terminal import ProgressBar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
+
     from sim.learn.vinloc.jobs import Job
     from sim.learn.vinloc.resnet_train import ResNetJob
     from sim.learn.vinloc.train import TrainProgress
@@ -27,6 +29,10 @@ def train_vinloc(
     rate: float | None,
     seed: int,
     output: Path | None,
+    budget_s: float | None = None,
+    device: str | None = None,
+    width: int | None = None,
+    further: int | None = None,
 ) -> None:
     """Run the training job `name`; None stands for the job's own value.
 
@@ -35,6 +41,8 @@ def train_vinloc(
     Raises:
         UserError: there is no such job, data are missing, or the checkpoint is another training's.
     """
+    from sim.learn.device import training_device
+    from sim.learn.vinloc.resnet_train import ResNetJob
     from sim.world.scenario import load_scenario
     from sim.world.store import DATA_FOLDER
 
@@ -45,9 +53,14 @@ def train_vinloc(
         epochs=own.epochs if epochs is None else epochs,
         batch=own.batch if batch is None else batch,
         rate=own.rate if rate is None else rate,
+        budget_s=budget_s,
         seed=seed,
     )
     job = replace(known, scenario=scenario or known.scenario, schedule=schedule)
+    if isinstance(job, ResNetJob) and (width is not None or further is not None):
+        raise UserError("--width and --further are for jobs that train VIn-Loc's network.")
+    if not isinstance(job, ResNetJob):
+        job = replace(job, width=width or job.width, further=job.further if further is None else further)
     wanted = load_scenario(job.scenario)
     suffix = f"-seed{seed}" * (seed != own.seed)
     target = output or Path("checkpoints") / wanted.name / f"vinloc-{name}{suffix}.safetensors"
@@ -61,10 +74,12 @@ def train_vinloc(
         def advance(progress: TrainProgress) -> None:
             bar.update(f"training {name}", progress.step, progress.steps, note=f"loss {progress.loss_m:.3g} m")
             if progress.validation_m is not None:
-                bar.say(f"step {progress.step}: mean 3D error on validation users {progress.validation_m:.3f} m")
+                error = f"mean 3D error on validation users {progress.validation_m:.3f} m"
+                bar.say(f"step {progress.step} at {progress.seconds:.0f} s: {error}, loss {progress.loss_m:.3g} m")
                 last[:] = [progress.validation_m]
 
-        files = _run(job, folder, target, advance)
+        place = training_device(device)
+        files = _run(job, folder, target, advance, place)
     print(f"mean 3D error on validation users {last[0]:.3f} m" if last else "trained before")
     print("\n".join(map(str, files)))
 
@@ -79,16 +94,24 @@ def _find(name: str) -> Job | ResNetJob:
     return jobs[name]
 
 
-def _run(job: Job | ResNetJob, folder: Path, target: Path, on_progress: Callable[[TrainProgress], None]) -> list[Path]:
+def _run(
+    job: Job | ResNetJob, folder: Path, target: Path, on_progress: Callable[[TrainProgress], None], device: torch.device
+) -> list[Path]:
     """Train, write the weights if there is a scheme that runs them, and return the files."""
-    from sim.learn.vinloc.data import load_users
     from sim.learn.vinloc.export import export_weights
     from sim.learn.vinloc.jobs import run_job
+    from sim.learn.vinloc.model import VinLocModel
     from sim.learn.vinloc.resnet_train import ResNetJob, run_resnet
     from sim.world.scenario import load_scenario
 
     if isinstance(job, ResNetJob):  # a control: nothing that could be emulated
-        run_resnet(job, folder, on_progress)
+        run_resnet(job, folder, on_progress, device)
         return [folder / f"{job.name}.pt"]
-    model, scenario = run_job(job, folder, on_progress), load_scenario(job.scenario)
-    return export_weights(model, load_users(scenario).train.scale, scenario, job, target)
+    scenario = load_scenario(job.scenario)
+    files: list[Path] = []
+
+    def write(model: VinLocModel, scale: float) -> None:
+        files[:] = export_weights(model, scale, scenario, job, target)
+
+    run_job(job, folder, on_progress, write, device)
+    return files

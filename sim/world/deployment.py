@@ -10,8 +10,8 @@ import numpy.typing as npt
 FACTORY_SCENE = "tr38901-inf"
 """Scene name of a scenario with a factory: its statistical channel has no map."""
 
-FACTORY_KINDS = ("SL", "DL", "SH", "DH", "HH")
-"""TR 38.901 Sec. 7.2: sparse (S) or dense (D) clutter, BSs below (L) or above (H) it; HH: users above it as well."""
+FACTORY_KINDS = ("SL", "DL", "SH", "DH")
+"""TR 38.901 Sec. 7.2: sparse (S) or dense (D) clutter, BSs below (L) or above (H) it."""
 
 
 @dataclass(frozen=True, slots=True)

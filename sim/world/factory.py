@@ -1,27 +1,32 @@
-"""Indoor factory channels of 3GPP TR 38.901 (InF): drawn with Sionna PHY, spatially consistent over all users.
+"""Indoor factory channels of 3GPP TR 38.901 (InF), drawn spatially consistent over all users, on any device.
 
-Sionna PHY draws large-scale parameters, clusters and rays; what it lacks or cannot do at this size is added here:
+Steps 4 to 11 of Sec. 7.5 for links without line of sight, for isotropic, vertically polarised antennas: of a path only
+gain, phase and delay matter, so that angles and cross-polarisation are not drawn. With N users, C = 25 clusters and
+R = 20 rays, a link's channel is a function of standard normal fields over the users:
 
-- *Consistency over tens of thousands of users.* Sionna filters every random field with a matrix over the users of one
-  call, and draws fresh fields at the next call. In InF all fields of links without line of sight have one correlation
-  distance, 10 m (Table 7.5-6), so that one matrix factor L of exp(−d/10 m) serves them all. Fields are drawn here
-  for all users at once, F = L W, and handed to Sionna call by call (`_Fields`).
-- *Absolute time of arrival* (Sec. 7.6.9): every path is delayed by d/c and, where there is no line of sight, by an
-  excess Δτ: lg(Δτ / 1 s) ~ N(−7.5, 0.4) for InF-DH, correlated over 11 m, independent between sites, at most 2L/c
-  with L the hall's largest dimension. Without it every link would start at delay 0.
+    DS, SF          one field each      delay spread, shadowing                       Table 7.5-6
+    τ_n             C                   cluster delays −r_τ DS ln U, less the least   Eq. 7.5-1, 7.5-2
+    P_n             C                   e^{−τ_n (r_τ − 1)/(r_τ DS)} 10^{−Z_n/10}      Eq. 7.5-5, 7.5-6
+    Φ_nm            C·R                 initial phases                                Step 10, Sec. 7.6.3.1
+
+Clusters more than 25 dB below the strongest are dropped; the two strongest are split into three (Table 7.5-5). In InF
+all these fields have one correlation distance, 10 m, so that one matrix factor L of exp(−d/10 m) serves them all:
+F = L W with white W. U and Φ are the fields' cumulative probabilities.
+
+*Absolute time of arrival* (Sec. 7.6.9): every path is delayed by d/c and by an excess Δτ: lg(Δτ / 1 s) ~ N(−7.5, 0.4)
+for InF-DH, correlated over 11 m, independent between sites, at most 2L/c with L the hall's largest dimension. Without
+it every link would start at delay 0.
 
 All links are without line of sight, as in the VIn-Loc paper (InF-DH in this hall has line of sight on 1 % of links).
-Antennas are isotropic and vertically polarised, so that only gain, phase and delay of a path matter. Sionna's own
-fields of angles and cross-polarisation are therefore kept as they are; they do not affect the result.
+Tests compare with Sionna PHY at equal noise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +41,37 @@ from sim.world.scenario import SPEED_OF_LIGHT, Scenario
 
 CORRELATION_M = 10.0
 """Correlation distance of all fields of links without line of sight [m], TR 38.901 Table 7.5-6."""
-_USERS_PER_CALL = 1000
+CLUSTERS, RAYS = 25, 20
+_DELAY_SCALING = 3.0  # r_τ, Table 7.5-6, as the following
+_DELAY_SPREAD_SIGMA = 0.19  # of lg(DS / 1 s)
+_CLUSTER_SHADOWING_DB = 3.0
+_CLUSTER_SPREAD_S = 3.91e-9
+_WEAKEST = 10**-2.5  # of a cluster, relative to the strongest
+_SUBCLUSTERS = ((*range(8), 18, 19), (8, 9, 10, 11, 16, 17), (12, 13, 14, 15))  # rays of each, Table 7.5-5
+_SUBCLUSTER_DELAYS = (0.0, 1.28, 2.56)  # in units of the cluster's spread
+# Level and slope per decade of the path loss at 1 m and 1 GHz [dB], and its shadowing [dB]. Table 7.4.1-1.
+_LINE_OF_SIGHT = (31.84, 21.5, 19.0)
+_PATH_LOSS = {"SL": (33.0, 25.5, 5.7), "DL": (18.6, 35.7, 7.2), "SH": (32.4, 23.0, 5.9), "DH": (33.63, 21.9, 4.0)}
+# White noise is drawn as Sionna PHY 2.2 does for seven large-scale parameters, delays, powers, four angles and phases,
+# so that a hall's channels are those that earlier versions drew with it; angles' noise is dropped.
+_DRAWN = (7, CLUSTERS, CLUSTERS, *(4 * [CLUSTERS]), CLUSTERS * RAYS)
+_SPREAD, _SHADOWING = 0, 3  # among the large-scale parameters
+_FACTOR_BLOCK = 4096
+_USERS_AT_ONCE = 5000
 _DELAY_UNIT_S = 2.0**-40  # 0.9 ps, 0.3 mm
+
+
+@dataclass(frozen=True)
+class FactoryLinks:
+    """Channels of N users to K sites, P paths per link; absent paths have gain 0.
+
+    `gain` (N, K, P) complex64, without the carrier's propagation phase; `delay_s` (N, K, P) float32 [s]; `position`
+    (N, 3) [m].
+    """
+
+    gain: Tensor
+    delay_s: Tensor
+    position: npt.NDArray[np.float64]
 
 
 def draw_factory(
@@ -51,12 +85,11 @@ def draw_factory(
         on_progress: called with the number of finished sites and of all sites.
 
     Raises:
-        UserError: Sionna PHY is missing, or the folder holds another scenario's files.
+        UserError: the folder holds another scenario's files.
     """
     digest = scenario.tracing_digest()
     count = scenario.tracing.positions
-    users = factory_users(scenario)
-    fields: Tensor | None = None
+    hall: Hall | None = None
     parts: list[PathSet] = []
     for site in range(len(scenario.sites)):
         path = folder / f"site-{site:02d}-of-{count}.npz"
@@ -65,37 +98,108 @@ def draw_factory(
             if part.digest != digest:
                 raise UserError(f"{folder} holds channels of another scenario; name another folder or remove it.")
         else:
-            if fields is None:
-                excess = _excess_delays(scenario, users)
-                fields = correlation_factor(users, CORRELATION_M)
-            part = replace(_draw_site(scenario, site, users, fields, excess[:, site]), digest=digest)
+            hall = hall or Hall(scenario)
+            part = replace(_path_set(hall.users, *hall.links(site)), digest=digest)
             part.save(path)
         parts.append(part)
         on_progress(site + 1, len(scenario.sites))
     return join_sites(parts)
 
 
-def factory_users(scenario: Scenario) -> npt.NDArray[np.float64]:
-    """Return positions (N, 3) [m] of the scenario's users, uniform in its box, rounded to single precision."""
-    draw = generator(scenario.tracing.seed, "factory users")
-    drawn = draw.uniform(scenario.users.low, scenario.users.high, (scenario.tracing.positions, 3))
-    return drawn.astype(np.float32).astype(np.float64)
+def draw_links(scenario: Scenario, device: torch.device, further: int = 0) -> FactoryLinks:
+    """Draw the channels of all users on a device, `further` ones last; the first are those of `draw_factory`.
+
+    Needs memory for a matrix between all users: 14 GB for 60 000.
+    """
+    hall = Hall(scenario, device, further)
+    gain, delay_s = zip(*(hall.links(site) for site in range(len(scenario.sites))), strict=True)
+    return FactoryLinks(torch.stack(gain, 1), torch.stack(delay_s, 1), hall.users)
 
 
-def correlation_factor(users: npt.NDArray[np.float64], distance_m: float) -> Tensor:
+class Hall:
+    """The users of an indoor factory and the random fields over them.
+
+    Attributes:
+        users: positions (N, 3) [m].
+    """
+
+    def __init__(self, scenario: Scenario, device: torch.device | None = None, further: int = 0) -> None:
+        """Draw users, `further` ones beyond the scenario's last, and factorise the correlation between all."""
+        self._scenario, self._device, self._further = scenario, device or torch.device("cpu"), further
+        self.users = factory_users(scenario, further)
+        self._excess_s = self._excess_delays()
+        self._factor = correlation_factor(self.users, CORRELATION_M, self._device)
+
+    def links(self, site: int) -> tuple[Tensor, Tensor]:
+        """Draw the gains (N, P) complex64 and delays (N, P) float32 [s] of all users to a site."""
+        kept = [part for n, part in enumerate(self._white("factory fields", site, _DRAWN)) if not 3 <= n < 7]
+        fields = (self._factor @ torch.cat(kept, 1)).split([part.shape[1] for part in kept], 1)
+        away = self.users - np.array(self._scenario.sites[site].position)
+        distance_m = torch.from_numpy(np.linalg.norm(away, axis=1)).to(self._device)
+        made = [
+            link_channels(self._scenario, distance_m[rows], [field[rows] for field in fields])
+            for rows in torch.arange(len(self.users), device=self._device).split(_USERS_AT_ONCE)
+        ]
+        gain, after_first_s = (torch.cat(parts) for parts in zip(*made, strict=True))
+        first_s = distance_m / SPEED_OF_LIGHT + self._excess_s[:, site]
+        delay_s = after_first_s.double() + first_s[:, None]
+        return gain, (torch.round(delay_s / _DELAY_UNIT_S) * _DELAY_UNIT_S).float()
+
+    def _excess_delays(self) -> Tensor:
+        """Draw excess delays Δτ (N, K) float64 [s]."""
+        own = self._scenario.factory
+        assert own is not None
+        (white,) = self._white("factory excess", 0, [len(self._scenario.sites)])
+        return excess_delay_s(own, correlation_factor(self.users, own.excess_distance_m, self._device) @ white)
+
+    def _white(self, stream: str, site: int, columns: Sequence[int]) -> list[Tensor]:
+        """Draw white noise (N, c) for each c of `columns`; that of further users with the device's own generator."""
+        seed, device = self._scenario.tracing.seed, self._device
+        draw = torch.Generator().manual_seed(_key(seed, stream, site))
+        count = len(self.users) - self._further
+        white = [torch.randn(count, width, generator=draw).to(device) for width in columns]
+        if self._further:
+            draw = torch.Generator(device).manual_seed(_key(seed, f"{stream}, further users", site))
+            more = (torch.randn(self._further, width, generator=draw, device=device) for width in columns)
+            white = [torch.cat(pair) for pair in zip(white, more, strict=True)]
+        return white
+
+
+def factory_users(scenario: Scenario, further: int = 0) -> npt.NDArray[np.float64]:
+    """Return positions (N, 3) [m] of users, uniform in the scenario's box, rounded to single precision.
+
+    The scenario's `tracing.positions` come first, then `further` ones, which are no part of its data set.
+    """
+    box = scenario.users
+    drawn = [
+        generator(scenario.tracing.seed, stream).uniform(box.low, box.high, (count, 3))
+        for stream, count in (("factory users", scenario.tracing.positions), ("further factory users", further))
+    ]
+    return np.concatenate(drawn).astype(np.float32).astype(np.float64)
+
+
+def correlation_factor(users: npt.NDArray[np.float64], distance_m: float, device: torch.device | None = None) -> Tensor:
     """Return the lower Cholesky factor L (N, N) float32 of the correlation between users (N, 3) [m].
 
     The correlation is exp(−d/D), TR 38.901 Eq. 7.4-5, with d the horizontal distance. 1e-6 is added to the diagonal,
     since users a millimetre apart make the matrix nearly singular.
     """
-    flat = torch.from_numpy(users[:, :2])
-    correlation = torch.empty(len(users), len(users))
-    for rows in torch.arange(len(users)).split(2000):  # in pieces: double precision for all at once is another 3 GB
-        correlation[rows] = torch.exp(-torch.cdist(flat[rows], flat) / distance_m).float()
-    correlation.diagonal().add_(1e-6)
-    # In place: at 20 000 users the matrix is 1.6 GB.
-    torch.linalg.cholesky(correlation, out=correlation)
-    return correlation
+    flat = torch.from_numpy(users[:, :2]).to(device)
+    factor = torch.empty(len(users), len(users), device=device)
+    blocks = [slice(first, first + _FACTOR_BLOCK) for first in range(0, len(users), _FACTOR_BLOCK)]
+    for rows in blocks:  # in pieces: double precision for all at once is another 3 GB for 20 000 users
+        factor[rows] = torch.exp(-torch.cdist(flat[rows], flat) / distance_m).float()
+    factor.diagonal().add_(1e-6)
+    # In place, by blocks: at 20 000 users the matrix is 1.6 GB, and libraries' own factorisations work on copies.
+    for n, block in enumerate(blocks):
+        own = factor[block, block] = torch.linalg.cholesky(factor[block, block])
+        for rows in blocks[n + 1 :]:
+            factor[rows, block] = torch.linalg.solve_triangular(own.mT, factor[rows, block], upper=True, left=False)
+            factor[block, rows] = 0.0
+        for number, rows in enumerate(blocks[n + 1 :], n + 1):
+            for columns in blocks[n + 1 : number + 1]:
+                factor[rows, columns].addmm_(factor[rows, block], factor[columns, block].mT, alpha=-1.0)
+    return factor
 
 
 def excess_delay_s(factory: Factory, field: Tensor) -> Tensor:
@@ -108,159 +212,76 @@ def excess_delay_s(factory: Factory, field: Tensor) -> Tensor:
     return torch.pow(10.0, log.double()).clamp_max(2 * longest_m / SPEED_OF_LIGHT)
 
 
-def _excess_delays(scenario: Scenario, users: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Draw excess delays Δτ (N, K) [s]."""
+def link_channels(scenario: Scenario, distance_m: Tensor, fields: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return a site's channels to users without line of sight, in order of delay. TR 38.901 Sec. 7.5, steps 4 to 11.
+
+    Args:
+        scenario: hall and carrier.
+        distance_m: (N,) distances [m].
+        fields: standard normal fields over the users: seven large-scale parameters (N, 7), of which the first is the
+            delay spread's and the fourth the shadowing's; delays (N, C); powers (N, C); phases (N, C·R).
+
+    Returns:
+        Gains (N, P) complex64 and delays (N, P) [s] after the first path. Dropped clusters have gain 0.
+    """
+    own = scenario.factory
+    assert own is not None
+    large, delays, powers, phases = fields
+    length, width, height = own.length_m, own.width_m, own.height_m
+    ratio_m = length * width * height / (2 * (length * width + length * height + width * height))
+    spread_s = 10 ** (math.log10(30 * ratio_m + 32) - 9.44 + _DELAY_SPREAD_SIGMA * large[:, _SPREAD, None])
+    chance = _probability(delays) * (1 - 1e-6) + 1e-6
+    delay_s = -_DELAY_SCALING * spread_s * torch.log(chance)  # Eq. 7.5-1
+    delay_s = delay_s - delay_s.amin(1, keepdim=True)  # Eq. 7.5-2
+    falling = torch.exp(-delay_s * (_DELAY_SCALING - 1) / (_DELAY_SCALING * spread_s))
+    power = falling * 10 ** (-_CLUSTER_SHADOWING_DB * powers / 10)  # Eq. 7.5-5
+    power = power / power.sum(1, keepdim=True)  # Eq. 7.5-6
+    power = torch.where(power >= _WEAKEST * power.amax(1, keepdim=True), power, 0.0)
+    phase = 2 * math.pi * _probability(phases).unflatten(1, (CLUSTERS, RAYS)) - math.pi
+    ray = torch.polar((power[..., None] / RAYS).sqrt().expand_as(phase), phase)  # Eq. 7.5-22
+    strongest = power.topk(2).indices
+    apart = ray.gather(1, strongest[..., None].expand(-1, -1, RAYS))
+    split = torch.stack([apart[..., list(rays)].sum(-1) for rays in _SUBCLUSTERS], -1)  # Eq. 7.5-28
+    after_s = torch.tensor(_SUBCLUSTER_DELAYS, device=power.device) * _CLUSTER_SPREAD_S
+    whole = torch.ones_like(power).scatter(1, strongest, 0.0)
+    gain = torch.cat([ray.sum(-1) * whole, split.flatten(1)], 1)
+    delay_s = torch.cat([delay_s, (delay_s.gather(1, strongest)[..., None] + after_s).flatten(1)], 1)
+    shadowing_db = _PATH_LOSS[own.kind][2] * large[:, _SHADOWING]
+    gain = gain * (10 ** ((shadowing_db - path_loss_db(scenario, distance_m).float()) / 20))[:, None]
+    order = delay_s.argsort(1)
+    return gain.gather(1, order), delay_s.gather(1, order)
+
+
+def path_loss_db(scenario: Scenario, distance_m: Tensor) -> Tensor:
+    """Return the path loss [dB] without line of sight at distances (N,) [m]. TR 38.901 Table 7.4.1-1."""
     assert scenario.factory is not None
-    draw = _torch_draw(scenario.tracing.seed, "factory excess", 0)
-    white = torch.randn(len(users), len(scenario.sites), generator=draw)
-    field = correlation_factor(users, scenario.factory.excess_distance_m) @ white
-    found: npt.NDArray[np.float64] = excess_delay_s(scenario.factory, field).numpy()
-    return found
+    decades, carrier = distance_m.log10(), math.log10(scenario.numerology.carrier_hz / 1e9)
+    level, slope, of_carrier = _LINE_OF_SIGHT
+    loss_db = level + slope * decades + of_carrier * carrier
+    # Never below that with line of sight; "DL" never below "SL" either.
+    for kind in {"SL", scenario.factory.kind} if scenario.factory.kind == "DL" else {scenario.factory.kind}:
+        level, slope, _ = _PATH_LOSS[kind]
+        loss_db = torch.maximum(loss_db, level + slope * decades + 20 * carrier)
+    return loss_db
 
 
-class _Fields:
-    """Correlated standard normal fields over all users, in the order in which Sionna requests them.
-
-    All calls share the same fields; each call gets the rows of its users.
-    """
-
-    def __init__(self, factor: Tensor, draw: torch.Generator) -> None:
-        self._factor = factor
-        self._draw = draw
-        self._fields: list[Tensor] = []
-        self._users = torch.zeros(0, dtype=torch.long)
-        self._next = 0
-
-    def begin(self, users: Tensor) -> None:
-        """Begin a call for these users."""
-        self._users, self._next = users, 0
-
-    def take(self, shape: tuple[int, ...]) -> Tensor:
-        """Return the next field (users of this call, *shape)."""
-        if self._next == len(self._fields):
-            white = self.white(math.prod(shape))
-            self._fields.append((self._factor @ white).reshape(-1, *shape))
-        self._next += 1
-        return self._fields[self._next - 1][self._users]
-
-    def white(self, columns: int) -> Tensor:
-        """Return independent standard normal draws (N, columns)."""
-        return torch.randn(len(self._factor), columns, generator=self._draw)
+def _probability(field: Tensor) -> Tensor:
+    """Return the cumulative probabilities of standard normal fields, strictly between 0 and 1."""
+    least = torch.finfo(field.dtype).eps
+    return (0.5 * torch.erfc(-field / math.sqrt(2))).clamp(least, 1 - least)
 
 
-class _SpatialFilter:
-    """Replacement for Sionna's correlation factors of large-scale parameters: s @ filter returns the next field."""
-
-    def __init__(self, fields: _Fields) -> None:
-        self._fields = fields
-
-    def transpose(self, *_: int) -> _SpatialFilter:
-        return self
-
-    @classmethod
-    def __torch_function__(cls, function: Any, _: Any, args: tuple[Any, ...], __: Any = None) -> Tensor:
-        white, own = args
-        if function is not torch.matmul:
-            raise TypeError(f"Sionna applies {function} to its spatial filter; this version is not known here")
-        assert white.shape[:2] == (1, 1) and white.shape[3] == 1  # (batch, site, parameter, 1, user)
-        field: Tensor = own._fields.take((white.shape[2],))
-        return field.T[None, None, :, None, :]
-
-
-class FactoryChannel:
-    """Sionna's InF channel of one site, with its random fields replaced by those of `_Fields`."""
-
-    def __init__(self, scenario: Scenario, fields: _Fields) -> None:
-        self._scenario, self._fields = scenario, fields
-        self._model = model = sionna_model(scenario)
-        lsp, rays = model._lsp_sampler, model._ray_sampler
-        own = _SpatialFilter(fields)
-        lsp._compute_lsp_spatial_correlation_sqrt = lambda: setattr(lsp, "_spatial_lsp_correlation_matrix_sqrt", own)
-        rays._compute_spatial_consistency_matrix_sqrt = lambda: None
-        rays._compute_spatial_sign_consistency_matrix_sqrt = lambda: None
-        rays._apply_spatial_consistency = self._filtered
-
-    def _filtered(self, samples: Tensor, use_sign_matrix: bool = False) -> Tensor:
-        """Replace Sionna's white samples (1, 1, user, cluster, …) by a field where they affect the result."""
-        shape = tuple(samples.shape[3:])
-        if use_sign_matrix or len(shape) == 2:  # signs and coupling of angles, cross-polarisation: see the module
-            return samples
-        if len(shape) == 3:  # initial phases (cluster, ray, polarisations): vertical to vertical is the first
-            samples[..., 0] = self._fields.take(shape[:2])[None, None]
-            return samples
-        return self._fields.take(shape)[None, None]
-
-    def paths(self, site: int, users: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-        """Return gains (users, P) complex64 and delays (users, P) [s] after the first path; absent paths: gain 0."""
-        _set_topology(self._model, self._scenario.sites[site].position, users)
-        gain, delay = self._model(1, 1.0)
-        return gain.reshape(len(users), -1), delay.reshape(len(users), -1)
-
-
-def sionna_model(scenario: Scenario) -> Any:
-    """Return Sionna PHY's InF channel with the scenario's hall, vertical isotropic antennas, uplink.
-
-    Raises:
-        UserError: Sionna PHY is not installed.
-    """
-    try:
-        from sionna.phy.channel.tr38901 import InF, PanelArray
-    except ImportError as error:
-        raise UserError("Indoor factory channels need Sionna PHY: `pip install -e '.[trace]'`.") from error
-    factory, carrier_hz = scenario.factory, scenario.numerology.carrier_hz
-    assert factory is not None
-
-    def antenna() -> Any:
-        return PanelArray(
-            num_rows_per_panel=1, num_cols_per_panel=1, polarization="single", polarization_type="V",
-            antenna_pattern="omni", carrier_frequency=carrier_hz, device="cpu",
-        )  # fmt: skip
-
-    return InF(
-        carrier_hz, antenna(), antenna(), "uplink",
-        factory_scenario=factory.kind,
-        hall_dimensions=(factory.length_m, factory.width_m, factory.height_m),
-        clutter_density=factory.clutter_density,
-        clutter_size=factory.clutter_size_m,
-        clutter_height=factory.clutter_height_m,
-        enable_spatial_consistency=True,
-        precision="single",
-        device="cpu",
-    )  # fmt: skip
-
-
-def _set_topology(model: Any, site: tuple[float, float, float], users: npt.NDArray[np.float64]) -> None:
-    place = torch.from_numpy(users).float()[None]
-    still = torch.zeros(1, len(users), 3)
-    model.reset_topology()
-    model.set_topology(
-        place, torch.tensor([[site]]), still, torch.zeros(1, 1, 3), still,
-        torch.ones(1, len(users), dtype=torch.bool), False,
-    )  # fmt: skip
-
-
-def _draw_site(
-    scenario: Scenario, site: int, users: npt.NDArray[np.float64], factor: Tensor, excess_s: npt.NDArray[np.float64]
-) -> PathSet:
-    """Draw one site's paths to all users (N, 3), with the excess delays (N,) [s]."""
-    fields = _Fields(factor, _torch_draw(scenario.tracing.seed, "factory fields", site))
-    channel = FactoryChannel(scenario, fields)
-    made = []
-    for rows in torch.arange(len(users)).split(_USERS_PER_CALL):
-        fields.begin(rows)
-        made.append(channel.paths(site, users[rows.numpy()]))
-    gain, delay = (torch.cat(parts).numpy() for parts in zip(*made, strict=True))
-    distance_m = np.linalg.norm(users - np.array(scenario.sites[site].position), axis=1)
-    delay_s = delay.astype(np.float64) + (distance_m / SPEED_OF_LIGHT + excess_s)[:, None]
-    valid = gain != 0  # absent clusters stand near 1 s
+def _path_set(users: npt.NDArray[np.float64], gain: Tensor, delay_s: Tensor) -> PathSet:
+    """Return one site's channels as paths."""
+    valid = (gain != 0).numpy()
     matrix = np.zeros((int(valid.sum()), 2, 2), np.complex64)
-    matrix[:, 0, 0] = rounded(gain[valid])
+    matrix[:, 0, 0] = rounded(gain.numpy()[valid])
     paths = len(matrix)
     return PathSet(
         position=users,
         offset=np.concatenate([[0], np.cumsum(valid.sum(1))]).astype(np.int64),
         matrix=matrix,
-        delay=(np.rint(delay_s[valid] / _DELAY_UNIT_S) * _DELAY_UNIT_S).astype(np.float32),
+        delay=delay_s.numpy()[valid],
         site_angle=np.zeros((paths, 2), np.float32),
         user_angle=np.zeros((paths, 2), np.float32),
         bounces=np.ones(paths, np.uint8),
@@ -268,5 +289,5 @@ def _draw_site(
     )
 
 
-def _torch_draw(seed: int, stream: str, site: int) -> torch.Generator:
-    return torch.Generator().manual_seed(int(generator(seed, stream, site).integers(2**62)))
+def _key(seed: int, stream: str, site: int) -> int:
+    return int(generator(seed, stream, site).integers(2**62))

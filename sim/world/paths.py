@@ -147,9 +147,7 @@ def join_sites(parts: Sequence[PathSet]) -> PathSet:
     return replace(parts[0], offset=np.concatenate([[0], np.cumsum(counts)]), **by_user)
 
 
-def rounded(
-    coefficient: npt.NDArray[np.complex64], mantissa_bits: int = _MANTISSA_BITS
-) -> npt.NDArray[np.complex64]:
+def rounded(coefficient: npt.NDArray[np.complex64], mantissa_bits: int = _MANTISSA_BITS) -> npt.NDArray[np.complex64]:
     """Round coefficients to so many mantissa bits, by default a relative error of 1e-4: halves the size of files."""
     mantissa, exponent = np.frexp(np.ascontiguousarray(coefficient).view(np.float32))
     short = np.ldexp(np.rint(np.ldexp(mantissa, mantissa_bits)), exponent - mantissa_bits)

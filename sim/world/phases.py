@@ -34,9 +34,8 @@ def phased(scenario: Scenario, paths: PaddedPaths, sites: Sequence[int]) -> Padd
     if scenario.phases == "drawn":
         return redrawn_phases(paths, sites, scenario.tracing.seed)
     if scenario.phases == "initial":
-        way = torch.polar(
-            torch.ones(()), (2 * math.pi * (paths.distance.double() / scenario.numerology.wavelength_m % 1.0)).float()
-        )
+        turn = 2 * math.pi * (paths.distance.double() / scenario.numerology.wavelength_m % 1.0)
+        way = torch.polar(torch.ones_like(paths.distance), turn.float())
         matrix = None if paths.matrix is None else paths.matrix * way[..., None, None]
         return replace(paths, coefficient=paths.coefficient * way, matrix=matrix)
     return paths

@@ -71,7 +71,8 @@ def trainings(files: dict[str, str], patch: pytest.MonkeyPatch) -> tuple[dict[st
     for job in jobs.JOBS.values():
         where = files[place.get(job.scenario, "tiny-street")]
         schedule = dataclasses.replace(QUICK, sync_ns=job.schedule.sync_ns)
-        own[job.name] = dataclasses.replace(job, scenario=where, width=32, schedule=schedule)
+        further = None if job.further is None else 10
+        own[job.name] = dataclasses.replace(job, scenario=where, width=32, schedule=schedule, further=further)
     patch.setattr(jobs, "JOBS", own)
     resnets = {
         f"resnet-{name}": ResNetJob(f"resnet-{name}", files["tiny-hall"], filling, schedule)

@@ -23,10 +23,11 @@ from edge.encoder import cosine_loss
 from edge.preprocessing import Phase, preprocess
 from sim.errors import UserError
 from sim.learn.data import SnapshotSource, measure_covariance
+from sim.learn.device import training_device
 from sim.learn.ecc.model import EccModel, EccShape, calibrated_steps
 from sim.learn.optimizer import MatrixOptimizer
 from sim.learn.splits import SplitName, split_positions
-from sim.learn.trainer import OnProgress, Schedule, Trainer, TrainProgress, training_device
+from sim.learn.trainer import OnProgress, Schedule, Trainer, TrainProgress
 from sim.plan.weights import Weights, load_weights, save_weights
 from sim.world.channel import PATH_LIMIT, pad_paths
 from sim.world.paths import PathSet

@@ -17,21 +17,23 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fronthaul.files import whole_file
 from sim.errors import UserError
-from sim.learn.draws import torch_generator
+from sim.learn.draws import device_draws
 from sim.learn.splits import SplitName, split_positions
 from sim.world.channel import Motion, PaddedPaths, Synthesizer, pad_paths, receiver_noise
+from sim.world.factory import FactoryLinks, draw_links
 from sim.world.paths import PathSet, load_paths
 from sim.world.phases import phased
-from sim.world.scenario import Scenario, scenario_table
+from sim.world.scenario import SPEED_OF_LIGHT, Scenario, scenario_table
 from sim.world.store import DATA_FOLDER, load_layouts, require_layouts
 
 _FORMAT = 1
-_CHUNK_LINKS = 360
+_CHUNK_LINKS = {"cpu": 360, "cuda": 7200}  # a link takes about half a megabyte
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class CirSet:
     def __getitem__(self, index: Tensor) -> CirSet:
         return CirSet(self.cir[index], self.site[index], self.present[index], self.position[index], self.scale)
 
+    def to(self, device: torch.device) -> CirSet:
+        """Move all tensors to a device."""
+        tensors = (self.cir, self.site, self.present, self.position)
+        cir, site, present, position = (part.to(device) for part in tensors)
+        return CirSet(cir, site, present, position, self.scale)
+
     def response(self) -> Tensor:
         """Return responses (N, K, A, L) complex64 in units of `scale`."""
         return torch.view_as_complex(self.cir.float())
@@ -71,7 +79,13 @@ def join(parts: Sequence[CirSet]) -> CirSet:
     return CirSet(**joined, scale=parts[0].scale)
 
 
-def synthesise(scenario: Scenario, paths: PathSet, scale: float | None = None, seed: int = 0) -> CirSet:
+def synthesise(
+    scenario: Scenario,
+    paths: PathSet,
+    scale: float | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> CirSet:
     """Synthesise the responses of all users of a path set, with the scenario's clock errors, phases and noise.
 
     Args:
@@ -79,31 +93,43 @@ def synthesise(scenario: Scenario, paths: PathSet, scale: float | None = None, s
         paths: paths of N users and K sites.
         scale: unit [amplitude gain]; None measures it on the first chunk of these responses.
         seed: seed of clock errors and noise.
+        device: where to synthesise; the responses stay there.
     """
+    device = device or torch.device("cpu")
+    present = torch.from_numpy(paths.paths_per_link() > 0).to(device)
+    return _responses(scenario, padded_paths(scenario, paths).to(device), paths.position, present, scale, seed)
+
+
+def _responses(
+    scenario: Scenario,
+    padded: PaddedPaths,
+    position: npt.NDArray[np.float64],
+    present: Tensor,
+    scale: float | None,
+    seed: int,
+) -> CirSet:
+    """Synthesise the responses to padded paths of users at `position` (N, 3), on the paths' device."""
     synthesizer = Synthesizer(scenario)
-    draw = torch_generator(seed, "vinloc responses")
-    padded = padded_paths(scenario, paths)
-    made = torch.empty(len(paths), paths.sites, scenario.csi_shape[1], scenario.numerology.taps, 2, dtype=torch.float16)
+    users, sites, _ = padded.coefficient.shape
+    device = padded.coefficient.device
+    draw = device_draws(device, seed, "vinloc responses").device
+    shape = (users, sites, scenario.csi_shape[1], scenario.numerology.taps, 2)
+    made = torch.empty(shape, dtype=torch.float16, device=device)
     first: float | None = scale
-    for index in torch.arange(len(paths)).split(max(1, _CHUNK_LINKS // paths.sites)):
+    for index in torch.arange(users, device=device).split(max(1, _CHUNK_LINKS[device.type] // sites)):
         motion = Motion.draw(scenario, len(index), draw)
         response = synthesizer.response(padded[index], motion)
         if scenario.link_budget.noise != "none":
-            white = torch.randn(*response.shape, 2, generator=draw)
+            white = torch.randn(*response.shape, 2, generator=draw, device=device)
             unit = scenario.tone_power_w**0.5
             response = response + receiver_noise(scenario, response * unit, white) / unit
         if first is None:  # a unit for storage alone, far from under- and overflow
             heard = response.abs().square().mean((-3, -2, -1))
             first = float(heard[heard > 0].mean().sqrt())
         made[index] = torch.view_as_real(response[:, :, 0] / first).half()
-    site = torch.tensor([site.position for site in scenario.sites], dtype=torch.float32)
-    return CirSet(
-        made,
-        site.expand(len(paths), -1, -1),
-        torch.from_numpy(paths.paths_per_link() > 0),
-        torch.from_numpy(paths.position).float(),
-        first if first is not None else 1.0,
-    )
+    site = torch.tensor([site.position for site in scenario.sites], dtype=torch.float32, device=device)
+    place = torch.from_numpy(position).float().to(device)
+    return CirSet(made, site.expand(users, -1, -1), present, place, first if first is not None else 1.0)
 
 
 def delayed(response: Tensor, delay_s: Tensor, tap_s: float) -> Tensor:
@@ -113,8 +139,10 @@ def delayed(response: Tensor, delay_s: Tensor, tap_s: float) -> Tensor:
     ringing, so that the result is within a few percent of a new synthesis (tested), at a hundredth of its cost.
     """
     taps = response.shape[-1]
-    frequency = torch.fft.fftfreq(2 * taps)  # of twice as many taps: what is shifted out does not come in again
-    ramp = torch.polar(torch.ones(()), -2 * math.pi * frequency * (delay_s / tap_s)[..., None, None])
+    # Of twice as many taps: what is shifted out does not come in again.
+    frequency = torch.fft.fftfreq(2 * taps, device=delay_s.device)
+    phase = -2 * math.pi * frequency * (delay_s / tap_s)[..., None, None]
+    ramp = torch.polar(torch.ones((), device=phase.device), phase)
     moved: Tensor = torch.fft.ifft(torch.fft.fft(response, 2 * taps) * ramp)[..., :taps]
     return moved
 
@@ -137,13 +165,19 @@ class Users:
     test: CirSet
 
 
-def load_users(scenario: Scenario, split: SplitName = "random", folder: Path | None = None) -> Users:
+def load_users(
+    scenario: Scenario,
+    split: SplitName = "random",
+    folder: Path | None = None,
+    device: torch.device | None = None,
+) -> Users:
     """Return responses of a scenario's training, validation and test users, cached in ``vinloc/`` beside the path data.
 
     Args:
         scenario: an indoor factory, or a scenario with layouts, whose users are split by layout.
         split: how an indoor factory's users are split.
         folder: folder of the traced or drawn path data; default ``data/NAME``.
+        device: where responses that are not cached yet are synthesised; they are returned on the CPU.
 
     Raises:
         UserError: data are missing, or belong to another version of the scenario.
@@ -157,14 +191,47 @@ def load_users(scenario: Scenario, split: SplitName = "random", folder: Path | N
         if not path.is_file():
             scale = made["train"].scale if made else None
             if scenario.layouts is not None:
-                found = _of_layouts(scenario, folder / "layouts", part, scale)
+                found = _of_layouts(scenario, folder / "layouts", part, scale, device)
             else:
                 paths = paths or _drawn(scenario, folder)
                 chosen = getattr(split_positions(scenario, paths.position, split, paths.user), part)
-                found = synthesise(scenario, paths.select(chosen), scale, seed=get_args(Part).index(part))
-            _save(path, found)
+                found = synthesise(scenario, paths.select(chosen), scale, get_args(Part).index(part), device)
+            _save(path, found.to(torch.device("cpu")))
         made[part] = _load(path)
     return Users(**made)
+
+
+def drawn_users(scenario: Scenario, device: torch.device, further: int, split: SplitName = "random") -> Users:
+    """Draw an indoor factory's users on a device, instead of loading them: the same ones, and `further` to train on.
+
+    Raises:
+        UserError: the scenario is no indoor factory, or its phases are drawn.
+    """
+    if scenario.factory is None or scenario.phases == "drawn":
+        raise UserError(f"Users of scenario {scenario.name!r} cannot be drawn on a device: trace it.")
+    links = draw_links(scenario, device, further)
+    own = scenario.tracing.positions
+    parts = split_positions(scenario, links.position[:own], split)
+    train = np.concatenate([parts.train, np.arange(own, own + further)])
+    made: dict[str, CirSet] = {}
+    for number, (part, chosen) in enumerate(zip(get_args(Part), (train, parts.validation, parts.test), strict=True)):
+        scale = made["train"].scale if made else None
+        index = torch.from_numpy(chosen).to(device)
+        padded = phased(scenario, _padded_links(scenario, links, index), range(len(scenario.sites)))
+        present = (padded.coefficient != 0).any(-1)
+        made[part] = _responses(scenario, padded, links.position[chosen], present, scale, number)
+    if device.type == "cuda":  # drawing takes far more memory than training
+        torch.cuda.empty_cache()
+    return Users(**made)
+
+
+def _padded_links(scenario: Scenario, links: FactoryLinks, index: Tensor) -> PaddedPaths:
+    """Return the links of some users as `pad_paths` does, but for the order of paths; directions are zero."""
+    gain, delay_s = links.gain[index], links.delay_s[index].double()
+    turn = -2 * math.pi * torch.remainder(scenario.numerology.carrier_hz * delay_s, 1.0)
+    still = torch.zeros((), device=gain.device).expand(*gain.shape, 3)  # antennas are isotropic, users stand still
+    distance = (delay_s * SPEED_OF_LIGHT).float()
+    return PaddedPaths(gain * torch.polar(torch.ones_like(distance), turn.float()), distance, still, still)
 
 
 def _key(scenario: Scenario, split: SplitName) -> str:
@@ -185,14 +252,16 @@ def _drawn(scenario: Scenario, folder: Path) -> PathSet:
     return paths
 
 
-def _of_layouts(scenario: Scenario, folder: Path, part: Part, scale: float | None) -> CirSet:
+def _of_layouts(
+    scenario: Scenario, folder: Path, part: Part, scale: float | None, device: torch.device | None
+) -> CirSet:
     layouts = require_layouts(scenario)
     parts: list[CirSet] = []
     count = {"train": layouts.training, "validation": layouts.validation, "test": layouts.test}[part]
     for number, (site, paths) in enumerate(load_layouts(folder, part, count)):
         if paths.digest != scenario.tracing_digest():
             raise UserError(f"{folder} holds another version of scenario {scenario.name!r}: trace it again.")
-        parts.append(synthesise(scenario.at_layout(site), paths, scale, seed=number))
+        parts.append(synthesise(scenario.at_layout(site), paths, scale, number, device))
         scale = parts[0].scale
     return join(parts)
 

@@ -70,12 +70,13 @@ def random_stations(users: int, stations: int, size: int, draw: torch.Generator)
     """Draw as `kept_stations` does, from a given generator."""
     if size >= stations:
         return torch.arange(stations).expand(users, -1)
-    return torch.rand(users, stations, generator=draw).argsort(1)[:, :size].sort(1).values
+    return torch.rand(users, stations, generator=draw, device=draw.device).argsort(1)[:, :size].sort(1).values
 
 
 def kept(users: CirSet, stations: Tensor) -> CirSet:
     """Return the users restricted to the given base stations (N, S)."""
-    row = torch.arange(len(users))[:, None]
+    device = users.cir.device
+    row, stations = torch.arange(len(users), device=device)[:, None], stations.to(device)
     chosen = (users.cir[row, stations], users.site[row, stations], users.present[row, stations])
     return CirSet(*chosen, users.position, users.scale)
 

@@ -36,6 +36,7 @@ def export_weights(model: VinLocModel, scale: float, scenario: Scenario, job: Jo
             tensors[f"edge.all.embedding.{name}"] = value * scale if name == "scale" else value
     tensors |= {f"cloud.network.{name}": value for name, value in model.network.state_dict().items()}
     tensors |= {"cloud.centre": model.centre, "cloud.extent": model.extent}
+    tensors = {name: value.cpu() for name, value in tensors.items()}
     config: dict[str, Any] = {
         "scheme": "vinloc",
         "scenario": scenario.name,
@@ -43,6 +44,7 @@ def export_weights(model: VinLocModel, scale: float, scenario: Scenario, job: Jo
         **shapes,
         "record": {
             "job": job.name,
+            "further_users": job.further or 0,
             "schedule": asdict(job.schedule),
             "scenario_digest": scenario.tracing_digest(),
             "clock": scenario_table(scenario)["clock"],

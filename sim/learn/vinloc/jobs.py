@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from sim.errors import UserError, nearest_hint
-from sim.learn.vinloc.data import Users, load_users
+from sim.learn.vinloc.data import Users, drawn_users, load_users
 from sim.learn.vinloc.model import VinLocModel
 from sim.learn.vinloc.train import OnProgress, Schedule, VinLocTrainer
 from sim.world.scenario import Scenario, load_scenario
@@ -33,6 +34,8 @@ class Job:
         width: width of the cloud's encoder; the paper's is 512.
         schedule: training schedule.
         start: job whose weights it starts from, "" for random initialisation.
+        further: number of users that are drawn beyond the scenario's, to train on, together with the scenario's own, on
+            the device; None loads the scenario's from its data set. For an indoor factory.
         rank: rank to which the first layer of the base stations' MLP is reduced on export; 0 keeps it whole.
     """
 
@@ -42,6 +45,7 @@ class Job:
     width: int = 256
     schedule: Schedule = field(default_factory=Schedule)
     start: str = ""
+    further: int | None = None
     rank: int = 0
 
 
@@ -50,6 +54,13 @@ JOBS = {
     for job in (
         Job("any", "inf-dh-18", schedule=Schedule(epochs=14, subset=ANY_SUBSET)),
         Job("more", "inf-dh-18", schedule=Schedule(epochs=5, rate=6e-4, subset=_MORE_SUBSET), start="any"),
+        Job(
+            "hall",
+            "inf-dh-18",
+            width=384,
+            schedule=Schedule(epochs=80, batch=512, subset=ANY_SUBSET, turn=True, average=0.1),
+            further=60_000,
+        ),
         Job("blind", "inf-dh-18", positions=False, schedule=_SHORT, start="any"),
         Job("initial", "inf-dh-18-initial", schedule=_SHORT, start="any"),
         Job("sync", "inf-dh-18", schedule=replace(_SHORT, sync_ns=50.0), start="any"),
@@ -86,21 +97,42 @@ def tap_s(scenario: Scenario) -> float:
     return 1 / (scenario.numerology.ifft * scenario.numerology.tone_spacing_hz)
 
 
-def run_job(job: Job, folder: Path, on_progress: OnProgress = lambda _: None) -> VinLocModel:
-    """Train a job, or resume it from its checkpoint in ``folder``; a finished job is only loaded."""
+OnWeights = Callable[[VinLocModel, float], None]
+"""Called with a model and the unit of amplitude gain of the responses that it takes (`CirSet.scale`)."""
+
+
+def run_job(
+    job: Job,
+    folder: Path,
+    on_progress: OnProgress = lambda _: None,
+    on_weights: OnWeights = lambda *_: None,
+    device: torch.device | None = None,
+) -> VinLocModel:
+    """Train a job, or resume it from its checkpoint in ``folder``; a finished job is only loaded.
+
+    Args:
+        job: the training.
+        folder: folder of its checkpoint.
+        on_progress: see `UserTrainer.run`.
+        on_weights: called with the weights to keep after each checkpoint.
+        device: where to train; the CPU by default.
+    """
     scenario = load_scenario(job.scenario)
-    users = load_users(scenario)
-    model = make_model(scenario, job, users)
+    device = device or torch.device("cpu")
+    users = load_users(scenario, device=device) if job.further is None else drawn_users(scenario, device, job.further)
+    model = make_model(scenario, job, users).to(device)
     trainer = VinLocTrainer(
         model, users.train, users.validation, job.schedule,
         checkpoint=folder / f"{job.name}.pt",
         identity={
             "job": job.name, "scenario": scenario.tracing_digest(), "positions": job.positions, "width": job.width,
+            "further": job.further,
         } | ({"start": job.start} if job.start else {}),
     )  # fmt: skip
     if job.start and not (folder / f"{job.name}.pt").is_file():
-        model.load_state_dict(run_job(find_job(job.start), _folder(job.start), on_progress).state_dict())
-    trainer.run(on_progress)
+        started = run_job(find_job(job.start), _folder(job.start), on_progress, device=device)
+        model.load_state_dict(started.state_dict())
+    trainer.run(on_progress, lambda: on_weights(model, users.train.scale))
     return model
 
 

@@ -48,8 +48,11 @@ class VinLocModel(nn.Module):
         values = self.values(cir, present)
         return self.fused(quantised(values, bits[:, None, None]), site, present)
 
-    def values(self, cir: Tensor, present: Tensor) -> Tensor:
-        """Return embedding values (B, K, 256) of the links that are present, zero elsewhere."""
+    def values(self, cir: Tensor, present: Tensor | None) -> Tensor:
+        """Return embedding values (B, K, 256) of the links that are present, zero elsewhere; None: all are present."""
+        if present is None:
+            every: Tensor = self.embedding(cir.flatten(0, 1)).float().unflatten(0, cir.shape[:2])
+            return every
         made: Tensor = self.embedding(cir[present]).float()
         return made.new_zeros(*present.shape, VALUES).masked_scatter(present[..., None], made)
 

@@ -109,9 +109,11 @@ def filled(made: CirSet, kept: Tensor, filling: Filling, draw: torch.Generator) 
         filling: see the module.
         draw: generator of the orders.
     """
-    row = torch.arange(len(made))[:, None]
+    device = made.cir.device
+    row, kept = torch.arange(len(made), device=device)[:, None], kept.to(device)
     if filling == "shuffled":
-        kept = kept.gather(1, torch.rand(kept.shape, generator=draw).argsort(1))
+        order = torch.rand(kept.shape, generator=draw, device=draw.device).argsort(1)
+        kept = kept.gather(1, order.to(device))
     chosen = torch.view_as_complex(made.cir[row, kept, 0].float())
     if filling != "rows":
         return chosen

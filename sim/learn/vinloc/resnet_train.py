@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sim.learn.draws import torch_generator
+from sim.learn.draws import Draws, torch_generator
 from sim.learn.vinloc.data import CirSet, Users, load_users
 from sim.learn.vinloc.evaluate import hidden, kept_stations, random_stations
 from sim.learn.vinloc.resnet import Filling, ResNetLocator, filled
@@ -61,14 +61,16 @@ def make_resnet(scenario: Scenario, job: ResNetJob) -> ResNetLocator:
     return ResNetLocator(slots, scenario.numerology.taps, low, high)
 
 
-def run_resnet(job: ResNetJob, folder: Path, on_progress: OnProgress = lambda _: None) -> ResNetLocator:
-    """Train a job, or resume it from its checkpoint in `folder`; a finished job is only loaded.
+def run_resnet(
+    job: ResNetJob, folder: Path, on_progress: OnProgress = lambda _: None, device: torch.device | None = None
+) -> ResNetLocator:
+    """Train a job on a device, or resume it from its checkpoint in `folder`; a finished job is only loaded.
 
     Raises:
         UserError: data are missing, or the checkpoint belongs to another training.
     """
     scenario = load_scenario(job.scenario)
-    network = make_resnet(scenario, job)
+    network = make_resnet(scenario, job).to(device or torch.device("cpu"))
     ResNetTrainer(network, load_users(scenario), job, folder / f"{job.name}.pt").run(on_progress)
     return network
 
@@ -84,7 +86,7 @@ class ResNetTrainer(UserTrainer):
         digest = load_scenario(job.scenario).tracing_digest()
         identity = {"job": job.name, "scenario": digest, "filling": job.filling}
         super().__init__(network, users.train, job.schedule, checkpoint, identity, save_seconds)
-        self._locator, self._validation, self._job = network, users.validation, job
+        self._locator, self._validation, self._job = network, users.validation.to(self._device), job
 
     def validate(self) -> Tensor:
         """Return Euclidean errors (N,) [m] of validation users."""
@@ -92,10 +94,10 @@ class ResNetTrainer(UserTrainer):
         error: Tensor = (found - self._validation.position).norm(dim=1)
         return error
 
-    def _positions(self, users: CirSet, draw: torch.Generator, half: bool) -> Tensor:
-        chosen = random_stations(len(users), users.present.shape[1], self._job.size, draw)
-        slots = filled(users, chosen, self._job.filling, draw)
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+    def _positions(self, users: CirSet, draws: Draws, half: bool) -> Tensor:
+        chosen = random_stations(len(users), users.present.shape[1], self._job.size, draws.device)
+        slots = filled(users, chosen, self._job.filling, draws.device)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             estimate: Tensor = self._locator(slots)
         return estimate
 

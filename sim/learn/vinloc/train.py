@@ -6,6 +6,7 @@ schedule need at most a few dozen; `Schedule` holds the settings, which are kept
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sim.learn.average import WeightAverage
+from sim.learn.budget import Length
 from sim.learn.checkpoint import Checkpoint, Stateful
-from sim.learn.draws import torch_generator
+from sim.learn.draws import Draws, device_draws, torch_generator
 from sim.learn.optimizer import MatrixOptimizer, warm_cosine
 from sim.learn.vinloc.data import CirSet, delayed
 from sim.learn.vinloc.evaluate import kept, random_stations
 from sim.learn.vinloc.model import VinLocModel, quantised
 
+_REPORT_S = 15.0
+"""Interval of validations under a budget of time [s]."""
 RESOLUTIONS = (0, 8, 4, 3, 2, 1)
 """Resolutions [bit] of training samples, 0 for float; drawn with equal probability."""
 
@@ -33,6 +38,7 @@ class Schedule:
 
     Attributes:
         epochs: passes over the training users.
+        budget_s: wall-clock time [s] that replaces the number of epochs; rates then follow the time spent.
         batch: users in a step.
         rate: peak learning rate of AdamW; matrices have ten times that, see `sim.learn.optimizer`.
         warmup_steps: steps until the peak is reached; it then decays to zero by a cosine.
@@ -43,6 +49,10 @@ class Schedule:
         half: whether everything else multiplies in bfloat16.
         sync_ns: largest standard deviation of synchronisation errors [ns]: for each user it is drawn uniformly from 0
             to this, and each of its base stations has a Gaussian error, truncated at twice the standard deviation.
+        turn: whether each response is turned by a random phase. A carrier's phase turns once in a wavelength, so that
+            it says nothing about places metres away, but a long training would learn it by heart.
+        average: length of the moving average of the weights, which is validated and exported, as a share of the steps
+            so far; 0 takes the weights themselves.
         seed: seed of all draws.
     """
 
@@ -55,12 +65,23 @@ class Schedule:
     single: float = 0.15
     half: bool = True
     sync_ns: float = 0.0
+    turn: bool = False
+    average: float = 0.0
+    budget_s: float | None = None
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """Progress of a training; `validation_m`: mean Euclidean error on validation users, if just measured."""
+    """Progress of a training.
+
+    Attributes:
+        step: steps done.
+        steps: steps in all, as expected.
+        loss_m: mean loss of the latest steps [m]; NaN before the 20th.
+        seconds: time spent [s], that before a resumption included.
+        validation_m: mean Euclidean error on validation users [m], if just measured.
+    """
 
     step: int
     steps: int
@@ -93,10 +114,16 @@ class UserTrainer(ABC):
         save_seconds: float,
     ) -> None:
         """Prepare the training; resuming a `checkpoint` of another `identity` or schedule is an error."""
-        self._network, self._training, self._schedule, self._save_seconds = network, training, schedule, save_seconds
-        self._per_epoch, self._steps = schedule_steps(schedule, len(training))
+        self._network, self._schedule, self._save_seconds = network, schedule, save_seconds
+        self._device = network.get_buffer("extent").device
+        self._training = training.to(self._device)
+        self._per_epoch, steps = schedule_steps(schedule, len(training))
+        self._length = Length(steps, schedule.budget_s)
         self._optimizer = MatrixOptimizer(network, half=schedule.half)
-        parts: dict[str, Stateful] = {"model": network, "optimizer": self._optimizer}
+        self._average = WeightAverage(network, schedule.average)
+        parts: dict[str, Stateful] = {
+            "model": network, "optimizer": self._optimizer, "average": self._average, "length": self._length,
+        }  # fmt: skip
         self._checkpoint = Checkpoint(checkpoint, {**identity, "schedule": asdict(schedule)}, parts)
 
     @abstractmethod
@@ -104,50 +131,80 @@ class UserTrainer(ABC):
         """Return Euclidean errors (N,) [m] of validation users."""
 
     @abstractmethod
-    def _positions(self, users: CirSet, draw: torch.Generator, half: bool) -> Tensor:
+    def _positions(self, users: CirSet, draws: Draws, half: bool) -> Tensor:
         """Return positions (B, 3) [m] of a batch; with `half` the positioning network multiplies in bfloat16."""
 
-    def run(self, on_progress: OnProgress = lambda _: None) -> float:
-        """Train to the end of the schedule; return the mean validation error [m]."""
+    def run(self, on_progress: OnProgress = lambda _: None, on_save: Callable[[], None] = lambda: None) -> float:
+        """Train to the end of the schedule, which leaves the averaged weights in the network.
+
+        Args:
+            on_progress: called every 20 steps, and after each validation.
+            on_save: called after each checkpoint, while the network has the averaged weights.
+
+        Returns:
+            The mean validation error [m] of the averaged weights.
+        """
         step = self._checkpoint.resume()
-        started = saved = time.monotonic()
-        losses: list[float] = []
-        error = None
-        while step < self._steps:
-            for index, draw in self._batches(step // self._per_epoch, step % self._per_epoch):
-                losses.append(self._step(index, draw, step))
+        self._length.start()
+        saved = reported = time.monotonic()
+        losses: list[Tensor] = []
+        loss = math.nan
+        while step < self._length.steps(step):
+            for index, draws in self._batches(step // self._per_epoch, step % self._per_epoch):
+                losses.append(self._step(index, draws, step))
                 step += 1
                 if step % 20 == 0:
-                    mean = sum(losses) / len(losses)
-                    on_progress(TrainProgress(step, self._steps, mean, time.monotonic() - started))
+                    loss = float(torch.stack(losses).mean())
+                    self._tell(on_progress, step, loss)
                     losses.clear()
                 if time.monotonic() - saved > self._save_seconds:
-                    self._checkpoint.save(step)
+                    self._save(step, on_save)
                     saved = time.monotonic()
-                if step >= self._steps:
+                if self._schedule.budget_s is not None and time.monotonic() - reported > _REPORT_S:
+                    self._tell(on_progress, step, loss, self._error())
+                    reported = time.monotonic()
+                if step >= self._length.steps(step):
                     break
-            if step % (2 * self._per_epoch) == 0 or step >= self._steps:
-                error = float(self.validate().mean())
-                on_progress(TrainProgress(step, self._steps, 0.0, time.monotonic() - started, error))
-        self._checkpoint.save(step)
-        return float(self.validate().mean()) if error is None else error
+            if self._schedule.budget_s is None and step % (2 * self._per_epoch) == 0:
+                self._tell(on_progress, step, loss, self._error())
+        self._save(step, on_save)
+        self._average.apply()
+        error = self._error()
+        self._tell(on_progress, step, loss, error)
+        return error
 
-    def _batches(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, torch.Generator]]:
-        """Yield batches of an epoch from number `skip` on, each with a generator of its own: a resume repeats them."""
-        batch, seed = self._schedule.batch, self._schedule.seed
-        order = torch.randperm(len(self._training), generator=torch_generator(seed, f"{self.stream} order", epoch))
+    def _tell(self, on_progress: OnProgress, step: int, loss_m: float, validation_m: float | None = None) -> None:
+        on_progress(TrainProgress(step, self._length.steps(step), loss_m, self._length.seconds(), validation_m))
+
+    def _error(self) -> float:
+        with self._average.applied():
+            return float(self.validate().mean())
+
+    def _save(self, step: int, on_save: Callable[[], None]) -> None:
+        self._checkpoint.save(step)
+        with self._average.applied():
+            on_save()
+
+    def _batches(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Draws]]:
+        """Yield batches of an epoch from number `skip` on, each with generators of its own: a resume repeats them."""
+        batch, seed, device = self._schedule.batch, self._schedule.seed, self._device
+        draw = device_draws(device, seed, f"{self.stream} order", epoch).device
+        order = torch.randperm(len(self._training), generator=draw, device=device)
         for number in range(skip, self._per_epoch):
             index = order[number * batch : (number + 1) * batch]
-            yield index, torch_generator(seed, f"{self.stream} batch", epoch, number)
+            yield index, device_draws(device, seed, f"{self.stream} batch", epoch, number)
 
-    def _step(self, index: Tensor, draw: torch.Generator, step: int) -> float:
+    def _step(self, index: Tensor, draws: Draws, step: int) -> Tensor:
+        """Take one step; return the loss [m], on the device: reading it would wait for the step."""
         schedule, network, users = self._schedule, self._network.train(), self._training[index]
-        half = schedule.half and step < (1 - schedule.single) * self._steps
-        estimate = self._positions(users, draw, half)
+        steps = self._length.steps(step)
+        half = schedule.half and step < (1 - schedule.single) * steps
+        estimate = self._positions(users, draws, half)
         loss = ((estimate - users.position).square().sum(-1) + 1e-4).sqrt().mean()
-        rate = warm_cosine(schedule.rate, step, self._steps, schedule.warmup_steps)
+        rate = warm_cosine(schedule.rate, step, max(1, steps), schedule.warmup_steps)
         self._optimizer.descend(loss / network.get_buffer("extent")[0], rate)
-        return float(loss.detach())
+        self._average.update()
+        return loss.detach()
 
 
 def schedule_steps(schedule: Schedule, users: int) -> tuple[int, int]:
@@ -174,31 +231,37 @@ class VinLocTrainer(UserTrainer):
     ) -> None:
         """Prepare the training; resuming a `checkpoint` of another `identity` or schedule is an error."""
         super().__init__(model, training, schedule, checkpoint, identity or {}, save_seconds)
-        self._model, self._validation = model, validation
+        self._model, self._validation = model, validation.to(self._device)
+        # Then no step needs to count links, which on a GPU would have to be waited for.
+        self._complete = bool(training.present.all())
+        self._resolutions = torch.tensor(schedule.resolutions, device=self._device)
 
     def validate(self) -> Tensor:
         """Return errors (N,) [m] with random subsets of the schedule's largest size and unquantised values."""
         return errors_of(self._model, self._validation, max(self._schedule.subset), bits=0, seed=10_000)
 
-    def _positions(self, users: CirSet, draw: torch.Generator, half: bool) -> Tensor:
-        schedule, model = self._schedule, self._model
-        size = schedule.subset[int(torch.randint(len(schedule.subset), (), generator=draw))]
+    def _positions(self, users: CirSet, draws: Draws, half: bool) -> Tensor:
+        schedule, model, draw = self._schedule, self._model, draws.device
+        size = schedule.subset[int(torch.randint(len(schedule.subset), (), generator=draws.host))]
         made = subset(users, size, draw)
-        choice = torch.tensor(schedule.resolutions)
-        bits = choice[torch.randint(len(choice), (len(users),), generator=draw)]
+        choice = torch.randint(len(schedule.resolutions), (len(users),), generator=draw, device=draw.device)
+        bits = self._resolutions[choice]
         response = made.response()
         if schedule.sync_ns:
             response = delayed(response, _sync_errors_ns(schedule.sync_ns, made.present, draw) * 1e-9, model.tap_s)
-        with torch.autocast("cpu", torch.bfloat16, enabled=schedule.half):
-            values = model.values(response, made.present)
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        if schedule.turn:
+            phase = 2 * math.pi * torch.rand(*response.shape[:2], 1, 1, generator=draw, device=draw.device)
+            response = response * torch.polar(torch.ones_like(phase), phase)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=schedule.half):
+            values = model.values(response, None if self._complete else made.present)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             return model.fused(quantised(values, bits[:, None, None]), made.site, made.present)
 
 
 def _sync_errors_ns(largest: float, present: Tensor, draw: torch.Generator) -> Tensor:
     """Synchronisation errors (B, K) [ns] of a batch."""
-    deviation = torch.rand(len(present), 1, generator=draw) * largest
-    normal = torch.empty(present.shape)
+    deviation = torch.rand(len(present), 1, generator=draw, device=draw.device) * largest
+    normal = torch.empty(present.shape, device=draw.device)
     nn.init.trunc_normal_(normal, a=-2.0, b=2.0, generator=draw)
     return normal * deviation
 
@@ -219,6 +282,7 @@ def errors_of(model: VinLocModel, users: CirSet, size: int, bits: int, seed: int
     errors = []
     for index in torch.arange(len(users)).split(batch):
         made = subset(users[index], size, draw)
-        estimate = model(made.response(), made.site, made.present, torch.full((len(index),), bits))
+        resolution = torch.full((len(index),), bits, device=made.cir.device)
+        estimate = model(made.response(), made.site, made.present, resolution)
         errors.append((estimate - made.position).norm(dim=1))
     return torch.cat(errors)

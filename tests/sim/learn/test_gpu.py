@@ -1,6 +1,7 @@
 """On a CUDA device: snapshots are made and learnt from there; encoder and cloud there do what they do on a CPU."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,14 @@ from fronthaul.payload.choice import PayloadChoice
 from sim.learn.ecc.model import EccModel
 from sim.learn.ecc.train import EccTraining, make_sources, train_ecc
 from sim.learn.trainer import Schedule, Trainer, TrainProgress
+from sim.learn.vinloc.data import drawn_users
+from sim.learn.vinloc.evaluate import network_of, positions_of
+from sim.learn.vinloc.export import export_weights
+from sim.learn.vinloc.jobs import find_job, make_model, tap_s
+from sim.learn.vinloc.train import VinLocTrainer
 from sim.plan.weights import load_weights
+from sim.world import factory
+from sim.world.scenario import load_scenario
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,6 +35,7 @@ pytestmark = [
 ]
 
 DEVICE = torch.device("cuda")
+HALL = load_scenario("inf-dh-18")
 WORLD = straight_world.scenario()
 WALLS: list[straight_world.Wall] = [((1.0, 0.0, 0.0), 170.0)]
 PATHS = straight_world.trace(WORLD, straight_world.positions(WORLD, 160), WALLS)
@@ -107,3 +116,34 @@ def test_a_cloud_there_finds_what_it_finds_on_a_cpu(tmp_path: Path) -> None:
         for device in ("cuda:0", "cpu")
     )  # fmt: skip
     np.testing.assert_allclose(there, here, rtol=0, atol=0.01)
+
+
+def test_a_hall_drawn_there_is_the_one_drawn_on_a_cpu() -> None:
+    hall = replace(HALL, sites=HALL.sites[:2], tracing=replace(HALL.tracing, positions=300))
+    there, here = (factory.draw_links(hall, device) for device in (DEVICE, torch.device("cpu")))
+    torch.testing.assert_close(there.delay_s.cpu(), here.delay_s, rtol=0, atol=5e-11)
+    error = (there.gain.cpu() - here.gain).flatten(1).norm(dim=1) / here.gain.flatten(1).norm(dim=1)
+    assert float(error.max()) < 1e-3
+
+
+def test_a_vinloc_training_there_writes_weights_for_a_cpu(tmp_path: Path) -> None:
+    hall = replace(
+        HALL,
+        sites=HALL.sites[:6],
+        tracing=replace(HALL.tracing, positions=400),
+        splits=replace(HALL.splits, test=50, validation=50),
+    )
+    users = drawn_users(hall, DEVICE, 2000)
+    known = find_job("hall")
+    schedule = replace(known.schedule, epochs=40, batch=200, warmup_steps=20, subset=(4, 6), sync_ns=1.0)
+    job = replace(known, width=64, schedule=schedule)
+    model = make_model(hall, job, users).to(DEVICE)
+    trainer = VinLocTrainer(model, users.train, users.validation, schedule, checkpoint=tmp_path / "a.pt")
+    before = float(trainer.validate().mean())
+    error = trainer.run()
+    assert error < before / 3
+    export_weights(model, users.train.scale, hall, job, tmp_path / "vinloc.safetensors")
+    network = network_of(load_weights(tmp_path / "vinloc.safetensors"), tap_s(hall))
+    here = users.test.to(torch.device("cpu"))
+    mean = float((positions_of(network, here, 6) - here.position).norm(dim=1).mean())
+    assert mean < before / 3

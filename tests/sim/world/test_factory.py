@@ -1,6 +1,5 @@
 """Indoor factory channels: Sionna's own where fields are given, and what the standard says where they are not."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 
 from sim.errors import UserError
 from sim.world import factory
-from sim.world.paths import PathSet
+from sim.world.deployment import FACTORY_KINDS
 from sim.world.scenario import SPEED_OF_LIGHT, Scenario, load_scenario
 
 SCENARIO = load_scenario("inf-dh-18")
@@ -21,26 +20,43 @@ def small(users: int, sites: int = 2) -> Scenario:
     return replace(SCENARIO, sites=SCENARIO.sites[:sites], tracing=replace(SCENARIO.tracing, positions=users))
 
 
-class Recorded(factory._Fields):
-    """Fields from white noise that somebody else has drawn."""
+def sionna_model(scenario: Scenario) -> Any:
+    """Sionna PHY's InF channel with the scenario's hall, vertical isotropic antennas, uplink."""
+    from sionna.phy.channel.tr38901 import InF, PanelArray
 
-    def __init__(self, factor: torch.Tensor, whites: Iterable[torch.Tensor]) -> None:
-        super().__init__(factor, torch.Generator())
-        self._whites = iter(whites)
+    own, carrier_hz = scenario.factory, scenario.numerology.carrier_hz
+    assert own is not None
+    antennas = (
+        PanelArray(
+            num_rows_per_panel=1, num_cols_per_panel=1, polarization="single", polarization_type="V",
+            antenna_pattern="omni", carrier_frequency=carrier_hz, device="cpu",
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    return InF(
+        carrier_hz, *antennas, "uplink",
+        factory_scenario=own.kind,
+        hall_dimensions=(own.length_m, own.width_m, own.height_m),
+        clutter_density=own.clutter_density,
+        clutter_size=own.clutter_size_m,
+        clutter_height=own.clutter_height_m,
+        enable_spatial_consistency=True,
+        precision="single",
+        device="cpu",
+    )  # fmt: skip
 
-    def white(self, columns: int) -> torch.Tensor:
-        white = next(self._whites)
-        assert white.shape[1] == columns
-        return white
 
-
-def test_given_the_same_noise_gains_and_delays_are_those_of_sionna_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", FACTORY_KINDS)
+def test_given_the_same_noise_gains_and_delays_are_those_of_sionna_phy(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     from sionna.phy import config
     from sionna.phy.channel.tr38901 import lsp as module
 
-    scenario = small(40)
+    assert SCENARIO.factory is not None
+    scenario = replace(small(40), factory=replace(SCENARIO.factory, kind=kind))
     users = factory.factory_users(scenario)
-    model = factory.sionna_model(scenario)
+    model = sionna_model(scenario)
     whites: list[torch.Tensor] = []
     drawn, filtered = module.normal, model._ray_sampler._apply_spatial_consistency
 
@@ -58,28 +74,60 @@ def test_given_the_same_noise_gains_and_delays_are_those_of_sionna_itself(monkey
     monkeypatch.setattr(module, "normal", record_parameters)
     monkeypatch.setattr(model._ray_sampler, "_apply_spatial_consistency", record_rays)
     config.seed = 3
-    factory._set_topology(model, scenario.sites[0].position, users)
+    site = scenario.sites[0].position
+    still = torch.zeros(1, 40, 3)
+    model.set_topology(
+        torch.from_numpy(users).float()[None], torch.tensor([[site]]), still, torch.zeros(1, 1, 3), still,
+        torch.ones(1, 40, dtype=torch.bool), False,
+    )  # fmt: skip
     gain, delay = (part.reshape(40, -1) for part in model(1, 1.0))
-    monkeypatch.setattr(module, "normal", drawn)
 
-    fields = Recorded(factory.correlation_factor(users, factory.CORRELATION_M), whites)
-    fields.begin(torch.arange(40))
-    own_gain, own_delay = factory.FactoryChannel(scenario, fields).paths(0, users)
-    assert gain.abs().max() > 0
-    torch.testing.assert_close(own_gain, gain, rtol=0.02, atol=0.01 * float(gain.abs().max()))
-    heard = gain != 0
-    torch.testing.assert_close(own_delay[heard], delay[heard], rtol=0.01, atol=1e-10)
-
-
-def test_fields_do_not_depend_on_how_users_are_parted_into_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    scenario = small(60)
-    users = factory.factory_users(scenario)
     factor = factory.correlation_factor(users, factory.CORRELATION_M)
-    whole = factory._draw_site(scenario, 0, users, factor, np.zeros(60))
-    monkeypatch.setattr(factory, "_USERS_PER_CALL", 17)
-    parted = factory._draw_site(scenario, 0, users, factor, np.zeros(60))
-    np.testing.assert_array_equal(whole.offset, parted.offset)
-    np.testing.assert_allclose(whole.matrix, parted.matrix, rtol=1e-3, atol=1e-9)
+    fields = [factor @ white for n, white in enumerate(whites) if not 3 <= n < 7]  # four are of angles
+    distance_m = torch.from_numpy(np.linalg.norm(users - np.array(site), axis=1))
+    own_gain, own_delay = factory.link_channels(scenario, distance_m, fields)
+    for n in range(40):
+        heard, own_heard = gain[n] != 0, own_gain[n] != 0
+        assert int(heard.sum()) > 5
+        torch.testing.assert_close(own_delay[n, own_heard], delay[n, heard], rtol=0.01, atol=1e-10)
+        most = float(gain[n].abs().max())
+        torch.testing.assert_close(own_gain[n, own_heard], gain[n, heard], rtol=0.02, atol=0.01 * most)
+
+
+def test_channels_do_not_depend_on_how_users_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = factory.Hall(small(60))
+    whole = hall.links(0)
+    monkeypatch.setattr(factory, "_USERS_AT_ONCE", 17)
+    for parted, expected in zip(hall.links(0), whole, strict=True):
+        torch.testing.assert_close(parted, expected, rtol=1e-6, atol=0.0)
+
+
+def test_a_factor_made_by_blocks_is_the_correlations(monkeypatch: pytest.MonkeyPatch) -> None:
+    users = factory.factory_users(small(90))
+    monkeypatch.setattr(factory, "_FACTOR_BLOCK", 32)
+    factor = factory.correlation_factor(users, 10.0)
+    assert torch.equal(factor, factor.tril())
+    apart = np.linalg.norm(users[:, None, :2] - users[None, :, :2], axis=-1)
+    np.testing.assert_allclose((factor @ factor.mT).numpy(), np.exp(-apart / 10), atol=1e-5)
+
+
+def test_further_users_change_none_of_the_first_and_share_their_fields() -> None:
+    scenario = small(300)
+    first, more = (factory.draw_links(scenario, torch.device("cpu"), further) for further in (0, 200))
+    torch.testing.assert_close(more.delay_s[:300], first.delay_s, rtol=0, atol=2e-11)
+    torch.testing.assert_close(more.gain[:300], first.gain, rtol=0, atol=1e-3 * float(first.gain.abs().max()))
+    np.testing.assert_array_equal(more.position[:300], first.position)
+    power_db = 10 * more.gain.abs().square().sum(-1).log10()
+    new = torch.from_numpy(more.position)
+    # The shadowing of a further user is that of the user next to it, but for what the ten metres leave open.
+    away = torch.cdist(new[300:], new[:300])
+    near, nearest = away.min(1)
+    sites = torch.tensor([site.position for site in scenario.sites], dtype=torch.float64)
+    shadow_db = power_db + torch.stack([factory.path_loss_db(scenario, d) for d in torch.cdist(new, sites).T], 1)
+    close = near < 1.0
+    assert int(close.sum()) > 20
+    apart_db = (shadow_db[300:] - shadow_db[nearest])[close]
+    assert float(apart_db.std()) < 0.7 * float((shadow_db[300:] - shadow_db[:200]).std())
 
 
 def test_excess_delays_have_the_standards_mean_deviation_and_bound() -> None:
@@ -109,7 +157,7 @@ def test_the_first_path_comes_after_distance_and_excess_delay(tmp_path: Path) ->
     scenario = small(50)
     paths = factory.draw_factory(scenario, tmp_path)
     users = factory.factory_users(scenario)
-    excess_s = factory._excess_delays(scenario, users)
+    excess_s = factory.Hall(scenario)._excess_s.numpy()
     for k, site in enumerate(scenario.sites):
         own = paths.select(np.arange(50), [k])
         first_s = np.minimum.reduceat(own.delay, own.offset[:-1])
@@ -135,15 +183,15 @@ def test_power_falls_with_distance_as_the_path_loss_says(tmp_path: Path) -> None
 def test_a_stopped_draw_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = small(30)
     whole = factory.draw_factory(scenario, tmp_path / "whole")
-    drawn = factory._draw_site
+    drawn = factory.Hall.links
 
-    def stop_at_the_second(scenario: Scenario, site: int, *rest: Any) -> PathSet:
+    def stop_at_the_second(hall: factory.Hall, site: int) -> tuple[torch.Tensor, torch.Tensor]:
         if site == 1:
             raise KeyboardInterrupt
-        return drawn(scenario, site, *rest)
+        return drawn(hall, site)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(factory, "_draw_site", stop_at_the_second)
+        patch.setattr(factory.Hall, "links", stop_at_the_second)
         factory.draw_factory(scenario, tmp_path / "cut")
     assert len(list((tmp_path / "cut").iterdir())) == 1
     resumed = factory.draw_factory(scenario, tmp_path / "cut")

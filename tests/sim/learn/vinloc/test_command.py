@@ -52,7 +52,7 @@ def test_fingerprinting_is_trained_without_weights_to_run(folder: Path, capsys: 
     ("line", "sentence"),
     [
         ("train vinloc --job blnd", "There is no VIn-Loc training 'blnd' (did you mean 'blind'?)"),
-        ("train vinloc --epochs 0", "--epochs and --rate must be above 0"),
+        ("train vinloc --epochs 0", "--epochs, --budget and --rate must be above 0"),
         ("train vinloc --scenario paris-6", "trace"),
         ("train vinlock", "There is no training for scheme 'vinlock' (did you mean 'vinloc'?)"),
         ("reproduce vinloc-tabel2", "There is no table 'vinloc-tabel2' (did you mean 'vinloc-table2'?)"),

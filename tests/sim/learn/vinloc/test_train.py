@@ -11,14 +11,22 @@ from straight_world import trace
 
 from edge.cir_embedding import CirEmbedding
 from sim.errors import UserError
-from sim.learn.vinloc.data import CirSet, delayed, join, load_users, synthesise
+from sim.learn import budget
+from sim.learn.vinloc import train
+from sim.learn.vinloc.data import CirSet, delayed, drawn_users, join, load_users, synthesise
 from sim.learn.vinloc.export import factored
 from sim.learn.vinloc.model import VinLocModel, quantised
 from sim.learn.vinloc.train import Schedule, TrainProgress, VinLocTrainer, errors_of, subset
+from sim.world.factory import draw_factory
 from sim.world.scenario import ClockErrors, Scenario, load_scenario
 
 HALL = load_scenario("inf-dh-18")
 WORLD = replace(HALL, sites=HALL.sites[:6])
+FEW = replace(
+    WORLD,
+    tracing=replace(WORLD.tracing, positions=60),
+    splits=replace(WORLD.splits, test=8, validation=6),
+)
 EMBEDDING: dict[str, Any] = {"channels": (4, 6, 8, 8, 8), "hidden": 64}
 NETWORK = {"width": 64, "blocks": 2, "feedforward": 64, "hidden": 32}
 
@@ -173,3 +181,70 @@ def test_a_cut_first_layer_is_the_layer_itself_at_full_rank_and_near_it_below() 
         cut = CirEmbedding(**EMBEDDING, bottleneck=rank).eval()
         cut.load_state_dict(factored(whole.state_dict(), rank))
         assert float((cut(cir) - expected).abs().max().detach()) < most
+
+
+def unlikeness(one: CirSet, other: CirSet) -> torch.Tensor:
+    """Relative squared difference of two sets' responses, by user."""
+    first, second = one.response() * one.scale, other.response() * other.scale
+    return (second - first).abs().square().sum((1, 2, 3)) / first.abs().square().sum((1, 2, 3))
+
+
+def test_users_drawn_on_a_device_are_those_of_the_data_set(tmp_path: Path) -> None:
+    draw_factory(FEW, tmp_path / "shards").save(tmp_path / "paths.npz")
+    loaded = load_users(FEW, folder=tmp_path)
+    drawn = drawn_users(FEW, torch.device("cpu"), 0)
+    for part in ("train", "validation", "test"):
+        one, other = getattr(loaded, part), getattr(drawn, part)
+        assert torch.equal(one.position, other.position) and torch.equal(one.present, other.present)
+        assert float(unlikeness(one, other).max()) < 1e-5  # half precision, and gains rounded in files
+
+
+def test_further_users_are_trained_on_and_nothing_else() -> None:
+    own, more = (drawn_users(FEW, torch.device("cpu"), further) for further in (0, 25))
+    assert (len(more.train), len(more.validation), len(more.test)) == (46 + 25, 6, 8)
+    assert float(unlikeness(own.test, more.test).max()) < 1e-3  # a picosecond is 0.02 rad
+    assert torch.equal(more.train.position[:46], own.train.position)
+    with pytest.raises(UserError, match="cannot be drawn"):
+        drawn_users(replace(FEW, factory=None), torch.device("cpu"), 0)
+
+
+class Ticking:
+    """A clock that goes on by a hundredth of a second whenever it is read."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+def test_a_budget_of_time_ends_a_training_and_spends_its_cosine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Ticking()
+    for module in (budget, train):
+        monkeypatch.setattr(module, "time", clock)
+    training, validation = users(40, 1), users(10, 2)
+    schedule = Schedule(batch=10, warmup_steps=2, subset=(6,), half=False, budget_s=3.0, average=0.1)
+    seen: list[TrainProgress] = []
+    saved: list[float] = []
+    made = model()
+    trainer = VinLocTrainer(made, training, validation, schedule, checkpoint=tmp_path / "a.pt", save_seconds=0.3)
+    rates: list[float] = []
+    descend = trainer._optimizer.descend
+
+    def recorded(loss: torch.Tensor, rate: float) -> None:
+        rates.append(rate)
+        descend(loss, rate)
+
+    trainer._optimizer.descend = recorded  # type: ignore[method-assign]
+    error = trainer.run(seen.append, lambda: saved.append(float(trainer.validate().mean())))
+    assert 3.0 <= seen[-1].seconds < 3.2
+    assert seen[-1].validation_m == error == saved[-1]  # what was written last is what is kept
+    assert len(saved) >= 3
+    assert len(rates) > 20
+    assert max(rates[:5]) > 0.9 * schedule.rate
+    assert rates[-1] < 0.01 * schedule.rate
+    # Resumed, it has no time left.
+    resumed = VinLocTrainer(model(seed=9), training, validation, schedule, checkpoint=tmp_path / "a.pt")
+    assert resumed.run() == pytest.approx(error)
