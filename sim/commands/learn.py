@@ -14,6 +14,7 @@ from sim.commands.common import parse_bits, require_choice, stoppable
 from sim.plan.setting import OUTPUT, TIMING, WHAT
 
 if TYPE_CHECKING:
+    from sim.learn.diffloc.train import DiffLocTraining
     from sim.world.scenario import Scenario
 
 
@@ -123,14 +124,14 @@ def train(
     budget: Annotated[
         float | None,
         typer.Option(
-            metavar="MINUTES", help="ecc, vinloc: time to spend, instead of --epochs: as many steps as fit.",
+            metavar="MINUTES", help="ecc, vinloc, diffloc: time to spend, instead of --epochs: as many steps as fit.",
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(
-            metavar="cpu|cuda", help="ecc, vinloc: where to train; default: on a CUDA device if there is one.",
+            metavar="cpu|cuda", help="ecc, vinloc, diffloc: where to train; default: on a CUDA device if there is one.",
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
@@ -188,8 +189,8 @@ def train(
         raise UserError("--epochs, --budget and --rate must be above 0, --batch and --width at least 1.")
     if further is not None and further < 0:
         raise UserError(f"--further must be at least 0, it is {further}.")
-    if scheme not in ("ecc", "vinloc") and any(value is not None for value in (budget, device)):
-        raise UserError("--budget and --device are for ecc and vinloc.")
+    if scheme == "rss" and any(value is not None for value in (budget, device)):
+        raise UserError("--budget and --device are not for rss: it is fitted at once.")
     if scheme != "vinloc" and any(value is not None for value in (width, further)):
         raise UserError("--width and --further are for vinloc.")
     if scheme == "vinloc":
@@ -213,8 +214,13 @@ def train(
 
     wanted = load_scenario(scenario or ("paris-7" if is_diffloc else "paris-6"))
     if is_diffloc:
-        folder = Path("checkpoints") / wanted.name
-        _train_diffloc(wanted, data, model, split, soft, (max(1, round(epochs)), batch, rate, seed), output, folder)
+        from sim.learn.diffloc.train import DiffLocTraining
+
+        training_of = DiffLocTraining(
+            model, split, soft, max(1, round(epochs)), batch, rate,
+            average=0.0 if budget is None else 0.1, budget_s=None if budget is None else 60 * budget, seed=seed,
+        )  # fmt: skip
+        _train_diffloc(wanted, data, training_of, device, output)
         return
     from dataclasses import replace as changed
 
@@ -275,29 +281,24 @@ def train(
 
 
 def _train_diffloc(
-    scenario: Scenario,
-    data: Path | None,
-    model: str,
-    split: str,
-    soft: bool,
-    schedule: tuple[int, int, float, int],
-    output: Path | None,
-    folder: Path,
+    scenario: Scenario, data: Path | None, training: DiffLocTraining, device: str | None, output: Path | None
 ) -> None:
-    from sim.learn.diffloc.train import DiffLocTraining, train_diffloc
+    from sim.learn.device import training_device
+    from sim.learn.diffloc.train import train_diffloc
     from sim.terminal import ProgressBar
 
-    epochs, batch, rate, seed = schedule
-    variant = ["soft"] * soft + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
-    target = output or folder / f"{'-'.join(['diffloc', model, *variant])}.safetensors"
-    training = DiffLocTraining(model, split, soft, epochs, batch, rate, seed)
+    model, split, seed = training.model, training.split, training.seed
+    variant = ["soft"] * training.soft + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
+    name = "-".join(["diffloc", model, *variant])
+    target = output or Path("checkpoints") / scenario.name / f"{name}.safetensors"
+    place = training_device(device)
     told = f"Stopped; the last tenth epoch is in {target.parent}, and the same command goes on from there."
     with stoppable(lambda: told), ProgressBar() as bar:
 
         def advance(done: int, total: int, note: str) -> None:
             bar.update(f"training {model}", done, total, note=note)
 
-        paths, report = train_diffloc(scenario, data, training, target, advance)
+        paths, report = train_diffloc(scenario, data, training, target, advance, place)
     print(report)
     print("\n".join(map(str, paths)))
 

@@ -105,9 +105,14 @@ class Features:
 
 
 def raw_features(
-    scenario: Scenario, paths: PathSet, station: int, setting: FeatureSetting, snr_db: float | None
+    scenario: Scenario,
+    paths: PathSet,
+    station: int,
+    setting: FeatureSetting,
+    snr_db: float | None,
+    device: torch.device | None = None,
 ) -> Iterator[Tensor]:
-    """Yield fingerprints (chunk, F) of all positions at one base station, in order.
+    """Yield fingerprints (chunk, F) of all positions at one base station, in order, on `device`.
 
     Noise draws are keyed by base station, noise level and sample.
     """
@@ -116,16 +121,16 @@ def raw_features(
     synthesizer = Synthesizer(scenario, [station])
     padded = pad_paths(
         paths.select(np.arange(len(paths)), [station]), scenario.numerology.carrier_hz, matrices=scenario.polarized
-    )
-    still = torch.zeros(1)
+    ).to(device or torch.device("cpu"))
+    still = torch.zeros(1, device=device)
     for index in torch.arange(len(paths)).split(_CHUNK):
         part = padded[index]
-        velocity = part.velocity if part.velocity is not None else torch.zeros(len(index), 3)
+        velocity = part.velocity if part.velocity is not None else still.expand(len(index), 3)
         motion = Motion(velocity, still.expand(len(index), 1), still.expand(len(index), 1, scenario.numerology.slots))
         taps = synthesizer.response(part, motion)[:, 0]  # (n, slot, pair, tap)
         if snr_db is not None:
             white = torch.stack([_white(setting.seed, station, snr_db, int(n), taps.shape[1:]) for n in index])
-            taps = taps + receiver_noise(noisy, taps, white)
+            taps = taps + receiver_noise(noisy, taps, white.to(taps.device))
         yield fingerprint(taps) if setting.input == "taps" else beam_levels(taps, *_grid(scenario))
 
 
@@ -146,6 +151,7 @@ def make_features(
     *,
     split: Split | None = None,
     cache: Path | None = None,
+    device: torch.device | None = None,
 ) -> Features:
     """Compute features, or read them from the folder `cache` if present.
 
@@ -155,6 +161,7 @@ def make_features(
         setting: settings of the features.
         split: indices of positions; by default those of `setting.split`.
         cache: folder of stored features; None disables it.
+        device: where they are computed; they are returned on the CPU.
     """
     parts = split if split is not None else split_positions(scenario, paths.position, setting.split, paths.user)
     dimensions = 2 if np.ptp(paths.position[:, 2]) < 1e-6 else 3
@@ -166,9 +173,9 @@ def make_features(
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             tables = {name: torch.from_numpy(archive[name]) for name in ("z", "mean", "deviation", "basis")}
     else:
-        stacked = [_compress(scenario, paths, k, setting, parts.train) for k in setting.stations]
+        stacked = [_compress(scenario, paths, k, setting, parts.train, device) for k in setting.stations]
         names = ("z", "mean", "deviation", "basis")
-        tables = {name: torch.stack([one[i] for one in stacked]) for i, name in enumerate(names)}
+        tables = {name: torch.stack([one[i].cpu() for one in stacked]) for i, name in enumerate(names)}
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             _write(file, {name: value.numpy() for name, value in tables.items()})
@@ -185,7 +192,12 @@ def make_features(
 
 
 def _compress(
-    scenario: Scenario, paths: PathSet, station: int, setting: FeatureSetting, train: npt.NDArray[np.int64]
+    scenario: Scenario,
+    paths: PathSet,
+    station: int,
+    setting: FeatureSetting,
+    train: npt.NDArray[np.int64],
+    device: torch.device | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return z (C·N, d), mean (F,), deviation (F,) and basis (F, d) of one base station."""
     fitted = train
@@ -196,7 +208,7 @@ def _compress(
         [
             chunk
             for level, share in zip(setting.snr_db, shares, strict=True)
-            for chunk in raw_features(scenario, paths.select(share), station, setting, level)
+            for chunk in raw_features(scenario, paths.select(share), station, setting, level, device)
         ]
     )
     mean, deviation = raw.mean(0), raw.std(0)
@@ -211,7 +223,7 @@ def _compress(
         [
             ((chunk - mean) / deviation).clamp(-10, 10) @ basis
             for snr_db in setting.snr_db
-            for chunk in raw_features(scenario, paths, station, setting, snr_db)
+            for chunk in raw_features(scenario, paths, station, setting, snr_db, device)
         ]
     )
     return z, mean, deviation, basis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ import torch
 from torch import Tensor
 
 from edge.score_network import NetworkShape, ScoreNetwork
+from sim.learn.average import WeightAverage
+from sim.learn.budget import Length
 from sim.learn.checkpoint import Checkpoint, Stateful
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.objectives import Objective
@@ -29,6 +30,9 @@ class Schedule:
         patience: epochs without a better validation loss of any network until training ends.
         batch: samples in a step.
         rate: initial learning rate of Adam; the paper's value is lost [R].
+        average: length of the moving average of the weights, which is validated and kept, as a share of the steps so
+            far; 0 takes the weights themselves.
+        budget_s: wall-clock time [s] that replaces the number of epochs and the patience.
         seed: seed of weights, order and noise.
     """
 
@@ -36,6 +40,8 @@ class Schedule:
     patience: int = 20
     batch: int = 32
     rate: float = 1e-3
+    average: float = 0.0
+    budget_s: float | None = None
     seed: int = 0
 
 
@@ -62,15 +68,17 @@ def fit(
     *,
     checkpoint: Path | None = None,
     on_epoch: OnEpoch = lambda _: None,
+    device: torch.device | None = None,
 ) -> tuple[ScoreNetwork, list[float]]:
     """Train one network for each base station of `features`; return the best of each and their validation losses.
 
-    Draws are keyed by the epoch, so that a resumed training repeats them.
+    Training takes place on `device`, by default the CPU, where the networks are returned. Draws are keyed by the epoch,
+    so that a resumed training repeats them.
 
     Raises:
         UserError: the checkpoint belongs to another training.
     """
-    return _Fit(features, shape, objective, schedule, checkpoint).run(on_epoch)
+    return _Fit(features, shape, objective, schedule, checkpoint, device or torch.device("cpu")).run(on_epoch)
 
 
 class _Fit:
@@ -81,53 +89,55 @@ class _Fit:
         objective: Objective,
         schedule: Schedule,
         checkpoint: Path | None,
+        device: torch.device,
     ) -> None:
-        self._z, self._position = features.z, features.position
-        self._train, self._validation = features.index("train"), features.index("validation")
-        self._objective, self._schedule = objective, schedule
+        tensors = (features.z, features.position, features.index("train"), features.index("validation"))
+        self._z, self._position, self._train, self._validation = (tensor.to(device) for tensor in tensors)
+        self._objective, self._schedule, self._device = objective, schedule, device
+        self._length = Length(schedule.epochs, schedule.budget_s)
         torch.manual_seed(schedule.seed)
-        self._network = ScoreNetwork(shape, len(features.z))
+        self._network = ScoreNetwork(shape, len(features.z)).to(device)
+        self._average = WeightAverage(self._network, schedule.average)
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=schedule.rate, fused=True)
         self._best = _Best(self._network, len(features.z))
         identity = {"shape": asdict(shape), "objective": repr(objective), "schedule": repr(schedule)}
-        parts: dict[str, Stateful] = {"network": self._network, "optimizer": self._optimizer, "best": self._best}
+        parts: dict[str, Stateful] = {
+            "network": self._network, "optimizer": self._optimizer, "best": self._best,
+            "average": self._average, "length": self._length,
+        }  # fmt: skip
         self._checkpoint = Checkpoint(checkpoint, identity, parts)
 
     def run(self, on_epoch: OnEpoch) -> tuple[ScoreNetwork, list[float]]:
-        schedule = self._schedule
-        begin = time.monotonic()
-        for epoch in range(self._checkpoint.resume(), schedule.epochs):
+        schedule, length = self._schedule, self._length
+        epoch = self._checkpoint.resume()
+        length.start()
+        while epoch < length.steps(epoch):
             training = self._epoch(epoch)
-            validation = self._validate()
-            self._best.keep(self._network, validation, epoch)
-            on_epoch(
-                FitProgress(
-                    epoch + 1,
-                    schedule.epochs,
-                    training,
-                    float(validation.mean()),
-                    list(self._best.epoch),
-                    time.monotonic() - begin,
-                )
-            )
-            if epoch - max(self._best.epoch) >= schedule.patience:
+            with self._average.applied():
+                validation = self._validate()
+                self._best.keep(self._network, validation, epoch)
+            epoch += 1
+            told = training, float(validation.mean()), list(self._best.epoch), length.seconds()
+            on_epoch(FitProgress(epoch, length.steps(epoch), *told))
+            if schedule.budget_s is None and epoch - 1 - max(self._best.epoch) >= schedule.patience:
                 break
-            if epoch % 10 == 9:
-                self._checkpoint.save(epoch + 1)
+            if epoch % 10 == 0:
+                self._checkpoint.save(epoch)
         self._network.load_state_dict(self._best.weights)
         self._checkpoint.remove()
-        return self._network.eval(), self._best.loss.tolist()
+        return self._network.cpu().eval(), self._best.loss.tolist()
 
     def _epoch(self, epoch: int) -> float:
         schedule = self._schedule
-        rate = schedule.rate * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * epoch / schedule.epochs))))
+        spent = epoch / max(1, self._length.steps(epoch))
+        rate = schedule.rate * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * spent))))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        draw = torch.Generator().manual_seed(1_000_003 * schedule.seed + epoch)
+        draw = torch.Generator(self._device).manual_seed(1_000_003 * schedule.seed + epoch)
         torch.manual_seed(7 + 1_000_003 * schedule.seed + epoch)  # of dropout
         self._network.train()
-        order = self._train[torch.randperm(len(self._train), generator=draw)]
-        total, steps = 0.0, 0
+        order = self._train[torch.randperm(len(self._train), generator=draw, device=self._device)]
+        total: list[Tensor] = []  # read once an epoch: a GPU would have to be waited for
         for index in order.split(schedule.batch):
             if len(index) < min(8, len(order)):
                 continue  # too few for batch norm
@@ -135,12 +145,13 @@ class _Fit:
             self._optimizer.zero_grad()
             losses.sum().backward()
             self._optimizer.step()
-            total, steps = total + float(losses.detach().mean()), steps + 1
-        return total / max(steps, 1)
+            self._average.update()
+            total.append(losses.detach().mean())
+        return float(torch.stack(total).mean()) if total else 0.0
 
     def _losses(self, index: Tensor, draw: torch.Generator) -> Tensor:
         # bfloat16 halves the time; its error of 0.4 % of a coordinate is centimetres where errors are metres.
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._network.training):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._network.training):
             embedding = self._network.embed_channel(self._z[:, index])
             return self._objective.loss(self._network, embedding, self._position[index], draw)
 
@@ -148,9 +159,9 @@ class _Fit:
     def _validate(self) -> Tensor:
         """Return losses (K,) on the validation samples, with the same noise every time."""
         self._network.eval()
-        draw = torch.Generator().manual_seed(_VALIDATION_SEED)
+        draw = torch.Generator(self._device).manual_seed(_VALIDATION_SEED)
         passes = [self._losses(self._validation, draw) for _ in range(_VALIDATION_PASSES)]
-        return torch.stack(passes).mean(0)
+        return torch.stack(passes).mean(0).cpu()
 
 
 class _Best:

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from edge.score_network import Body, NetworkShape, ScoreNetwork
 from fronthaul.files import whole_file
 from fronthaul.payload.noise_levels import BETA
+from sim.learn.device import training_device
 from sim.learn.diffloc.cnn import fit_cnn, make_images
 from sim.learn.diffloc.features import Features, FeatureSetting, make_features
 from sim.learn.diffloc.fit import FitProgress, OnEpoch, Schedule, fit
@@ -145,10 +146,11 @@ def job_split(scenario: Scenario, paths: PathSet, job: Job) -> Split | None:
     return Split(np.concatenate([few.train, np.arange(base, len(paths))]), few.validation, few.test)
 
 
-def job_features(job: Job) -> Features:
-    """Return the features of a job, from the cache if present."""
+def job_features(job: Job, device: torch.device | None = None) -> Features:
+    """Return the features of a job, from the cache if present, else computed on `device`."""
     scenario, paths = load_data(job.data)
-    return make_features(scenario, paths, job.setting, split=job_split(scenario, paths, job), cache=FEATURES)
+    split = job_split(scenario, paths, job)
+    return make_features(scenario, paths, job.setting, split=split, cache=FEATURES, device=device)
 
 
 def joined(features: Features) -> Features:
@@ -158,13 +160,13 @@ def joined(features: Features) -> Features:
     return replace(features, z=z)
 
 
-def run(job: Job, folder: Path = FITS) -> None:
-    """Train a job unless its file exists."""
+def run(job: Job, folder: Path = FITS, device: torch.device | None = None) -> None:
+    """Train a job on `device` unless its file exists."""
     path = folder / f"{job.name}.safetensors"
     if path.is_file():
         return
     begin = time.monotonic()
-    features = job_features(job)
+    features = job_features(job, device)
     record: dict[str, Any] = {"job": asdict(job)}
     tensors: dict[str, torch.Tensor] = {}
     if job.model == "cnn":
@@ -178,7 +180,11 @@ def run(job: Job, folder: Path = FITS) -> None:
             features = joined(features)
         objective = _objective(job, features)
         network, losses = train_networks(
-            job, features, folder / "checkpoints" / f"{job.name}.pt", lambda progress: _print(job.name, progress)
+            job,
+            features,
+            folder / "checkpoints" / f"{job.name}.pt",
+            lambda progress: _print(job.name, progress),
+            device,
         )
         record["shape"] = asdict(network.shape)
         if isinstance(objective, Grid):
@@ -192,13 +198,13 @@ def run(job: Job, folder: Path = FITS) -> None:
 
 
 def train_networks(
-    job: Job, features: Features, checkpoint: Path, on_epoch: OnEpoch
+    job: Job, features: Features, checkpoint: Path, on_epoch: OnEpoch, device: torch.device | None = None
 ) -> tuple[ScoreNetwork, list[float]]:
     """Train a job's networks; see `fit.fit`."""
     objective = _objective(job, features)
     outputs = objective.cells if isinstance(objective, Grid) else 0  # 0: as long as a position
     shape = NetworkShape(job.body, features.z.shape[-1], features.position.shape[1], outputs=outputs)
-    return fit(features, shape, objective, job.schedule, checkpoint=checkpoint, on_epoch=on_epoch)
+    return fit(features, shape, objective, job.schedule, checkpoint=checkpoint, on_epoch=on_epoch, device=device)
 
 
 def _objective(job: Job, features: Features) -> Objective:
@@ -248,11 +254,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="jobs whose names hold one of these texts [all]")
     parser.add_argument("--backwards", action="store_true", help="begin with the last, beside a process that does not")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N [cpu]")
+    parser.add_argument("--folder", type=Path, default=FITS, help=f"where networks are kept [{FITS}]")
     wanted = parser.parse_args()
+    device = training_device(wanted.device)
     torch.set_num_threads(wanted.threads)
     found = list(chosen(jobs(), wanted.only))
     for job in reversed(found) if wanted.backwards else found:
-        run(job)
+        run(job, wanted.folder, device)
 
 
 if __name__ == "__main__":

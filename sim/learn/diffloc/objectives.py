@@ -7,7 +7,7 @@ An objective returns one loss for each of K stacked networks, from embeddings e 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -66,14 +66,15 @@ class Diffusion:
         """Return the mean squared error of ε̂, with timesteps stratified over the batch."""
         stations, batch, _ = embedding.shape
         rows = batch * self.versions
-        shift = torch.rand((), generator=draw)
-        time = 1 + (((torch.randperm(rows, generator=draw) + shift) / rows) * self.timesteps).long()  # 1 … T
-        bar = torch.from_numpy(alpha_bars(self.timesteps, self.beta)).float()[time - 1][:, None]
+        place: dict[str, Any] = {"generator": draw, "device": draw.device}
+        shift = torch.rand((), **place)
+        time = 1 + (((torch.randperm(rows, **place) + shift) / rows) * self.timesteps).long()  # 1 … T
+        bar = torch.from_numpy(alpha_bars(self.timesteps, self.beta)).float().to(draw.device)[time - 1][:, None]
         clean = position.repeat(self.versions, 1)
         if self.soft:
             blur = SOFT_M / SCALE_M * (time / self.timesteps) ** SOFT_POWER
-            clean = clean + blur[:, None] * torch.randn(clean.shape, generator=draw)
-        noise = torch.randn(clean.shape, generator=draw)
+            clean = clean + blur[:, None] * torch.randn(clean.shape, **place)
+        noise = torch.randn(clean.shape, **place)
         x = bar.sqrt() * clean + (1 - bar).sqrt() * noise  # DiffLoc Eq. 9
         at = (time / self.timesteps)[:, None].expand(stations, rows, 1)
         estimate = network(embedding.repeat(1, self.versions, 1), x.expand(stations, -1, -1), at)
@@ -101,12 +102,13 @@ class Consistency:
         rows = batch * self.versions
         low, high = self.sigma
         clean = position.repeat(self.versions, 1)
-        time = torch.rand(2, rows, 1, generator=draw)
+        place: dict[str, Any] = {"generator": draw, "device": draw.device}
+        time = torch.rand(2, rows, 1, **place)
         sigma = low * (high / low) ** time  # inverse of DiffLoc Eq. 20
         seen = clean
         if self.soft:
-            seen = clean + SOFT_M / SCALE_M * time**SOFT_POWER * torch.randn(2, *clean.shape, generator=draw)
-        x = (seen + sigma * torch.randn(2, *clean.shape, generator=draw)).flatten(0, 1)  # DiffLoc Eq. 21
+            seen = clean + SOFT_M / SCALE_M * time**SOFT_POWER * torch.randn(2, *clean.shape, **place)
+        x = (seen + sigma * torch.randn(2, *clean.shape, **place)).flatten(0, 1)  # DiffLoc Eq. 21
         sigma, time = sigma.flatten(0, 1), time.flatten(0, 1)
         both = consistency_output(
             network,
@@ -149,10 +151,10 @@ class Grid:
 
     def labels(self, position: Tensor) -> Tensor:
         """Return soft labels (B, cells), under which the mean grid point is the position."""
-        label = torch.ones(len(position), 1)
+        label = position.new_ones(len(position), 1)
         for axis, count in enumerate(self.counts):
             place = ((position[:, axis] - self.low[axis]) / self.spacing).clamp(0, count - 1)
-            weight = (1 - (place[:, None] - torch.arange(count)).abs()).clamp_min(0)
+            weight = (1 - (place[:, None] - torch.arange(count, device=place.device)).abs()).clamp_min(0)
             label = (label[:, :, None] * weight[:, None, :]).flatten(1)
         return label
 

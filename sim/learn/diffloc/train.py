@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sim.errors import UserError
 from sim.learn.diffloc.evaluate import errors_m, sample
@@ -29,6 +30,8 @@ class DiffLocTraining:
     epochs: int = 60
     batch: int = 32
     rate: float = 1e-3
+    average: float = 0.0
+    budget_s: float | None = None
     seed: int = 0
 
 
@@ -38,8 +41,9 @@ def train_diffloc(
     training: DiffLocTraining,
     output: Path,
     on_progress: Callable[[int, int, str], None] = lambda *_: None,
+    device: torch.device | None = None,
 ) -> tuple[list[Path], str]:
-    """Train and write the weights; return their files and a sentence on validation errors.
+    """Train on `device` and write the weights; return their files and a sentence on validation errors.
 
     Raises:
         UserError: data are missing, of another scenario or without walks, or the scenario has no delay taps.
@@ -55,14 +59,17 @@ def train_diffloc(
         split=training.split,  # type: ignore[arg-type]  # checked by the caller
         stations=tuple(range(len(scenario.sites))),
     )
-    schedule = Schedule(epochs=training.epochs, batch=training.batch, rate=training.rate, seed=training.seed)
+    schedule = Schedule(
+        epochs=training.epochs, batch=training.batch, rate=training.rate,
+        average=training.average, budget_s=training.budget_s, seed=training.seed,
+    )  # fmt: skip
     job = Job(output.stem, scenario.name, training.model, setting, soft=training.soft, schedule=schedule)
-    features = make_features(scenario, paths, setting)
+    features = make_features(scenario, paths, setting, device=device)
 
     def advance(progress: FitProgress) -> None:
         on_progress(progress.epoch, progress.epochs, f"loss {progress.training:.3g}, {progress.validation:.3g}")
 
-    network, losses = train_networks(job, features, output.with_suffix(".pt"), advance)
+    network, losses = train_networks(job, features, output.with_suffix(".pt"), advance, device)
     trained = measured(Fit(job, network, None, None, {"validation_loss": losses}), features)
     files = export_weights(trained, scenario, output)
     truth = trained.truth("validation")

@@ -17,8 +17,13 @@ from edge.scheme import EdgeSetup
 from fronthaul.codec.bitstream import pack
 from fronthaul.message.messages import Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
+from sim.learn.diffloc.features import Features
+from sim.learn.diffloc.fit import Schedule as DiffLocSchedule
+from sim.learn.diffloc.jobs import Job as DiffLocJob
+from sim.learn.diffloc.jobs import train_networks
 from sim.learn.ecc.model import EccModel
 from sim.learn.ecc.train import EccTraining, make_sources, train_ecc
+from sim.learn.splits import Split
 from sim.learn.trainer import Schedule, Trainer, TrainProgress
 from sim.learn.vinloc.data import drawn_users
 from sim.learn.vinloc.evaluate import network_of, positions_of
@@ -147,3 +152,22 @@ def test_a_vinloc_training_there_writes_weights_for_a_cpu(tmp_path: Path) -> Non
     here = users.test.to(torch.device("cpu"))
     mean = float((positions_of(network, here, 6) - here.position).norm(dim=1).mean())
     assert mean < before / 3
+
+
+@pytest.mark.parametrize("model", ["ct", "unet", "mlp", "grid"])
+def test_a_diffloc_training_there_learns(tmp_path: Path, model: str) -> None:
+    draw = torch.Generator().manual_seed(1)
+    position = 0.5 * torch.randn(600, 2, generator=draw)
+    z = torch.cat([position @ torch.randn(2, 8, generator=draw), torch.randn(600, 4, generator=draw)], 1)[None]
+    index = np.arange(600)
+    blank = torch.zeros(1, 1)
+    split = Split(index[:400], index[400:500], index[500:])
+    features = Features(z, position, np.zeros(2), 1.5, split, index, blank, blank + 1, torch.zeros(1, 1, 12))
+    losses = []
+    for epochs in (1, 20):
+        schedule = DiffLocSchedule(epochs=epochs, batch=50, average=0.1)
+        job = DiffLocJob(model, "paris-7", model, schedule=schedule, spacing_m=30.0)
+        network, (loss,) = train_networks(job, features, tmp_path / f"{epochs}.pt", lambda _: None, DEVICE)
+        assert next(network.parameters()).device.type == "cpu"
+        losses.append(loss)
+    assert losses[1] < 0.8 * losses[0]

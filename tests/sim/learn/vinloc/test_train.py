@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from straight_world import trace
+from ticking import Ticking
 
 from edge.cir_embedding import CirEmbedding
 from sim.errors import UserError
@@ -206,16 +207,6 @@ def test_further_users_are_trained_on_and_nothing_else() -> None:
     assert torch.equal(more.train.position[:46], own.train.position)
     with pytest.raises(UserError, match="cannot be drawn"):
         drawn_users(replace(FEW, factory=None), torch.device("cpu"), 0)
-
-
-class Ticking:
-    """A clock that goes on by a hundredth of a second whenever it is read."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 0.01
-        return self.now
 
 
 def test_a_budget_of_time_ends_a_training_and_spends_its_cosine(
