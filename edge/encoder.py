@@ -99,10 +99,13 @@ class SegNetEncoder(nn.Module):
         coefficients: int = 32,
         width: int = 96,
         depth: int = 2,
+        tone_mixing: bool = True,
     ) -> None:
         super().__init__()
         near = _largest_proper_divisor(slots)
-        blocks = [block for _ in range(depth) for block in (ToneMixing(tones, width, 4 * tones), Residual(width))]
+        blocks: list[nn.Module] = []
+        for _ in range(depth):
+            blocks += [ToneMixing(tones, width, 4 * tones)] * tone_mixing + [Residual(width)]
         self.body = nn.Sequential(
             Down(2, width // 2, near * antennas),
             Residual(width // 2),
@@ -116,7 +119,18 @@ class SegNetEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 2, F, T·M) to (B, F, coefficients). ECC Eq. 16."""
         latent = self.body(x.permute(0, 2, 3, 1))[:, :, 0]  # (B, F, coefficients)
-        scaled: Tensor = self.scale(latent.float().flatten(0, 1)).reshape(latent.shape)
+        return self._scaled(latent.float())
+
+    def _scaled(self, latent: Tensor) -> Tensor:
+        """Normalise each coefficient of latents (B, F, coefficients) to unit variance."""
+        own = self.scale
+        if latent.is_cuda and self.training:  # cuDNN's kernel; the one without factors takes a fifth of a step
+            one = torch.ones_like(own.running_mean)  # type: ignore[arg-type]
+            share = float(own.momentum or 0.0)
+            x = latent.transpose(1, 2).contiguous()
+            made = functional.batch_norm(x, own.running_mean, own.running_var, one, 0 * one, True, share, own.eps)
+            return made.transpose(1, 2)
+        scaled: Tensor = own(latent.flatten(0, 1)).reshape(latent.shape)
         return scaled
 
 
@@ -131,13 +145,14 @@ class SegNetDecoder(nn.Module):
         antennas: int = 4,
         coefficients: int = 32,
         width: int = 96,
+        tone_mixing: bool = True,
     ) -> None:
         super().__init__()
         near = _largest_proper_divisor(slots)
         self.body = nn.Sequential(
             nn.Linear(coefficients, width),
             Residual(width),
-            ToneMixing(tones, width, 4 * tones),
+            ToneMixing(tones, width, 4 * tones) if tone_mixing else nn.Identity(),
             Up(width, width // 2, slots // near),
             Residual(width // 2),
             Up(width // 2, 2, near * antennas),

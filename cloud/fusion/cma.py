@@ -27,9 +27,11 @@ class ChannelMaskedAttention(nn.Module):
     latents (C numbers each) and projected once: this is exact, and the cost does not grow with K·d².
     """
 
-    def __init__(self, stations: int, coefficients: int, width: int, temperature: float = 1.0) -> None:
+    def __init__(
+        self, stations: int, coefficients: int, width: int, temperature: float = 1.0, gain_mask: bool = True
+    ) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.gain_mask = temperature, gain_mask
         # Each base station has its own encoder and hence its own latent space, so it gets its own token projection;
         # with d >= K·C the sum over base stations can keep them apart.
         self.projection = nn.Parameter(torch.randn(stations, coefficients, width) / math.sqrt(coefficients))
@@ -50,7 +52,9 @@ class ChannelMaskedAttention(nn.Module):
             Fused tokens (B, F, d).
         """
         width = self.query.shape[0]
-        gate = (gain / self.temperature).masked_fill(~present, -math.inf).softmax(-1)  # ECC Eq. 23
+        gate = present.to(latent.dtype)  # attention alone
+        if self.gain_mask:
+            gate = (gain / self.temperature).masked_fill(~present, -math.inf).softmax(-1)  # ECC Eq. 23
         probe = (self.query @ self.key.weight) / math.sqrt(width)  # q's query against the key map: (d,)
         direction = self.projection @ probe  # (K, C)
         score = (latent * direction[:, None]).sum(-1) + (self.station @ probe)[:, None]  # ECC Eq. 25: (B, K, F)
@@ -89,6 +93,8 @@ class CmaFusionNetwork(nn.Module):
         width: int = 192,
         hidden: int = 256,
         readout: int = 1,
+        temperature: float = 1.0,
+        gain_mask: bool = True,
         centre: tuple[float, float, float] = (0.0, 0.0, 0.0),
         extent: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> None:
@@ -100,12 +106,14 @@ class CmaFusionNetwork(nn.Module):
             width: d, model width.
             hidden: LSTM state size.
             readout: number of last intermediate positions whose mean is the fix; 1 is the paper's Eq. 33.
+            temperature: of the gain mask's softmax.
+            gain_mask: whether base stations are weighted by their gains (Eq. 23), or by attention alone.
             centre: centre of the service area [m]; the head works in units of `extent` around it.
             extent: half size of the service area [m].
         """
         super().__init__()
         self.readout = readout
-        self.attention = ChannelMaskedAttention(stations, coefficients, width)
+        self.attention = ChannelMaskedAttention(stations, coefficients, width, temperature, gain_mask)
         self.norm = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.accumulate = nn.LSTM(width, hidden, batch_first=True)

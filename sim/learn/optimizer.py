@@ -27,17 +27,21 @@ _LARGEST_SIDE = 4096  # an input layer over all raw channels: orthogonalising it
 class MatrixOptimizer:
     """Muon and AdamW together, with learning rates in a fixed ratio."""
 
-    def __init__(self, model: nn.Module, *, half: bool = False) -> None:
-        """Take the parameters of `model`; with `half`, matrices are orthogonalised in bfloat16 as in torch.optim.Muon.
+    def __init__(self, model: nn.Module, *, half: bool = False, matrices: bool = True) -> None:
+        """Take the parameters of a model.
 
-        This pays off for large matrices: on CPUs with bfloat16 products it takes less than half of the time.
+        Args:
+            model: its parameters are changed by `step`.
+            half: orthogonalise matrices in bfloat16 as in torch.optim.Muon. This pays off for large matrices: on CPUs
+                with bfloat16 products it takes less than half of the time.
+            matrices: whether matrices are treated by Muon, or by AdamW like everything else.
         """
         self._half = half
         self._parameters = list(model.parameters())
         shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
         rest: list[nn.Parameter] = []
         for parameter in self._parameters:
-            if parameter.requires_grad and _is_spectral(parameter):
+            if matrices and parameter.requires_grad and _is_spectral(parameter):
                 shapes.setdefault(tuple(parameter.shape), []).append(parameter)
             elif parameter.requires_grad:
                 rest.append(parameter)

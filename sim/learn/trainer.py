@@ -20,11 +20,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from cloud.fusion.cma import read_out
 from edge.preprocessing import preprocess
 from sim.errors import UserError
+from sim.learn.average import WeightAverage
+from sim.learn.budget import Length
 from sim.learn.checkpoint import Checkpoint
 from sim.learn.data import SnapshotSource
 from sim.learn.optimizer import MatrixOptimizer, warm_cosine
@@ -36,7 +37,6 @@ positions to better than a few decimetres, so the last epochs keep the cloud's n
 
 
 _VALIDATION_SEED = 10_000
-_AVERAGE_STEPS = 10  # between two updates of the averaged weights
 _SNAPSHOTS_AT_ONCE = 8192  # on a CUDA device; temporary memory of about 1.5 MB each
 _PERSISTENT_S = 15.0  # time between two validations and checkpoints, where epochs are shorter than this
 _GRAPH_WARM_UP = 3
@@ -51,7 +51,8 @@ class Schedule:
     cosine; `station_dropout`: share of samples with only a random subset of the base stations; `loss`: ``squared`` is
     ECC Eq. 34, ``distance`` the same sum of Euclidean distances, which is less sensitive to outliers; `mean_loss`:
     weight of the fix's own distance, beside Eq. 34's sum over all intermediate positions; `average`: length of the
-    moving average of the weights, which is validated and kept, as a share of the steps so far, or 0 for no average.
+    moving average of the weights, which is validated and kept, as a share of the steps so far, or 0 for no average;
+    `matrices`: whether matrices are treated by Muon, or everything by AdamW.
     """
 
     epochs: float = 6.0
@@ -65,6 +66,7 @@ class Schedule:
     budget_s: float | None = None
     mean_loss: float = 1.0
     average: float = 0.1
+    matrices: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,25 +113,15 @@ class Learner:
 
     def __init__(self, model: nn.Module, schedule: Schedule, device: torch.device) -> None:
         self.model, self._schedule, self._device = model, schedule, device
-        self._optimizer = MatrixOptimizer(model)
-        self._averaged: AveragedModel | None = None
-        if schedule.average:
-            self._averaged = AveragedModel(model, multi_avg_fn=self._move_average, use_buffers=True)
-            self._averaged.eval()
-        self._lag = 0.0
+        self._optimizer = MatrixOptimizer(model, matrices=schedule.matrices)
+        self.average = WeightAverage(model, schedule.average)
         self._loss = torch.zeros((), device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def parts(self) -> dict[str, Any]:
         """Return what a checkpoint has to keep."""
-        averaged = {} if self._averaged is None else {"averaged": self._averaged}
-        return {"model": self.model, "optimizer": self._optimizer, **averaged}
-
-    @property
-    def best(self) -> nn.Module:
-        """The positioner with the weights to keep."""
-        return self.model if self._averaged is None else self._averaged.module  # type: ignore[return-value]
+        return {"model": self.model, "optimizer": self._optimizer, "average": self.average}
 
     def loss(self) -> float:
         """Return the loss of the last step."""
@@ -141,35 +133,29 @@ class Learner:
         self._optimizer.set_rate(warm_cosine(schedule.rate, step, steps, schedule.warmup_steps))
         if self._stream is None:
             self._descend(given)
+            self.average.update()
         else:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(self._stream):
                 self._replay(given, self._stream)
-        if self._averaged is not None and step % _AVERAGE_STEPS == 0:
-            self.join()
-            self._lag = schedule.average * step / _AVERAGE_STEPS
-            self._averaged.update_parameters(self.model)
+                self.average.update()
 
     def join(self) -> None:
         """Let the current stream wait for this positioner's."""
         if self._stream is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
-    def _move_average(self, average: Any, current: Any, _: Any) -> None:
-        """Move the average by a share that falls with the steps: an average over the latest part (Karras, 2024)."""
-        if average[0].is_floating_point():
-            torch._foreach_lerp_(average, current, 1 / (1 + self._lag))
-        else:
-            torch._foreach_copy_(average, current)
-
     def _replay(self, given: Inputs, stream: torch.cuda.Stream) -> None:
         if self._graph is None:
+            precision = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("high")  # products in TF32: 10 bits of a position's 80 m are averaged
             for _ in range(_GRAPH_WARM_UP):  # real steps, on the first batch and at the first rate
                 self._descend(given)
             torch.cuda.synchronize(self._device)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=stream):
                 self._descend(given)
+            torch.set_float32_matmul_precision(precision)
         self._graph.replay()
 
     def _descend(self, given: Inputs) -> None:
@@ -215,42 +201,44 @@ class Trainer:
         self._phases = sorted({str(model.phase) for model in models.values()})
         self._schedule = schedule = next(iter(each.values()))
         self._steps_per_epoch = max(1, len(training) // schedule.batch)
-        self._clock = _Clock(schedule, self._steps_per_epoch)
+        self._length = Length(max(1, round(schedule.epochs * self._steps_per_epoch)), schedule.budget_s)
         parts = {f"{name}.{part}": one for name, own in self._learners.items() for part, one in own.parts().items()}
-        self._checkpoint = Checkpoint(checkpoint, identity or {}, parts | {"clock": self._clock})
+        self._checkpoint = Checkpoint(checkpoint, identity or {}, parts | {"length": self._length})
         self._captured: Inputs | None = None
 
-    def best(self, name: str) -> nn.Module:
-        """Return a positioner with the weights to keep: the moving average, or the last ones."""
-        return self._learners[name].best
-
     def run(self, on_progress: OnProgress) -> dict[str, float]:
-        """Train to the end of the schedule; return each positioner's final mean validation error [m]."""
-        step, clock = self._checkpoint.resume(), self._clock
-        clock.start()
+        """Train to the end of the schedule, which leaves the averaged weights in the positioners.
+
+        Returns:
+            Each positioner's mean validation error [m], by name.
+        """
+        step, length = self._checkpoint.resume(), self._length
+        length.start()
         saved = -math.inf
         errors: dict[str, float] = {}
-        while not clock.over(step):
+        while step < length.steps(step):
             for given in self._batches(step // self._steps_per_epoch):
                 for learner in self._learners.values():
-                    learner.step(given, step, clock.steps(step))
+                    learner.step(given, step, max(1, length.steps(step)))
                 for learner in self._learners.values():
                     learner.join()
                 step += 1
                 if step % 20 == 0:
                     self._tell(step, on_progress)
-                if clock.over(step):
+                if step >= length.steps(step):
                     break
-            if clock.over(step) or time.monotonic() - saved > self._pause_s():
+            if step >= length.steps(step) or time.monotonic() - saved > self._pause_s():
                 errors = self._validated(step, on_progress)
                 self._checkpoint.save(step)
                 saved = time.monotonic()
+        for learner in self._learners.values():
+            learner.average.apply()
         return errors or {name: float(self.validate(name).mean()) for name in self._learners}
 
     @torch.no_grad()
     def validate(self, name: str, batch: int = 500, source: SnapshotSource | None = None) -> Tensor:
         """Return 3D errors (N,) [m] on validation positions (or those of `source`), with all base stations present."""
-        model = self.best(name).eval()
+        model = self._learners[name].model.eval()
         source = source or self._validation
         source.reseed(_VALIDATION_SEED)  # the same noise every time: differences are the model's
         errors = []
@@ -270,16 +258,17 @@ class Trainer:
             loss = learner.loss()
             if not math.isfinite(loss):
                 raise UserError(f"The training diverged before step {step} (loss {loss}): lower the learning rate.")
-            on_progress(TrainProgress("train", step, self._clock.steps(step), loss, self._clock.elapsed_s(), name=name))
+            on_progress(TrainProgress("train", step, self._length.steps(step), loss, self._length.seconds(), name=name))
             if self._scalars:
                 self._scalars.add_scalar(f"loss/train/{name}".rstrip("/"), loss, step)
 
     def _validated(self, step: int, on_progress: OnProgress) -> dict[str, float]:
         means = {}
         for name, learner in self._learners.items():
-            errors = self.validate(name)
+            with learner.average.applied():
+                errors = self.validate(name)
             means[name] = float(errors.mean())
-            made = TrainProgress("train", step, self._clock.steps(step), learner.loss(), self._clock.elapsed_s(),
+            made = TrainProgress("train", step, self._length.steps(step), learner.loss(), self._length.seconds(),
                                  means[name], float(errors.median()), name)  # fmt: skip
             on_progress(made)
             if self._scalars:
@@ -308,35 +297,6 @@ class Trainer:
                     self._captured = given.copied_to(self._captured)
                     given = self._captured
                 yield given
-
-
-class _Clock:
-    """Length of a training in steps, or in seconds: then the steps in total are extrapolated."""
-
-    def __init__(self, schedule: Schedule, steps_per_epoch: int) -> None:
-        self._budget_s = schedule.budget_s
-        self._steps = max(1, round(schedule.epochs * steps_per_epoch))
-        self._before_s, self._started = 0.0, time.monotonic()
-
-    def start(self) -> None:
-        self._started = time.monotonic()
-
-    def elapsed_s(self) -> float:
-        return self._before_s + time.monotonic() - self._started
-
-    def steps(self, step: int) -> int:
-        if self._budget_s is None:
-            return self._steps
-        return max(step, 1, round(max(step, 1) * self._budget_s / max(self.elapsed_s(), 1e-3)))
-
-    def over(self, step: int) -> bool:
-        return step >= self._steps if self._budget_s is None else self.elapsed_s() >= self._budget_s
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"elapsed_s": self.elapsed_s()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._before_s = state["elapsed_s"]
 
 
 def random_presence(gain: Tensor, share: float, draw: torch.Generator) -> Tensor:

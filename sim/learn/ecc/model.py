@@ -22,7 +22,9 @@ from sim.world.scenario import Scenario
 class EccShape:
     """Sizes of the network; `coefficients` per token set the payload, the others only the computing cost.
 
-    `readout`: number of last intermediate positions whose mean is the fix; 1 is the paper's.
+    `readout`: number of last intermediate positions whose mean is the fix; 1 is the paper's. `tone_mixing`: whether
+    encoders have blocks over all tones, which the paper's do not. `gain_mask`: whether base stations are weighted by
+    their gains (Eq. 23). `temperature`: of that weight's softmax.
     """
 
     coefficients: int = 32
@@ -31,6 +33,9 @@ class EccShape:
     fusion_width: int = 192
     hidden: int = 256
     readout: int = 12
+    tone_mixing: bool = True
+    gain_mask: bool = True
+    temperature: float = 1.0
 
 
 class EccModel(nn.Module):
@@ -47,13 +52,14 @@ class EccModel(nn.Module):
         stations = len(scenario.sites)
         self.scenario, self.phase, self.bits, self.readout = scenario, phase, bits, shape.readout
         self.fusion_in_single = False  # keep the cloud's network in float32 even under autocast
-        self.encoder_shape: dict[str, int] = {
+        self.encoder_shape: dict[str, Any] = {
             "tones": tones,
             "slots": slots,
             "antennas": antennas,
             "coefficients": shape.coefficients,
             "width": shape.encoder_width,
             "depth": shape.encoder_depth,
+            "tone_mixing": shape.tone_mixing,
         }
         low, high = torch.tensor(scenario.users.low), torch.tensor(scenario.users.high)
         self.fusion_shape: dict[str, Any] = {
@@ -62,6 +68,8 @@ class EccModel(nn.Module):
             "width": shape.fusion_width,
             "hidden": shape.hidden,
             "readout": shape.readout,
+            "temperature": shape.temperature,
+            "gain_mask": shape.gain_mask,
             "centre": ((low + high) / 2).tolist(),
             "extent": ((high - low) / 2).clamp_min(1.0).tolist(),
         }

@@ -51,10 +51,10 @@ class EccTraining:
 
     @property
     def snapshots(self) -> tuple[object, ...]:
-        """Everything that the snapshots of a training depend on."""
+        """Everything but a seed that the snapshots of a training depend on."""
         own = self.schedule
         length = (own.epochs, own.budget_s, own.batch)
-        return (self.split, self.jitter_m, own.seed, own.station_dropout, *length)
+        return (self.split, self.jitter_m, own.station_dropout, *length)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def train_ecc(
     Args:
         scenario: scenario of the paths.
         paths: traced training positions.
-        trainings: variants by weights file; they may differ in everything that leaves the snapshots alone.
+        trainings: variants by weights file; they may differ in everything that leaves the snapshots alone. These are
+            drawn with the first one's seed.
         on_progress: called with the progress; its `name` is the stem of the weights file if there are several.
         checkpoint: file to resume from.
         scalars: a TensorBoard SummaryWriter, or None.
@@ -121,7 +122,7 @@ def train_ecc(
     """
     device = device or training_device()
     if len({training.snapshots for training in trainings.values()}) != 1:
-        raise ValueError("trainings on the same snapshots need equal splits, movements, seeds, batches and lengths")
+        raise ValueError("trainings on the same snapshots need equal splits, movements, dropouts, batches and lengths")
     first = next(iter(trainings.values()))
     names = {output: output.stem if len(trainings) > 1 else "" for output in trainings}
     identity = {
@@ -144,9 +145,7 @@ def train_ecc(
     )
     found = trainer.run(on_progress)
     for output, training in trainings.items():
-        model = trainer.best(names[output])
-        assert isinstance(model, EccModel)
-        _export(model, training, sources, found[names[output]], output)
+        _export(models[names[output]], training, sources, found[names[output]], output)
     return {output: found[name] for output, name in names.items()}
 
 
@@ -206,7 +205,7 @@ def stage_one(
     Base stations share only the loop: their losses are summed, but their parameters are disjoint.
     """
     decoders = model.decoders().to(source.device)
-    optimizer = MatrixOptimizer(nn.ModuleList([model.encoders, decoders]))
+    optimizer = MatrixOptimizer(nn.ModuleList([model.encoders, decoders]), matrices=training.schedule.matrices)
     batch = training.schedule.batch
     steps = max(1, round(training.stage_one_epochs * len(source) / batch))
     source.reseed(training.schedule.seed, 1_000_000)

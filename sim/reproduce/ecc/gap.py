@@ -41,6 +41,9 @@ def gap(scenario: Scenario, paths: PathSet, file: Path) -> dict[str, float]:
             fusion_width=config["fusion"]["width"],
             hidden=config["fusion"]["hidden"],
             readout=config["fusion"].get("readout", 1),
+            tone_mixing=config["encoder"].get("tone_mixing", True),
+            temperature=config["fusion"].get("temperature", 1.0),
+            gain_mask=config["fusion"].get("gain_mask", True),
         ),
     )
     start_from_weights(model, weights)

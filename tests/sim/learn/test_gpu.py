@@ -13,8 +13,8 @@ from payloads import indices
 from cloud.fusion.ecc import EccFusion
 from cloud.fusion.scheme import CloudSetup
 from edge.ecc import EccEdge
+from edge.preprocessing import channel_gain
 from edge.scheme import EdgeSetup
-from fronthaul.codec.bitstream import pack
 from fronthaul.message.messages import Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
 from sim.learn.diffloc.features import Features
@@ -48,17 +48,20 @@ PATHS = straight_world.trace(WORLD, straight_world.positions(WORLD, 160), WALLS)
 
 @pytest.mark.parametrize("jitter_m", [0.0, 0.5])
 def test_snapshots_are_made_there_as_on_a_cpu(jitter_m: float) -> None:
+    """Draws are the device's own: channels are the same but for motion and noise."""
     made = []
     for device in (DEVICE, torch.device("cpu")):
         source = make_sources(WORLD, PATHS, "random", jitter_m, 0, device).training
         source.reseed(1, 2)
-        made.append(source.batch(torch.arange(32)))
+        made.append(source.batch(torch.arange(64)))
         assert made[-1].channel.device.type == made[-1].position.device.type == device.type
     there, here = made
-    torch.testing.assert_close(there.position.cpu(), here.position, rtol=0, atol=1e-3)
-    error = (there.channel.cpu() - here.channel).flatten(1).norm(dim=1)
-    # Draws are the CPU's; a carrier's phase at hundreds of metres costs float32 three digits.
-    assert float((error / here.channel.flatten(1).norm(dim=1)).max()) < 0.02
+    assert float((there.position.cpu() - here.position).abs().max()) <= 2 * jitter_m
+    level = [channel_gain(one.channel.cpu()).log() for one in (there, here)]
+    assert float((level[0] - level[1]).abs().median()) < 0.1
+    source = make_sources(WORLD, PATHS, "random", jitter_m, 0, DEVICE).training
+    source.reseed(1, 2)
+    assert torch.equal(source.batch(torch.arange(64)).channel, there.channel)
 
 
 def test_a_few_steps_of_training_run_there(tmp_path: Path) -> None:
@@ -113,7 +116,7 @@ def test_a_cloud_there_finds_what_it_finds_on_a_cpu(tmp_path: Path) -> None:
         edge = EccEdge(EdgeSetup(k, PayloadChoice(bits), weights.config, weights.edge(k)), bits)
         encoded = edge.encode(channel[:, k])
         for n, group in enumerate(groups):
-            group.append(Report(ReportKey(k, 0, n), pack(encoded.index[n], bits), encoded.side[n]))
+            group.append(Report(ReportKey(k, 0, n), encoded.payloads[n], encoded.side[n]))
     there, here = (
         np.array([fix.position for fix in EccFusion(
             CloudSetup(stations, PayloadChoice(bits), weights.config, weights.cloud(), device=device)
