@@ -16,10 +16,12 @@ depends on distance. The final tanh bounds all values, so that one uniform quant
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fronthaul.payload.vinloc import VALUES as VALUES
 
@@ -61,8 +63,8 @@ class CirEmbedding(nn.Module):
             _Double(below + own, own, flat) for below, own in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
         # Pooling halves the delay axis only; the few angles would not survive four halvings.
-        self._pool: nn.Module = nn.MaxPool1d(2) if flat else nn.MaxPool2d((1, 2))
-        self._grow = nn.Upsample(scale_factor=2 if flat else (1, 2))
+        self._pool: nn.Module = nn.MaxPool1d(2) if flat else _ROW_POOL
+        self._grow = nn.Upsample(scale_factor=2) if flat else _ROW_GROW
         self.last = (nn.Conv1d if flat else nn.Conv2d)(channels[0], outputs, 1)
         size = outputs * antennas * taps
         first: nn.Module = nn.Linear(size, hidden)
@@ -73,16 +75,27 @@ class CirEmbedding(nn.Module):
     def forward(self, cir: Tensor) -> Tensor:
         """Map impulse responses (B, A, L) to values (B, 256); for A > 1 user antennas are transformed into angles."""
         x = self.features(cir)
+        if x.is_cuda and x.ndim == 3:
+            x = as_row(x)
+        values: Tensor = torch.tanh(self.head(self.unet(x).flatten(1)))
+        return values
+
+    def unet(self, x: Tensor) -> Tensor:
+        """Return the UNet's output for features; the same for `as_row` of them, as a row."""
+        row = self._antennas == 1 and x.ndim == 4
+        pool, grow = (_ROW_POOL, _ROW_GROW) if row else (self._pool, self._grow)
         kept: list[Tensor] = []
         for level in self.down[:-1]:
             x = level(x)
             kept.append(x)
-            x = self._pool(x)
+            x = pool(x)
         x = self.down[-1](x)
         for level in self.up:
-            x = level(torch.cat([self._grow(x), kept.pop()], 1))
-        values: Tensor = torch.tanh(self.head(self.last(x).flatten(1)))
-        return values
+            x = level(torch.cat([grow(x), kept.pop()], 1))
+        if row:
+            return functional.conv2d(x, self.last.weight[:, :, None], self.last.bias)
+        made: Tensor = self.last(x)
+        return made
 
     def features(self, cir: Tensor) -> Tensor:
         """Return {Re, Im, |·|} of the companded response: (B, 3, L), or (B, 3, A, L) over angles."""
@@ -97,11 +110,23 @@ class CirEmbedding(nn.Module):
         return torch.cat([turned.movedim(-1, 1), root[:, None]], 1)
 
 
+_ROW_POOL, _ROW_GROW = nn.MaxPool2d((1, 2)), nn.Upsample(scale_factor=(1, 2))
+
+
+def as_row(x: Tensor) -> Tensor:
+    """Return maps (B, C, L) as images of one row (B, C, 1, L) with the channels last in memory.
+
+    CUDA has fast kernels for those: of (B, C, L) it normalises each channel on one of its many processors.
+    """
+    return x[:, :, None].contiguous(memory_format=torch.channels_last)
+
+
 class _Double(nn.Module):
     """Convolution of width 3, batch normalisation and ReLU, applied twice."""
 
     def __init__(self, inputs: int, outputs: int, flat: bool) -> None:
         super().__init__()
+        self._flat = flat
         convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if flat else (nn.Conv2d, nn.BatchNorm2d)
         self.layers = nn.Sequential(
             convolution(inputs, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU(),
@@ -109,5 +134,13 @@ class _Double(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._flat and x.ndim == 4:
+            for convolution, norm in itertools.pairwise(self.layers):
+                if isinstance(convolution, nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
+                    x = functional.conv2d(x, convolution.weight[:, :, None], padding=(0, 1))
+                    mean, variance, rate = norm.running_mean, norm.running_var, norm.momentum or 0.0
+                    x = functional.batch_norm(x, mean, variance, norm.weight, norm.bias, norm.training, rate, norm.eps)
+                    x = functional.relu(x)
+            return x
         made: Tensor = self.layers(x)
         return made

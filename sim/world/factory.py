@@ -248,7 +248,7 @@ def link_channels(scenario: Scenario, distance_m: Tensor, fields: Sequence[Tenso
     delay_s = torch.cat([delay_s, (delay_s.gather(1, strongest)[..., None] + after_s).flatten(1)], 1)
     shadowing_db = _PATH_LOSS[own.kind][2] * large[:, _SHADOWING]
     gain = gain * (10 ** ((shadowing_db - path_loss_db(scenario, distance_m).float()) / 20))[:, None]
-    order = delay_s.argsort(dim=1, stable=True)  # a split cluster's place, of gain 0, has the delay of its first part
+    order = delay_s.argsort(dim=1, stable=True)  # a split cluster's place and its first part have the same delay
     return gain.gather(1, order), delay_s.gather(1, order)
 
 

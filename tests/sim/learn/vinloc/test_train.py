@@ -10,7 +10,7 @@ import torch
 from straight_world import trace
 from ticking import Ticking
 
-from edge.cir_embedding import CirEmbedding
+from edge.cir_embedding import CirEmbedding, as_row
 from sim.errors import UserError
 from sim.learn import budget
 from sim.learn.vinloc import train
@@ -239,3 +239,23 @@ def test_a_budget_of_time_ends_a_training_and_spends_its_cosine(
     # Resumed, it has no time left.
     resumed = VinLocTrainer(model(seed=9), training, validation, schedule, checkpoint=tmp_path / "a.pt")
     assert resumed.run() == pytest.approx(error)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_maps_as_rows_of_images_are_the_maps(training: bool) -> None:
+    torch.manual_seed(1)
+    network, other = CirEmbedding(**EMBEDDING), CirEmbedding(**EMBEDDING)
+    other.load_state_dict(network.state_dict())
+    x = network.features(users(6).response().flatten(0, 1)).requires_grad_()
+    row = as_row(x.detach()).requires_grad_()
+    assert row.is_contiguous(memory_format=torch.channels_last)
+    expected, made = network.train(training).unet(x), other.train(training).unet(row)
+    torch.testing.assert_close(made[:, :, 0], expected, rtol=1e-3, atol=1e-4)
+    (gradient,) = torch.autograd.grad(expected.square().sum(), x)
+    (other_gradient,) = torch.autograd.grad(made.square().sum(), row)
+    torch.testing.assert_close(other_gradient[:, :, 0], gradient, rtol=1e-2, atol=1e-2 * float(gradient.abs().max()))
+    torch.testing.assert_close(
+        {name: value for name, value in other.state_dict().items() if "running" in name},
+        {name: value for name, value in network.state_dict().items() if "running" in name},
+        rtol=1e-4, atol=1e-5,
+    )  # fmt: skip
