@@ -1,6 +1,7 @@
 """All trainings behind the tables of docs/ecc.md: ``python -m sim.reproduce.ecc.campaign [--jobs …]``.
 
 Finished jobs are skipped and a stopped one resumes from its checkpoint, so the script can be started again at any time.
+The weights of job ``headline`` are shipped, packed by `sim.learn.compact`.
 """
 
 from __future__ import annotations
@@ -10,76 +11,83 @@ import dataclasses
 import json
 import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from sim.errors import UserError
 from sim.files import write_json
+from sim.learn.device import training_device
 from sim.learn.direct_regression import train_direct
+from sim.learn.ecc.model import EccShape
 from sim.learn.ecc.train import EccTraining, make_sources, train_ecc
 from sim.learn.fingerprints import FingerprintTable
 from sim.learn.rss import train_rss
 from sim.learn.splits import write_test_set
-from sim.learn.trainer import Half, Schedule, TrainProgress
-from sim.world.paths import PathSet, load_paths
+from sim.learn.trainer import Schedule, TrainProgress
+from sim.world.paths import PathSet, concatenate, load_paths
 from sim.world.scenario import ClockErrors, Scenario, load_scenario
-from sim.world.store import ASSET_FOLDER
-
-TRAINED = Path("data")
+from sim.world.store import ASSET_FOLDER, DATA_FOLDER
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training: `name` is the base name of its weights file; `shipped` weights go into the assets."""
+    """Trainings on the same snapshots, by the base names of their weights files."""
 
-    name: str
-    training: EccTraining
-    shipped: bool = False
+    trainings: Mapping[str, EccTraining]
     clock: ClockErrors | None = None
 
 
-def jobs(
-    long: float, refine: float, single: float, tune: float, short: float, assets: Path, trained: Path
-) -> list[Job]:
-    """Return the headline trainings and the comparisons.
+@dataclass(frozen=True)
+class Lengths:
+    """Lengths of the trainings.
 
-    Headline: `long` epochs at B = 5 from scratch, `refine` more after a restart of the learning rate, `single` more
-    with the cloud's network in float32; from there `tune` epochs at each smaller B. (At B = 5 such fine-tuning did not
-    lower the validation error.) Lossless, which has no encoders and learns faster: `long` / 2, then `single` + `tune`.
-    Comparisons: `short` epochs each, from scratch, all in bfloat16.
+    `headline`: of job ``headline``, by default ten minutes on a GPU. `short`: of the comparisons, each from scratch.
     """
 
-    def scratch(epochs: float, seed: int = 0, **kwargs: object) -> EccTraining:
-        return replace(EccTraining(schedule=Schedule(epochs=epochs, seed=seed)), **kwargs)  # type: ignore[arg-type]
+    headline: Schedule = field(
+        default_factory=lambda: Schedule(batch=1024, rate=3e-3, warmup_steps=200, half="none", budget_s=440.0)
+    )
+    short: Schedule = field(default_factory=lambda: Schedule(epochs=0.75))
 
-    def continued(bits: int | None, start: Path, epochs: float, rate: float, half: Half = "edge") -> EccTraining:
-        schedule = Schedule(epochs=epochs, rate=rate, warmup_steps=50, half=half)
-        return EccTraining(bits=bits, start_from=start, schedule=schedule)
 
-    refined = trained / "ecc-refined.safetensors"
-    lossless = trained / "ecc-lossless-base.safetensors"
-    five = assets / "ecc-b5.safetensors"
+def jobs(lengths: Lengths) -> dict[str, Job]:
+    """Return the headline trainings, with two further seeds at B = 4, and the comparisons."""
+    long, short = EccTraining(stage_one_epochs=0.5, schedule=lengths.headline), EccTraining(schedule=lengths.short)
+    payloads = {"ecc-lossless": None, "ecc-b5": 5, "ecc-b4": 4, "ecc-b3": 3, "ecc-b2": 2}
+    seeds = {f"ecc-b4-seed{n}": replace(long, schedule=replace(long.schedule, seed=n)) for n in (1, 2)}
+    letter = replace(
+        short,
+        phase="tone",
+        shape=EccShape(readout=1, tone_mixing=False),
+        schedule=replace(short.schedule, loss="squared", matrices=False, mean_loss=0.0, average=0.0),
+    )
+    variants = {
+        "short-slot-b4": short,
+        "short-tone-b4": replace(short, phase="tone"),
+        "short-none-b4": replace(short, phase="none"),
+        "short-slot-lossless": replace(short, bits=None),
+        "short-tone-lossless": replace(short, bits=None, phase="tone"),
+        "short-last-b4": replace(
+            short, shape=EccShape(readout=1), schedule=replace(short.schedule, mean_loss=0.0, average=0.0)
+        ),
+        "short-squared-b4": replace(short, schedule=replace(short.schedule, loss="squared")),
+        "short-adamw-b4": replace(short, schedule=replace(short.schedule, matrices=False)),
+        "short-unmixed-b4": replace(short, shape=EccShape(tone_mixing=False)),
+        "short-unmasked-b4": replace(short, shape=EccShape(gain_mask=False)),
+        "short-letter-b4": letter,
+    }
     biased = ClockErrors(ue_bias_ns=50.0, per_slot_phase=True)
-    return [
-        Job("ecc-base", scratch(long, bits=5)),
-        Job("ecc-refined", continued(5, trained / "ecc-base.safetensors", refine, 1.2e-3, "all")),
-        Job("ecc-b5", continued(5, refined, single, 6e-4), shipped=True),
-        *(Job(f"ecc-b{bits}", continued(bits, five, tune, 4e-4), shipped=True) for bits in (4, 3, 2)),
-        Job("ecc-lossless-base", scratch(long / 2, bits=None)),
-        Job("ecc-lossless", continued(None, lossless, single + tune, 6e-4), shipped=True),
-        Job("short-slot-b4", scratch(short, bits=4)),
-        Job("short-tone-b4", scratch(short, bits=4, phase="tone")),
-        Job("short-block-b4", scratch(short, bits=4, split="block")),
-        Job("short-bias-b4", scratch(short, bits=4), clock=biased),
-        Job("short-slot-b4-seed1", scratch(short, 1, bits=4)),
-        Job("short-slot-b4-seed2", scratch(short, 2, bits=4)),
-        Job("short-slot-lossless", scratch(short, bits=None)),
-        Job("short-tone-lossless", scratch(short, bits=None, phase="tone")),
-        Job("short-none-b4", scratch(short, bits=4, phase="none")),
-        Job("short-still-b4", scratch(short, bits=4, jitter_m=0.0)),
-    ]
+    return {
+        "headline": Job({name: replace(long, bits=bits) for name, bits in payloads.items()} | seeds),
+        "variants": Job(variants),
+        "block": Job({"short-block-b4": replace(short, split="block")}),
+        "bias": Job({"short-bias-b4": short}, biased),
+        "still": Job({"short-still-b4": replace(short, jitter_m=0.0)}),
+    }
 
 
 def write_assets(scenario: Scenario, paths: PathSet, folder: Path) -> None:
@@ -92,25 +100,34 @@ def write_assets(scenario: Scenario, paths: PathSet, folder: Path) -> None:
 
 def main() -> None:
     """Run the jobs."""
+    lengths = Lengths()
+    known = jobs(lengths)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", default="paris-6")
-    parser.add_argument("--paths", type=Path, help="path data [data/<scenario>/paths.npz]")
-    parser.add_argument("--jobs", nargs="*", help="names of the jobs to run, in this order [all]")
+    parser.add_argument("--paths", type=Path, nargs="+", help="path data, joined [data/<scenario>/paths.npz]")
+    parser.add_argument("--jobs", nargs="*", help=f"of assets, {', '.join(known)} and direct, in this order [all]")
+    parser.add_argument("--output", type=Path, help="folder of the weights [data/<scenario>/weights]")
+    parser.add_argument("--device", help="where to train [a CUDA device if there is one]")
     parser.add_argument("--threads", type=int, help="threads; two campaigns of one thread beat one of two")
-    parser.add_argument("--long", type=float, default=6.0, help="epochs of the headline trainings")
-    parser.add_argument("--refine", type=float, default=2.5, help="epochs of their second part")
-    parser.add_argument("--single", type=float, default=1.3, help="epochs with the cloud's network in float32")
-    parser.add_argument("--short", type=float, default=1.0, help="epochs of the comparisons")
-    parser.add_argument("--tune", type=float, default=0.45, help="epochs of fine-tuning to another payload")
+    parser.add_argument("--budget", type=float, help="minutes of job headline, on a GPU [7.3]")
+    parser.add_argument("--epochs", type=float, help="epochs of job headline instead of a budget, on CPUs")
+    parser.add_argument("--short", type=float, default=lengths.short.epochs, help="epochs of the comparisons [0.75]")
     chosen = parser.parse_args()
-    scenario = load_scenario(chosen.scenario)
-    trained = TRAINED / scenario.name / "weights"
+    headline = lengths.headline
+    if chosen.budget is not None:
+        headline = replace(headline, budget_s=60 * chosen.budget)
+    if chosen.epochs is not None:
+        headline = Schedule(epochs=chosen.epochs)
+    known = jobs(Lengths(headline, replace(lengths.short, epochs=chosen.short)))
+    if unknown := set(chosen.jobs or ()) - {"assets", *known, "direct"}:
+        raise UserError(f"There is no job {', '.join(sorted(unknown))}.")
+    scenario, device = load_scenario(chosen.scenario), training_device(chosen.device)
+    trained = chosen.output or DATA_FOLDER / scenario.name / "weights"
     assets = ASSET_FOLDER / scenario.name
-    paths = load_paths(chosen.paths or TRAINED / scenario.name / "paths.npz")
+    files = chosen.paths or [DATA_FOLDER / scenario.name / "paths.npz"]
+    paths = concatenate([load_paths(file) for file in files])
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    lengths = (chosen.long, chosen.refine, chosen.single, chosen.tune, chosen.short)
-    known = {job.name: job for job in jobs(*lengths, assets, trained)}
     for name in chosen.jobs or ["assets", *known, "direct"]:
         if name == "assets":
             if not (assets / "rss.safetensors").is_file():
@@ -118,18 +135,19 @@ def main() -> None:
         elif name == "direct":
             _direct(scenario, paths, assets, trained, chosen.short)
         else:
-            _run(known[name], scenario, paths, (assets if known[name].shipped else trained), trained)
+            _run(name, known[name], scenario, paths, trained, device)
 
 
-def _run(job: Job, scenario: Scenario, paths: PathSet, folder: Path, trained: Path) -> None:
-    """Train one job, unless its weights file exists."""
-    output = folder / f"{job.name}.safetensors"
-    if output.is_file():
+def _run(name: str, job: Job, scenario: Scenario, paths: PathSet, folder: Path, device: torch.device) -> None:
+    """Run a job, unless its weights files exist."""
+    trainings = {folder / f"{output}.safetensors": training for output, training in job.trainings.items()}
+    if all(output.is_file() for output in trainings):
         return
     started = time.monotonic()
     setting = replace(scenario, clock=job.clock) if job.clock else scenario
-    error = train_ecc(setting, paths, job.training, output, _print, checkpoints=trained / "checkpoints")
-    _record(trained, job.name, {"validation_mean_3d_m": error, "minutes": (time.monotonic() - started) / 60})
+    checkpoint = folder / "checkpoints" / f"{name}.pt"
+    for output, error in train_ecc(setting, paths, trainings, _print, checkpoint=checkpoint, device=device).items():
+        _record(folder, output.stem, {"validation_mean_3d_m": error, "job_minutes": (time.monotonic() - started) / 60})
 
 
 def _direct(scenario: Scenario, paths: PathSet, assets: Path, trained: Path, epochs: float) -> None:
@@ -163,9 +181,12 @@ def _record(folder: Path, name: str, values: dict[str, float]) -> None:
 
 
 def _print(progress: TrainProgress) -> None:
-    if progress.validation_m is not None or progress.step % 200 == 0:
+    if progress.validation_m is not None or progress.step % 200 == 0 or progress.step == progress.steps:
         print(json.dumps(dataclasses.asdict(progress)), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(str(error)) from error
