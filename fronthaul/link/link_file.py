@@ -27,7 +27,7 @@ from typing import Any
 from fronthaul.errors import LocalError
 from fronthaul.link.impairment import hint
 from fronthaul.link.link_config import IMPAIRMENTS, LinkConfig
-from fronthaul.message.messages import Direction
+from fronthaul.message.direction import Direction
 
 Layer = tuple[int | None, Direction | None]
 """The links that a table applies to: base station and direction, each None for all."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan
-from fronthaul.message.messages import MAX_BUNDLE
+from fronthaul.message.checks import MAX_BUNDLE
 from sim.errors import UserError
 from sim.plan.setting import LINKS, OUTPUT, PLACEMENT, RAY, SECURITY, TIMING, WHAT, Driver, Setting, require_driver
 
