@@ -2,8 +2,9 @@
 
 The socket's monitor reports connections by file descriptor, in order but with a delay. A descriptor may be reused soon
 after its connection ended, so messages received over it are attributed to the last connection that had it. A connection
-that opens and ends between two readings of the monitor is not counted; an event records this. On systems without these
-kernel counts (other than Linux), connections are not recorded.
+that opens and ends between two readings of the monitor is not counted; an event records this. The monitor is therefore
+read as soon as a first message arrives over a connection that is not `known`. On systems without these kernel counts
+(other than Linux), connections are not recorded.
 """
 
 from __future__ import annotations
@@ -70,6 +71,11 @@ class ConnectionBook:
             return
         self._open[descriptor] = _Open(tap, self._owner)
         self._events.append(LinkEvent(time.time_ns(), "connected", tap.remote, "", self._owner))
+
+    def known(self, descriptor: int) -> bool:
+        """Whether `descriptor` is, at this moment, that of a recorded connection."""
+        connection = self._open.get(descriptor)
+        return connection is not None and not connection.tap.alone
 
     def failed(self, detail: str) -> None:
         """Record that a handshake failed; the end of its connection is reported next."""
