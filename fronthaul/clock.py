@@ -64,7 +64,7 @@ class SimulatedClock:
             LocalError: `t_ns` is past.
         """
         if t_ns < self._now_ns:
-            raise LocalError(f"time does not run back from {self._now_ns} ns to {t_ns} ns")
+            raise LocalError(f"time cannot go back from {self._now_ns} ns to {t_ns} ns")
         self._now_ns = t_ns
 
     def sleep_until(self, t_ns: int) -> None:

@@ -170,7 +170,7 @@ class OptionalCodebook:
         """
         self.bits = _checked_bits(bits, 16)
         if bits < 2:
-            raise LocalError("bits must be an int in 2..16: one index is taken for what has no value")
+            raise LocalError("bits must be an int in 2..16: one index marks a missing value")
         self.none = (1 << bits) - 1
         self.low, self.high = float(low), float(high)
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):

@@ -335,7 +335,9 @@ class Times:
                     f"an outage starts at 0 s or later and ends after its start, unlike {start} s to {end} s"
                 )
             if start < last_end:
-                raise LocalError(f"outages must rise without overlap: one starts at {start} s, before {last_end} s")
+                raise LocalError(
+                    f"outages must be in order, without overlap: one starts at {start} s, before {last_end} s"
+                )
             last_end = end
 
 

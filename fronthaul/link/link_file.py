@@ -175,7 +175,7 @@ def _checked(plan: LinkPlan) -> LinkPlan:
         having = [config for config in configs if impairment.is_set(config)]
         needed = [IMPAIRMENTS[other] for other in impairment.needs]
         if needed and having and not any(other.is_set(config) for config in having for other in needed):
-            raise LocalError(f"{key} changes nothing without {' or '.join(impairment.needs)}")
+            raise LocalError(f"{key} has no effect without {' or '.join(impairment.needs)}")
     return plan
 
 

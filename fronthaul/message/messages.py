@@ -87,7 +87,7 @@ class PayloadFormat:
             size = f"up to {size}"
         elif self.width > 1:
             size = f"{self.max_bits // self.width} x {self.width} bit"
-        return f"{size} and {self.side_bytes} B beside them"
+        return f"{size} and {self.side_bytes} B of side information"
 
 
 @dataclass(frozen=True, slots=True)

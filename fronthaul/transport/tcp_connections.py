@@ -94,7 +94,7 @@ class ConnectionBook:
                 self.refused("", failure)
             elif descriptor in self._missed:
                 # Recorded, since otherwise its bytes would be missing from the counts silently.
-                detail = "it came and went between two looks and was not counted"
+                detail = "it was opened and closed between two readings of the monitor and was not counted"
                 self._events.append(LinkEvent(time.time_ns(), "disconnected", "", detail, self._owner))
             self._missed.discard(descriptor)
             return
@@ -103,7 +103,7 @@ class ConnectionBook:
         if failure:
             self.refused(connection.tap.remote, failure)
         else:
-            self._disconnected(connection, "the other end closed it, or it broke")
+            self._disconnected(connection, "closed by the other end, or broken")
 
     def settle(self) -> None:
         """Attribute received messages to their connections; call it after all events of the monitor are processed."""

@@ -184,4 +184,4 @@ def check_release(t_release_ns: int) -> None:
         LocalError: `t_release_ns` is in the future [ns].
     """
     if t_release_ns > 0 and t_release_ns > time.time_ns():
-        raise LocalError("a bare socket holds no message back: put a delay line before it")
+        raise LocalError("a socket cannot hold messages back: use a delay line")

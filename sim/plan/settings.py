@@ -390,7 +390,7 @@ class EmulateSettings:
     def _check_timing(self) -> None:
         if self.bundle > self.batch:
             raise UserError(
-                f"--bundle {self.bundle} is more than --batch {self.batch}: a message bundles what is made at once."
+                f"--bundle {self.bundle} is more than --batch {self.batch}: a message bundles reports of one batch."
             )
         if self.window_ms >= self.deadline_ms:
             raise UserError(f"--window {self.window_ms:g} ms must be before --deadline {self.deadline_ms:g} ms.")

@@ -315,8 +315,8 @@ def broken(weights: Weights, bs: int) -> Weights:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"where": "central"}, "what its network says is not finite"),
-        ({"where": "central", "fusion": "exact"}, "what its network says is not finite"),
+        ({"where": "central"}, "its network's output is not finite"),
+        ({"where": "central", "fusion": "exact"}, "its network's output is not finite"),
         ({"where": "one-shot"}, "its posterior is not finite"),
         ({"fusion": "jac"}, "its answer of round 1 is not finite"),
     ],

@@ -274,7 +274,7 @@ def test_merging_refuses_other_files_and_leaves_the_target(tmp_path: Path) -> No
     (tmp_path / "target").write_bytes(b"before")
     for name, data in others.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(LocalError, match=f"{name} is not a capture that we wrote"):
+        with pytest.raises(LocalError, match=f"{name} is not a capture of this project"):
             merge_captures([tmp_path / "ours", tmp_path / name], tmp_path / "target")
     with pytest.raises(LocalError, match="missing: No such file"):
         merge_captures([tmp_path / "missing"], tmp_path / "target")

@@ -119,7 +119,7 @@ def test_the_cloud_closing_first_counts_the_same() -> None:
 def test_a_connection_is_counted_from_its_first_message_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that was busy finds the message there already, and need not wait for it and meet the monitor's event."""
     with closing(RouterTransport()) as cloud:
-        monkeypatch.setattr(zeromq, "LOOK_S", 3600.0)
+        monkeypatch.setattr(zeromq, "EVENTS_INTERVAL_S", 3600.0)
         for _ in range(2):  # the second connection has the first one's descriptor
             cloud.take_connections()
             edge = DealerTransport(cloud.address, 3)
