@@ -98,7 +98,7 @@ class _Endpoint(ABC, Generic[Message]):
         self._polled.append((descriptor, zmq.POLLIN))
 
     def receive(self, timeout_s: float) -> Message | None:
-        """Return the next message, or None; see `EdgeTransport.receive` and `CloudTransport.receive`."""
+        """Return the next message, or None; see `Transport.receive`."""
         self._begin()
         message = self._take()
         if message is not None or timeout_s <= 0:
@@ -112,12 +112,12 @@ class _Endpoint(ABC, Generic[Message]):
         return message
 
     def take_connections(self) -> list[ConnectionCount]:
-        """Return the connections that have ended; see `EdgeTransport.take_connections`."""
+        """Return the connections that have ended; see `Transport.take_connections`."""
         self._read_events()
         return self._book.take_connections()
 
     def take_events(self) -> list[LinkEvent]:
-        """Return the connection events; see `EdgeTransport.take_events`."""
+        """Return the connection events; see `Transport.take_events`."""
         self._read_events()
         return self._book.take_events()
 
