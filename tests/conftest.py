@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 import tiny_world
 import torch
@@ -14,6 +15,10 @@ from sim.world import store
 
 # The same bits on every machine, and tests that share a small one fairly.
 torch.set_num_threads(1)
+
+# A time limit on an example would only test how busy the machine is.
+hypothesis.settings.register_profile("suite", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("suite")
 
 TESTS = Path(__file__).parent
 QUICK = (

@@ -258,11 +258,6 @@ class GilbertElliott:
         """Stationary probability of a loss."""
         return self.share_bad * self.loss_bad + (1.0 - self.share_bad) * self.loss_good
 
-    @property
-    def mean_burst_frames(self) -> float:
-        """Mean stay in the bad state [frames]."""
-        return 1.0 / self.to_good
-
 
 _BURST_KEYS = tuple(spec.name for spec in dataclasses.fields(GilbertElliott))
 

@@ -279,7 +279,7 @@ class TickingClock(SimulatedClock):
     """Every look at it takes a millisecond: a loop that waits comes to its end."""
 
     def now_ns(self) -> int:
-        self.advance_to(super().now_ns() + MS)
+        self.sleep_until(super().now_ns() + MS)
         return super().now_ns()
 
 

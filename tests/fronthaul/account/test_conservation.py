@@ -75,7 +75,7 @@ def test_fixes_that_do_not_fit_are_named(run: Run, fixes: list[tuple[int, list[R
     assert any(problem in sentence for sentence in conservation(ledger, fixes).problems)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
     st.lists(
         st.tuples(
