@@ -34,8 +34,8 @@ QUICK = (
 """Where tests compute: no sockets, no traced scenes, hardly a process of their own."""
 NOT_QUICK = (
     *("fronthaul/transport", "sim/records/test_coverage.py", "sim/records/test_links.py"),
-    *("sim/world/test_layouts.py", "sim/world/test_llvm.py", "sim/world/test_sionna_rt.py"),
-    *("sim/world/test_trace_factory.py", "sim/world/test_tracer.py"),
+    *("sim/world/test_factory.py", "sim/world/test_layouts.py", "sim/world/test_llvm.py"),
+    *("sim/world/test_sionna_rt.py", "sim/world/test_trace_factory.py", "sim/world/test_tracer.py"),
     # These compute, but for five seconds or more in all.
     *("cloud/fusion/scores/test_mixture.py", "fronthaul/link/test_link_model.py", "sim/plan/test_settings.py"),
     "sim/world/test_bound.py",

@@ -107,6 +107,8 @@ def direct(weights: Weights, stations: int, fusion: str, snapshot: int, particle
 
             x = torch.from_numpy(sampler.x).float()
             said.append(raw(x).detach().double().numpy())
+            if fusion != "jac":
+                continue
             full = torch.autograd.functional.jacobian(raw, x).double().numpy()
             jacobian = full[np.arange(particles), :, np.arange(particles)]
             if kind == "consistency":
