@@ -60,7 +60,7 @@ for _command in (
 @app.command()
 def keys(
     folder: Annotated[Path, typer.Argument(help="Folder to make and write them to.", show_default=False)],
-    bs: Annotated[int, typer.Option(help="Base stations: keys for 0 to one less than this.")] = 6,
+    bs: Annotated[int, typer.Option(help="Number of base stations.")] = 6,
 ) -> None:
     """Make keys of cloud and base stations, for `emulate --keys FOLDER`."""
     from fronthaul.errors import LocalError
@@ -75,10 +75,10 @@ def keys(
         raise UserError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
     span = "bs-000.key" if bs == 1 else f"bs-000.key to bs-{bs - 1:03d}.key"
     for name, use in (
-        ("cloud.key", "secret; at the cloud alone"),
-        ("allowed.toml", "at the cloud: which public key is which base station's; no other is let in"),
-        ("cloud.pub", "everywhere: by it a base station knows the cloud"),
-        (span, "secret; each at its own base station alone"),
+        ("cloud.key", "secret; for the cloud only"),
+        ("allowed.toml", "for the cloud: the public key of each base station; no other is admitted"),
+        ("cloud.pub", "for every base station: identifies the cloud"),
+        (span, "secret; each for its own base station only"),
     ):
         print(f"{name:26s}  {use}")
     print(f"keys of the cloud and {bs} base stations are in {folder}")
@@ -105,7 +105,7 @@ def doctor() -> None:
     out = console()
     out.print(table)
     if fatal:
-        out.print(f"[red]`emulate` cannot run: {fatal} required thing(s) above are not as they should be.[/red]")
+        out.print(f"[red]`emulate` cannot run: {fatal} requirement(s) above are not met.[/red]")
         raise typer.Exit(1)
     out.print("[green]`emulate` can run.[/green]")
 

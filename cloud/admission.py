@@ -66,7 +66,7 @@ class Places:
         bs, position = registration.bs, registration.position
         for other in sorted(self._near(position) - {bs}):
             if math.dist(self._place[other], position) < SAME_PLACE_M:
-                where = f"BS {bs} registers at {place_text(position)}, where BS {other} stands already"
+                where = f"BS {bs} registers at {place_text(position)}, the place of BS {other}"
                 return f"{where}: two base stations must be at least {100 * SAME_PLACE_M:g} cm apart"
         planned = self._planned.get(bs)
         if planned is not None and math.dist(planned, position) >= SAME_PLACE_M:

@@ -44,7 +44,7 @@ class CloudSpec:
     def refusal(self, registration: Registration) -> str | None:
         """Return why a registration does not match this specification; None if it does."""
         if registration.scheme != self.scheme:
-            return f"the cloud fuses {self.scheme!r}, not {registration.scheme!r}"
+            return f"the cloud runs scheme {self.scheme!r}, not {registration.scheme!r}"
         if (registration.answer is None) != (self.answer is None):
             return f"the cloud's {self.scheme!r} takes {'one round' if self.answer is None else 'several rounds'}"
         for kind, said, wanted in (

@@ -41,7 +41,7 @@ from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Frame, Goodbye, Registration
 
 _ON_TIME, _DUPLICATE = Verdict(FrameFate.DELIVERED), Verdict(FrameFate.DUPLICATE)
-_MIXED = Verdict(FrameFate.REJECTED, "it bundles reports that came before with new ones")
+_MIXED = Verdict(FrameFate.REJECTED, "it bundles new reports with ones that were delivered before")
 _REPORTED = Verdict(FrameFate.REJECTED, "an earlier epoch has reported on this snapshot")
 MISSES = 3
 """A BS that missed this many rounds of a snapshot in a row is no longer waited for in that snapshot."""
@@ -327,15 +327,17 @@ class Collector:
             if snapshot >= self._rules.snapshots:
                 return f"the run has {self._rules.snapshots} snapshots"
             if bs not in self._rules.drawn(snapshot):
-                return f"snapshot {snapshot} is not BS {bs}'s to measure"
+                return f"snapshot {snapshot} is not measured by BS {bs}"
             wanted = station.registration.answer if round_ else station.registration.report
             if wanted is None:
                 return "the run has one round"
             if round_ and key not in station.delivered and not self._was_asked(key):
-                return f"nobody asked for round {round_}"
+                return f"round {round_} was not requested"
             if not wanted.admits(bits, side_bytes):
                 most = "" if wanted.fixed else "up to "
-                return f"registered were {most}{wanted.max_bits} bits of payload and {wanted.side_bytes} B beside it"
+                return (
+                    f"registered: {most}{wanted.max_bits} bits of payload and {wanted.side_bytes} B of side information"
+                )
         return None
 
     def _was_asked(self, key: _Key) -> bool:

@@ -133,7 +133,7 @@ def read_fixes(path: Path) -> list[FixRecord]:
     try:
         return [_fix(row) for row in table.to_pylist()]
     except (TypeError, ValueError) as error:  # columns that do not belong together: the file is damaged
-        raise LocalError(f"{path} holds what is no fix: {error}") from error
+        raise LocalError(f"{path} holds an invalid fix: {error}") from error
 
 
 def _fix(row: dict[str, Any]) -> FixRecord:

@@ -83,7 +83,7 @@ class RoundsEdge:
         payloads = len(channel) * [Payload(b"", 0)]
         if self._score.local:
             drawn = self._station.samples(embedding, self._score.local)
-            payloads = [self._score.encode_covariance(self._station.own_spread(samples)) for samples in drawn]
+            payloads = [self._score.encode_covariance(self._station.local_covariance(samples)) for samples in drawn]
         return Encoded(payloads, context=list(embedding))
 
     def answer(self, context: Tensor, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:

@@ -13,7 +13,7 @@ PAUSE_NS = 500_000
 """Polling interval of the links of base stations that share a process [ns]; a single one waits on its socket."""
 PATIENCE_S = 30.0
 """How long a full queue may block a base station in closed loop [s]."""
-LAST_WORD_S = 10.0
+GOODBYE_S = 10.0
 """At the end of a run, a base station whose link stays down at least this long does not wait for the goodbye [s]."""
 
 
@@ -59,7 +59,7 @@ def run_schedule(
             node.transmit(due_ns)
     for node in nodes:
         node.leave()
-    waiting = [node for node in nodes if not node.is_cut_off(LAST_WORD_S)]
+    waiting = [node for node in nodes if not node.is_cut_off(GOODBYE_S)]
     end_ns = clock.now_ns() + round(end_s * 1e9)
     again_ns = clock.now_ns() + round(REPEAT_S * 1e9)
     while len(nodes) > 1 and not all(node.ended for node in waiting) and clock.now_ns() < end_ns:

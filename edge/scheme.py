@@ -164,7 +164,7 @@ def scheme_spec(name: str) -> SchemeSpec:
     build = load_edge_scheme(name)
     spec = build.spec if isinstance(build, Described) else SchemeSpec()
     if not isinstance(spec, SchemeSpec):
-        raise LookupError(f"The spec of scheme {name!r} is no SchemeSpec, but {spec!r}.")
+        raise LookupError(f"The spec of scheme {name!r} is not a SchemeSpec, but {spec!r}.")
     return spec
 
 

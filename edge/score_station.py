@@ -72,7 +72,7 @@ class ScoreStation:
         Raises:
             RuntimeError: the channels do not have the size that the network was trained on.
         """
-        assert self._embeds, "this network has no part that embeds"
+        assert self._embeds, "this network has no embedding part"
         if channel.shape[-1] > self._taps:
             if self._ifft is None:
                 raise RuntimeError(f"the weights take {self._taps} taps and do not say of which IFFT (key ifft)")
@@ -154,7 +154,7 @@ class ScoreStation:
         found = fit_mixture(samples, COMPONENTS)
         return Mixture(found.weight, found.mean, found.covariance + self._inflation * self._posterior)
 
-    def own_spread(self, samples: Floats) -> Floats:
+    def local_covariance(self, samples: Floats) -> Floats:
         """Return the covariance (D, D) of samples (P, D), inflated as in `own_mixture`."""
         return np.asarray(np.cov(samples.T) + self._inflation * self._posterior, np.float64)
 

@@ -5,8 +5,6 @@ import uuid
 from pathlib import Path
 from typing import Protocol
 
-from fronthaul.errors import LocalError
-
 
 class Clock(Protocol):
     """A source of time that can also sleep until a given time."""
@@ -56,16 +54,6 @@ class SimulatedClock:
     def now_ns(self) -> int:
         """Return the time [ns]."""
         return self._now_ns
-
-    def advance_to(self, t_ns: int) -> None:
-        """Move to `t_ns` [ns].
-
-        Raises:
-            LocalError: `t_ns` is past.
-        """
-        if t_ns < self._now_ns:
-            raise LocalError(f"time does not run back from {self._now_ns} ns to {t_ns} ns")
-        self._now_ns = t_ns
 
     def sleep_until(self, t_ns: int) -> None:
         """Advance to `t_ns` [ns], unless it is past."""

@@ -116,7 +116,7 @@ def _tracing() -> Finding:
     try:
         metadata.version("sionna-rt")
     except metadata.PackageNotFoundError:
-        return Finding(name, "missing", "unknown: comes into play with Sionna RT", "Install the extra `trace`.", False)
+        return Finding(name, "missing", "not checked: used by Sionna RT only", "Install the extra `trace`.", False)
     tried = trial()
     if not tried.problem:
         return Finding(name, "ok", f"{tried.engine}; a ray was traced", required=False)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 import tiny_world
 import torch
@@ -14,6 +15,10 @@ from sim.world import store
 
 # The same bits on every machine, and tests that share a small one fairly.
 torch.set_num_threads(1)
+
+# A time limit on an example would only test how busy the machine is.
+hypothesis.settings.register_profile("suite", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("suite")
 
 TESTS = Path(__file__).parent
 QUICK = (
@@ -29,8 +34,8 @@ QUICK = (
 """Where tests compute: no sockets, no traced scenes, hardly a process of their own."""
 NOT_QUICK = (
     *("fronthaul/transport", "sim/records/test_coverage.py", "sim/records/test_links.py"),
-    *("sim/world/test_layouts.py", "sim/world/test_llvm.py", "sim/world/test_sionna_rt.py"),
-    *("sim/world/test_trace_factory.py", "sim/world/test_tracer.py"),
+    *("sim/world/test_factory.py", "sim/world/test_layouts.py", "sim/world/test_llvm.py"),
+    *("sim/world/test_sionna_rt.py", "sim/world/test_trace_factory.py", "sim/world/test_tracer.py"),
     # These compute, but for five seconds or more in all.
     *("cloud/fusion/scores/test_mixture.py", "fronthaul/link/test_link_model.py", "sim/plan/test_settings.py"),
     "sim/world/test_bound.py",

@@ -55,7 +55,7 @@ class CentralFusion:
             found = self._sampled(group[0].key.snapshot, embeddings)
             if not isinstance(found, set):
                 return self._parts.fix(*found, excluded)
-            excluded |= dict.fromkeys(found, "what its network says is not finite")
+            excluded |= dict.fromkeys(found, "its network's output is not finite")
             embeddings = {bs: embedding for bs, embedding in embeddings.items() if bs not in found}
         return self._parts.none(excluded)
 
@@ -75,7 +75,7 @@ class CentralFusion:
         mixtures = {bs: self._networks[bs].own_mixture(embedding) for bs, embedding in embeddings.items()}
         kept = [mixture for mixture in mixtures.values() if np.isfinite(mixture.mean).all()]
         lost = [bs for bs, mixture in mixtures.items() if not np.isfinite(mixture.mean).all()]
-        excluded = excluded | dict.fromkeys(lost, "what its network says is not finite")
+        excluded = excluded | dict.fromkeys(lost, "its network's output is not finite")
         if not kept:
             return self._parts.none(excluded)
         mean, covariance = self._parts.multiplied(kept)

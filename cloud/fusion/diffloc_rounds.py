@@ -53,7 +53,7 @@ class ScoreExchange:
     def advance(self, reports: Sequence[Report]) -> Payload | Fix:
         """Take a step with a round's answers; those of round 0 hold covariances, or nothing."""
         if self._round == 0:
-            self._take_spreads(reports)
+            self._take_covariances(reports)
         elif not self._step(reports):
             return self.conclude() or self._parts.none(self._excluded)
         if self._sampler.done or not np.isfinite(self._sampler.x).all():
@@ -65,7 +65,7 @@ class ScoreExchange:
         """Return the fix of the last step's clean positions; None before the first step."""
         return self._fix() if self._stepped else None
 
-    def _take_spreads(self, reports: Sequence[Report]) -> None:
+    def _take_covariances(self, reports: Sequence[Report]) -> None:
         if not self._score.local:
             return
         for report in reports:

@@ -80,14 +80,14 @@ class VinLocFusion:
         for report in sorted(group, key=lambda report: report.key.bs):
             bs = report.key.bs
             if bs not in self._site:
-                raise ValueError(f"BS {bs} has not registered where it stands")
+                raise ValueError(f"BS {bs} has not registered its position")
             sent = self._payload.decode(report.payload, report.side)
             if sent is None:
-                excluded[bs] = "hears nothing of the user"
+                excluded[bs] = "receives nothing from the user"
             elif report.side != HEARD:
-                excluded[bs] = f"says neither 1 nor 0 of hearing the user, but {report.side.hex()}"
+                excluded[bs] = f"its side information is neither 00 nor 01: {report.side.hex()}"
             elif not (np.abs(sent) <= 1).all():  # also true of NaN
-                excluded[bs] = "its values do not lie within −1 and 1"
+                excluded[bs] = "its values are outside −1..1"
             else:
                 values[bs] = sent
         return values, excluded

@@ -85,7 +85,7 @@ def conservation(
     _check_parts(parts, problems)
     for row in strays:
         if row["frame_fate"] in (FrameFate.DELIVERED, FrameFate.DUPLICATE):
-            problems.add("authentic frames that nobody journaled", _frame_name(row))
+            problems.add("authentic frames that are in no journal", _frame_name(row))
     fate_of = _check_reports(parts, problems)
     if fixes is not None:
         _check_fixes(fixes, fate_of, problems)

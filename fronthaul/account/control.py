@@ -65,22 +65,6 @@ def control_traffic(journal: pa.Table) -> dict[tuple[int, Direction], Traffic]:
     return traffic
 
 
-def received_traffic(received: pa.Table, transport: TransportCosts) -> dict[tuple[int, Direction], Traffic]:
-    """Return the control messages that arrived, by link and direction.
-
-    Messages on connections that belong to no BS are left out.
-
-    Args:
-        received: rows of one receive log or of many, `received.received_table_schema()`.
-        transport: the transport's overhead for each message.
-    """
-    traffic: dict[tuple[int, Direction], Traffic] = {}
-    for row in control_rows(received):
-        if row["bs"] is not None:
-            _count(traffic, row, row["data"], transport)
-    return traffic
-
-
 def control_rows(received: pa.Table) -> list[dict[str, Any]]:
     """Return the rows of a receive log that are control messages, including rejected ones."""
     import pyarrow.compute as pc

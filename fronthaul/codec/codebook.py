@@ -83,25 +83,17 @@ class MidriseCodebook:
         return np.asarray(self.step * centre, dtype=np.float32)
 
 
-class UniformCodebook:
-    """Uniform quantiser of an interval, for scalars such as a gain in dB.
-
-    The interval is cut into 2^B cells of equal width, each reconstructed at its middle.
+class _Cells:
+    """An interval cut into cells of equal width, each reconstructed at its middle.
 
     Attributes:
         low: lower end of the interval, in the values' unit.
         high: upper end of the interval, in the values' unit.
-        bits: B, 1..16 [bit].
+        levels: number of cells.
     """
 
-    def __init__(self, low: float, high: float, bits: int) -> None:
-        """Set the interval and B.
-
-        Raises:
-            LocalError: `bits` outside 1..16, an empty or infinite interval, or cells too narrow for float32.
-        """
-        self.bits = _checked_bits(bits, 16)
-        self.levels = 1 << bits
+    def __init__(self, low: float, high: float, levels: int) -> None:
+        self.levels = levels
         self.low, self.high = float(low), float(high)
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise LocalError(f"the interval must be finite and not empty, got {low} .. {high}")
@@ -110,10 +102,10 @@ class UniformCodebook:
             self._width = np.float32((self.high - self.low) / self.levels)
         every_index = np.arange(self.levels, dtype=np.uint32)
         with np.errstate(all="ignore"):
-            points = self.reconstruct(every_index)
+            points = _Cells.reconstruct(self, every_index)
             distinct = np.all(np.isfinite(points)) and self._width >= _TINY
-        if not (distinct and np.array_equal(self.index(points), every_index)):
-            raise LocalError(f"2^{bits} cells on {low} .. {high} are too narrow or too wide for float32")
+        if not (distinct and np.array_equal(_Cells.index(self, points), every_index)):
+            raise LocalError(f"{levels} cells on {low} .. {high} are too narrow or too wide for float32")
 
     def index(self, z: Float32) -> UInt32:
         """Return the index of each value; values outside the interval are clipped into its end cells.
@@ -122,7 +114,7 @@ class UniformCodebook:
             z: float32, any shape.
 
         Returns:
-            uint32, same shape, in 0 .. 2^B - 1.
+            uint32, same shape, below `levels`.
 
         Raises:
             LocalError: `z` is not float32, or holds NaN.
@@ -143,22 +135,36 @@ class UniformCodebook:
             float32, same shape.
 
         Raises:
-            LocalError: an index that is not an unsigned integer below 2^B.
+            LocalError: an index that is not an unsigned integer below `levels`.
         """
         _require_index(index, self.levels)
         centre = index.astype(np.float32) + np.float32(0.5)
         return np.asarray(self._low + self._width * centre, dtype=np.float32)
 
 
-class OptionalCodebook:
-    """Uniform quantiser of an interval whose last index stands for a missing value.
-
-    The interval is cut into 2^B − 1 cells of equal width, each reconstructed at its middle; NaN and infinities get
-    the index 2^B − 1, which is reconstructed as NaN.
+class UniformCodebook(_Cells):
+    """Uniform quantiser of an interval in 2^B cells, for scalars such as a gain in dB.
 
     Attributes:
-        low: lower end of the interval, in the values' unit.
-        high: upper end of the interval, in the values' unit.
+        bits: B, 1..16 [bit].
+    """
+
+    def __init__(self, low: float, high: float, bits: int) -> None:
+        """Set the interval and B.
+
+        Raises:
+            LocalError: `bits` outside 1..16, an empty or infinite interval, or cells too narrow for float32.
+        """
+        self.bits = _checked_bits(bits, 16)
+        super().__init__(low, high, 1 << bits)
+
+
+class OptionalCodebook(_Cells):
+    """Uniform quantiser of an interval in 2^B − 1 cells, whose last index stands for a missing value.
+
+    NaN and infinities get the index 2^B − 1, which is reconstructed as NaN.
+
+    Attributes:
         bits: B, 2..16 [bit].
     """
 
@@ -170,56 +176,20 @@ class OptionalCodebook:
         """
         self.bits = _checked_bits(bits, 16)
         if bits < 2:
-            raise LocalError("bits must be an int in 2..16: one index is taken for what has no value")
-        self.none = (1 << bits) - 1
-        self.low, self.high = float(low), float(high)
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise LocalError(f"the interval must be finite and not empty, got {low} .. {high}")
-        with np.errstate(over="ignore", under="ignore"):  # caught by the check that follows
-            self._low = np.float32(self.low)
-            self._width = np.float32((self.high - self.low) / self.none)
-        every_index = np.arange(self.none, dtype=np.uint32)
-        with np.errstate(all="ignore"):
-            points = self.reconstruct(every_index)
-            distinct = np.all(np.isfinite(points)) and self._width >= _TINY
-        if not (distinct and np.array_equal(self.index(points), every_index)):
-            raise LocalError(f"2^{bits} − 1 cells on {low} .. {high} are too narrow or too wide for float32")
+            raise LocalError("bits must be an int in 2..16: one index marks a missing value")
+        super().__init__(low, high, (1 << bits) - 1)
 
     def index(self, z: Float32) -> UInt32:
-        """Return the index of each value; finite values outside the interval are clipped into its end cells.
-
-        Args:
-            z: float32, any shape.
-
-        Returns:
-            uint32, same shape, in 0 .. 2^B − 1, the last for a value that is not finite.
-
-        Raises:
-            LocalError: `z` is not float32.
-        """
-        there = np.isfinite(z)
-        held = np.where(there, z, np.float32(0)).astype(z.dtype)
-        _require_float32(held)
-        with np.errstate(over="ignore", under="ignore"):
-            cell = np.clip(np.floor((held - self._low) / self._width), 0, self.none - 1)
-        index: UInt32 = np.where(there, cell, self.none).astype(np.uint32)
-        return index
+        """Return the index of each value, `levels` if it is not finite; see `_Cells.index`."""
+        finite = np.isfinite(z)
+        cell = super().index(np.where(finite, z, np.float32(0)).astype(z.dtype))
+        return np.where(finite, cell, np.uint32(self.levels))
 
     def reconstruct(self, index: UInt32) -> Float32:
-        """Return the middle of each index's cell; NaN for the last index.
-
-        Args:
-            index: unsigned integers, any shape.
-
-        Returns:
-            float32, same shape.
-
-        Raises:
-            LocalError: an index that is not an unsigned integer below 2^B.
-        """
-        _require_index(index, self.none + 1)
-        centre = np.where(index == self.none, np.float32(np.nan), index.astype(np.float32) + np.float32(0.5))
-        return np.asarray(self._low + self._width * centre, dtype=np.float32)
+        """Return the middle of each index's cell, NaN for `levels`; see `_Cells.reconstruct`."""
+        _require_index(index, self.levels + 1)
+        missing = index == self.levels
+        return np.where(missing, np.float32(np.nan), super().reconstruct(np.where(missing, 0, index).astype(np.uint32)))
 
 
 @functools.cache

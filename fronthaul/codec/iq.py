@@ -235,7 +235,7 @@ def _to_fixed(csi: Csi, shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDAr
     parts = np.ascontiguousarray(csi).view(np.float32).reshape(*csi.shape, 2)
     peak = np.abs(parts).max(axis=(-3, -2, -1)).astype(np.float64)
     if not np.isfinite(peak).all():
-        raise LocalError("fixed point has no number for an entry that is not finite")
+        raise LocalError("fixed point cannot represent a value that is not finite")
     # A normal float32: subnormal ones are too coarse, and a report of zeros needs a scale as well.
     scale = np.maximum(peak / FULL_SCALE, _FLOAT32.tiny).astype(np.float32).astype(np.float64)
     fixed = np.rint(parts / scale[..., None, None, None])

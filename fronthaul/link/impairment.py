@@ -258,11 +258,6 @@ class GilbertElliott:
         """Stationary probability of a loss."""
         return self.share_bad * self.loss_bad + (1.0 - self.share_bad) * self.loss_good
 
-    @property
-    def mean_burst_frames(self) -> float:
-        """Mean stay in the bad state [frames]."""
-        return 1.0 / self.to_good
-
 
 _BURST_KEYS = tuple(spec.name for spec in dataclasses.fields(GilbertElliott))
 
@@ -335,7 +330,9 @@ class Times:
                     f"an outage starts at 0 s or later and ends after its start, unlike {start} s to {end} s"
                 )
             if start < last_end:
-                raise LocalError(f"outages must rise without overlap: one starts at {start} s, before {last_end} s")
+                raise LocalError(
+                    f"outages must be in order, without overlap: one starts at {start} s, before {last_end} s"
+                )
             last_end = end
 
 

@@ -27,7 +27,7 @@ from typing import Any
 from fronthaul.errors import LocalError
 from fronthaul.link.impairment import hint
 from fronthaul.link.link_config import IMPAIRMENTS, LinkConfig
-from fronthaul.message.messages import Direction
+from fronthaul.message.direction import Direction
 
 Layer = tuple[int | None, Direction | None]
 """The links that a table applies to: base station and direction, each None for all."""
@@ -175,7 +175,7 @@ def _checked(plan: LinkPlan) -> LinkPlan:
         having = [config for config in configs if impairment.is_set(config)]
         needed = [IMPAIRMENTS[other] for other in impairment.needs]
         if needed and having and not any(other.is_set(config) for config in having for other in needed):
-            raise LocalError(f"{key} changes nothing without {' or '.join(impairment.needs)}")
+            raise LocalError(f"{key} has no effect without {' or '.join(impairment.needs)}")
     return plan
 
 

@@ -44,7 +44,7 @@ class RowStream:
                 rows after a truncated batch could not be read.
         """
         if path.exists():
-            raise LocalError(f"{path} exists already: a stream is never written over")
+            raise LocalError(f"{path} exists already: a stream is never overwritten")
         self._path = path
         self._packer = _packer(schema)
         self._good_bytes = 0

@@ -88,7 +88,7 @@ class CaptureWriter:
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError as error:
-            raise LocalError(f"{path} exists already: a capture is never written over") from error
+            raise LocalError(f"{path} exists already: a capture is never overwritten") from error
         except OSError as error:
             raise LocalError(f"cannot write {path}: {error.strerror}") from error
         self._offset = 0  # end of the last whole block
@@ -208,13 +208,13 @@ def _whole_blocks(read: Callable[[int], bytes], path: Path) -> Iterator[bytes]:
     """Yield interfaces and packets of our section, up to the end or the first block that is not whole."""
     section = read(len(_section()))
     if not _section().startswith(section):
-        raise LocalError(f"{path} is not a capture that we wrote")
+        raise LocalError(f"{path} is not a capture of this project")
     while len(start := read(8)) == 8:
         kind, total = struct.unpack(">II", start)
         if total < 12:  # a power failure may leave zeros
             return
         if kind not in (_INTERFACE, _PACKET):
-            raise LocalError(f"{path} is not a capture that we wrote")
+            raise LocalError(f"{path} is not a capture of this project")
         block = start + read(total - 8)
         if len(block) != total or _WORD.unpack_from(block, total - 4)[0] != total:
             return

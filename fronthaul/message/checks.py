@@ -1,9 +1,14 @@
-"""Checks of the values in a message.
+"""Limits and checks of the values in a message.
 
-They accept any object: mypy checks the types within this project, but not those in a user's scheme.
+The checks accept any object: mypy checks the types within this project, but not those in a user's scheme.
 """
 
 from fronthaul.errors import LocalError
+
+MAX_SIDE_BYTES = 31
+"""Maximum side information of a report [B]: its length has 5 bits in the header."""
+MAX_BUNDLE = 64
+"""Maximum number of reports in a frame: one bit each in a 64-bit mask."""
 
 
 def require_between(name: str, value: object, low: int, high: int) -> None:

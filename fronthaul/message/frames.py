@@ -12,13 +12,7 @@ from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import NamedTuple
 
 from fronthaul.errors import LocalError
-from fronthaul.message.checks import require_bytes, require_unsigned
-
-MAX_SIDE_BYTES = 31
-"""Maximum side information of a report [B]: its length has 5 bits in the header."""
-MAX_BUNDLE = 64
-"""Maximum number of reports in a frame: one bit each in a 64-bit mask."""
-
+from fronthaul.message.checks import MAX_BUNDLE, MAX_SIDE_BYTES, require_bytes, require_unsigned
 
 # The checks use one expression that is true for valid values, which takes a quarter of the time of checking value by
 # value; the individual checks run only if it is false, to find the error.

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 from fronthaul.errors import LocalError
+from fronthaul.message.checks import MAX_BUNDLE as MAX_BUNDLE
+from fronthaul.message.checks import MAX_SIDE_BYTES as MAX_SIDE_BYTES
 from fronthaul.message.checks import require_between, require_unsigned
-from fronthaul.message.frames import MAX_BUNDLE as MAX_BUNDLE
-from fronthaul.message.frames import MAX_SIDE_BYTES as MAX_SIDE_BYTES
+from fronthaul.message.direction import Direction as Direction
 from fronthaul.message.frames import Frame as Frame
 from fronthaul.message.frames import Payload as Payload
 from fronthaul.message.frames import Report as Report
@@ -28,13 +28,6 @@ MAX_COEFFICIENT_BITS = 32
 MAX_POSITION_M = 100_000.0
 """Maximum distance of a base station from the origin, on each axis [m]. Coordinates are local: a larger value is likely
 geocentric, in millimetres or a mistake."""
-
-
-class Direction(StrEnum):
-    """Which way a frame goes: UP from BS to cloud, DOWN from cloud to BS."""
-
-    UP = "up"
-    DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ class PayloadFormat:
             size = f"up to {size}"
         elif self.width > 1:
             size = f"{self.max_bits // self.width} x {self.width} bit"
-        return f"{size} and {self.side_bytes} B beside them"
+        return f"{size} and {self.side_bytes} B of side information"
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,10 +157,10 @@ def decode(data: bytes) -> Message:
         return _decode_mixed(body)
     version, kind = first >> 4, first & 0x0F
     if version != VERSION:
-        raise RemoteError("version", f"the peer speaks version {version}, we speak {VERSION}")
+        raise RemoteError("version", f"the message has version {version}, this end has {VERSION}")
     if kind == _TYPE_CONTROL:
         return _decode_control(body)
-    raise RemoteError("type", f"no message has type {kind}")
+    raise RemoteError("type", f"there is no message of type {kind}")
 
 
 class Claim(NamedTuple):
@@ -252,12 +252,12 @@ def _bundle_keys(count: int) -> struct.Struct:
 
 def _decode_report(body: bytes) -> Frame:
     if len(body) < HEADER_BYTES:
-        raise RemoteError("truncated", f"a report's header is {HEADER_BYTES} B, {len(body)} B are there")
+        raise RemoteError("truncated", f"a report's header is {HEADER_BYTES} B, there are {len(body)} B")
     _, bs, epoch, snapshot, round_, seq, lengths = _HEADER.unpack_from(body)
     side_bytes = lengths & 0x1F
     payload_bytes = len(body) - HEADER_BYTES - side_bytes
     if payload_bytes < 0:
-        raise RemoteError("truncated", f"the side information ends {-payload_bytes} B early")
+        raise RemoteError("truncated", f"the side information lacks {-payload_bytes} B")
     padding_bits = lengths >> 5
     if padding_bits:
         _check_padding(padding_bits, body[-1:] if payload_bytes else b"")
@@ -268,15 +268,15 @@ def _decode_report(body: bytes) -> Frame:
 def _bundle_head(body: bytes, key_bytes: int) -> tuple[int, int, int, int, int, int, int]:
     """Return BS, epoch, seq, count, lengths byte, and the offsets of side information and payloads."""
     if len(body) < BUNDLE_HEADER_BYTES:
-        raise RemoteError("truncated", f"a bundle's header is {BUNDLE_HEADER_BYTES} B, {len(body)} B are there")
+        raise RemoteError("truncated", f"a bundle's header is {BUNDLE_HEADER_BYTES} B, there are {len(body)} B")
     _, bs, epoch, seq, count, lengths = _BUNDLE_HEADER.unpack_from(body)
     if not 2 <= count <= MAX_BUNDLE:
-        raise RemoteError("field", f"a bundle is of 2..{MAX_BUNDLE} reports, not {count}")
+        raise RemoteError("field", f"a bundle has 2..{MAX_BUNDLE} reports, not {count}")
     sides_start = BUNDLE_HEADER_BYTES + count * key_bytes
     payloads_start = sides_start + count * (lengths & 0x1F)
     if len(body) < payloads_start:
         missing = payloads_start - len(body)
-        raise RemoteError("truncated", f"the side information of {count} reports ends {missing} B early")
+        raise RemoteError("truncated", f"the side information of {count} reports lacks {missing} B")
     return bs, epoch, seq, count, lengths, sides_start, payloads_start
 
 
@@ -285,7 +285,7 @@ def _decode_bundle(body: bytes) -> Frame:
     padding_bits, side_bytes = lengths >> 5, lengths & 0x1F
     payload_bytes, rest = divmod(len(body) - payloads_start, count)
     if rest:
-        raise RemoteError("length", f"{len(body) - payloads_start} B are no {count} payloads of one length")
+        raise RemoteError("length", f"{len(body) - payloads_start} B are not {count} payloads of equal length")
     if padding_bits:
         last_byte = payloads_start + payload_bytes - 1
         _check_padding(padding_bits, body[last_byte::payload_bytes] if payload_bytes else b"")
@@ -297,11 +297,11 @@ def _decode_bundle(body: bytes) -> Frame:
 def _decode_mixed(body: bytes) -> Frame:
     bs, epoch, seq, count, lengths, sides_start, payload_at = _bundle_head(body, MIXED_KEY_BYTES)
     if lengths >> 5:
-        raise RemoteError("field", "a bundle that says how many bits each payload has says no padding bits beside")
+        raise RemoteError("field", "a bundle with a length for each payload must have padding bits 0 in its header")
     named = list(_MIXED_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start]))
     payload_bits = tuple(bits for _, _, bits in named)
     if payload_bits.count(payload_bits[0]) == count:
-        raise RemoteError("field", "payloads of one length are bundled without saying it of each")
+        raise RemoteError("field", "payloads of equal length must be bundled without a length for each")
     missing = payload_at + sum((bits + 7) >> 3 for bits in payload_bits) - len(body)
     if missing:
         reason: Reason = "truncated" if missing > 0 else "trailing"
@@ -345,7 +345,7 @@ def _decode_control(body: bytes) -> Control:
     kind = fields.pop("kind", None)
     control = _KINDS.get(kind) if isinstance(kind, str) else None
     if control is None:
-        raise RemoteError("type", f"no control message is of kind {kind!r}")
+        raise RemoteError("type", f"there is no control message of kind {kind!r}")
     if fields.keys() != set(_FIELDS_OF[control]):
         raise RemoteError("field", f"a {kind} has the fields {sorted(_FIELDS_OF[control])}, not {sorted(fields)}")
     try:
@@ -357,7 +357,7 @@ def _decode_control(body: bytes) -> Control:
         raise broken("field", str(error)) from error
     # Repeated keys, another order and non-minimal encodings of a number are all refused here.
     if _encode_control(message) != body:
-        raise RemoteError("field", f"this is not how a {kind} is written")
+        raise RemoteError("field", f"the {kind} is not in its canonical encoding")
     return message
 
 
@@ -392,11 +392,11 @@ def _unpack_map(packed: bytes) -> dict[str, Any]:
     try:
         fields = unpacker.unpack()
     except msgpack.OutOfData as error:
-        raise RemoteError("truncated", "the control message ends early") from error
+        raise RemoteError("truncated", "the control message is truncated") from error
     except (ValueError, msgpack.UnpackException) as error:
-        raise RemoteError("field", f"the control message is not the msgpack we speak: {error}") from error
+        raise RemoteError("field", f"the control message is not valid msgpack: {error}") from error
     if unpacker.tell() != len(packed):
         raise RemoteError("trailing", f"{len(packed) - unpacker.tell()} B follow the control message")
     if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
-        raise RemoteError("field", "a control message is a map from names to values")
+        raise RemoteError("field", "a control message must be a map from names to values")
     return fields

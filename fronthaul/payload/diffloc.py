@@ -179,7 +179,7 @@ class ScoreFormat:
         its input by c_skip, while ε̂ is used unchanged.
         """
         number = self._unpack(payload, self.answer_size)
-        sent = _spread_out(number[: self.state_size].reshape(self.particles, -1), *self._answer_ends(level))
+        sent = _from_unit(number[: self.state_size].reshape(self.particles, -1), *self._answer_ends(level))
         raw = sent + self._skip(level) * x
         if not self.has_jacobians:
             return raw, None
@@ -193,16 +193,16 @@ class ScoreFormat:
 
     def encode_covariance(self, covariance: Floats) -> Payload:
         """Return the payload of a covariance (D, D)."""
-        return self._pack(self._spread_numbers(covariance))
+        return self._pack(self._covariance_numbers(covariance))
 
     def decode_covariance(self, payload: Payload) -> Floats:
         """Return the covariance (D, D) of a payload, positive definite; all NaN if a number is missing."""
-        return self._spread_of(self._unpack(payload, self.pairs))
+        return self._covariance_of(self._unpack(payload, self.pairs))
 
     def encode_mixture(self, mixture: Mixture) -> Payload:
         """Return the payload of a mixture of three components."""
         parts = [
-            np.concatenate([[weight], _unit(mean, *self._wide), self._spread_numbers(covariance)])
+            np.concatenate([[weight], _unit(mean, *self._wide), self._covariance_numbers(covariance)])
             for weight, mean, covariance in zip(mixture.weight, mixture.mean, mixture.covariance, strict=True)
         ]
         return self._pack(np.concatenate(parts))
@@ -212,22 +212,22 @@ class ScoreFormat:
         number = self._unpack(payload, self.mixture_size).reshape(COMPONENTS, -1)
         if not np.isfinite(number).all():
             return None
-        weight, mean = number[:, 0], _spread_out(number[:, 1 : 1 + self.dimensions], *self._wide)
-        covariance = np.stack([self._spread_of(row) for row in number[:, 1 + self.dimensions :]])
+        weight, mean = number[:, 0], _from_unit(number[:, 1 : 1 + self.dimensions], *self._wide)
+        covariance = np.stack([self._covariance_of(row) for row in number[:, 1 + self.dimensions :]])
         return Mixture(weight / weight.sum(), mean, covariance)
 
-    def _spread_numbers(self, covariance: Floats) -> Floats:
+    def _covariance_numbers(self, covariance: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):
             deviation = np.sqrt(np.diag(covariance))
             correlation = (covariance / np.outer(deviation, deviation))[np.triu_indices(self.dimensions, 1)]
             low, high = np.log(DEVIATION)
             return np.concatenate([(np.log(deviation) - low) / (high - low), (np.clip(correlation, -1, 1) + 1) / 2])
 
-    def _spread_of(self, number: Floats) -> Floats:
+    def _covariance_of(self, number: Floats) -> Floats:
         size = self.dimensions
         if not np.isfinite(number).all():
             return np.full((size, size), np.nan)
-        deviation = np.exp(_spread_out(number[:size], *np.log(DEVIATION)))
+        deviation = np.exp(_from_unit(number[:size], *np.log(DEVIATION)))
         correlation = np.eye(size)
         correlation[np.triu_indices(size, 1)] = (2 * number[size:] - 1) * _MOST_CORRELATION
         correlation = correlation + np.triu(correlation, 1).T
@@ -299,7 +299,7 @@ def score_format(config: Mapping[str, Any], options: Mapping[str, str | int], bi
     fusion = str(options.get("fusion", EXACT if where == "one-shot" else config["fusion"]))
     _one_of("fusion", fusion, (*RULES, EXACT))
     if where == "edge" and fusion == EXACT:
-        raise ValueError("--fusion exact multiplies posteriors, which are not to be had with --where edge: "
+        raise ValueError("--fusion exact multiplies posteriors, which --where edge does not provide: "
                          "use --where central or one-shot")  # fmt: skip
     if where == "one-shot" and fusion != EXACT:
         raise ValueError(f"--where one-shot sends posteriors, which --fusion exact multiplies, not {fusion}")
@@ -309,7 +309,7 @@ def score_format(config: Mapping[str, Any], options: Mapping[str, str | int], bi
     if local == 1:
         raise ValueError("the option local must be 0, or 2 or more samples to measure a covariance of")
     if bits is not None and bits < 2:
-        raise ValueError("--bits 1 leaves no number beside the sign of a missing one: use 2 to 8, or lossless")
+        raise ValueError("--bits 1 is too few, because one index marks a missing value: use 2 to 8, or lossless")
     sampler = config["sampler"]
     try:
         levels = noise_schedule(sampler, int(options.get("steps", config["steps"])))
@@ -339,7 +339,7 @@ def _unit(value: Floats, low: Any, high: Any) -> Floats:
     return np.asarray((value - low) / (high - low), np.float64)
 
 
-def _spread_out(number: Floats, low: Any, high: Any) -> Floats:
+def _from_unit(number: Floats, low: Any, high: Any) -> Floats:
     return np.asarray(low + number * (high - low), np.float64)
 
 

@@ -31,10 +31,11 @@ from fronthaul.transport.transport import (
     ConnectionCount,
     EdgeTransport,
     LinkEvent,
+    MessageT,
     Received,
+    Transport,
     check_sendable,
 )
-from fronthaul.transport.transport_costs import TransportCosts
 
 HELD_MESSAGES = 100_000
 """Maximum number of messages held back: 1 s of delay at 100 000 messages per second."""
@@ -50,18 +51,18 @@ COARSE_S = 0.25
 """Maximum wait of the thread while nothing is due [s]."""
 
 
-class Wakeable(Protocol):
-    """What the thread needs besides a transport: to be woken while it waits for a message."""
+class Wakeable(Transport[MessageT], Protocol[MessageT]):
+    """What the thread needs: a transport that can be woken while it waits for a message."""
 
     def wake_by(self, descriptor: int) -> None:
         """Let `receive` return early once `descriptor` is readable."""
 
 
-class SocketEdge(EdgeTransport, Wakeable, Protocol):
+class SocketEdge(EdgeTransport, Wakeable[bytes], Protocol):
     """Socket at a base station's end, such as `zeromq.DealerTransport`."""
 
 
-class SocketCloud(CloudTransport, Wakeable, Protocol):
+class SocketCloud(CloudTransport, Wakeable[Received], Protocol):
     """Socket at the cloud's end, such as `zeromq.RouterTransport`."""
 
 
@@ -78,11 +79,14 @@ class _Held(NamedTuple):
     bs: int | None
 
 
-class _Line(ABC, Generic[Message]):
-    """The thread, and everything it shares with the caller."""
+class _Delayed(ABC, Generic[Message]):
+    """Common part of both ends: the thread, and everything it shares with the caller."""
 
-    def __init__(self, name: str) -> None:
-        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+    def __init__(self, factory: Callable[[], Wakeable[Message]]) -> None:
+        self.t_received_ns = 0
+        self._factory: Callable[[], Wakeable[Message]] = factory
+        self._socket: Wakeable[Message]
+        self._thread = threading.Thread(target=self._live, name=type(self).__name__, daemon=True)
         self._order = count()
         self._lock = threading.Lock()
         self._held: list[_Held] = []
@@ -95,49 +99,20 @@ class _Line(ABC, Generic[Message]):
         self._wake_out, self._wake_in = os.pipe()
         os.set_blocking(self._wake_out, False)
         os.set_blocking(self._wake_in, False)
+        self._closed = False
         self._started: Future[None] = Future()
-        self.closed = False
-        self.t_received_ns = 0
-
-    @abstractmethod
-    def open_transport(self, wake: int) -> None:
-        """Create the transport; called in the thread, like the following methods."""
-
-    @abstractmethod
-    def close_transport(self) -> None:
-        """Close the transport."""
-
-    @abstractmethod
-    def release(self, held: _Held) -> None:
-        """Send a message that was held back."""
-
-    @abstractmethod
-    def arrived(self, timeout_s: float) -> tuple[int, Message] | None:
-        """Return (time of arrival [ns], message); None if none arrives within `timeout_s` [s]."""
-
-    # --- the caller's side
-
-    def start(self) -> None:
         self._thread.start()
         try:
             self._started.result()
         except BaseException:
             self.close()
             raise
+        self.costs = self._socket.costs
 
-    def send(self, data: bytes, t_release_ns: int, bs: int | None = None) -> None:
-        self._require_open()
-        check_sendable(data)
-        self._raise_errors()
-        with self._lock:
-            if len(self._held) >= HELD_MESSAGES:
-                raise QueueFull(f"{HELD_MESSAGES} messages are held back already")
-            heapq.heappush(self._held, _Held(t_release_ns, next(self._order), data, bs))
-            must_wake = t_release_ns < self._asleep_until_ns
-        if must_wake:
-            self._wake()
+    # --- the caller's side
 
     def receive(self, timeout_s: float) -> Message | None:
+        """Return the next message, or None; see `Transport.receive`."""
         self._require_open()
         self._raise_errors()
         deadline = time.monotonic() + timeout_s
@@ -151,7 +126,38 @@ class _Line(ABC, Generic[Message]):
                 return message
             self._raise_errors()  # None announces an error, which an earlier call may have raised already
 
-    def run(self, errand: Callable[[], Result]) -> Result:
+    def take_connections(self) -> list[ConnectionCount]:
+        """See `Transport.take_connections`."""
+        return self._run(self._socket.take_connections)
+
+    def take_events(self) -> list[LinkEvent]:
+        """See `Transport.take_events`."""
+        return self._run(self._socket.take_events)
+
+    def close(self) -> None:
+        """Release the messages due within `CLOSE_S`, and close the socket."""
+        if self._closed:
+            return
+        self._closed = True
+        self._close_by_ns = time.time_ns() + round(CLOSE_S * 1e9)
+        self._wake()
+        self._thread.join()
+        os.close(self._wake_out)
+        os.close(self._wake_in)
+
+    def _hold(self, data: bytes, t_release_ns: int, bs: int | None = None) -> None:
+        self._require_open()
+        check_sendable(data)
+        self._raise_errors()
+        with self._lock:
+            if len(self._held) >= HELD_MESSAGES:
+                raise QueueFull(f"{HELD_MESSAGES} messages are held back already")
+            heapq.heappush(self._held, _Held(t_release_ns, next(self._order), data, bs))
+            must_wake = t_release_ns < self._asleep_until_ns
+        if must_wake:
+            self._wake()
+
+    def _run(self, errand: Callable[[], Result]) -> Result:
         """Run `errand` in the thread and return its result; in the caller's thread once the line's thread has ended."""
         if not self._thread.is_alive():
             return errand()
@@ -172,18 +178,8 @@ class _Line(ABC, Generic[Message]):
         self._raise_errors()
         raise LocalError("the transport is closed")
 
-    def close(self) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        self._close_by_ns = time.time_ns() + round(CLOSE_S * 1e9)
-        self._wake()
-        self._thread.join()
-        os.close(self._wake_out)
-        os.close(self._wake_in)
-
     def _require_open(self) -> None:
-        if self.closed:
+        if self._closed:
             raise LocalError("the transport is closed")
 
     def _raise_errors(self) -> None:
@@ -198,9 +194,14 @@ class _Line(ABC, Generic[Message]):
 
     # --- the thread's side
 
+    @abstractmethod
+    def _release(self, held: _Held) -> None:
+        """Send a message that was held back."""
+
     def _live(self) -> None:
         try:
-            self.open_transport(self._wake_out)
+            self._socket = self._factory()
+            self._socket.wake_by(self._wake_out)
         except BaseException as error:
             self._started.set_exception(error)
             return
@@ -211,7 +212,7 @@ class _Line(ABC, Generic[Message]):
             self._broken = error
             self._inbox.put(None)
         finally:
-            self.close_transport()
+            self._socket.close()
 
     def _serve(self) -> None:
         while True:
@@ -247,7 +248,7 @@ class _Line(ABC, Generic[Message]):
                     return
                 first = heapq.heappop(self._held)
             try:
-                self.release(first)
+                self._release(first)
             except TransportError as error:
                 error.undelivered = first.data
                 self._errors.append(error)
@@ -255,149 +256,56 @@ class _Line(ABC, Generic[Message]):
 
     def _take(self, timeout_s: float) -> None:
         while self._inbox.qsize() < WAITING_MESSAGES:
-            item = self.arrived(timeout_s)
-            if item is None:
+            message = self._socket.receive(timeout_s)
+            if message is None:
                 return
-            self._inbox.put(item)
+            self._inbox.put((self._socket.t_received_ns, message))
             timeout_s = 0.0
             if self._held and self._held[0].t_release_ns <= time.time_ns():
                 return  # arrivals without a pause must not delay releases
         time.sleep(min(timeout_s, POLL_S))
 
 
-class _EdgeLine(_Line[bytes]):
-    def __init__(self, factory: Callable[[], SocketEdge]) -> None:
-        super().__init__("delay line")
-        self._factory = factory
-        self.transport: SocketEdge
-
-    def open_transport(self, wake: int) -> None:
-        self.transport = self._factory()
-        self.transport.wake_by(wake)
-
-    def close_transport(self) -> None:
-        self.transport.close()
-
-    def release(self, held: _Held) -> None:
-        self.transport.send(held.data)
-
-    def cut(self, seconds: float) -> None:
-        with self._lock:
-            self._held.clear()
-        self.transport.cut(seconds)
-
-    def arrived(self, timeout_s: float) -> tuple[int, bytes] | None:
-        data = self.transport.receive(timeout_s)
-        return None if data is None else (self.transport.t_received_ns, data)
-
-
-class _CloudLine(_Line[Received]):
-    def __init__(self, factory: Callable[[], SocketCloud]) -> None:
-        super().__init__("delay lines")
-        self._factory = factory
-        self.transport: SocketCloud
-
-    def open_transport(self, wake: int) -> None:
-        self.transport = self._factory()
-        self.transport.wake_by(wake)
-
-    def close_transport(self) -> None:
-        self.transport.close()
-
-    def release(self, held: _Held) -> None:
-        assert held.bs is not None
-        self.transport.send(held.bs, held.data)
-
-    def arrived(self, timeout_s: float) -> tuple[int, Received] | None:
-        received = self.transport.receive(timeout_s)
-        return None if received is None else (self.transport.t_received_ns, received)
-
-
-class DelayedEdge:
+class DelayedEdge(_Delayed[bytes]):
     """A base station's end of its link, behind a delay line (an `EdgeTransport`)."""
 
+    _socket: SocketEdge
+
     def __init__(self, factory: Callable[[], SocketEdge]) -> None:
-        """Start the thread and create the transport there; an exception of `factory` is raised here."""
-        self._line = _EdgeLine(factory)
-        self._line.start()
-        self._costs = self._line.transport.costs
-
-    @property
-    def costs(self) -> TransportCosts:
-        """See `EdgeTransport.costs`."""
-        return self._costs
-
-    @property
-    def t_received_ns(self) -> int:
-        """See `EdgeTransport.t_received_ns`."""
-        return self._line.t_received_ns
+        """Start the thread and create the socket there; an exception of `factory` is raised here."""
+        super().__init__(factory)
 
     def send(self, data: bytes, t_release_ns: int = 0) -> None:
         """Send a message; see `EdgeTransport.send`, and the module docstring for errors of earlier messages."""
-        self._line.send(data, t_release_ns)
-
-    def receive(self, timeout_s: float) -> bytes | None:
-        """Return the next message, or None; see `EdgeTransport.receive`."""
-        return self._line.receive(timeout_s)
+        self._hold(data, t_release_ns)
 
     def cut(self, seconds: float) -> None:
         """Break the connection for a while; see `EdgeTransport.cut`. Messages held back are lost too."""
-        self._line.run(lambda: self._line.cut(seconds))
+        self._run(lambda: self._cut(seconds))
 
-    def take_connections(self) -> list[ConnectionCount]:
-        """See `EdgeTransport.take_connections`."""
-        return self._line.run(self._line.transport.take_connections)
+    def _cut(self, seconds: float) -> None:
+        with self._lock:
+            self._held.clear()
+        self._socket.cut(seconds)
 
-    def take_events(self) -> list[LinkEvent]:
-        """See `EdgeTransport.take_events`."""
-        return self._line.run(self._line.transport.take_events)
-
-    def close(self) -> None:
-        """Release the messages due within `CLOSE_S`, and close the transport."""
-        self._line.close()
+    def _release(self, held: _Held) -> None:
+        self._socket.send(held.data)
 
 
-class DelayedCloud:
+class DelayedCloud(_Delayed[Received]):
     """The cloud's end of all links, behind a delay line (a `CloudTransport`)."""
 
+    _socket: SocketCloud
+
     def __init__(self, factory: Callable[[], SocketCloud]) -> None:
-        """Start the thread and create the transport there; an exception of `factory` is raised here."""
-        self._line = _CloudLine(factory)
-        self._line.start()
-        self._address = self._line.transport.address
-        self._costs = self._line.transport.costs
-
-    @property
-    def address(self) -> str:
-        """See `CloudTransport.address`."""
-        return self._address
-
-    @property
-    def costs(self) -> TransportCosts:
-        """See `CloudTransport.costs`."""
-        return self._costs
-
-    @property
-    def t_received_ns(self) -> int:
-        """See `CloudTransport.t_received_ns`."""
-        return self._line.t_received_ns
+        """Start the thread and create the socket there; an exception of `factory` is raised here."""
+        super().__init__(factory)
+        self.address = self._socket.address
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
         """Send a message; see `CloudTransport.send`, and the module docstring for errors of earlier messages."""
-        self._line.send(data, t_release_ns, bs)
+        self._hold(data, t_release_ns, bs)
 
-    def receive(self, timeout_s: float) -> Received | None:
-        """Return the next message, or None; see `CloudTransport.receive`."""
-        return self._line.receive(timeout_s)
-
-    def take_connections(self) -> list[ConnectionCount]:
-        """See `CloudTransport.take_connections`."""
-        return self._line.run(self._line.transport.take_connections)
-
-    def take_events(self) -> list[LinkEvent]:
-        """See `CloudTransport.take_events`."""
-        return self._line.run(self._line.transport.take_events)
-
-    def close(self) -> None:
-        """Release the messages due within `CLOSE_S`, and close the transport."""
-        self._line.close()
+    def _release(self, held: _Held) -> None:
+        assert held.bs is not None
+        self._socket.send(held.bs, held.data)

@@ -95,7 +95,7 @@ def load_cloud_keys(folder: Path) -> CloudKeys:
     for name, key in _read_toml(path).items():
         bs = bs_of(name.encode())
         if bs is None:
-            raise LocalError(f"{path} names {name!r}, which is no base station")
+            raise LocalError(f"{path} names {name!r}, which is not a base station")
         if not isinstance(key, str) or key.encode() in allowed:
             raise LocalError(f"{path} has no key of its own for {name}")
         allowed[key.encode()] = bs
@@ -159,7 +159,7 @@ def _check(key: bytes) -> None:
     # The error message does not quote the value, which may be a secret.
     groups = [key[start : start + 5] for start in range(0, KEY_CHARACTERS, 5)]
     if len(key) != KEY_CHARACTERS or not set(key) <= set(Z85) or any(_value(group) >> 32 for group in groups):
-        raise LocalError(f"a key has {KEY_CHARACTERS} characters of Z85, and one of these is none")
+        raise LocalError(f"a key must have {KEY_CHARACTERS} characters of Z85")
 
 
 def _read(path: Path) -> str:
@@ -168,7 +168,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise LocalError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise LocalError(f"{path} holds no keys") from error
+        raise LocalError(f"{path} is not a key file") from error
 
 
 def _read_toml(path: Path) -> dict[str, object]:

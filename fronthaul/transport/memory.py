@@ -20,7 +20,6 @@ from fronthaul.transport.transport import (
     Received,
     check_sendable,
 )
-from fronthaul.transport.transport_costs import TransportCosts
 from fronthaul.transport.zmtp import ZMTP_NULL
 
 MEMORY = replace(ZMTP_NULL, name="memory", kernel_counts=False)
@@ -116,36 +115,22 @@ class _Queue(Generic[Message]):
         heapq.heapify(self._waiting)
 
 
-class _MemoryCloud:
-    def __init__(self, inbox: _Queue[Received], edges: dict[int, _Queue[bytes]], events: list[LinkEvent]) -> None:
-        self._inbox = inbox
+class _End(Generic[Message]):
+    costs = MEMORY
+
+    def __init__(self, inbox: _Queue[Message], edges: dict[int, _Queue[bytes]], events: list[LinkEvent]) -> None:
+        self._inbox: _Queue[Message] = inbox
         self._edges = edges
         self._events = events
         self._closed = False
 
     @property
-    def costs(self) -> TransportCosts:
-        return MEMORY
-
-    @property
-    def address(self) -> str:
-        return "memory"
-
-    @property
     def t_received_ns(self) -> int:
         return self._inbox.t_received_ns
 
-    def receive(self, timeout_s: float) -> Received | None:
-        _require_open(self._closed)
+    def receive(self, timeout_s: float) -> Message | None:
+        self._require_open()
         return self._inbox.get()
-
-    def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
-        _require_open(self._closed)
-        check_sendable(data)
-        queue = self._edges.get(bs)
-        if queue is None:
-            raise TransportError(f"BS {bs} is not connected")
-        queue.put(data, t_release_ns, queue.not_before_ns)
 
     def take_connections(self) -> list[ConnectionCount]:
         return []  # there are none over TCP
@@ -158,8 +143,24 @@ class _MemoryCloud:
     def close(self) -> None:
         self._closed = True
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LocalError("the transport is closed")
 
-class _MemoryEdge:
+
+class _MemoryCloud(_End[Received]):
+    address = "memory"
+
+    def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
+        self._require_open()
+        check_sendable(data)
+        queue = self._edges.get(bs)
+        if queue is None:
+            raise TransportError(f"BS {bs} is not connected")
+        queue.put(data, t_release_ns, queue.not_before_ns)
+
+
+class _MemoryEdge(_End[bytes]):
     def __init__(
         self,
         bs: int,
@@ -169,48 +170,26 @@ class _MemoryEdge:
         events: list[LinkEvent],
         clock: Clock,
     ) -> None:
+        super().__init__(inbox, edges, [])
         self._bs = bs
-        self._inbox = inbox
         self._outbox = outbox
-        self._edges = edges
         self._cloud_events = events
-        self._events: list[LinkEvent] = []
         self._clock = clock
-        self._closed = False
         self._note(LinkEvent(clock.now_ns(), "connected", "memory", "", bs))
 
-    @property
-    def costs(self) -> TransportCosts:
-        return MEMORY
-
-    @property
-    def t_received_ns(self) -> int:
-        return self._inbox.t_received_ns
-
     def send(self, data: bytes, t_release_ns: int = 0) -> None:
-        _require_open(self._closed)
+        self._require_open()
         check_sendable(data)
         message = Received(self._bs, identity(self._bs), data)
         self._outbox.put(message, t_release_ns, self._inbox.not_before_ns)
 
-    def receive(self, timeout_s: float) -> bytes | None:
-        _require_open(self._closed)
-        return self._inbox.get()
-
     def cut(self, seconds: float) -> None:
-        _require_open(self._closed)
+        self._require_open()
         now_ns = self._clock.now_ns()
         self._inbox.not_before_ns = now_ns + round(seconds * 1e9)
         self._inbox.forget()
         self._outbox.forget(self._bs)
         self._note(LinkEvent(now_ns, "disconnected", "memory", "cut on purpose", self._bs))
-
-    def take_connections(self) -> list[ConnectionCount]:
-        return []  # there are none over TCP
-
-    def take_events(self) -> list[LinkEvent]:
-        taken, self._events = self._events, []
-        return taken
 
     def close(self) -> None:
         if self._closed:
@@ -223,8 +202,3 @@ class _MemoryEdge:
     def _note(self, event: LinkEvent) -> None:
         self._events.append(event)
         self._cloud_events.append(event)
-
-
-def _require_open(closed: bool) -> None:
-    if closed:
-        raise LocalError("the transport is closed")

@@ -2,8 +2,9 @@
 
 The socket's monitor reports connections by file descriptor, in order but with a delay. A descriptor may be reused soon
 after its connection ended, so messages received over it are attributed to the last connection that had it. A connection
-that opens and ends between two readings of the monitor is not counted; an event records this. On systems without these
-kernel counts (other than Linux), connections are not recorded.
+that opens and ends between two readings of the monitor is not counted; an event records this. The monitor is therefore
+read as soon as a first message arrives over a connection that is not `known`. On systems without these kernel counts
+(other than Linux), connections are not recorded.
 """
 
 from __future__ import annotations
@@ -71,6 +72,11 @@ class ConnectionBook:
         self._open[descriptor] = _Open(tap, self._owner)
         self._events.append(LinkEvent(time.time_ns(), "connected", tap.remote, "", self._owner))
 
+    def known(self, descriptor: int) -> bool:
+        """Whether `descriptor` is, at this moment, that of a recorded connection."""
+        connection = self._open.get(descriptor)
+        return connection is not None and not connection.tap.alone
+
     def failed(self, detail: str) -> None:
         """Record that a handshake failed; the end of its connection is reported next."""
         self._failure = f"the handshake failed: {detail}"
@@ -88,7 +94,7 @@ class ConnectionBook:
                 self.refused("", failure)
             elif descriptor in self._missed:
                 # Recorded, since otherwise its bytes would be missing from the counts silently.
-                detail = "it came and went between two looks and was not counted"
+                detail = "it was opened and closed between two readings of the monitor and was not counted"
                 self._events.append(LinkEvent(time.time_ns(), "disconnected", "", detail, self._owner))
             self._missed.discard(descriptor)
             return
@@ -97,7 +103,7 @@ class ConnectionBook:
         if failure:
             self.refused(connection.tap.remote, failure)
         else:
-            self._disconnected(connection, "the other end closed it, or it broke")
+            self._disconnected(connection, "closed by the other end, or broken")
 
     def settle(self) -> None:
         """Attribute received messages to their connections; call it after all events of the monitor are processed."""

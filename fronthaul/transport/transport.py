@@ -5,11 +5,13 @@ wall clock, or of the clock given to a transport.
 """
 
 import time
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from fronthaul.errors import LocalError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
 from fronthaul.transport.transport_costs import TransportCosts
+
+MessageT = TypeVar("MessageT", covariant=True)
 
 
 class Received(NamedTuple):
@@ -69,8 +71,8 @@ class LinkEvent(NamedTuple):
     bs: int | None = None
 
 
-class EdgeTransport(Protocol):
-    """A base station's end of its link."""
+class Transport(Protocol[MessageT]):
+    """One end of links; `MessageT` is what it receives."""
 
     @property
     def costs(self) -> TransportCosts:
@@ -80,75 +82,7 @@ class EdgeTransport(Protocol):
     def t_received_ns(self) -> int:
         """Arrival time of the message that `receive` returned last [ns]; 0 before the first."""
 
-    def send(self, data: bytes, t_release_ns: int = 0) -> None:
-        """Send one message to the cloud; never blocks.
-
-        Args:
-            data: the message.
-            t_release_ns: the message is held back until this time [ns]; 0 or a past time sends it at once.
-
-        Raises:
-            LocalError: the message is too long, or the transport is closed or cannot hold messages back.
-            QueueFull: too many messages wait already.
-            TransportError: the link could not take the message.
-        """
-
-    def receive(self, timeout_s: float) -> bytes | None:
-        """Return the next message from the cloud; None if none arrives within `timeout_s` [s].
-
-        Raises:
-            LocalError: the transport is closed.
-        """
-
-    def cut(self, seconds: float) -> None:
-        """Break the connection as an injected fault, and reconnect after `seconds` [s].
-
-        Messages waiting to be sent are lost. Messages sent meanwhile wait for the new connection.
-
-        Raises:
-            LocalError: the transport is closed.
-        """
-
-    def take_connections(self) -> list[ConnectionCount]:
-        """Return the connections that ended since the last call; after `close`, all remaining ones too."""
-
-    def take_events(self) -> list[LinkEvent]:
-        """Return the events since the last call, oldest first."""
-
-    def close(self) -> None:
-        """Close the link; closing twice is fine."""
-
-
-class CloudTransport(Protocol):
-    """The cloud's end of all links."""
-
-    @property
-    def costs(self) -> TransportCosts:
-        """Bytes that this transport adds to messages."""
-
-    @property
-    def address(self) -> str:
-        """Address to which base stations connect."""
-
-    @property
-    def t_received_ns(self) -> int:
-        """Arrival time of the message that `receive` returned last [ns]; 0 before the first."""
-
-    def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
-        """Send one message to a base station; never blocks.
-
-        Args:
-            bs: base station; if it has several connections, the one from which a message arrived last is used.
-            data: the message.
-            t_release_ns: the message is held back until this time [ns]; 0 or a past time sends it at once.
-
-        Raises:
-            LocalError: the message is too long, or the transport is closed or cannot hold messages back.
-            QueueFull: too many messages wait already.
-            TransportError: the base station is not connected, or nothing has arrived from it yet.
-        """
-
-    def receive(self, timeout_s: float) -> Received | None:
+    def receive(self, timeout_s: float) -> MessageT | None:
         """Return the next message; None if none arrives within `timeout_s` [s].
 
         Raises:
@@ -163,6 +97,54 @@ class CloudTransport(Protocol):
 
     def close(self) -> None:
         """Close all links; closing twice is fine."""
+
+
+class EdgeTransport(Transport[bytes], Protocol):
+    """A base station's end of its link."""
+
+    def send(self, data: bytes, t_release_ns: int = 0) -> None:
+        """Send one message to the cloud; never blocks.
+
+        Args:
+            data: the message.
+            t_release_ns: the message is held back until this time [ns]; 0 or a past time sends it at once.
+
+        Raises:
+            LocalError: the message is too long, or the transport is closed or cannot hold messages back.
+            QueueFull: too many messages wait already.
+            TransportError: the link could not take the message.
+        """
+
+    def cut(self, seconds: float) -> None:
+        """Break the connection as an injected fault, and reconnect after `seconds` [s].
+
+        Messages waiting to be sent are lost. Messages sent meanwhile wait for the new connection.
+
+        Raises:
+            LocalError: the transport is closed.
+        """
+
+
+class CloudTransport(Transport[Received], Protocol):
+    """The cloud's end of all links."""
+
+    @property
+    def address(self) -> str:
+        """Address to which base stations connect."""
+
+    def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
+        """Send one message to a base station; never blocks.
+
+        Args:
+            bs: base station; if it has several connections, the one from which a message arrived last is used.
+            data: the message.
+            t_release_ns: the message is held back until this time [ns]; 0 or a past time sends it at once.
+
+        Raises:
+            LocalError: the message is too long, or the transport is closed or cannot hold messages back.
+            QueueFull: too many messages wait already.
+            TransportError: the base station is not connected, or nothing has arrived from it yet.
+        """
 
 
 def check_sendable(data: bytes) -> None:
@@ -184,4 +166,4 @@ def check_release(t_release_ns: int) -> None:
         LocalError: `t_release_ns` is in the future [ns].
     """
     if t_release_ns > 0 and t_release_ns > time.time_ns():
-        raise LocalError("a bare socket holds no message back: put a delay line before it")
+        raise LocalError("a socket cannot hold messages back: use a delay line")

@@ -84,4 +84,4 @@ def recorded_costs(text: str) -> TransportCosts:
     try:
         return TransportCosts(**json.loads(text))
     except (ValueError, TypeError) as error:
-        raise LocalError("what was recorded of the transport is damaged") from error
+        raise LocalError("the record of the transport is damaged") from error

@@ -41,7 +41,7 @@ QUEUE_MESSAGES = 1000
 """Default queue length on each side of a link: over 1 s at 500 snapshots/s, under 0.5 MB at 400 B per report."""
 LINGER_S = 2.0
 """How long closing waits for messages still to be sent [s]."""
-LOOK_S = 0.05
+EVENTS_INTERVAL_S = 0.05
 """Interval of reading connection events while messages keep arriving [s]."""
 
 KNOWN_FAILURES: dict[int, str] = {
@@ -80,7 +80,7 @@ class _Endpoint(ABC, Generic[Message]):
         self._monitor.setsockopt(zmq.RCVHWM, 0)
         self._monitor.connect("inproc://monitor")
         self._book = book
-        self._look_at = 0.0
+        self._read_events_at = 0.0
         self._reconnect_at = math.inf
         self._wake = -1
         self._stopped = False
@@ -98,7 +98,7 @@ class _Endpoint(ABC, Generic[Message]):
         self._polled.append((descriptor, zmq.POLLIN))
 
     def receive(self, timeout_s: float) -> Message | None:
-        """Return the next message, or None; see `EdgeTransport.receive` and `CloudTransport.receive`."""
+        """Return the next message, or None; see `Transport.receive`."""
         self._begin()
         message = self._take()
         if message is not None or timeout_s <= 0:
@@ -112,31 +112,39 @@ class _Endpoint(ABC, Generic[Message]):
         return message
 
     def take_connections(self) -> list[ConnectionCount]:
-        """Return the connections that have ended; see `EdgeTransport.take_connections`."""
-        self._look()
+        """Return the connections that have ended; see `Transport.take_connections`."""
+        self._read_events()
         return self._book.take_connections()
 
     def take_events(self) -> list[LinkEvent]:
-        """Return the connection events; see `EdgeTransport.take_events`."""
-        self._look()
+        """Return the connection events; see `Transport.take_events`."""
+        self._read_events()
         return self._book.take_events()
 
     def close(self) -> None:
         """Send queued messages, for at most `LINGER_S`, and close."""
         if self._socket.closed:
             return
-        self._look()
+        self._read_events()
         self._book.closing = True
         self._socket.close()
         # A connection may be established only now: socket and monitor go on until everything is sent.
         deadline = time.monotonic() + LINGER_S + 1.0
         while not self._stopped and (remaining_s := deadline - time.monotonic()) > 0:
             zmq.zmq_poll([(helper, zmq.POLLIN) for helper in self._helpers], _milliseconds(remaining_s))
-            self._look()
+            self._read_events()
         for helper in self._helpers:
             helper.close(linger=0)
         self._context.term()
         self._book.close()
+
+    def _heard(self, descriptor: int, owner: int) -> None:
+        """Attribute a message to its connection, which is counted even if it ends before the next reading of events."""
+        # Asking the kernel about the descriptor takes longer than receiving a message.
+        first = descriptor not in self._book.heard
+        self._book.heard[descriptor] = owner
+        if first and not self._book.known(descriptor):
+            self._read_events()
 
     @abstractmethod
     def _take(self) -> Message | None:
@@ -146,14 +154,14 @@ class _Endpoint(ABC, Generic[Message]):
         """Begin a call: raise if the transport is closed, and read connection events from time to time."""
         if self._socket.closed:
             raise LocalError("the transport is closed")
-        if time.monotonic() >= self._look_at:
-            self._look()
+        if time.monotonic() >= self._read_events_at:
+            self._read_events()
 
-    def _look(self) -> None:
+    def _read_events(self) -> None:
         """Process all pending connection events."""
         if self._monitor.closed:
             return
-        self._look_at = time.monotonic() + LOOK_S
+        self._read_events_at = time.monotonic() + EVENTS_INTERVAL_S
         while (news := _poll_message(self._monitor)) is not None:
             event, value = struct.unpack("=hi", news[0])
             self._hear(event, value)
@@ -168,7 +176,7 @@ class _Endpoint(ABC, Generic[Message]):
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self._book.failed(KNOWN_FAILURES.get(value, f"ZeroMQ's protocol error {value:#x}"))
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self._book.failed("it was broken off")
+            self._book.failed("it was aborted")
         elif event == zmq.EVENT_MONITOR_STOPPED:
             self._stopped = True
 
@@ -176,7 +184,7 @@ class _Endpoint(ABC, Generic[Message]):
         """Wait for a message, an event, or the caller's descriptor; return whether the descriptor is readable."""
         ready = [source for source, _ in zmq.zmq_poll(self._polled, _milliseconds(timeout_s))]
         if ready != [self._socket]:
-            self._look()
+            self._read_events()
         return self._wake in ready
 
 
@@ -205,7 +213,7 @@ class DealerTransport(_Endpoint[bytes]):
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public)
             self._socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
             self._socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
-        self._address = address
+        self._address, self._bs = address, bs
         self._queue_messages = queue_messages
         self._during_cut: deque[bytes] = deque()
         self._refused = False
@@ -229,7 +237,7 @@ class DealerTransport(_Endpoint[bytes]):
         try:
             self._socket.send(data, zmq.NOBLOCK)
         except zmq.Again as error:
-            self._look()
+            self._read_events()
             if self._refused:
                 raise TransportError(REFUSED) from error
             raise QueueFull("the queue to the cloud is full: is it running?") from error
@@ -240,7 +248,7 @@ class DealerTransport(_Endpoint[bytes]):
         The first call of `send` or `receive` after that time reconnects; a `receive` that waits does so too.
         """
         self._begin()
-        self._look()
+        self._read_events()
         if self._reconnect_at == math.inf:
             self._socket.setsockopt(zmq.LINGER, 0)
             self._socket.disconnect(self._address)
@@ -256,11 +264,12 @@ class DealerTransport(_Endpoint[bytes]):
     def _take(self) -> bytes | None:
         self._connected()
         try:
-            data = self._socket.recv(zmq.NOBLOCK)
+            part = self._socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
         self.t_received_ns = time.time_ns()
-        return data
+        self._heard(part.get(zmq.SRCFD), self._bs)
+        return part.bytes
 
     def _hear(self, event: int, value: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -368,21 +377,21 @@ class RouterTransport(_Endpoint[Received]):
             owner = int(part.get("User-Id"))
             self._routes[owner] = peer
         if owner is not None:
-            self._book.heard[part.get(zmq.SRCFD)] = owner
+            self._heard(part.get(zmq.SRCFD), owner)
         received = Received(owner, peer, part.bytes)
         while part.more:
             part = self._socket.recv(copy=False)
             self._waiting.append(Received(owner, peer, part.bytes))
         return received
 
-    def _look(self) -> None:
+    def _read_events(self) -> None:
         if self._door is not None and not self._door.closed:
             while (request := _poll_message(self._door)) is not None:
                 reply, stranger = admit(request, self._allowed or {})
                 self._door.send_multipart(reply)
                 if stranger is not None:
-                    self._book.refused(stranger, "its key is no base station's")
-        super()._look()
+                    self._book.refused(stranger, "its key belongs to no base station")
+        super()._read_events()
 
 
 def _poll_message(socket: zmq.Socket[bytes]) -> list[bytes] | None:

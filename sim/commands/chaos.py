@@ -28,14 +28,14 @@ HARD = {
 
 @options.takes(("bs", "bits", "scheme", "deadline", "round", *HARD, "output"), defaults=HARD)
 def chaos(
-    minutes: Annotated[float, typer.Option(help="How long the run goes on in minutes.", rich_help_panel=WHAT)] = 5.0,
+    minutes: Annotated[float, typer.Option(help="Duration of the run in minutes.", rich_help_panel=WHAT)] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the faults and of all other draws.", rich_help_panel=WHAT)] = 7,
     **words: Any,
 ) -> None:
     """Kill, cut and freeze base stations and the cloud on a schedule; audit what is left.
 
-    Exit status 1 if fixes did not resume in time after a fault, or the audit finds anything. Links are encrypted by
-    default, for there the frames of an old process that overlaps with its successor arrive, to be rejected.
+    Exit status 1 if fixes did not resume in time after a fault, or the audit fails. Links are encrypted by default:
+    then frames of an old process that still runs beside its successor arrive and must be rejected.
     """
     from sim.commands.look import show_audit
     from sim.emulate.chaos import markdown, run_chaos

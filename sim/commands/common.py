@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.plan.setting import WHAT
-
 if TYPE_CHECKING:
     from rich.console import Console
 
 USER_ERROR, INTERRUPTED = 2, 130
 """Exit statuses: bad input, stopped with Ctrl-C."""
 
-ScenarioOption = Annotated[
-    str, typer.Option(help="Name of a shipped scenario, or path of a TOML file.", rich_help_panel=WHAT)
-]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
 
 

@@ -65,7 +65,7 @@ def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, mo
         )  # fmt: skip
     console.print(table)
     if bundled:
-        console.print("seq n.p is report p of frame n; what a bundle shares counts with its first report")
+        console.print("seq n.p is report p of frame n; bytes shared by a bundle are counted with its first report")
     if len(rows) > most:
         console.print(f"{number(len(rows) - most)} more; --most {len(rows)} shows all")
 
@@ -117,7 +117,7 @@ def show_frame(console: Console, view: FrameView) -> None:
         "sent": f"{view.t_sent_ns} ns",
         "on the wire after": f"{number((view.t_release_ns - view.t_sent_ns) / 1e6)} ms", "received after": received,
         "fate of the frame": view.frame_fate + (f" ({view.reason})" if view.reason else ""),
-        **({} if bundle else {"fate of the report": first.report_fate or "none, it went down"}),
+        **({} if bundle else {"fate of the report": first.report_fate or "none (downlink)"}),
     }  # fmt: skip
     for name, value in shared.items():
         fields.add_row(name, str(value))
@@ -130,7 +130,7 @@ def show_frame(console: Console, view: FrameView) -> None:
         if bundle:
             console.print(
                 f"\n[bold]report {part}[/bold]: snapshot {report.snapshot}, round {report.round}, "
-                f"{report.report_fate or 'no fate, it went down'}"
+                f"{report.report_fate or 'no fate (downlink)'}"
             )
         show_report(console, report)
 

@@ -29,7 +29,7 @@ def trace(
         Path | None, typer.Option(help="Folder of the data set; default: data/SCENARIO.", show_default=False)
     ] = None,
 ) -> None:
-    """Ray-trace a scenario into a path data set; stopped at any time, it resumes."""
+    """Ray-trace a scenario into a path data set; can be resumed."""
     from dataclasses import replace as changed
 
     from sim.commands.tracing import draw_factory_data, trace_layout_data, trace_scene_data
@@ -179,7 +179,7 @@ def train(
         ),
     ] = None,
 ) -> None:  # fmt: skip
-    """Train a scheme's weights on a path data set, on the GPU if there is one; stopped at any time, it resumes."""
+    """Train a scheme's weights on a path data set, on the GPU if there is one; can be resumed."""
     from sim.errors import UserError, nearest_hint
 
     trainable = ["ecc", "rss", "diffloc", "vinloc"]
@@ -263,7 +263,7 @@ def train(
     )
     trainings = {target: changed(training, bits=bits) for target, bits in zip(targets, payloads, strict=True)}
     checkpoint = folder / f"{'-'.join(['ecc', *labels, *variant])}.pt" if output is None else output.with_suffix(".pt")
-    told = f"Stopped; the last finished epoch is in {checkpoint.parent}, and the same command goes on from there."
+    told = f"Stopped; the last finished epoch is in {checkpoint.parent}, and the same command resumes."
     stages = {"local": "Stage I, autoencoders", "train": "Stage II, positions"}
     with stoppable(lambda: told), ProgressBar() as bar:
 
@@ -292,7 +292,7 @@ def _train_diffloc(
     name = "-".join(["diffloc", model, *variant])
     target = output or Path("checkpoints") / scenario.name / f"{name}.safetensors"
     place = training_device(device)
-    told = f"Stopped; the last tenth epoch is in {target.parent}, and the same command goes on from there."
+    told = f"Stopped; the last tenth epoch is in {target.parent}, and the same command resumes."
     with stoppable(lambda: told), ProgressBar() as bar:
 
         def advance(done: int, total: int, note: str) -> None:
@@ -317,11 +317,11 @@ def reproduce(
         bool, typer.Option(help="Run trainings of DiffLoc and VIn-Loc that are missing (hours); without, rows say so.")
     ] = True,
 ) -> None:
-    """Measure a published table, the paper's figures beside; stopped at any time, it resumes."""
+    """Measure a published table and show the paper's values beside it; can be resumed."""
     from sim.reproduce.tables import reproduce as measure
     from sim.terminal import ProgressBar
 
-    told = f"Stopped; finished rows are in {output}, and the same command goes on from there."
+    told = f"Stopped; finished rows are in {output}, and the same command resumes."
     with stoppable(lambda: told), ProgressBar() as bar:
         path = measure(table, output, lambda label, done, total: bar.update(label, done, total), train=train)
     print(path.read_text())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sim.inspect.audit import Audit
     from sim.inspect.frames import Choice, LinkTotals
 
-WHICH, FORM = "Which frames", "What is shown of them"
+WHICH, FORM = "Which frames", "Selection"
 
 
 def inspect(
@@ -48,7 +48,7 @@ def inspect(
     direction: Annotated[
         str | None,
         typer.Option(
-            metavar="up|down", help="Only this way; default: both (with --frame: up).", show_default=False,
+            metavar="up|down", help="Only this direction; default: both (with --frame: up).", show_default=False,
             rich_help_panel=WHICH,
         ),
     ] = None,
@@ -87,19 +87,19 @@ def inspect(
     from sim.inspect import frames as inspection
 
     if frame is not None and link is None:
-        raise UserError("--frame counts on one link: name it with --link.")
+        raise UserError("--frame needs --link: sequence numbers count on one link.")
     if epoch is not None and frame is None:
-        raise UserError("--epoch says whose --frame is meant: give that as well.")
+        raise UserError("--epoch needs --frame.")
     if most < 1:
         raise UserError(f"--most must be at least 1 line, it is {most}.")
     choice = inspection.Choice(link, begin, end, tuple(fate or ()), direction)
     if frame is not None and (timeline or choice != inspection.Choice(link, direction=direction)):
         raise UserError(
-            "--frame is one frame: of --link, --direction and --epoch, not with a time, a fate or --timeline."
+            "--frame selects one frame, with --link, --direction and --epoch; leave out times, fates and --timeline."
         )
     out = console()
     if recover:
-        tell_recovered(out, run)
+        print_recovered(out, run)
     if frame is not None and link is not None:
         from fronthaul.message.messages import Direction
         from sim.commands.frames import show_frame
@@ -120,7 +120,7 @@ def inspect(
         show_frames(out, inspection.chosen_frames(run, choice, t0_ns), t0_ns, most)
 
 
-def tell_recovered(out: Console, run: Path) -> None:
+def print_recovered(out: Console, run: Path) -> None:
     """Close the ledgers of a run that was cut, and print what was in its journals."""
     from sim.inspect import frames as inspection
     from sim.terminal import number
@@ -208,4 +208,4 @@ def show_audit(out: Console, audit: Audit) -> None:
     if audit.ok:
         out.print("The run holds.")
     else:
-        out.print(f"The run does not hold: {audit.failed} of {len(audit.findings)} checks fail.")
+        out.print(f"The audit failed: {audit.failed} of {len(audit.findings)} checks failed.")

@@ -270,7 +270,7 @@ def link_file_plan(path: Path | None) -> LinkPlan:
     except OSError as error:
         raise UserError(f"Cannot read --links {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"--links {path} is no text file.") from error
+        raise UserError(f"--links {path} is not a text file.") from error
     except LocalError as error:
         raise UserError(f"--links {path}: {error}.") from error
 

@@ -82,7 +82,7 @@ def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> 
         if table.row_count:
             console.print(table)
     console.print(fates_table(summary))
-    for line in happenings(summary):
+    for line in event_lines(summary):
         console.print(line, soft_wrap=True)
     if summary.get("fixes_per_s") is not None:
         made = f"{number(summary['fixes'])} fixes of {number(summary['snapshots'])} snapshots, "
@@ -125,7 +125,7 @@ def kernel_line(counted: Mapping[str, Any]) -> str:
     return f"TCP streams: {predicted} predicted, {', '.join(ends)}{cut}"
 
 
-def happenings(summary: Mapping[str, Any]) -> list[str]:
+def event_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return lines on arrivals, strays, refusals, undetermined snapshots, excluded BSs, restarts and missing BSs."""
     lines = []
     arrivals: Mapping[str, int] = summary.get("arrivals") or {}
@@ -133,21 +133,23 @@ def happenings(summary: Mapping[str, Any]) -> list[str]:
         early, on_time, late = (number(arrivals[key]) for key in ("early", "on_time", "late"))
         lines.append(f"receive window, reports of round 0: {early} early, {on_time} on time, {late} late")
     if summary.get("strays"):
-        lines.append(f"{number(summary['strays'])} frames arrived that no sender wrote down")
+        lines.append(f"{number(summary['strays'])} frames arrived that are in no journal")
     if summary.get("refused_connections"):
         lines.append(f"[yellow]{number(summary['refused_connections'])} connections were refused[/yellow]")
     if summary.get("refused_registrations"):
         lines.append(f"[yellow]{number(summary['refused_registrations'])} registrations were refused[/yellow]")
     if summary.get("undetermined"):
-        lines.append(f"[yellow]{number(summary['undetermined'])} snapshots came to no finite position[/yellow]")
+        lines.append(f"[yellow]{number(summary['undetermined'])} snapshots have no finite fix[/yellow]")
     for bs, times in (summary.get("excluded") or {}).items():
-        lines.append(f"[yellow]BS {bs} was of no use for {number(times)} snapshots[/yellow]; events.parquet says why")
+        lines.append(
+            f"[yellow]BS {bs} could not be used for {number(times)} snapshots[/yellow]; events.parquet says why"
+        )
     for restart in summary.get("restarts") or ():
         back = restart["t_back_ns"]
         after = "not back at the end" if back is None else f"back after {(back - restart['t_died_ns']) / 1e9:.2f} s"
         lines.append(f"[yellow]restart:[/yellow] {escape(str(restart['name']))} died, {after}")
     if summary.get("missing_bs"):
-        lines.append(f"[yellow]out at the end:[/yellow] BS {', '.join(map(str, summary['missing_bs']))}")
+        lines.append(f"[yellow]not connected at the end:[/yellow] BS {', '.join(map(str, summary['missing_bs']))}")
     return lines
 
 

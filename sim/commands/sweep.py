@@ -44,12 +44,12 @@ def sweep(
     ] = Path("sweep"),
     **words: Any,
 ) -> None:
-    """Emulate every combination of lists in process; table and plot of error against budget; stopped, it resumes."""
+    """Emulate every combination of lists in process; table and plot of error against budget; can be resumed."""
     from sim.sweep.sweep import run_sweep
     from sim.terminal import ProgressBar
 
     cases = cases_of(words, output)
-    told = f"Stopped; finished rows are in {output}, and the same command goes on from there."
+    told = f"Stopped; finished rows are in {output}, and the same command resumes."
     with stoppable(lambda: told), ProgressBar() as bar:
 
         def advance(name: str, done: int, total: int, begins: bool) -> None:

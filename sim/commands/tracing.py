@@ -80,4 +80,4 @@ def _tell(paths: PathSet, folder: Path) -> None:
 
 
 def _stopped(what: str, folder: Path) -> str:
-    return f"Stopped; finished {what} are in {folder}, and the same command goes on from there."
+    return f"Stopped; finished {what} are in {folder}, and the same command resumes."

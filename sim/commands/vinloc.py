@@ -67,7 +67,7 @@ def train_vinloc(
     folder = DATA_FOLDER / wanted.data_name / "vinloc"
     if job != known:
         job, folder = replace(job, name=target.stem), target.parent
-    told = f"Stopped; a checkpoint of the last minutes is in {folder}, and the same command goes on from there."
+    told = f"Stopped; a checkpoint of the last minutes is in {folder}, and the same command resumes."
     last: list[float] = []
     with stoppable(lambda: told), ProgressBar() as bar:
 

@@ -179,7 +179,7 @@ class Injector:
     def tick(self, run: Run) -> None:
         """Inject the faults that are due; the driver calls this a few times a second."""
         now_ns = time.time_ns()
-        self._end_what_is_over(run, now_ns)
+        self._end_due_faults(run, now_ns)
         while self._faults and run.t0_ns and now_ns >= run.t0_ns + self._faults[0].at_s * 1e9:
             fault = self._faults.pop(0)
             done = self._cloud_fault(run, fault) if fault.bs is None else self._edge_fault(run, fault)
@@ -194,7 +194,7 @@ class Injector:
             if process.pid is not None:
                 _signal(process.pid, signal.SIGCONT)
 
-    def _end_what_is_over(self, run: Run, now_ns: int) -> None:
+    def _end_due_faults(self, run: Run, now_ns: int) -> None:
         for t_ns, pid in [item for item in self._frozen if item[0] <= now_ns]:
             _signal(pid, signal.SIGCONT)
             self._frozen.remove((t_ns, pid))

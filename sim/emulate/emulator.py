@@ -107,7 +107,7 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
     if record.failures:
         raise UserError(f"{' '.join(record.failures)} What the run made until then is in {folder.path}.")
     if problems:
-        raise UserError(f"The run does not add up: {'; '.join(problems)}. See {folder.path}.")
+        raise UserError(f"The accounts of the run do not balance: {'; '.join(problems)}. See {folder.path}.")
     merge_link_captures(folder, [site.station.bs for site in plan.sites])
     return RunResult(folder.finish().path, summary)
 

@@ -241,7 +241,9 @@ class Run:
                 self._failures.append(sentence(error, cloud.name))
                 return True
             if not self._folder.links.joinpath(f"{incarnation_name(0)}{SENT}").exists():
-                self._failures.append(f"{cloud.name} died on another node: its streams are there, none can go on here.")
+                self._failures.append(
+                    f"{cloud.name} died on another node: its streams are there, so it cannot be restarted here."
+                )
                 return True
             self.cloud = self._launcher.cloud(cloud.number + 1)
             self.cloud.restart = cloud.restart or time.time_ns()
@@ -284,7 +286,7 @@ class Run:
             self._gone(end.cut_off)
             if end.unanswered and not self._failures:
                 missed = ", ".join(map(str, end.unanswered))
-                self._failures.append(f"BS {missed} heard no goodbye of the cloud.")
+                self._failures.append(f"BS {missed} received no goodbye from the cloud.")
             return
         self._launcher.stands(edge)  # it is registered again
         first = max(self._next_of(bs) for bs in edge.stations)
@@ -328,7 +330,7 @@ class Run:
                     self._edge_done(edge, edge.running)
                     continue
                 if not self._failures:
-                    self._failures.append(f"{edge.name} did not come to an end.")
+                    self._failures.append(f"{edge.name} did not end.")
                 ray.kill(edge.actor)
 
     def _collect_edges(self) -> None:
@@ -353,7 +355,7 @@ class Run:
             try:
                 self._write(ray.get(ship.remote(self._folder.links.resolve()), timeout=LEFTOVERS_S))
             except RayError:  # most likely the node is gone, and what it held with it
-                self._failures.append(f"What processes wrote down on node {node['NodeName']} could not be fetched.")
+                self._failures.append(f"The streams of processes on node {node['NodeName']} could not be fetched.")
 
     def _collect_cloud(self) -> CloudOutcome:
         assert self.cloud is not None
@@ -367,7 +369,7 @@ class Run:
         assert isinstance(outcome, CloudOutcome)
         if outcome.missing - self._cut_off and not self._failures:
             missing = ", ".join(map(str, sorted(outcome.missing - self._cut_off)))
-            self._failures.append(f"BS {missing} fell silent before the end of the run.")
+            self._failures.append(f"BS {missing} stopped responding before the end of the run.")
         return replace(outcome, missing=outcome.missing | self._cut_off)
 
     def _write(self, streams: dict[str, bytes]) -> None:

@@ -208,7 +208,7 @@ def _refusals(scheme: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise UserError(f"Scheme {scheme!r} cannot run so: {str(error).removesuffix('.')}.") from error
+        raise UserError(f"Scheme {scheme!r} cannot run: {str(error).removesuffix('.')}.") from error
 
 
 def weights_notes(plan: Plan) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan
-from fronthaul.message.messages import MAX_BUNDLE
+from fronthaul.message.checks import MAX_BUNDLE
 from sim.errors import UserError
 from sim.plan.setting import LINKS, OUTPUT, PLACEMENT, RAY, SECURITY, TIMING, WHAT, Driver, Setting, require_driver
 
@@ -390,7 +390,7 @@ class EmulateSettings:
     def _check_timing(self) -> None:
         if self.bundle > self.batch:
             raise UserError(
-                f"--bundle {self.bundle} is more than --batch {self.batch}: a message bundles what is made at once."
+                f"--bundle {self.bundle} is more than --batch {self.batch}: a message bundles reports of one batch."
             )
         if self.window_ms >= self.deadline_ms:
             raise UserError(f"--window {self.window_ms:g} ms must be before --deadline {self.deadline_ms:g} ms.")

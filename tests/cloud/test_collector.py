@@ -110,7 +110,7 @@ def test_a_bundle_is_judged_as_a_whole_and_its_reports_one_by_one() -> None:
     assert made.frame(bundle, 0, now) == (D, None, 0b010)
     assert made.frame(bundle, 0, now).fate is DUP
     mixed = made.frame(frame(report(0, 2), report(0, 3)), 0, now)
-    assert mixed.fate is REJ and "before with new ones" in str(mixed.reason)
+    assert mixed.fate is REJ and "new reports with ones" in str(mixed.reason)
     assert made.frame(single(0, 3), 0, now) == (D, None, 0)
 
 

@@ -43,7 +43,7 @@ def test_those_who_measure_a_snapshot_are_waited_for_alone(rules: CollectorRules
 def test_a_frame_of_whoever_is_not_to_measure_is_rejected_as_a_whole() -> None:
     made = collector(replace(RULES, roster=ROSTER))
     fate, why, late = made.frame(single(OUT[0], 0), OUT[0], T0)
-    assert (fate, why, late) == (REJ, f"snapshot 0 is not BS {OUT[0]}'s to measure", 0)
+    assert (fate, why, late) == (REJ, f"snapshot 0 is not measured by BS {OUT[0]}", 0)
     mine = next(snapshot for snapshot in range(4) if OUT[snapshot] != OUT[0])
     assert made.frame(frame(report(OUT[0], mine), report(OUT[0], 0)), OUT[0], T0).fate is REJ
     assert made.next_deadline_ns is None and made.delivered_reports == 0

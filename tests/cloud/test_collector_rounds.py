@@ -48,9 +48,9 @@ def test_a_round_opens_when_asked_and_closes_when_all_asked_have_answered() -> N
 
 def test_nobody_answers_what_was_not_asked() -> None:
     made = collector(rounds=True)
-    assert "nobody asked for round 1" in str(made.frame(single(0, 0, round=1), 0, T0).reason)
+    assert "round 1 was not requested" in str(made.frame(single(0, 0, round=1), 0, T0).reason)
     made = asked_for_round_1()
-    assert "nobody asked for round 2" in str(made.frame(single(0, 0, round=2), 0, T0).reason)
+    assert "round 2 was not requested" in str(made.frame(single(0, 0, round=2), 0, T0).reason)
 
 
 def test_goodbye_does_not_end_answering_and_being_gone_does() -> None:

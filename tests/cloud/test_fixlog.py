@@ -38,7 +38,7 @@ made = st.builds(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(made, max_size=3), max_size=4))
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, batches: list[list[FixRecord]]) -> None:
     path = tmp_path_factory.mktemp("fixes") / "fixes.arrow"

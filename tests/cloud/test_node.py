@@ -49,10 +49,10 @@ def test_a_base_station_that_fits_is_welcomed(tmp_path: Path, rounds: bool) -> N
     ("said", "reason"),
     [
         (registration(0), "BS 0 does not own this connection"),
-        (registration(1, scheme="two"), "the cloud fuses 'one', not 'two'"),
+        (registration(1, scheme="two"), "the cloud runs scheme 'one', not 'two'"),
         (registration(1, rounds=True, scheme="one"), "the cloud's 'one' takes one round"),
-        (registration(1, scheme="\x00" * 256), r"the cloud fuses 'one', not '\x00"),
-        (registration(1, scheme="é" * 128), "the cloud fuses 'one', not 'éé"),
+        (registration(1, scheme="\x00" * 256), r"the cloud runs scheme 'one', not '\x00"),
+        (registration(1, scheme="é" * 128), "the cloud runs scheme 'one', not 'éé"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path, said: Registration, reason: str) -> None:
@@ -81,19 +81,19 @@ def test_a_stranger_is_refused_and_so_is_an_older_epoch(tmp_path: Path) -> None:
         (
             PayloadFormat.uniform(8, 2, 1),
             ANSWER,
-            "the cloud's 'several' takes reports of 1 x 8 bit and 1 B beside them, "
-            "not of 2 x 8 bit and 1 B beside them",
+            "the cloud's 'several' takes reports of 1 x 8 bit and 1 B of side information, "
+            "not of 2 x 8 bit and 1 B of side information",
         ),
         (PayloadFormat.uniform(4, 2, 1), ANSWER, "the cloud's 'several' takes reports of 1 x 8 bit"),  # as many bits
         (
             REPORT,
             PayloadFormat.uniform(16, 1, 4),
-            "the cloud's 'several' takes answers of 1 x 16 bit and 0 B beside them, not of",
+            "the cloud's 'several' takes answers of 1 x 16 bit and 0 B of side information, not of",
         ),
         (
             PayloadFormat(8, 1, fixed=False),
             ANSWER,
-            "the cloud's 'several' takes reports of 1 x 8 bit and 1 B beside them, not of up to 8 bit",
+            "the cloud's 'several' takes reports of 1 x 8 bit and 1 B of side information, not of up to 8 bit",
         ),
     ],
 )
@@ -279,7 +279,7 @@ class TickingClock(SimulatedClock):
     """Every look at it takes a millisecond: a loop that waits comes to its end."""
 
     def now_ns(self) -> int:
-        self.advance_to(super().now_ns() + MS)
+        self.sleep_until(super().now_ns() + MS)
         return super().now_ns()
 
 

@@ -62,9 +62,18 @@ def test_reports_carry_the_schemes_indices_to_the_bit() -> None:
 @pytest.mark.parametrize(
     ("declared", "sentence"),
     [
-        (PayloadFormat(25, 1), "'sign' declares reports of 25 bit and 1 B beside them, and made 24 bit and 1 B"),
-        (PayloadFormat(23, 1, fixed=False), "'sign' declares reports of up to 23 bit and 1 B beside them, and made 24"),
-        (PayloadFormat(24, 3), "'sign' declares reports of 24 bit and 3 B beside them, and made 24 bit and 1 B"),
+        (
+            PayloadFormat(25, 1),
+            "'sign' declares reports of 25 bit and 1 B of side information, and made 24 bit and 1 B",
+        ),
+        (
+            PayloadFormat(23, 1, fixed=False),
+            "'sign' declares reports of up to 23 bit and 1 B of side information, and made 24",
+        ),
+        (
+            PayloadFormat(24, 3),
+            "'sign' declares reports of 24 bit and 3 B of side information, and made 24 bit and 1 B",
+        ),
     ],
 )
 def test_a_scheme_must_keep_to_its_format(declared: PayloadFormat, sentence: str) -> None:
@@ -99,7 +108,7 @@ def test_reports_may_differ_in_length_up_to_what_is_declared() -> None:
     reports = station(Unary()).reports([0, 1, 2, 3], received)
     assert [report.payload.bits for report in reports] == [0, 1, 2, 3]
     assert {report.side for report in reports} == {b""}
-    with pytest.raises(ValueError, match="declares reports of up to 3 bit and 0 B beside them, and made 4 bit"):
+    with pytest.raises(ValueError, match="declares reports of up to 3 bit and 0 B of side information, and made 4 bit"):
         station(Unary()).reports(list(range(5)), torch.stack([observe(n) for n in range(5)]))
 
 

@@ -10,7 +10,7 @@ from tiny_nodes import MS, LivelyClock, cloud_parts, office, site, waiting_node
 
 from cloud.fixlog import read_fixes
 from edge.node import REPEAT_S
-from edge.pacing import LAST_WORD_S, PATIENCE_S, run_schedule, wait_together
+from edge.pacing import GOODBYE_S, PATIENCE_S, run_schedule, wait_together
 from edge.schedule import Schedule
 from fronthaul.link.link_config import LinkConfig
 from fronthaul.log.sent import read_journal, sent_rows
@@ -112,7 +112,7 @@ def test_without_the_clouds_goodbye_it_stops_after_a_while_and_says_so(tmp_path:
 def test_whose_link_is_down_at_the_end_waits_for_no_answer(tmp_path: Path, count: int) -> None:
     with office(tmp_path, cloud_parts(count), peers=0, t0_ns=None) as cloud:
         clock = LivelyClock(cloud)
-        down = LinkConfig(outages=((0.05, 0.05 + 2 * LAST_WORD_S),))
+        down = LinkConfig(outages=((0.05, 0.05 + 2 * GOODBYE_S),))
         nodes = [waiting_node(cloud, site(bs, up=None if bs else down), clock) for bs in range(count)]
         for node in nodes:
             node.register()

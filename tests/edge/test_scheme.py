@@ -48,5 +48,7 @@ def test_a_class_a_builder_and_a_scheme_that_says_nothing() -> None:
 
 
 def test_a_spec_of_another_kind_is_one_sentence() -> None:
-    with pytest.raises(LookupError, match=r"^The spec of scheme 'Wrong' is no SchemeSpec, but \{'weights': 'rss'\}\.$"):
+    with pytest.raises(
+        LookupError, match=r"^The spec of scheme 'Wrong' is not a SchemeSpec, but \{'weights': 'rss'\}\.$"
+    ):
         scheme_spec("Wrong")

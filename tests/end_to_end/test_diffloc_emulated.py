@@ -126,10 +126,19 @@ def test_the_command_line_passes_options_on(
         ({"options": (("stepps", 3),)}, "has no option 'stepps'; it takes fusion, local, particles, steps, where"),
         ({"options": (("steps", "many"),)}, "option 'steps' of scheme 'diffloc' must be a whole number, it is 'many'"),
         ({"options": (("steps", 1), ("steps", 2))}, "is given twice: steps, steps"),
-        ({"options": (("steps", 0),)}, "Scheme 'diffloc' cannot run so: consistency sampling takes 1 to 200 steps"),
-        ({"options": (("fusion", "exact"),)}, r"Scheme 'diffloc' cannot run so: --fusion exact .* one-shot\.$"),
-        ({"options": (("where", "central"), ("local", 5))}, "cannot run so: the option local is for --where edge"),
-        ({"bits": 1}, "cannot run so: --bits 1 leaves no number"),
+        (
+            {"options": (("steps", 0),)},
+            "Scheme 'diffloc' cannot run: consistency sampling takes 1 to 200 steps",
+        ),
+        (
+            {"options": (("fusion", "exact"),)},
+            r"Scheme 'diffloc' cannot run: --fusion exact .* one-shot\.$",
+        ),
+        (
+            {"options": (("where", "central"), ("local", 5))},
+            "cannot run: the option local is for --where edge",
+        ),
+        ({"bits": 1}, "cannot run: --bits 1 is too few"),
     ],
 )
 def test_what_cannot_be_asked_for_is_one_sentence(

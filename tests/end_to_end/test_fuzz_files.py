@@ -58,7 +58,7 @@ toml_changes: st.SearchStrategy[list[Change]] = st.lists(
     min_size=1,
     max_size=3,
 )
-files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def damaged(whole: bytes, changes: list[Change]) -> bytes:
@@ -153,7 +153,6 @@ def test_a_cloud_starts_whatever_its_earlier_incarnation_left(streams: Path, nam
 
 
 @given(st.lists(frames() | controls, min_size=1, max_size=4), st.lists(st.binary(max_size=40), max_size=4))
-@settings(deadline=None)
 def test_ledgers_close_over_whatever_arrived(sent: list[Message], arrived: list[bytes]) -> None:
     """Messages that were journaled, and bytes that nobody sent."""
     with TemporaryDirectory() as folder:

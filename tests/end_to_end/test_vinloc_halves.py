@@ -239,7 +239,7 @@ def test_a_base_station_that_hears_nothing_is_left_out_as_an_absent_one_is() -> 
     (without,) = rule.fuse([reports(4, [0, 2, 3])])
     (silent,) = rule.fuse([reports(4, range(4), unheard=[1])])
     assert silent.position == without.position
-    assert silent.excluded == {1: "hears nothing of the user"}
+    assert silent.excluded == {1: "receives nothing from the user"}
     assert not silent.uses(ReportKey(1, 0, 0)) and silent.uses(ReportKey(0, 0, 0))
 
 
@@ -271,7 +271,7 @@ def test_a_fix_does_not_depend_on_what_shares_its_batch() -> None:
 def test_where_nobody_hears_the_user_there_is_no_fix() -> None:
     (fix,) = cloud(4).fuse([reports(4, range(3), unheard=range(3))])
     assert np.isnan(fix.position).all()
-    assert fix.excluded == dict.fromkeys(range(3), "hears nothing of the user")
+    assert fix.excluded == dict.fromkeys(range(3), "receives nothing from the user")
     (fix,) = cloud(4).fuse([[]])
     assert np.isnan(fix.position).all() and not fix.excluded
     assert cloud(4).fuse([]) == []
@@ -292,14 +292,14 @@ def test_what_no_network_can_have_sent_is_excluded_by_name() -> None:
     group[3] = dataclasses.replace(group[3], side=b"\7")
     rule = cloud(None)
     (fix,), (alone,) = rule.fuse([group]), rule.fuse([reports(None, [1])])
-    reason = "its values do not lie within −1 and 1"
-    assert fix.excluded == {0: reason, 2: reason, 3: "says neither 1 nor 0 of hearing the user, but 07"}
+    reason = "its values are outside −1..1"
+    assert fix.excluded == {0: reason, 2: reason, 3: "its side information is neither 00 nor 01: 07"}
     assert fix.position == alone.position
 
 
 def test_reports_of_nobody_and_of_another_size_are_errors() -> None:
     group = reports(4, range(2))
-    with pytest.raises(ValueError, match="BS 9 has not registered where it stands"):
+    with pytest.raises(ValueError, match="BS 9 has not registered its position"):
         cloud(4).fuse([[dataclasses.replace(group[0], key=ReportKey(9, 0, 0))]])
     with pytest.raises(RemoteError, match="256 indices of 4 bits take 1024 bits"):
         cloud(4).fuse([[dataclasses.replace(group[0], payload=Payload(bytes(100), 800))]])

@@ -72,9 +72,7 @@ BEYOND = (
     "position of BS 1 must lie within ±100 km of the origin of the local coordinates, which are metres, "
     "not at (4.2e+06, 170000, 4.78e+06) m"
 )
-OCCUPIED = (
-    "BS 1 registers at (1.003, 2, 2.996) m, where BS 0 stands already: two base stations must be at least 1 cm apart"
-)
+OCCUPIED = "BS 1 registers at (1.003, 2, 2.996) m, the place of BS 0: two base stations must be at least 1 cm apart"
 ELSEWHERE = "BS 1 registers at (2, 2, 4) m, but the cloud's plan has it at (2, 2, 3) m"
 STRANGER = "BS 256 is not part of this run, which has 256 base stations"
 
@@ -145,7 +143,7 @@ def test_two_base_stations_are_a_centimetre_apart(tmp_path: Path, apart_m: float
         (answer,) = said(made, at(places[1]))
         assert (answer == Welcome(1, 0)) == fits
         if not fits:
-            assert isinstance(answer, Abort) and "where BS 0 stands already" in answer.reason
+            assert isinstance(answer, Abort) and "the place of BS 0" in answer.reason
 
 
 @pytest.mark.parametrize("off_m", [0.0, 0.0099])
@@ -176,7 +174,7 @@ def test_a_cloud_that_was_started_again_knows_who_stands_where(tmp_path: Path) -
         pass
     with office(tmp_path, planned(places), incarnation=1, peers=0) as made:
         (answer,) = said(made, at(places[1]))
-        assert isinstance(answer, Abort) and "where BS 0 stands already" in answer.reason
+        assert isinstance(answer, Abort) and "the place of BS 0" in answer.reason
     assert [bs for bs, _ in refusals(tmp_path, 1)] == [1]
 
 
@@ -224,9 +222,7 @@ def emulated(folder: Path, made: Scenario, driver: str = "process", *options: st
 
 
 CLOSE = world((0.0, 0.0, 20.0), (0.0, 0.005, 20.0), (50.0, 0.0, 20.0))
-CLOSE_SAID = (
-    "BS 1 registers at (0, 0.005, 20) m, where BS 0 stands already: two base stations must be at least 1 cm apart"
-)
+CLOSE_SAID = "BS 1 registers at (0, 0.005, 20) m, the place of BS 0: two base stations must be at least 1 cm apart"
 
 
 def test_two_sites_at_one_place_end_a_run_with_a_sentence(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,7 +251,7 @@ def test_more_sites_than_a_fix_takes_are_refused_before_anything_starts(
     assets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert emulated(assets, tiny_vinloc.scenario(257)) == 2
-    sentence = "Scheme 'vinloc' cannot run so: it takes at most 256 base stations, there are 257."
+    sentence = "Scheme 'vinloc' cannot run: it takes at most 256 base stations, there are 257."
     assert capsys.readouterr().err.strip().splitlines()[-1] == sentence
 
 

@@ -94,7 +94,7 @@ def test_a_cloud_that_died_elsewhere_is_not_started_again(watched: Watched) -> N
     assert run.cloud is not None
     assert run._cloud_done(run.cloud, "dead")
     assert launcher.incarnations == []
-    assert run._failures == ["The cloud died on another node: its streams are there, none can go on here."]
+    assert run._failures == ["The cloud died on another node: its streams are there, so it cannot be restarted here."]
 
 
 def test_what_does_not_come_up_again_is_given_up(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

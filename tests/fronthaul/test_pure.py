@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import fronthaul
 from fronthaul.clock import Clock, SimulatedClock, WallClock
 from fronthaul.draws import generator
-from fronthaul.errors import LocalError
 from fronthaul.message.fates import FrameFate, ReportFate
 
 
@@ -54,10 +53,6 @@ def test_simulated_time_moves_only_when_told() -> None:
     clock.sleep_until(9)
     clock.sleep_until(7)
     assert clock.now_ns() == 9
-    clock.advance_to(12)
-    assert clock.now_ns() == 12
-    with pytest.raises(LocalError, match="back"):
-        clock.advance_to(11)
 
 
 def test_wall_clock_is_unix_time() -> None:

@@ -17,9 +17,9 @@ REASONS = {
     "start": r"the run has not started",
     "snapshot": r"the run has \d+ snapshots",
     "one round": r"the run has one round",
-    "not asked": r"nobody asked for round \d+",
-    "size": r"registered were (up to )?\d+ bits of payload and \d+ B beside it",
-    "mixed": r"it bundles reports that came before with new ones",
+    "not asked": r"round \d+ was not requested",
+    "size": r"registered: (up to )?\d+ bits of payload and \d+ B of side information",
+    "mixed": r"it bundles new reports with ones that were delivered before",
     "earlier epoch": r"an earlier epoch has reported on this snapshot",
 }
 """Why a frame may be rejected: rule, and the sentence that says so."""

@@ -70,4 +70,4 @@ def eps_of(kind: Kind, raw: FloatArray, x: FloatArray, level: Level) -> FloatArr
         return np.asarray(raw, np.float64)
     if kind == "consistency":
         return np.asarray((x - level.signal * raw) / level.noise, np.float64)
-    raise ValueError(f"networks say 'diffusion' or 'consistency', not {kind!r}")
+    raise ValueError(f"networks are of kind 'diffusion' or 'consistency', not {kind!r}")

@@ -21,7 +21,7 @@ import numpy as np
 
 from cloud.fusion.scores.answers import Answers, FloatArray
 from cloud.fusion.scores.gauss import weighted
-from cloud.fusion.scores.precisions import believed_variances, clipped_inverse, inverse, prior_precision, psd_part
+from cloud.fusion.scores.precisions import bounded_variances, clipped_inverse, inverse, prior_precision, psd_part
 from cloud.fusion.scores.prior import Prior
 from fronthaul.payload.noise_levels import Level
 
@@ -57,7 +57,7 @@ class JacRule:
         if answers.jacobian is None:
             raise ValueError("fusion rule 'jac' needs the Jacobians of the base stations' ε̂")
         unit, square = np.eye(answers.eps.shape[-1]), level.ratio**2
-        least, _ = believed_variances(self.prior)
+        least, _ = bounded_variances(self.prior)
         own = clipped_inverse(unit - level.noise * answers.jacobian, least / (square + least), 1.0)  # M_k
         return psd_part(own - unit - square * prior_precision(self.prior))
 

@@ -8,7 +8,6 @@ component per factor. Under a uniform prior there is no division; a single Gauss
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,13 +65,6 @@ class Mixture:
         mean = weight @ self.mean
         apart = self.mean - mean
         return mean, np.einsum("c,cij->ij", weight, self.covariance) + np.einsum("c,ci,cj->ij", weight, apart, apart)
-
-    def log_density(self, x: FloatArray) -> FloatArray:
-        """Return the logarithm (N,) of the density at x (N, D)."""
-        apart = x[:, None, :] - self.mean
-        square = np.einsum("nci,nci->nc", apart, solve(self.covariance, apart))
-        norm = np.linalg.slogdet(self.covariance)[1] + x.shape[-1] * math.log(2 * math.pi)
-        return np.asarray(logsumexp(self.log_weight - (square + norm) / 2, axis=1), np.float64)
 
 
 def product(mixtures: Sequence[Mixture], prior_mixture: Mixture | None = None) -> Mixture:

@@ -44,7 +44,7 @@ def clipped_inverse(matrix: FloatArray, low: float, high: float) -> FloatArray:
     return symmetric(np.asarray(scaled @ np.swapaxes(vector, -1, -2), np.float64))
 
 
-def believed_variances(prior: Prior) -> tuple[float, float]:
+def bounded_variances(prior: Prior) -> tuple[float, float]:
     """Return the minimum and maximum variance that is accepted from a base station."""
     value = np.linalg.eigvalsh(prior.covariance)
     return FLOOR**2 * float(value[0]), CEILING**2 * float(value[-1])
@@ -57,7 +57,7 @@ def prior_precision(prior: Prior) -> FloatArray:
 
 def station_precisions(answers: Answers, prior: Prior) -> FloatArray:
     """Return Σ_k⁻¹ (K, N, D, D), eigenvalues of Σ_k clipped to the accepted variances."""
-    return clipped_inverse(answers.covariance, *believed_variances(prior))
+    return clipped_inverse(answers.covariance, *bounded_variances(prior))
 
 
 def beyond_prior(answers: Answers, prior: Prior) -> FloatArray:

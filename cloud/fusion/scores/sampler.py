@@ -54,7 +54,7 @@ class Sampler:
             ValueError: the kind is unknown, there are no levels, or the draws are not (N, D).
         """
         if kind not in ("diffusion", "consistency"):
-            raise ValueError(f"networks say 'diffusion' or 'consistency', not {kind!r}")
+            raise ValueError(f"networks are of kind 'diffusion' or 'consistency', not {kind!r}")
         if not schedule:
             raise ValueError("a sampler needs at least one level")
         self.kind, self.schedule, self.rule = kind, tuple(schedule), rule
@@ -85,7 +85,7 @@ class Sampler:
         if self.done:
             raise ValueError("the sampler is done")
         if not answers.stations:
-            raise ValueError("no base station answered: there is nothing to step by")
+            raise ValueError("no base station answered: a step needs a score")
         if answers.eps.shape[1:] != self.x.shape:
             raise ValueError(f"answers are on states {answers.eps.shape[1:]}, asked was {self.x.shape}")
         if not answers.finite().all():

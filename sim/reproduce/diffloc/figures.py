@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 UNET, CT = "paris-7-random-unet", "paris-7-random-ct"
 SUBSETS = 6
 """Number of subsets of base stations of each size for the diffusion; the consistency model is measured on all."""
-LADDER = (*STEPS, 200)
+DIFFUSION_STEPS = (*STEPS, 200)
 SHORT = 50
 """Steps of the diffusion in figures 9 and 11."""
 RULES = ("sum", "gauss")
@@ -117,7 +117,7 @@ def fig8_rows(bench: Bench) -> list[Row]:
     """Make the rows of error against steps."""
     few = bench.stations("paris-7-unet-t2")
     rows = []
-    for steps in LADDER:
+    for steps in DIFFUSION_STEPS:
         figures = paper.figures("sum", 100 * paper.STEPS[steps]) if steps in paper.STEPS else {}
         usual = {"steps": steps, "rules": RULES, "alone": False}
         about = {"steps": steps}

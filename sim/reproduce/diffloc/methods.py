@@ -50,7 +50,7 @@ def table4(bench: Bench) -> list[Row]:
             {"steps": DDIM_STEPS, "rules": RULES, "alone": False, "shuffled": True}, section=CONTROLS),
         Row("CSI shuffled among test positions, DiffLoc-CT", sampled, (f"{name}-ct",),
             TWO_STEPS | {"alone": False, "shuffled": True}, section=CONTROLS),
-        *_buys(bench, name),
+        *_accuracy_rows(bench, name),
         *_seeds(bench, name),
     ]  # fmt: skip
 
@@ -111,7 +111,7 @@ def _controls(name: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def _buys(bench: Bench, name: str) -> list[Row]:
+def _accuracy_rows(bench: Bench, name: str) -> list[Row]:
     few = bench.stations("dense-ct")
     some = {"stations": few}
 

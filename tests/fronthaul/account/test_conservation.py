@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> Run:
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
-        (lambda run: run.receive(encode(frame(0, 0))), "authentic frames that nobody journaled"),
+        (lambda run: run.receive(encode(frame(0, 0))), "authentic frames that are in no journal"),
         (lambda run: [run.receive(run.send(frame(seq, 0))) for seq in (0, 1)], "delivered more than once"),
         (lambda run: [run.receive(run.send(frame(seq, seq))) for seq in (0, 2)], "gaps in seq"),
         (lambda run: [run.receive(run.send(frame(0, snapshot))) for snapshot in (0, 1)], "a seq twice"),
@@ -75,7 +75,7 @@ def test_fixes_that_do_not_fit_are_named(run: Run, fixes: list[tuple[int, list[R
     assert any(problem in sentence for sentence in conservation(ledger, fixes).problems)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
     st.lists(
         st.tuples(

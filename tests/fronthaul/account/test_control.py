@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fronthaul.account.control import ClockSample, Traffic, control_traffic, ping_samples, received_traffic
+from fronthaul.account.control import ClockSample, Traffic, control_traffic, ping_samples
 from fronthaul.log.received import Arrival, ReceiveLog, read_received
 from fronthaul.log.sent import Departure, SendJournal, read_journal
 from fronthaul.message.fates import FrameFate
@@ -82,26 +82,9 @@ def test_what_the_queue_refused_crossed_nothing(tmp_path: Path) -> None:
     assert control_traffic(table) == {(3, Direction.DOWN): Traffic(cost(Welcome(3, 0)), 0, 1)}
 
 
-@pytest.mark.parametrize("transport", [ZMTP_NULL, ZMTP_CURVE])
-def test_received_bytes_by_link_and_direction(tmp_path: Path, transport: TransportCosts) -> None:
-    arrivals = [
-        *(Arrival(3, encode(message), 0, None) for message in UP[:3]),
-        Arrival(3, encode(UP[3]), 0, FrameFate.REJECTED, "epoch"),
-        Arrival(3, FRAME, 0, FrameFate.DELIVERED),
-        Arrival(3, FRAME, 0, FrameFate.REJECTED, "epoch"),
-        Arrival(3, FRAME, 0, FrameFate.CORRUPT, "checksum"),
-        Arrival(None, encode(Welcome(3, 0)), 0, None),
-    ]
-    part = functools.partial(cost, transport=transport)
-    assert received_traffic(log(tmp_path / "up", Direction.UP, arrivals), transport) == {
-        (3, Direction.UP): Traffic(part(UP[0], UP[3]), part(UP[1], UP[2]), 4),
-    }
-
-
 def test_nothing_sent_is_no_traffic(tmp_path: Path) -> None:
     assert control_traffic(journal(tmp_path / "sent", Direction.UP, {})) == {}
     received = log(tmp_path / "received", Direction.DOWN, [])
-    assert received_traffic(received, ZMTP_NULL) == {}
     assert ping_samples(received) == []
 
 

@@ -161,14 +161,14 @@ anything = hnp.arrays(np.float32, st.integers(0, 50), elements=st.floats(width=3
 def test_what_is_not_finite_has_the_last_index_and_nothing_else_has(z: np.ndarray, bits: int) -> None:
     codebook = OptionalCodebook(-4.0, 4.0, bits)
     index = codebook.index(z)
-    assert index.dtype == np.uint32 and codebook.none == 2**bits - 1
-    np.testing.assert_array_equal(index == codebook.none, ~np.isfinite(z))
+    assert index.dtype == np.uint32 and codebook.levels == 2**bits - 1
+    np.testing.assert_array_equal(index == codebook.levels, ~np.isfinite(z))
     back = codebook.reconstruct(index)
     assert back.dtype == np.float32
     np.testing.assert_array_equal(np.isfinite(back), np.isfinite(z))
     there = np.isfinite(z)
     error = np.abs(back[there] - np.clip(z[there], -4, 4))
-    assert np.all(error <= 4 / codebook.none + 1e-5)
+    assert np.all(error <= 4 / codebook.levels + 1e-5)
 
 
 @given(st.floats(-1, 1, width=32), st.floats(0.5, 100, width=32), st.integers(2, 16))

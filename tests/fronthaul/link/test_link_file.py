@@ -195,10 +195,10 @@ def test_values_parse(key: str, value: object, field: str, expected: object) -> 
         ('[up]\noutage = "-2s-3s"', "[up]: outage must be start and end"),
         ("[up]\noutage = 3", "[up]: outage must be start and end"),
         ('[up]\noutage = "3s-2s"', "every link, up: an outage starts at 0 s or later"),
-        ('[up]\nqueue = "64kB"', "queue changes nothing without rate"),
-        ('[up]\nreorder = "1%"', "reorder changes nothing without delay or jitter"),
-        ('[up]\njitter_shape = "normal"', "jitter_shape changes nothing without jitter"),
-        ('[up]\nqueue = "1kB"\n[down]\nrate = "1mbit"', "queue changes nothing without rate"),
+        ('[up]\nqueue = "64kB"', "queue has no effect without rate"),
+        ('[up]\nreorder = "1%"', "reorder has no effect without delay or jitter"),
+        ('[up]\njitter_shape = "normal"', "jitter_shape has no effect without jitter"),
+        ('[up]\nqueue = "1kB"\n[down]\nrate = "1mbit"', "queue has no effect without rate"),
         ("[up", "the link file is not TOML: "),
         ("up = 1" + 5000 * "0", "the link file is not TOML: "),
     ],
@@ -281,7 +281,7 @@ def test_an_option_overrides_every_table_and_leaves_other_keys_alone() -> None:
     [
         ({"delay": "2"}, "delay '2' needs a unit (ns, us, ms, s), such as '2ms'"),
         ({"loss": "2"}, "every link, up: loss must be a probability from 0 to 1, not 2.0"),
-        ({"queue": "64kB"}, "queue changes nothing without rate"),
+        ({"queue": "64kB"}, "queue has no effect without rate"),
         ({"jitter_shape": "gauss"}, "there is no jitter_shape 'gauss' (known: uniform, normal, exponential, pareto)"),
     ],
 )

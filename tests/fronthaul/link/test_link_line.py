@@ -85,7 +85,6 @@ class Fifo:
         return True
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3 * MS), st.integers(1, 5000)), max_size=60),
     st.sampled_from([1e6, 7e6, 1.3e7]),
@@ -271,4 +270,4 @@ class AnyTraffic(RuleBasedStateMachine):
 
 
 TestAnyTraffic = AnyTraffic.TestCase
-TestAnyTraffic.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAnyTraffic.settings = settings(max_examples=60, stateful_step_count=30)

@@ -121,7 +121,7 @@ def test_a_single_bit_may_flip() -> None:
     assert model(LinkConfig(corrupt=1.0)).frame(0, 1, 1, START).flipped == (0,)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 20_000), st.integers(0, 1000))
 def test_crc32_notices_every_flip(size: int, seq: int) -> None:
     """Otherwise a frame with flips could be delivered, and the books would not balance."""
@@ -160,8 +160,7 @@ def test_gilbert_elliott_has_its_mean_burst(to_good: float) -> None:
     runs = [sum(1 for _ in run) for bad, run in itertools.groupby(lost) if bad]
     # Geometric: variance (1 - p) / p^2.
     error = 2.58 * math.sqrt(1 - to_good) / to_good / math.sqrt(len(runs))
-    assert burst.mean_burst_frames == 1 / to_good
-    assert abs(np.mean(runs) - burst.mean_burst_frames) < error
+    assert abs(np.mean(runs) - 1 / to_good) < error
     gaps = [sum(1 for _ in run) for bad, run in itertools.groupby(lost) if not bad]
     assert abs(np.mean(gaps) - 20) < 2.58 * math.sqrt(0.95) * 20 / math.sqrt(len(gaps))
 
@@ -249,7 +248,6 @@ def test_one_chance_leaves_the_others_alone(option: str) -> None:
             assert option == "loss" or one.t_release_ns == two.t_release_ns
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, SECOND), min_size=40, max_size=40))
 def test_chances_do_not_depend_on_when_frames_are_sent(times: list[int]) -> None:
     """Loss, corruption and copies are the same in both drivers; the numbering of frames is, too."""

@@ -56,7 +56,6 @@ def serialised(schema: pa.Schema, rows: list[tuple[object, ...]]) -> bytes:
     return message
 
 
-@settings(deadline=None)
 @given(tables())
 def test_batches_are_byte_equal_to_those_of_pyarrow(case: tuple[pa.Schema, list[list[tuple[object, ...]]]]) -> None:
     """The first of its shape, and the second, which takes over what was learned from the first."""
@@ -66,7 +65,6 @@ def test_batches_are_byte_equal_to_those_of_pyarrow(case: tuple[pa.Schema, list[
         assert packer.pack(rows) == serialised(schema, rows) == packer.pack(rows)
 
 
-@settings(deadline=None)
 @given(tables())
 def test_columns_are_packed_as_their_rows_are(case: tuple[pa.Schema, list[list[tuple[object, ...]]]]) -> None:
     """Also where a column of nulls alone is given as none at all."""
@@ -210,7 +208,7 @@ def test_a_file_that_is_no_stream_is_refused(stream: tuple[bytes, list[int]], tm
             read_stream(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60), st.data())
 def test_any_bytes_behind_whole_batches_do_no_harm(
     stream: tuple[bytes, list[int]], tmp_path: Path, tail: bytes, data: st.DataObject
@@ -221,7 +219,7 @@ def test_any_bytes_behind_whole_batches_do_no_harm(
     assert read_stream(path)["number"].to_pylist()[: 2 * whole] == [n for n in range(whole) for _ in "ab"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damage_loses_nothing_before_it(
     stream: tuple[bytes, list[int]], tmp_path: Path, damage: list[tuple[int, int]]

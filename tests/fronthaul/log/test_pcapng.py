@@ -123,7 +123,7 @@ def some(count: int, size: int = 40) -> list[Captured]:
 
 
 @given(st.integers(0, 0xFFFF), st.lists(st.lists(messages, max_size=4), max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_messages_read_back(bs: int, batches: list[list[Captured]]) -> None:
     with TemporaryDirectory() as folder:
         data = written(Path(folder, "a.pcapng"), bs, *batches)
@@ -131,7 +131,7 @@ def test_any_messages_read_back(bs: int, batches: list[list[Captured]]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_file_cut_at_any_byte_merges_to_its_whole_blocks(data: st.DataObject) -> None:
     with TemporaryDirectory() as folder:
         first, second, target = (Path(folder, name) for name in ("1", "2", "merged"))
@@ -148,7 +148,7 @@ def test_a_file_cut_at_any_byte_merges_to_its_whole_blocks(data: st.DataObject) 
 
 
 @given(st.lists(st.lists(messages, max_size=4), max_size=4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_merging_keeps_every_message_and_their_time_order(links: list[list[Captured]]) -> None:
     links = [sorted(link, key=lambda message: message[3]) for link in links]
     with TemporaryDirectory() as folder:
@@ -274,7 +274,7 @@ def test_merging_refuses_other_files_and_leaves_the_target(tmp_path: Path) -> No
     (tmp_path / "target").write_bytes(b"before")
     for name, data in others.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(LocalError, match=f"{name} is not a capture that we wrote"):
+        with pytest.raises(LocalError, match=f"{name} is not a capture of this project"):
             merge_captures([tmp_path / "ours", tmp_path / name], tmp_path / "target")
     with pytest.raises(LocalError, match="missing: No such file"):
         merge_captures([tmp_path / "missing"], tmp_path / "target")

@@ -21,7 +21,7 @@ from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 COUNT = ConnectionCount(3, "127.0.0.1:1", "127.0.0.1:2", 10, 20, 1 << 40, 5, True)
 EVENTS_MADE = [
     LinkEvent(10, "connected", "127.0.0.1:2", "", 3),
-    LinkEvent(11, "refused", "127.0.0.1", "its key is no base station's"),
+    LinkEvent(11, "refused", "127.0.0.1", "its key belongs to no base station"),
 ]
 
 

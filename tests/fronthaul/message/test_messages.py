@@ -215,10 +215,10 @@ def test_padding(bits: int, padding_bits: int) -> None:
 @pytest.mark.parametrize(
     ("declared", "admitted", "text"),
     [
-        (FORMAT, range(3072, 3073), "768 x 4 bit and 4 B beside them"),
-        (PayloadFormat(9), range(9, 10), "9 bit and 0 B beside them"),
-        (PayloadFormat.uniform(8, 0), range(1), "0 x 8 bit and 0 B beside them"),
-        (PayloadFormat(9, 1, fixed=False), range(10), "up to 9 bit and 1 B beside them"),
+        (FORMAT, range(3072, 3073), "768 x 4 bit and 4 B of side information"),
+        (PayloadFormat(9), range(9, 10), "9 bit and 0 B of side information"),
+        (PayloadFormat.uniform(8, 0), range(1), "0 x 8 bit and 0 B of side information"),
+        (PayloadFormat(9, 1, fixed=False), range(10), "up to 9 bit and 1 B of side information"),
     ],
 )
 def test_what_a_format_admits(declared: PayloadFormat, admitted: range, text: str) -> None:

@@ -135,12 +135,12 @@ def test_options_take_the_place_of_the_configuration() -> None:
         ({"steps": 201}, 8, "sampled in 1 to 200 steps, not 201"),
         ({"fusion": "best"}, 8, "--fusion must be one of sum, mean, precision, fnpe, gauss, jac, exact, it is 'best'"),
         ({"where": "here"}, 8, "--where must be one of edge, central, one-shot, it is 'here'"),
-        ({"fusion": "exact"}, 8, "not to be had with --where edge: use --where central or one-shot"),
+        ({"fusion": "exact"}, 8, "which --where edge does not provide: use --where central or one-shot"),
         ({"fusion": "gauss", "where": "one-shot"}, 8, "--where one-shot sends posteriors"),
         ({"particles": 65}, 8, r"particles must lie in 1\.\.64, it is 65"),
         ({"local": 20, "where": "central"}, 8, "local is for --where edge"),
         ({"local": 1}, 8, "local must be 0, or 2 or more"),
-        ({}, 1, "--bits 1 leaves no number"),
+        ({}, 1, "--bits 1 is too few"),
     ],
 )
 def test_impossible_options_are_one_sentence(options: dict[str, Any], bits: int, sentence: str) -> None:

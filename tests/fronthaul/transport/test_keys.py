@@ -76,7 +76,7 @@ def test_nobody_comes_in_with_an_unknown_key(cloud: RouterTransport, ring: KeyRi
     stranger = DealerTransport(cloud.address, 1, keys=EdgeKeys(ring.cloud.public, own.public, own.secret))
     stranger.send(b"let me in")
     event = refused(cloud)[0]
-    assert (event.peer, event.bs) == ("127.0.0.1", None) and "no base station's" in event.detail
+    assert (event.peer, event.bs) == ("127.0.0.1", None) and "to no base station" in event.detail
     deadline = time.monotonic() + SOON_S
     while not (told := [e for e in stranger.take_events() if e.kind == "refused"]) and time.monotonic() < deadline:
         stranger.receive(0.01)
@@ -224,7 +224,7 @@ def test_damaged_keys_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="damaged"):
         load_edge_keys(tmp_path, 0)
     allowed = (tmp_path / "allowed.toml").read_text()
-    for wrong, sentence in (("bs-1", "no base station"), ("bs-000", "damaged")):
+    for wrong, sentence in (("bs-1", "not a base station"), ("bs-000", "damaged")):
         (tmp_path / "allowed.toml").write_text(allowed.replace("bs-001", wrong))
         with pytest.raises(LocalError, match=sentence):
             load_cloud_keys(tmp_path)

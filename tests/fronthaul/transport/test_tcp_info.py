@@ -14,6 +14,7 @@ import pytest
 from fronthaul.account.costs import frame_costs
 from fronthaul.message.messages import Frame, Payload, Report, ReportKey
 from fronthaul.message.wire import encode
+from fronthaul.transport import zeromq
 from fronthaul.transport.keys import KeyRing
 from fronthaul.transport.new_keys import ephemeral
 from fronthaul.transport.transport import ConnectionCount
@@ -113,6 +114,26 @@ def test_the_cloud_closing_first_counts_the_same() -> None:
     assert (at_cloud.received_bytes, at_cloud.sent_bytes) == expected
     assert (at_edge.sent_bytes, at_edge.received_bytes) == expected
     assert not at_cloud.cut
+
+
+def test_a_connection_is_counted_from_its_first_message_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that was busy finds the message there already, and need not wait for it and meet the monitor's event."""
+    with closing(RouterTransport()) as cloud:
+        monkeypatch.setattr(zeromq, "EVENTS_INTERVAL_S", 3600.0)
+        for _ in range(2):  # the second connection has the first one's descriptor
+            cloud.take_connections()
+            edge = DealerTransport(cloud.address, 3)
+            edge.send(bytes(300))
+            time.sleep(0.2)
+            assert cloud.receive(0.0) is not None
+            cloud.send(3, bytes(30))
+            time.sleep(0.2)
+            assert edge.receive(0.0) is not None
+            edge.close()
+            assert cloud.receive(0.2) is None
+            (at_cloud,), (at_edge,) = cloud.take_connections(), edge.take_connections()
+            assert (at_cloud.received_bytes, at_cloud.sent_bytes) == (at_edge.sent_bytes, at_edge.received_bytes)
+            assert at_cloud.bs == 3
 
 
 class Capture:

@@ -356,7 +356,7 @@ networks = st.builds(
 
 
 @given(st.integers(0, 40), st.lists(networks, max_size=20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_blocks_collide_with_no_route(count: int, taken: list[IPv4Network]) -> None:
     try:
         blocks = free_blocks(count, taken)

@@ -96,7 +96,7 @@ def test_options_and_parts_arrive_at_both_ends(own: EmulateSettings) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"level": "16"}, r"^Scheme 'own' cannot run so: levels are 0 to 15\.$"),
+        ({"level": "16"}, r"^Scheme 'own' cannot run: levels are 0 to 15\.$"),
         ({"level": "-1"}, "option 'level' of scheme 'own' must be a whole number, it is '-1'"),
         ({"steps": 3}, "^Scheme 'own' has no option 'steps'; it takes asked, level, mood.$"),
     ],
