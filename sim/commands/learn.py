@@ -145,7 +145,7 @@ def train(
         int | None,
         typer.Option(
             help="vinloc, in an indoor factory: draw the users on the device instead of loading them, and so many "
-            "further ones to train on.",
+            "further ones to train on; default: the job's.",
             show_default=False, rich_help_panel=WHAT,
         ),
     ] = None,

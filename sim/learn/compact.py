@@ -1,6 +1,6 @@
 """From traced and trained files to those that are shipped, which have to be small: fewer bits, nothing twice.
 
-    python -m sim.learn.compact weights SOURCE TARGET --bits 8 --also embed_channel=4
+    python -m sim.learn.compact weights SOURCE TARGET --bits 8 --also embed_channel=4 --also cloud.fusion.head=16
     python -m sim.learn.compact paths SOURCE TARGET --users 1000
     python -m sim.learn.compact training data/paris-6/shards/*.npz TARGET
     python -m sim.learn.compact positions SOURCE TARGET
@@ -31,6 +31,7 @@ from sim.world.paths import PathSet, concatenate, load_paths, rounded
 
 _LEAST_ELEMENTS = 4096
 """Minimum number of elements of a packed tensor: biases and norms keep half precision."""
+_KEPT_BITS = 16
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6)
 """Candidate clipping levels, relative to a row's largest magnitude; the one with least squared error is used."""
 _GRID_M = 1 / 256
@@ -45,13 +46,15 @@ def packed_matrices(weights: Weights, bits: int, also: Mapping[str, int]) -> dic
     Args:
         weights: weights as trained.
         bits: bits per element, 2 to 8.
-        also: other bits per element, for tensors whose name contains the key.
+        also: other bits per element, for tensors whose name contains the key; 16 keeps half precision.
     """
-    return {
-        name: pack_rows(value, next((own for part, own in also.items() if part in name), bits))
+    large = {
+        name: value
         for name, value in weights.tensors.items()
         if value.is_floating_point() and value.ndim > 1 and value.numel() >= _LEAST_ELEMENTS and not EXACT.search(name)
     }
+    chosen = {name: next((own for part, own in also.items() if part in name), bits) for name in large}
+    return {name: pack_rows(large[name], own) for name, own in chosen.items() if own < _KEPT_BITS}
 
 
 def pack_rows(value: Tensor, bits: int) -> Packed:
@@ -73,7 +76,9 @@ def _weights(
     source: Path,
     target: Path,
     bits: Annotated[int, typer.Option(min=2, max=8, help="Of an element of a large matrix [bit].")] = 8,
-    also: Annotated[list[str], typer.Option(help="PART=BITS for tensors whose name has PART in it.")] = [],  # noqa: B006
+    also: Annotated[
+        list[str], typer.Option(help="PART=BITS for tensors whose name has PART in it; 16 keeps them.")
+    ] = [],  # noqa: B006
 ) -> None:
     """Pack a weights file."""
     others = {part: int(own) for part, own in (word.split("=") for word in also)}

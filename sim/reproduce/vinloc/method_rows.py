@@ -21,7 +21,7 @@ PHASES = {
     "initial alone": "inf-dh-18-initial",
 }
 """Scenarios of one hall by the phases of its paths (`sim.world.phases`)."""
-SHIPPED = ("more",)
+SHIPPED = ("hall",)
 """The job whose weights are shipped for the hall."""
 
 

@@ -21,7 +21,7 @@ from sim.reproduce.vinloc import method_rows as methodrows
 from sim.world import store
 
 NAMES = [name for name in tables.TABLES if name.startswith("vinloc")]
-TRAINED = "more"
+TRAINED = "hall"
 
 
 @pytest.fixture(scope="module")
