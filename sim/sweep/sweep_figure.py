@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.files import write_picture
+from sim.plan.settings import SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +67,8 @@ def draw(path: Path, rows: Sequence[Row], swept: Sequence[str]) -> None:
         below.set_xlabel("payload of all base stations [bit per fix]")
     else:
         below.set_xticks(range(len(ticks)), ticks)
-        below.set_xlabel(f"--{along}" if along else "")
+        unit = next((f" [{it.unit}]" for it in SETTINGS.values() if it.option == along and it.unit), "")
+        below.set_xlabel(f"--{along}{unit}" if along else "")
     for axes in (above, below):
         axes.grid(True, which="major", color="#e4e4ea", linewidth=0.8)
         for side in ("top", "right"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 import tiny_world
 
 import cli
@@ -16,6 +17,7 @@ from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
+from sim.sweep import sweep_figure
 from sim.sweep.sweep import combinations, markdown, quantile_of_all, run_sweep
 from sim.world import store
 
@@ -140,3 +142,13 @@ def test_a_quantile_of_all_snapshots_counts_those_without_a_fix() -> None:
     assert quantile_of_all(errors, 18, 0.5) == 9.0
     assert quantile_of_all(errors, 9, 0.5) == 5.0
     assert quantile_of_all(np.empty(0), 1, 0.5) is None
+
+
+@pytest.mark.parametrize(("option", "label"), [("deadline", "--deadline [ms]"), ("loss", "--loss")])
+def test_the_abscissa_names_option_and_unit(option: str, label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(sweep_figure, "write_picture", lambda figure, _: drawn.append(figure))
+    error = {"mean": 1.0, "ci95_of_mean": [0.9, 1.1]}
+    row = {"settings": {option: "5"}, "error_3d_m": error, "fixes": 9, "snapshots": 10}
+    sweep_figure.draw(Path("unused.png"), [row], [option])
+    assert drawn[0].axes[-1].get_xlabel() == label
