@@ -77,11 +77,11 @@ def _read(file: BinaryIO, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     window = file.read(WINDOW_BYTES)
     while window:
         scan = _scan(window, schema, layouts)
-        if scan.places:
-            whole = _joined(window, scan, schema)
-            found = _one_by_one(window, scan, schema) if whole is None else [whole]
+        if scan.runs:
+            joined = _joined(window, scan, schema)
+            found, whole = _one_by_one(window, scan, schema) if joined is None else ([joined], True)
             yield from found
-            if whole is None and len(found) < len(scan.places):
+            if not whole:
                 return
         left = os.fstat(file.fileno()).st_size - file.tell()
         if scan.over or left <= 0 or scan.wanted > len(window) - scan.end + left:
@@ -103,33 +103,32 @@ class _Buffers:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Layout of the batches of one shape: rows, lengths of head and of both [B], and the columns' buffers.
+    """Layout of the batches of one shape: rows, length with the head [B], and the columns' buffers.
 
     `columns` is None where a column's type has none of the layouts below, and batches are left to pyarrow.
     """
 
     rows: int
-    head_bytes: int
     total_bytes: int
     columns: Sequence[_Buffers] | None
 
 
 @dataclass
 class _Scan:
-    """The whole batches of a window: layout and place of each [B], and where the next one begins [B].
+    """The whole batches of a window, in runs of equal layout: (layout, place of the first [B], number).
 
-    `over` says that no batch follows; `wanted` how long the next one is, if it is known [B].
+    `end` is where the next batch begins [B]; `over` says that none follows; `wanted` how long the next one is, if it is
+    known [B].
     """
 
-    layouts: list[_Layout]
-    places: list[int]
+    runs: list[tuple[_Layout, int, int]]
     end: int = 0
     over: bool = False
     wanted: int = 0
 
 
 def _scan(window: bytes, schema: pa.Schema, layouts: dict[bytes, _Layout]) -> _Scan:
-    found = _Scan([], [])
+    found = _Scan([])
     damage: tuple[type[Exception], ...] = (*_damage(), struct.error)
     at, size = 0, len(window)
     while at + 8 <= size:
@@ -145,7 +144,7 @@ def _scan(window: bytes, schema: pa.Schema, layouts: dict[bytes, _Layout]) -> _S
             try:
                 total_bytes = head_bytes + _body_bytes(head)
                 if at + total_bytes <= size:
-                    layout = _learned(window[at : at + total_bytes], head_bytes, schema)
+                    layout = _learned(window[at : at + total_bytes], schema)
             except damage:
                 found.over = True
                 break
@@ -158,11 +157,19 @@ def _scan(window: bytes, schema: pa.Schema, layouts: dict[bytes, _Layout]) -> _S
         if at + layout.total_bytes > size:
             found.wanted = layout.total_bytes
             break
-        found.layouts.append(layout)
-        found.places.append(at)
-        at += layout.total_bytes
+        count = _run(window, at, head, layout.total_bytes)
+        found.runs.append((layout, at, count))
+        at += count * layout.total_bytes
     found.end = at
     return found
+
+
+def _run(window: bytes, at: int, head: bytes, total_bytes: int) -> int:
+    """Return how many whole batches with the same head follow each other from `at` on."""
+    count, most = 1, (len(window) - at) // total_bytes
+    while count < most and window.startswith(head, at + count * total_bytes):
+        count += 1
+    return count
 
 
 def _body_bytes(head: bytes) -> int:
@@ -176,7 +183,7 @@ def _body_bytes(head: bytes) -> int:
     return int(length)
 
 
-def _learned(message: bytes, head_bytes: int, schema: pa.Schema) -> _Layout:
+def _learned(message: bytes, schema: pa.Schema) -> _Layout:
     """Return the layout of a batch, by having pyarrow read it."""
     import pyarrow as pa
 
@@ -185,7 +192,7 @@ def _learned(message: bytes, head_bytes: int, schema: pa.Schema) -> _Layout:
     batch.validate(full=True)  # or damaged offsets would be dereferenced later
     columns = [_buffers(column, buffer.address) for column in batch.columns]
     known = [column for column in columns if column is not None]
-    return _Layout(len(batch), head_bytes, len(message), known if len(known) == len(columns) else None)
+    return _Layout(len(batch), len(message), known if len(known) == len(columns) else None)
 
 
 def _buffers(array: pa.Array, base: int) -> _Buffers | None:
@@ -211,28 +218,30 @@ def _joined(window: bytes, scan: _Scan, schema: pa.Schema) -> pa.RecordBatch | N
     """Return the batches of a scan as one; None if one is damaged, or of a layout that is left to pyarrow."""
     import pyarrow as pa
 
-    groups: dict[int, list[int]] = {}  # batches by layout
-    for index, layout in enumerate(scan.layouts):
+    groups: dict[int, list[int]] = {}  # runs by layout
+    for index, (layout, _, _) in enumerate(scan.runs):
         groups.setdefault(id(layout), []).append(index)
     parts, order = [], []
-    places = np.array(scan.places)
-    first_row = np.cumsum([0, *(layout.rows for layout in scan.layouts)])
+    counts = np.array([count for _, _, count in scan.runs])
+    rows = counts * np.array([layout.rows for layout, _, _ in scan.runs])
+    first_row = np.cumsum(rows) - rows
     for indices in groups.values():
-        layout = scan.layouts[indices[0]]
+        layout = scan.runs[indices[0]][0]
         if layout.columns is None:
             return None
+        places = np.concatenate([scan.runs[n][1] + layout.total_bytes * np.arange(counts[n]) for n in indices])
+        batches = _Rows(window, places, layout.total_bytes)
         try:
-            arrays = [_array(column, _Rows(window, places[indices], layout.total_bytes)) for column in layout.columns]
-            part = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            part = pa.RecordBatch.from_arrays([_array(column, batches) for column in layout.columns], schema=schema)
             part.validate(full=True)
         except _damage():
             return None
         parts.append(part)
-        order.append((first_row[indices][:, None] + np.arange(layout.rows)).ravel())
+        order += [first_row[n] + np.arange(rows[n]) for n in indices]
     if len(parts) == 1:
         return parts[0]
-    back = np.empty(first_row[-1], np.int64)
-    back[np.concatenate(order)] = np.arange(first_row[-1])
+    back = np.empty(rows.sum(), np.int64)
+    back[np.concatenate(order)] = np.arange(len(back))
     whole = pa.Table.from_batches(parts).combine_chunks().take(pa.array(back)).combine_chunks()
     return whole.to_batches()[0]
 
@@ -294,19 +303,20 @@ def _array(column: _Buffers, rows: _Rows) -> pa.Array:
     return pa.Array.from_buffers(column.kind, length, [validity, joined, pa.py_buffer(data)])
 
 
-def _one_by_one(window: bytes, scan: _Scan, schema: pa.Schema) -> list[pa.RecordBatch]:
-    """Return the batches of a scan up to the first damaged one."""
+def _one_by_one(window: bytes, scan: _Scan, schema: pa.Schema) -> tuple[list[pa.RecordBatch], bool]:
+    """Return the batches of a scan up to the first damaged one, and whether there is none."""
     import pyarrow as pa
 
     found = []
-    for layout, at in zip(scan.layouts, scan.places, strict=True):
-        try:
-            batch = pa.ipc.read_record_batch(pa.py_buffer(window[at : at + layout.total_bytes]), schema)
-            batch.validate(full=True)
-        except _damage():
-            break
-        found.append(batch)
-    return found
+    for layout, begin, count in scan.runs:
+        for at in range(begin, begin + count * layout.total_bytes, layout.total_bytes):
+            try:
+                batch = pa.ipc.read_record_batch(pa.py_buffer(window[at : at + layout.total_bytes]), schema)
+                batch.validate(full=True)
+            except _damage():
+                return found, False
+            found.append(batch)
+    return found, True
 
 
 def _damage() -> tuple[type[Exception], ...]:
