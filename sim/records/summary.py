@@ -32,7 +32,7 @@ from sim.plan.plan import Plan, weights_notes
 from sim.records.books import Books
 from sim.records.coverage import coverage_90
 from sim.records.links import LinkTotals
-from sim.records.statistics import error_statistics
+from sim.records.statistics import error_statistics, places
 from sim.records.stream_bytes import Connection
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def summarise(
         if declared is not None and not declared.fixed
     }
     payload_bits = _bits_each(plan.format, lengths.get("report"))
+    truth = true_positions(fixes)
     return {
         "scenario": plan.scenario.name,
         "scheme": settings.scheme,
@@ -139,8 +140,9 @@ def summarise(
         # With another B than in training, the quantiser uses a recalibrated step.
         "trained_bits": plan.weights.config.get("bits", settings.bits),
         "fixes": len(fixes),
+        "positions": int(places(truth).max(initial=-1)) + 1,
         **{
-            name: error_statistics(fixes[name].to_numpy(), settings.seed)
+            name: error_statistics(fixes[name].to_numpy(), settings.seed, truth)
             for name in ("error_3d_m", "error_2d_m", "error_vertical_m")
         },
         "coverage_90": coverage_90(fixes),
@@ -180,6 +182,11 @@ def summarise(
         "failures": list(record.failures),
         "notes": weights_notes(plan),
     }
+
+
+def true_positions(fixes: pa.Table) -> _Floats:
+    """Return the true positions (N, 3) [m] of a table of N fixes."""
+    return np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
 
 
 def _link(plan: Plan, books: Books, link: LinkTotals) -> dict[str, Any]:
