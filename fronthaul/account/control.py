@@ -58,22 +58,6 @@ def control_traffic(sent: Iterable[SentControl]) -> dict[tuple[int, Direction], 
     return traffic
 
 
-def received_traffic(
-    received: Iterable[ReceivedControl], transport: TransportCosts
-) -> dict[tuple[int, Direction], Traffic]:
-    """Return the control messages that arrived, by link and direction; those on connections of no BS are left out.
-
-    Args:
-        received: control messages that arrived, including rejected ones.
-        transport: the transport's overhead for each message.
-    """
-    traffic: dict[tuple[int, Direction], Traffic] = {}
-    for message in received:
-        if message.bs is not None:
-            _count(traffic, (message.bs, message.direction), message.message, transport)
-    return traffic
-
-
 def ping_samples(received: Iterable[ReceivedControl]) -> list[ClockSample]:
     """Return the ping exchanges whose pongs arrived."""
     samples = []

@@ -34,7 +34,7 @@ from sim.records.folder import RunFolder, read_configuration, write_configuratio
 from sim.records.manifest import Manifest, signing_key
 from sim.records.statistics import error_statistics
 from sim.records.stream_bytes import byte_problems
-from sim.records.summary import summarise
+from sim.records.summary import summarise, true_positions
 from sim.world.store import data_folder, load_ground_plan
 
 if TYPE_CHECKING:
@@ -138,14 +138,14 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, 
         settings = plan.settings
         payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
         error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {payload}")
-        truth = np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
+        truth = true_positions(fixes)
         estimate = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)
         ground = load_ground_plan(plan.scenario)
         position_map(folder.map, plan.scenario, len(plan.stations), truth, estimate, ground)
     statistics: dict[str, Any] = {}
     for name, errors in controls.items().items():
         finite = np.isfinite(errors)
-        found = error_statistics(errors[finite], plan.settings.seed)
+        found = error_statistics(errors[finite], plan.settings.seed, plan.truth[finite])
         statistics[name] = found and {**found, "undetermined": int((~finite).sum())}
     return statistics
 

@@ -22,7 +22,7 @@ from sim.records.books import Books
 from sim.records.coverage import coverage_90
 from sim.records.fix_table import MEASURED, STAGES
 from sim.records.links import LinkTotals, numbers, report_keys
-from sim.records.statistics import error_statistics
+from sim.records.statistics import error_statistics, places
 from sim.records.stream_bytes import Connection
 from sim.world.scenario import Scenario
 
@@ -121,12 +121,14 @@ def measured(
     }
     payload_bits = _bits_each(run.format, lengths.get("report"))
     events = Counter(books.sockets.events["kind"].to_pylist())
+    truth = true_positions(fixes)
     return {
         "clock": "wall" if record.wall_clock else "simulated",
         "t0_ns": record.t0_ns,
         "fixes": len(fixes),
+        "positions": int(places(truth).max(initial=-1)) + 1,
         **{
-            name: error_statistics(fixes[name].to_numpy(), settings.seed)
+            name: error_statistics(fixes[name].to_numpy(), settings.seed, truth)
             for name in ("error_3d_m", "error_2d_m", "error_vertical_m")
         },
         "coverage_90": coverage_90(fixes),
@@ -157,6 +159,11 @@ def measured(
         "links": [_link(settings, books, link) for link in links],
         "missing_bs": sorted(record.cloud.missing),
     }
+
+
+def true_positions(fixes: pa.Table) -> _Floats:
+    """Return the true positions (N, 3) [m] of a table of N fixes."""
+    return np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
 
 
 def _link(settings: EmulateSettings, books: Books, link: LinkTotals) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fronthaul.account.control import ClockSample, Traffic, control_traffic, ping_samples, received_traffic
+from fronthaul.account.control import ClockSample, Traffic, control_traffic, ping_samples
 from fronthaul.account.streams import ReceivedControl, SentControl, Texts, read_arrived, read_sent
 from fronthaul.log.received import Arrival, Received, ReceiveLog
 from fronthaul.log.sent import Departure, Journal, SendJournal
