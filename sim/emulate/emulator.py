@@ -29,12 +29,12 @@ from sim.plan.outcome import OnProgress, Progress, RunRecord, RunResult
 from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
 from sim.records.books import derive_books, merge_link_captures
-from sim.records.fix_table import fix_table
+from sim.records.fix_table import fix_table, true_positions
 from sim.records.folder import RunFolder, read_configuration, write_configuration
 from sim.records.manifest import Manifest, signing_key
 from sim.records.statistics import error_statistics
 from sim.records.stream_bytes import byte_problems
-from sim.records.summary import summarise, true_positions
+from sim.records.summary import summarise
 from sim.world.store import data_folder, load_ground_plan
 
 if TYPE_CHECKING:

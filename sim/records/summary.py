@@ -20,7 +20,7 @@ from sim.plan.plan import Plan, weights_notes
 from sim.plan.settings import EmulateSettings
 from sim.records.books import Books
 from sim.records.coverage import coverage_90
-from sim.records.fix_table import MEASURED, STAGES
+from sim.records.fix_table import MEASURED, STAGES, true_positions
 from sim.records.links import LinkTotals, numbers, report_keys
 from sim.records.statistics import error_statistics, places
 from sim.records.stream_bytes import Connection
@@ -159,11 +159,6 @@ def measured(
         "links": [_link(settings, books, link) for link in links],
         "missing_bs": sorted(record.cloud.missing),
     }
-
-
-def true_positions(fixes: pa.Table) -> _Floats:
-    """Return the true positions (N, 3) [m] of a table of N fixes."""
-    return np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
 
 
 def _link(settings: EmulateSettings, books: Books, link: LinkTotals) -> dict[str, Any]:

@@ -23,9 +23,9 @@ from sim.learn.diffloc.export import export_weights
 from sim.learn.diffloc.jobs import FITS
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
+from sim.records.fix_table import true_positions
 from sim.records.links import read_table
 from sim.records.statistics import error_statistics
-from sim.records.summary import true_positions
 from sim.reproduce import markdown
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.drawing import COLOURS, error_bars, new_axes, save_figure
