@@ -121,18 +121,38 @@ class FixLog:
         self._rows.close()
 
 
-def read_fixes(path: Path) -> list[FixRecord]:
-    """Read the fixes of one incarnation of the cloud, even one that was killed (kill -9).
+def read_fix_table(path: Path) -> pa.Table:
+    """Return the fixes of one incarnation of the cloud, `fix_schema()`, even one that was killed (kill -9).
 
     Raises:
+        FileNotFoundError: there is no such file.
         LocalError: the file is not a fix log, or is damaged.
     """
+    import pyarrow.compute as pc
+
     table = read_stream(path)
     if table.schema != fix_schema():
         raise LocalError(f"{path} is not a stream of fixes")
+    lengths = {name: pc.list_value_length(table[name]) for name in ("used_bs", "used_epoch", "used_round", "position")}
+    whole = [pc.equal(lengths["position"], 3), pc.equal(pc.fill_null(pc.list_value_length(table["covariance"]), 9), 9)]
+    whole += [pc.equal(lengths["used_bs"], lengths[name]) for name in ("used_epoch", "used_round")]
+    if any(table[name].null_count for name in table.column_names if name != "covariance") or not all(
+        pc.all(pc.fill_null(column, False), min_count=0).as_py() for column in whole
+    ):
+        raise LocalError(f"{path} holds an invalid fix")
+    return table
+
+
+def read_fixes(path: Path) -> list[FixRecord]:
+    """Return the fixes in a fix log as records.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        LocalError: the file is not a fix log, or is damaged.
+    """
     try:
-        return [_fix(row) for row in table.to_pylist()]
-    except (TypeError, ValueError) as error:  # columns that do not belong together: the file is damaged
+        return [_fix(row) for row in read_fix_table(path).to_pylist()]
+    except TypeError as error:  # null among the numbers of a list
         raise LocalError(f"{path} holds an invalid fix: {error}") from error
 
 

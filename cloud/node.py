@@ -55,7 +55,8 @@ from fronthaul.sender.sender import Sender
 from fronthaul.transport.transport import CloudTransport, Received
 
 FRAMES_PER_POLL = 256
-"""Maximum number of messages taken per poll, before deadlines are checked again."""
+"""Messages taken per poll before deadlines are checked again; at least one per base station, since a socket takes turns
+among its connections: whoever has something waiting is heard."""
 HOUSEKEEPING_NS = 100_000_000
 """Interval between checks of connections and of silent base stations [ns]."""
 LINGER_S = 3.0
@@ -108,6 +109,8 @@ class CloudNode:
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._heard_ns: dict[int, int] = {}
         self._housekept_ns = 0
+        # Everything that arrived before this time is taken; later arrivals may still wait for us.
+        self._taken_until_ns = 0
         self._fixes_made = 0
         self._missing: frozenset[int] = frozenset()
         self._lingers = incarnation > 0
@@ -181,17 +184,18 @@ class CloudNode:
         wait_s = self._timeout_s(timeout_s)
         arrivals: list[Arrival] = []
         answers: list[tuple[int, Control]] = []
-        for _ in range(FRAMES_PER_POLL):
+        for _ in range(max(FRAMES_PER_POLL, len(self._parts.rules.stations))):
             received = self._receive(0.0 if arrivals else wait_s)
             if received is None:
+                self._taken_until_ns = self._clock.now_ns()
                 break
+            self._taken_until_ns = self._transport.t_received_ns
             arrivals.append(self._judge(received, answers))
         self._recorder.received(arrivals)
         for bs, answer in answers:
             self._downlink.control(bs, answer)
-        now_ns = self._clock.now_ns()
-        self._collector.advance(now_ns)
-        self._housekeep(now_ns)
+        self._collector.advance(self._taken_until_ns)  # what was in time is in time, however late it is taken
+        self._housekeep(self._clock.now_ns())
         self._fuse_ready(hold=bool(arrivals))
         return bool(arrivals)
 
@@ -200,7 +204,7 @@ class CloudNode:
         last_ns = self._clock.now_ns()
         while not self.finished:
             self.poll(0.1)
-            now_ns = self._clock.now_ns()
+            now_ns = self._taken_until_ns
             if self._t0_ns is None:
                 last_ns = now_ns
             elif now_ns - last_ns > idle_timeout_s * 1e9:
@@ -329,13 +333,13 @@ class CloudNode:
             return
         self._housekept_ns = now_ns
         self._recorder.links(self._transport.take_connections(), self._transport.take_events())
-        silence_ns = self._parts.silence_ns
-        if silence_ns and self._t0_ns is not None and now_ns > self._t0_ns:
+        silence_ns, until_ns = self._parts.silence_ns, self._taken_until_ns
+        if silence_ns and self._t0_ns is not None and until_ns > self._t0_ns:
             for bs in self._collector.present:
                 # Between registration and start, base stations may be silent.
-                heard_ns = max(self._heard_ns.setdefault(bs, now_ns), self._t0_ns)
-                if now_ns - heard_ns > silence_ns:
-                    self._collector.leave(bs, now_ns, silent=True)
+                heard_ns = max(self._heard_ns.setdefault(bs, until_ns), self._t0_ns)
+                if until_ns - heard_ns > silence_ns:
+                    self._collector.leave(bs, until_ns, silent=True)
 
     # -- fusion
 

@@ -59,13 +59,14 @@ class StageLog:
         self._rows.close()
 
 
-def read_stages(path: Path) -> list[StageRow]:
-    """Read the stage times of one start, even if it was ended by kill -9.
+def read_stages(path: Path) -> pa.Table:
+    """Read the stage times of one start, `stage_schema()`, even if it was ended by kill -9.
 
     Raises:
+        FileNotFoundError: there is no such file.
         LocalError: the file is not a stream of stage times.
     """
     table = read_stream(path)
     if table.schema != stage_schema():
         raise LocalError(f"{path} is not a stream of stage times")
-    return [StageRow(*row) for row in zip(*(table[name].to_pylist() for name in StageRow._fields), strict=True)]
+    return table

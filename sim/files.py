@@ -1,14 +1,16 @@
-"""Writers of the files that a user sees. Each file is written atomically (`fronthaul.files.whole_file`)."""
+"""Writers of the files that a user sees, written atomically (`fronthaul.files.whole_file`); the limit of open files."""
 
 from __future__ import annotations
 
 import io
 import json
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fronthaul.files import whole_file
+from sim.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,3 +61,16 @@ def write_picture(figure: Figure, path: Path) -> None:
     with Image.open(drawn) as image:
         image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(reduced, format="png", optimize=True)
     write_bytes(path, reduced.getvalue())
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files to `count`.
+
+    Raises:
+        UserError: the system does not allow so many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        if hard != resource.RLIM_INFINITY and hard < count:
+            raise UserError(f"So many base stations need {count} open files, the system allows {hard}.")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -7,18 +7,21 @@ by its part 0, and all of its parts have the same fate.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
+from fronthaul.account.used import UsedReports
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, ReportKey
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Row = dict[str, Any]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,144 +50,278 @@ class Conservation:
         return not self.problems
 
 
-class _Problems:
-    """Violations grouped by rule, so that a million of them give one sentence."""
+class Problems:
+    """Cases grouped by the rule that they break, so that a million of them give one sentence."""
 
     def __init__(self) -> None:
-        self._cases: dict[str, list[str]] = defaultdict(list)
+        """Start without any."""
+        self._cases: dict[str, tuple[int, str]] = {}
 
-    def add(self, rule: str, case: str) -> None:
-        self._cases[rule].append(case)
+    def add(self, rule: str, case: str, count: int = 1) -> None:
+        """Note `count` cases of a broken rule, of which `case` is the first."""
+        before, first = self._cases.get(rule, (0, case))
+        self._cases[rule] = before + count, first
+
+    def add_where(self, rule: str, broken: Array, name: Callable[[int], str]) -> None:
+        """Note the cases in which `broken` is true; `name` names one by its index."""
+        if broken.any():
+            self.add(rule, name(int(np.argmax(broken))), int(broken.sum()))
 
     def sentences(self) -> tuple[str, ...]:
-        return tuple(f"{rule}: {len(cases)}, first {cases[0]}" for rule, cases in self._cases.items())
+        """Return one sentence for each rule, with the number of cases and the first."""
+        return tuple(f"{rule}: {count}, first {first}" for rule, (count, first) in self._cases.items())
 
 
-def conservation(
-    ledger: pa.Table,
-    fixes: Iterable[tuple[int, Collection[ReportKey]]] | None = None,
-) -> Conservation:
-    """Check that a ledger adds up.
+CHECKED = (
+    *("bs", "epoch", "snapshot", "round", "seq", "part", "direction", "t_sent_ns", "t_received_ns"),
+    *("frame_fate", "report_fate", "reason"),
+)
+"""The columns of a ledger that `conservation` looks at."""
+
+
+def conservation(ledgers: Iterable[pa.Table], fixes: UsedReports | None = None) -> Conservation:
+    """Check that ledgers add up.
 
     Args:
-        ledger: `ledger.ledger_schema()`, of one link or of many.
-        fixes: snapshot and used reports (of all rounds) of each fix, to check against the ledger of all links; None
-            skips this check.
+        ledgers: tables with the columns `CHECKED`, taken one after the other; all rows of a base station are in one.
+        fixes: used reports (of all rounds) of each fix, to check against the ledgers of all links; None skips this
+            check.
 
     Returns:
         The totals and the broken rules; a ledger that does not add up raises no exception.
     """
-    payload_columns = ["side", "payload"]
-    rows: list[Row] = ledger.drop_columns(payload_columns).to_pylist()
-    parts = [row for row in rows if row["t_sent_ns"] is not None]
-    journaled = [row for row in parts if row["part"] == 0]
-    strays = [row for row in rows if row["t_sent_ns"] is None]
-    problems = _Problems()
-    _check_frames(journaled, problems)
-    _check_numbering(journaled, problems)
-    _check_parts(parts, problems)
-    for row in strays:
-        if row["frame_fate"] in (FrameFate.DELIVERED, FrameFate.DUPLICATE):
-            problems.add("authentic frames that are in no journal", _frame_name(row))
-    fate_of = _check_reports(parts, problems)
+    problems = Problems()
+    frames, strays, reports = (np.zeros(len(kind), np.int64) for kind in (FrameFate, FrameFate, ReportFate))
+    journaled = told = 0
+    unseen = np.ones(0 if fixes is None else len(fixes.bs), np.bool_)
+    for ledger in ledgers:
+        rows = _Rows(ledger)
+        sent = rows.where(rows.sent)
+        first = sent.where(sent.part == 0)
+        came = rows.where(~rows.sent)
+        _check_frames(first, problems)
+        _check_numbering(first, problems)
+        _check_parts(sent, problems)
+        authentic = (came.fate == _DELIVERED) | (came.fate == _DUPLICATE)
+        problems.add_where("authentic frames that are in no journal", authentic, came.name)
+        found = _check_reports(sent, problems)
+        if fixes is not None:
+            mine = np.isin(fixes.bs, np.unique(rows.bs[rows.bs >= 0])) & unseen
+            unseen &= ~mine
+            _check_used(found, fixes, mine, problems)
+        frames += _counts(first.fate, len(frames))
+        strays += _counts(came.fate, len(strays))
+        reports += _counts(found.fate, len(reports))
+        journaled += len(first.bs)
+        told += len(found.fate)
     if fixes is not None:
-        _check_fixes(fixes, fate_of, problems)
-    frame_counts = Counter(row["frame_fate"] for row in journaled)
-    stray_counts = Counter(row["frame_fate"] for row in strays)
-    report_counts = Counter(fate_of.values())
+        _check_fixes(fixes, unseen, problems)
     return Conservation(
-        frames_journaled=len(journaled),
-        frames={fate: frame_counts[fate] for fate in FrameFate},
-        strays={fate: stray_counts[fate] for fate in FrameFate},
-        reports_journaled=len(fate_of),
-        reports={fate: report_counts[fate] for fate in ReportFate},
+        frames_journaled=journaled,
+        frames=dict(zip(FrameFate, frames.tolist(), strict=True)),
+        strays=dict(zip(FrameFate, strays.tolist(), strict=True)),
+        reports_journaled=told,
+        reports=dict(zip(ReportFate, reports.tolist(), strict=True)),
         problems=problems.sentences(),
     )
 
 
-def _check_frames(journaled: list[Row], problems: _Problems) -> None:
-    fates = set(FrameFate)
-    for row in journaled:
-        if row["frame_fate"] not in fates:
-            problems.add("journaled frames without a fate", _frame_name(row))
-        elif (row["frame_fate"] == FrameFate.DROPPED) != (row["t_received_ns"] is None):
-            problems.add("frames with a time of arrival but dropped, or the reverse", _frame_name(row))
-        elif row["frame_fate"] in (FrameFate.DELIVERED, FrameFate.DUPLICATE) and row["reason"] is not None:
-            problems.add("frames that arrived although the link model dropped them", _frame_name(row))
+_DELIVERED, _DUPLICATE, _DROPPED = (
+    list(FrameFate).index(fate) for fate in (FrameFate.DELIVERED, FrameFate.DUPLICATE, FrameFate.DROPPED)
+)
+_LOST, _USED = list(ReportFate).index(ReportFate.LOST), list(ReportFate).index(ReportFate.USED)
+_NO_FATE = -1
 
 
-def _check_numbering(journaled: list[Row], problems: _Problems) -> None:
-    seqs: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for row in journaled:
-        seqs[row["bs"], row["epoch"], row["direction"]].append(row["seq"])
-    for (bs, epoch, direction), numbers in seqs.items():
-        link = f"BS {bs} epoch {epoch} {direction}"
-        if len(set(numbers)) != len(numbers):
-            problems.add("links that used a seq twice", link)
-        if max(numbers) - min(numbers) + 1 != len(set(numbers)):
-            problems.add("links whose journal has gaps in seq", link)
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a ledger, as arrays; fates by their number, `_NO_FATE` for any other text."""
+
+    bs: Array
+    epoch: Array
+    seq: Array
+    part: Array
+    snapshot: Array
+    round: Array
+    down: Array
+    sent: Array
+    came: Array
+    fate: Array
+    report_fate: Array
+    with_reason: Array
+
+    def __init__(self, ledger: pa.Table) -> None:
+        import pyarrow as pa
+
+        def numbers(name: str, missing: int = 0) -> Array:
+            found: Array = ledger[name].cast(pa.int64()).fill_null(missing).to_numpy()
+            return found
+
+        def present(name: str) -> Array:
+            found: Array = ledger[name].is_valid().to_numpy()
+            return found
+
+        self._set(
+            numbers("bs", -1), *map(numbers, ("epoch", "seq", "part", "snapshot", "round")),
+            codes(ledger["direction"], list(Direction)) == 1, present("t_sent_ns"), present("t_received_ns"),
+            codes(ledger["frame_fate"], list(FrameFate)), codes(ledger["report_fate"], list(ReportFate)),
+            present("reason"),
+        )  # fmt: skip
+
+    def _set(self, *columns: Array) -> None:
+        for field, column in zip(fields(self), columns, strict=True):
+            object.__setattr__(self, field.name, column)
+
+    def where(self, chosen: Array) -> _Rows:
+        """Return the chosen rows: a mask, or indices in the order wanted."""
+        rows = object.__new__(_Rows)
+        rows._set(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return rows
+
+    def name(self, at: int) -> str:
+        """Return the name of a row's frame."""
+        way = Direction.DOWN if self.down[at] else Direction.UP
+        return f"{self.start_name(at)} {way} seq {self.seq[at]}"
+
+    def start_name(self, at: int) -> str:
+        """Return the name of the start that a row belongs to."""
+        return f"BS {self.bs[at] if self.bs[at] >= 0 else None} epoch {self.epoch[at]}"
 
 
-def _check_parts(parts: list[Row], problems: _Problems) -> None:
-    frames: dict[tuple[object, ...], list[Row]] = defaultdict(list)
-    for row in parts:
-        frames[row["bs"], row["epoch"], row["direction"], row["seq"]].append(row)
-    for rows in frames.values():
-        if len({row["frame_fate"] for row in rows}) > 1:
-            problems.add("frames with several fates", _frame_name(rows[0]))
-        numbers = {row["part"] for row in rows}
-        if numbers != set(range(len(numbers))):
-            problems.add("frames of which parts are missing", _frame_name(rows[0]))
+def codes(column: pa.Array | pa.ChunkedArray, names: Sequence[str]) -> Array:
+    """Return texts by their index in `names`; -1 for any other text and for null."""
+    import pyarrow as pa
+
+    coded = pa.chunked_array([column] if isinstance(column, pa.Array) else column.chunks, column.type)
+    coded = coded.combine_chunks().dictionary_encode()
+    known = [names.index(text) if text in names else _NO_FATE for text in coded.dictionary.to_pylist()]
+    indices = coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
+    found: Array = np.array([*known, _NO_FATE], np.int8)[indices]
+    return found
 
 
-def _check_reports(parts: list[Row], problems: _Problems) -> dict[ReportKey, str | None]:
+def _counts(fates: Array, kinds: int) -> Array:
+    found: Array = np.bincount(fates[fates >= 0], minlength=kinds)
+    return found
+
+
+def _check_frames(first: _Rows, problems: Problems) -> None:
+    known = first.fate >= 0
+    problems.add_where("journaled frames without a fate", ~known, first.name)
+    odd = known & ((first.fate == _DROPPED) == first.came)
+    problems.add_where("frames with a time of arrival but dropped, or the reverse", odd, first.name)
+    arrived = (first.fate == _DELIVERED) | (first.fate == _DUPLICATE)
+    rule = "frames that arrived although the link model dropped them"
+    problems.add_where(rule, arrived & first.with_reason & ~odd, first.name)
+
+
+def _check_numbering(first: _Rows, problems: Problems) -> None:
+    rows = first.where(np.lexsort((first.seq, first.down, first.epoch, first.bs)))
+    same = _same(rows.bs, rows.epoch, rows.down)
+    step = np.diff(rows.seq, prepend=0)
+    for rule, broken in (
+        ("links that used a seq twice", same & (step == 0)),
+        ("links whose journal has gaps in seq", same & (step > 1)),
+    ):
+        for at in np.flatnonzero(broken)[:1].tolist():
+            links = {(rows.bs[n], rows.epoch[n], rows.down[n]) for n in np.flatnonzero(broken).tolist()}
+            way = Direction.DOWN if rows.down[at] else Direction.UP
+            problems.add(rule, f"{rows.start_name(at)} {way}", len(links))
+
+
+def _check_parts(parts: _Rows, problems: Problems) -> None:
+    if (parts.part == 0).all():  # no bundles: nothing to compare
+        return
+    rows = parts.where(np.lexsort((parts.part, parts.seq, parts.down, parts.epoch, parts.bs)))
+    same = _same(rows.bs, rows.epoch, rows.down, rows.seq)
+    begins = np.flatnonzero(~same)
+    if len(begins):
+        lowest, highest = np.minimum.reduceat(rows.fate, begins), np.maximum.reduceat(rows.fate, begins)
+        problems.add_where("frames with several fates", lowest != highest, lambda n: rows.name(int(begins[n])))
+    place = np.arange(len(same)) - np.repeat(begins, np.diff(np.append(begins, len(same))))
+    missing = np.unique(np.searchsorted(begins, np.flatnonzero(place != rows.part), side="right") - 1)
+    if len(missing):
+        problems.add("frames of which parts are missing", rows.name(int(begins[missing[0]])), len(missing))
+
+
+@dataclass(frozen=True)
+class _Reports:
+    """The reports of a ledger, in order of their keys: fields of the key, and the number of their fate."""
+
+    bs: Array
+    epoch: Array
+    snapshot: Array
+    round: Array
+    fate: Array
+
+    def name(self, at: int) -> str:
+        """Return the name of a report."""
+        return str(ReportKey(*(int(values[at]) for values in (self.bs, self.epoch, self.snapshot, self.round))))
+
+
+def _check_reports(parts: _Rows, problems: Problems) -> _Reports:
     """Return the fate of each journaled report."""
-    frames: dict[ReportKey, list[Row]] = defaultdict(list)
-    for row in parts:
-        if row["direction"] == Direction.UP:
-            frames[ReportKey(row["bs"], row["epoch"], row["snapshot"], row["round"])].append(row)
-    fate_of: dict[ReportKey, str | None] = {}
-    for report, rows in frames.items():
-        fates = {row["report_fate"] for row in rows}
-        delivered = sum(row["frame_fate"] == FrameFate.DELIVERED for row in rows)
-        fate = fate_of[report] = rows[0]["report_fate"]
-        if fates - set(ReportFate):
-            problems.add("journaled reports without a fate", str(report))
-        elif len(fates) > 1:
-            problems.add("reports with several fates", str(report))
-        elif delivered > 1:
-            problems.add("reports delivered more than once", str(report))
-        elif (fate == ReportFate.LOST) != (delivered == 0):
-            problems.add("reports lost but delivered, or the reverse", str(report))
-        elif not delivered and any(row["frame_fate"] == FrameFate.DUPLICATE for row in rows):
-            problems.add("reports with a duplicate but no delivered frame", str(report))
-    return fate_of
+    rows = parts.where(~parts.down)
+    rows = rows.where(np.lexsort((rows.round, rows.snapshot, rows.epoch, rows.bs)))
+    begins = np.flatnonzero(~_same(rows.bs, rows.epoch, rows.snapshot, rows.round))
+    found = _Reports(*(values[begins] for values in (rows.bs, rows.epoch, rows.snapshot, rows.round, rows.report_fate)))
+    if not len(begins):
+        return found
+    lowest, highest = (np.minimum, np.maximum)
+    several = lowest.reduceat(rows.report_fate, begins) != highest.reduceat(rows.report_fate, begins)
+    delivered = np.add.reduceat((rows.fate == _DELIVERED).astype(np.int64), begins)
+    copied = np.add.reduceat((rows.fate == _DUPLICATE).astype(np.int64), begins) > 0
+    none = lowest.reduceat(rows.report_fate, begins) == _NO_FATE
+    fine = np.ones(len(begins), np.bool_)
+    for rule, broken in (
+        ("journaled reports without a fate", none),
+        ("reports with several fates", several),
+        ("reports delivered more than once", delivered > 1),
+        ("reports lost but delivered, or the reverse", (found.fate == _LOST) != (delivered == 0)),
+        ("reports with a duplicate but no delivered frame", (delivered == 0) & copied),
+    ):
+        problems.add_where(rule, broken & fine, found.name)
+        fine &= ~broken
+    return found
 
 
-def _check_fixes(
-    fixes: Iterable[tuple[int, Collection[ReportKey]]],
-    fate_of: Mapping[ReportKey, str | None],
-    problems: _Problems,
-) -> None:
-    fused: set[int] = set()
-    listed: Counter[ReportKey] = Counter()
-    for snapshot, reports in fixes:
-        if snapshot in fused:
-            problems.add("snapshots fused twice", str(snapshot))
-        fused.add(snapshot)
-        listed.update(reports)
-        for report in reports:
-            if report.snapshot != snapshot:
-                problems.add("fixes that list a report of another snapshot", f"{report} in {snapshot}")
-    for report, times in listed.items():
-        if times > 1:
-            problems.add("reports that several fixes list", str(report))
-        if fate_of.get(report) != ReportFate.USED:
-            problems.add("reports in a fix that are not used", str(report))
-    for report, fate in fate_of.items():
-        if fate == ReportFate.USED and report not in listed:
-            problems.add("used reports that no fix lists", str(report))
+def _check_used(reports: _Reports, fixes: UsedReports, mine: Array, problems: Problems) -> None:
+    """Check the reports of a ledger against those that fixes list of its base stations, `mine`."""
+    listed = _Reports(
+        fixes.bs[mine], fixes.epoch[mine], fixes.snapshot[mine], fixes.round[mine], np.ones(int(mine.sum()), np.int8)
+    )
+    # In one sorted sequence, a report stands directly before the fixes that list it.
+    bs, epoch, snapshot, round_ = (np.concatenate(pair) for pair in zip(_key(reports), _key(listed), strict=True))
+    lists = np.concatenate([np.zeros(len(reports.fate), np.bool_), np.ones(len(listed.fate), np.bool_)])
+    used = np.concatenate([reports.fate == _USED, np.zeros(len(listed.fate), np.bool_)])
+    order = np.lexsort((lists, round_, snapshot, epoch, bs))
+    lists, used = lists[order], used[order]
+    whole = _Reports(bs[order], epoch[order], snapshot[order], round_[order], lists)
+    same, name = _same(*_key(whole)), whole.name
+    again = lists & same & np.append(False, lists[:-1])
+    problems.add_where("reports that several fixes list", again, name)
+    unused = lists & ~again & ~(same & np.append(False, used[:-1]))
+    problems.add_where("reports in a fix that are not used", unused, name)
+    alone = ~np.append(same[1:], False)
+    problems.add_where("used reports that no fix lists", used & alone, name)
 
 
-def _frame_name(row: Row) -> str:
-    return f"BS {row['bs']} epoch {row['epoch']} {row['direction']} seq {row['seq']}"
+def _key(reports: _Reports) -> tuple[Array, Array, Array, Array]:
+    return reports.bs, reports.epoch, reports.snapshot, reports.round
+
+
+def _check_fixes(fixes: UsedReports, unseen: Array, problems: Problems) -> None:
+    """Check that no snapshot is fused twice, and that no fix lists a report (`unseen`) of a link without ledger."""
+    order = np.sort(fixes.snapshots)
+    problems.add_where("snapshots fused twice", order[1:] == order[:-1], lambda at: str(order[at]))
+    lost = _Reports(fixes.bs, fixes.epoch, fixes.snapshot, fixes.round, fixes.round)
+    problems.add_where("reports in a fix that are not used", unseen, lost.name)
+
+
+def _same(*columns: Array) -> Array:
+    """Return whether each row equals the one before it, in all columns; the first never does."""
+    same = np.ones(len(columns[0]), np.bool_)
+    same[:1] = False
+    for column in columns:
+        same[1:] &= column[1:] == column[:-1]
+    return same

@@ -5,17 +5,14 @@ The ledger accounts for frames; this module accounts for everything else on a li
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
+from fronthaul.account.streams import ReceivedControl, SentControl
 from fronthaul.errors import RemoteError
-from fronthaul.log.sent import sent_rows
-from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Message, Ping, Pong
-from fronthaul.message.wire import decode, is_control
-from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from fronthaul.message.wire import decode
+from fronthaul.transport.transport_costs import TransportCosts
 
 
 class Traffic(NamedTuple):
@@ -52,49 +49,29 @@ class ClockSample(NamedTuple):
     t4: int
 
 
-def control_traffic(journal: pa.Table) -> dict[tuple[int, Direction], Traffic]:
-    """Return the control messages that were sent, by link and direction.
-
-    Args:
-        journal: rows of one journal or of many, `sent.journal_table_schema()`.
-    """
+def control_traffic(sent: Iterable[SentControl]) -> dict[tuple[int, Direction], Traffic]:
+    """Return the control messages that were sent, by link and direction."""
     traffic: dict[tuple[int, Direction], Traffic] = {}
-    for row in sent_rows(journal):
-        if row["drop_reason"] is None and is_control(row["message"]):
-            _count(traffic, row, row["message"], recorded_costs(row["transport"]))
+    for message in sent:
+        if message.drop_reason is None:
+            _count(traffic, (message.bs, message.direction), message.message, message.transport)
     return traffic
 
 
-def control_rows(received: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows of a receive log that are control messages, including rejected ones."""
-    import pyarrow.compute as pc
-
-    fate = received["frame_fate"]
-    rows: list[dict[str, Any]] = received.filter(
-        pc.or_(pc.is_null(fate), pc.fill_null(pc.equal(fate, FrameFate.REJECTED.value), False))
-    ).to_pylist()
-    return [row for row in rows if row["frame_fate"] is None or is_control(row["data"])]
-
-
-def ping_samples(received_down: pa.Table) -> list[ClockSample]:
-    """Return the ping exchanges whose pongs arrived.
-
-    Args:
-        received_down: rows of the receive logs of base stations, `received.received_table_schema()`.
-    """
+def ping_samples(received: Iterable[ReceivedControl]) -> list[ClockSample]:
+    """Return the ping exchanges whose pongs arrived."""
     samples = []
-    for row in control_rows(received_down):
-        pong = _decoded(row["data"])
-        if isinstance(pong, Pong) and row["frame_fate"] is None:
-            times = (pong.t_sent_ns, pong.t_received_ns, pong.t_answered_ns, row["t_received_ns"])
+    for message in received:
+        pong = _decoded(message.message)
+        if isinstance(pong, Pong) and not message.rejected and message.direction is Direction.DOWN:
+            times = (pong.t_sent_ns, pong.t_received_ns, pong.t_answered_ns, message.t_received_ns)
             samples.append(ClockSample(pong.bs, pong.epoch, *times))
     return samples
 
 
 def _count(
-    traffic: dict[tuple[int, Direction], Traffic], row: dict[str, Any], data: bytes, transport: TransportCosts
+    traffic: dict[tuple[int, Direction], Traffic], link: tuple[int, Direction], data: bytes, transport: TransportCosts
 ) -> None:
-    link = (row["bs"], Direction(row["direction"]))
     cost = transport.stream_bytes(len(data))
     control_bytes, heartbeat_bytes, messages = traffic.get(link, (0, 0, 0))
     if isinstance(_decoded(data), Ping | Pong):

@@ -5,10 +5,21 @@ Modelled, and named so: what TCP/IP and Ethernet would add on a link with the st
 acknowledgements and retransmissions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import numpy as np
+import numpy.typing as npt
+
+from fronthaul.message.columns import FrameColumns, frame_columns
 from fronthaul.message.messages import Frame
-from fronthaul.message.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, HEADER_BYTES, MIXED_KEY_BYTES
+from fronthaul.message.wire import (
+    BUNDLE_HEADER_BYTES,
+    BUNDLE_KEY_BYTES,
+    CRC_BYTES,
+    HEADER_BYTES,
+    MIXED_KEY_BYTES,
+    encode,
+)
 from fronthaul.transport.transport_costs import TransportCosts
 
 TCPIP_HEADER_BYTES = 52
@@ -50,23 +61,43 @@ class FrameCost:
         return bits // 8 + self.header_bytes + self.zmtp_bytes + self.curve_bytes
 
 
+COSTS = tuple(field.name for field in fields(FrameCost))
+"""Names of the components, which are columns of a ledger."""
+
+
 def frame_costs(frame: Frame, transport: TransportCosts) -> tuple[FrameCost, ...]:
     """Return what a frame costs on the stream of a transport, one entry per report.
 
     The first entry includes what the reports of a bundle share, so that the sum over entries is the frame's cost.
     """
-    bits, side_bytes = frame.head.payload_bits, frame.head.side_bytes
-    count = len(bits)
-    if count == 1:
-        shared_bytes, own_bytes = HEADER_BYTES + CRC_BYTES, 0
-    else:
-        shared_bytes = BUNDLE_HEADER_BYTES + CRC_BYTES
-        own_bytes = MIXED_KEY_BYTES if frame.head.is_mixed else BUNDLE_KEY_BYTES
-    body_bytes = shared_bytes + count * (own_bytes + side_bytes) + sum([(size + 7) >> 3 for size in bits])
-    zmtp_bytes, curve_bytes = transport.framing_bytes(body_bytes), transport.encryption_bytes
-    side_bits = 8 * side_bytes
-    first = FrameCost(bits[0], side_bits, shared_bytes + own_bytes, -bits[0] & 7, zmtp_bytes, curve_bytes)
-    return (first, *[FrameCost(size, side_bits, own_bytes, -size & 7, 0, 0) for size in bits[1:]])
+    import pyarrow as pa
+
+    columns = cost_columns(frame_columns(pa.array([encode(frame)])), transport)
+    return tuple(FrameCost(*row) for row in zip(*(columns[name].tolist() for name in COSTS), strict=True))
+
+
+def cost_columns(frames: FrameColumns, transport: TransportCosts) -> dict[str, npt.NDArray[np.int64]]:
+    """Return what frames of P reports cost on the stream of a transport: the fields of `FrameCost`, (P,) each."""
+    single = frames.count == 1
+    bits = frames.payload_bits
+    first = frames.part == 0
+    mixed = np.zeros(len(single), np.bool_)
+    if not single.all():
+        begins = np.flatnonzero(first)
+        mixed = np.minimum.reduceat(bits, begins) < np.maximum.reduceat(bits, begins)
+    own = np.where(single, 0, np.where(mixed, MIXED_KEY_BYTES, BUNDLE_KEY_BYTES))
+    shared = np.where(single, HEADER_BYTES, BUNDLE_HEADER_BYTES) + CRC_BYTES
+    sizes, which = np.unique(frames.size, return_inverse=True)
+    framing = np.array([transport.framing_bytes(int(size)) for size in sizes], np.int64)[which]
+    of = frames.frame
+    return {
+        "payload_bits": bits,
+        "side_bits": 8 * frames.side_bytes[of],
+        "header_bytes": own[of] + np.where(first, shared[of], 0),
+        "padding_bits": -bits & 7,
+        "zmtp_bytes": np.where(first, framing[of], 0),
+        "curve_bytes": np.where(first, transport.encryption_bytes, 0),
+    }
 
 
 def modelled_tcpip_bytes(stream_bytes: int, mss: int = 1448, header: int = TCPIP_HEADER_BYTES) -> int:

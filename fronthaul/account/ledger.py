@@ -2,10 +2,12 @@
 
 For the fates, see docs/fronthaul.md, "Deadlines and fates".
 
-    SendJournal ---+
-                   +--> close_ledger --> ledger table --> conservation
-    ReceiveLog ----+        ^
-                       used reports
+    journals ----- frames sent, as arrays ----+                       journals, once more
+                                              +--> which came how --------+--> rows of the ledgers, in batches
+    receive logs - frames arrived, as arrays -+        ^
+                                                used reports
+
+Memory holds some 100 B per report, and never payloads: these go from the journals to the ledgers batch by batch.
 
 Notation: a *link* is a BS and a direction; a frame is *journaled* if it is in its sender's journal, and a
 *stray* if it arrived without being in one; a *part* is a report of a frame. A stray is one row, with null in the
@@ -15,21 +17,31 @@ columns that only a sender knows. Control messages are not in the ledger: `contr
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from fronthaul.account.costs import frame_costs
-from fronthaul.errors import LocalError, RemoteError
-from fronthaul.log.sent import flip, sent_rows
+import numpy as np
+
+from fronthaul.account.costs import cost_columns
+from fronthaul.account.streams import FATES, UNKNOWN_BS, Array, Arrived, Sent, Texts, read_arrived, read_sent
+from fronthaul.account.used import UsedReports
+from fronthaul.log.received import Received
+from fronthaul.log.sent import Journal
+from fronthaul.message.columns import frame_columns
 from fronthaul.message.fates import FrameFate, ReportFate
-from fronthaul.message.messages import Direction, Frame, ReportKey
-from fronthaul.message.wire import CRC_BYTES, decode, is_control
-from fronthaul.transport.transport_costs import recorded_costs
+from fronthaul.message.messages import Direction
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Row = dict[str, Any]
+_DELIVERED, _CORRUPT, _DROPPED = (
+    FATES.index(fate) for fate in (FrameFate.DELIVERED, FrameFate.CORRUPT, FrameFate.DROPPED)
+)
+_REPORT_FATES = tuple(fate.value for fate in ReportFate)
+_USED, _UNUSED, _LATE, _LOST = (
+    _REPORT_FATES.index(fate) for fate in (ReportFate.USED, ReportFate.UNUSED, ReportFate.LATE, ReportFate.LOST)
+)
+_STRAYS_AT_ONCE = 1 << 16
 
 
 @functools.cache
@@ -71,168 +83,270 @@ def ledger_schema() -> pa.Schema:
     )
 
 
-class _Sent(NamedTuple):
-    """A journaled frame."""
-
-    row: Row
-    frame: Frame
-    crc32: int
-
-
-def close_ledger(journal: pa.Table, received: pa.Table, used: Collection[ReportKey]) -> pa.Table:
-    """Join the journals with the receive logs.
+class Closing:
+    """The ledgers of a run, from its streams.
 
     An authentic arrival is matched with the journaled frame of the same link, epoch, seq and CRC. A corrupt one is
     matched with the frame of its link that the link model turned into exactly these bytes; failing that, with the
     frame that has the same CRC; failing that (the CRC itself may be hit), with the frame of the same epoch and seq. A
     journaled frame without a matching arrival was dropped.
 
-    An uplink report is used if it is in `used`; else late, if the frame that delivered it arrived with it marked
-    late; else unused, if a frame delivered it; else lost. Downlink frames have no report fate.
+    An uplink report is used if it is in a fix; else late, if the frame that delivered it arrived with it marked late;
+    else unused, if a frame delivered it; else lost. Downlink frames have no report fate.
+
+    Attributes:
+        sent: what the journals hold.
+        arrived: what the receive logs hold.
+        strays: indices of the arrivals that no sender journaled.
+    """
+
+    def __init__(self, journals: Sequence[Journal], logs: Sequence[Received], used: UsedReports) -> None:
+        """Read the streams and match them.
+
+        Args:
+            journals: all journals.
+            logs: all receive logs.
+            used: the reports used in fixes, of all rounds.
+
+        Raises:
+            LocalError: a journal contains bytes that are not a message, or a frame of another link.
+        """
+        self._journals = journals
+        self._reasons = Texts()
+        self.sent = read_sent(journals, self._reasons)
+        self.arrived = read_arrived(logs, self._reasons)
+        self._arrival_of, self.strays = _matched(self.sent, self.arrived)
+        self._fates = _report_fates(self.sent, self.arrived, self._arrival_of, used)
+
+    def rows(self) -> Iterator[tuple[int | None, pa.RecordBatch]]:
+        """Yield rows, `ledger_schema()`, each batch of one base station; None stands for unknown connections.
+
+        Rows of journaled frames come in the journals' order, then those of strays.
+        """
+        part = 0
+        for journal, begin in zip(self._journals, self.sent.begins.tolist(), strict=False):
+            for batch in journal.batches():
+                rows, frames = self._journaled(journal, batch, begin, part)
+                begin, part = begin + frames[0], part + frames[1]
+                yield from _by_station(rows)
+        for begin in range(0, len(self.strays), _STRAYS_AT_ONCE):
+            yield from _by_station(self._stray(self.strays[begin : begin + _STRAYS_AT_ONCE]))
+
+    def _journaled(
+        self, journal: Journal, batch: pa.RecordBatch, first_frame: int, first_part: int
+    ) -> tuple[pa.RecordBatch, tuple[int, int]]:
+        """Return the rows of a journal's batch, and its numbers of frames and parts."""
+        import pyarrow as pa
+
+        frames = frame_columns(batch["message"])
+        of = frames.frame + first_frame
+        arrival = self._arrival_of[of]
+        came = arrival >= 0
+        at = np.where(came, arrival, 0)
+        message = pa.array(frames.message[frames.frame])
+        own_reason = self.sent.reason[of]
+        parts = np.arange(first_part, first_part + len(of))
+        up = journal.direction is Direction.UP
+        fates = pa.array(_REPORT_FATES).take(pa.array(self._fates[parts])) if up else pa.nulls(len(of), pa.string())
+        costs = cost_columns(frames, journal.transport)
+        columns = {
+            "bs": frames.bs[frames.frame],
+            "epoch": frames.epoch[frames.frame],
+            "snapshot": frames.snapshot,
+            "round": frames.round,
+            "seq": frames.seq[frames.frame],
+            "part": frames.part,
+            "direction": pa.repeat(journal.direction.value, len(of)),
+            "t_sent_ns": batch["t_sent_ns"].take(message),
+            "t_release_ns": batch["t_release_ns"].take(message),
+            "t_received_ns": pa.array(_take(self.arrived.t_ns, at), mask=~came),
+            **costs,
+            "frame_fate": pa.array(FATES).take(pa.array(np.where(came, _take(self.arrived.fate, at), _DROPPED))),
+            "report_fate": fates,
+            "crc32": frames.crc32[frames.frame],
+            "side": frames.sides,
+            "payload": frames.payloads,
+            "reason": self._reasons.column(
+                np.where(own_reason > 0, own_reason, np.where(came, _take(self.arrived.reason, at), 0))
+            ),
+        }
+        schema = ledger_schema()
+        arrays = [_column(columns[field.name], field.type) for field in schema]
+        rows = pa.RecordBatch.from_arrays(arrays, schema=schema)
+        amends = self.sent.amends[of]
+        if amends.any():
+            rows = rows.filter(pa.array(~amends))
+        return rows, (len(frames.message), len(of))
+
+    def _stray(self, index: Array) -> pa.RecordBatch:
+        """Return the rows of strays."""
+        import pyarrow as pa
+
+        came = self.arrived
+        schema = ledger_schema()
+        # No field of a corrupt message is a reliable key.
+        unnamed = (came.fate[index] == _CORRUPT) | ~came.named[index]
+        key = came.key[index]
+        # The link it arrived on, not the BS that it names.
+        columns = {
+            "bs": pa.array(came.bs[index] & 0xFFFF, mask=came.bs[index] == UNKNOWN_BS),
+            "epoch": pa.array(key >> np.uint64(32) & np.uint64(0xFFFF), mask=unnamed),
+            "seq": pa.array(key & np.uint64(0xFFFFFFFF), mask=unnamed),
+            "part": np.zeros(len(index), np.uint8),
+            "direction": pa.array([d.value for d in Direction]).take(pa.array(came.down[index].astype(np.int8))),
+            "t_received_ns": came.t_ns[index],
+            "frame_fate": pa.array(FATES).take(pa.array(came.fate[index])),
+            "crc32": pa.array(came.crc32[index], mask=~came.named[index]),
+            "reason": self._reasons.column(came.reason[index]),
+        }
+        arrays = [
+            _column(columns[field.name], field.type) if field.name in columns else pa.nulls(len(index), field.type)
+            for field in schema
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _matched(sent: Sent, arrived: Arrived) -> tuple[Array, Array]:
+    """Return (the arrival of each frame sent, -1 for none; the arrivals of no frame)."""
+    arrival_of = np.full(len(sent.key), -1, np.int64)
+    flipped, became = sent.flipped
+    damaged, looks = arrived.damaged
+    for down in (False, True):
+        journaled = (sent.down == down) & ~sent.amends
+        wire = journaled & (sent.reason == 0)  # else it cannot have arrived corrupt
+        came = (arrived.down == down) & (arrived.bs != UNKNOWN_BS)
+        # Certain matches come first, so that guesses about corrupt frames cannot take their frames.
+        frames = np.flatnonzero(journaled)
+        arrivals = np.flatnonzero(came & (arrived.fate != _CORRUPT) & arrived.named)
+        equal = sent.crc32, arrived.crc32
+        _claim(arrival_of, frames, sent.key[frames], arrivals, arrived.key[arrivals], equal)
+        mine, corrupt = wire[flipped], came[damaged]
+        left = _claim(arrival_of, flipped[mine], became[mine], damaged[corrupt], looks[corrupt])
+        left = left[arrived.named[left]]
+        if len(left):
+            frames = np.flatnonzero(wire)
+            keys = _link_and_crc(sent.key[frames], sent.crc32[frames])
+            left = _claim(arrival_of, frames, keys, left, _link_and_crc(arrived.key[left], arrived.crc32[left]))
+            _claim(arrival_of, frames, sent.key[frames], left, arrived.key[left])
+    stray = np.ones(len(arrived.key), np.bool_)
+    stray[arrival_of[arrival_of >= 0]] = False
+    return arrival_of, np.flatnonzero(stray)
+
+
+def _link_and_crc(key: Array, crc32: Array) -> Array:
+    both: Array = key >> np.uint64(48) << np.uint64(32) | crc32.astype(np.uint64)
+    return both
+
+
+def _claim(
+    arrival_of: Array,
+    frames: Array,
+    keys: Array,
+    arrivals: Array,
+    wanted: Array,
+    equal: tuple[Array, Array] | None = None,
+) -> Array:
+    """Assign arrivals, in order, to frames of the same key that have none yet; return the arrivals left.
 
     Args:
-        journal: rows of all journals, `sent.journal_table_schema()`.
-        received: rows of all receive logs, `received.received_table_schema()`.
-        used: the reports used in fixes, of all rounds.
-
-    Returns:
-        `ledger_schema()`, the journaled frames in the journal's order and then the strays.
-
-    Raises:
-        LocalError: a journal contains bytes that are not a message, or a frame of another link.
+        arrival_of: by frame, changed in place.
+        frames: the frames to be had; of several with one key only the first is.
+        keys: of `frames`.
+        arrivals: the arrivals that ask, in order.
+        wanted: the keys that `arrivals` ask for.
+        equal: values by frame and by arrival that must be equal too.
     """
+    if not len(frames) or not len(arrivals):
+        return arrivals
+    order = np.argsort(keys, kind="stable")
+    known = keys[order]
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    frame = frames[order[at]]
+    fits = (known[at] == wanted) & (arrival_of[frame] < 0)
+    if equal is not None:
+        fits &= equal[0][frame] == equal[1][arrivals]
+    candidates = np.flatnonzero(fits)
+    _, first = np.unique(frame[candidates], return_index=True)
+    winners = candidates[first]
+    arrival_of[frame[winners]] = arrivals[winners]
+    left = np.ones(len(arrivals), np.bool_)
+    left[winners] = False
+    rest: Array = arrivals[left]
+    return rest
+
+
+def _report_fates(sent: Sent, arrived: Arrived, arrival_of: Array, used: UsedReports) -> Array:
+    """Return the code of each part's report fate; those of downlink frames mean nothing."""
+    start = sent.key >> np.uint64(32)  # BS and epoch
+    starts = np.unique(start[~sent.down])
+
+    def report_key(start: Array, report: Array) -> Array:
+        key: Array = np.searchsorted(starts, start).astype(np.uint64) << np.uint64(40) | report
+        return key
+
+    keys = report_key(start[sent.frame], sent.report)
+    arrival = arrival_of[sent.frame]
+    delivered = np.flatnonzero((arrival >= 0) & ~sent.down[sent.frame] & ~sent.amends[sent.frame])
+    delivered = delivered[arrived.fate[arrival[delivered]] == _DELIVERED]
+    late = arrived.late[arrival[delivered]] >> sent.part[delivered].astype(np.uint64) & np.uint64(1)
+    order = np.argsort(keys[delivered], kind="stable")
+    known = keys[delivered][order]
+    fates = np.full(len(keys), _LOST, np.int8)
+    found, at = _found(known, keys)
+    fates[found] = np.where(late[order[at]], _LATE, _UNUSED)
+    used_start = (used.bs << 16 | used.epoch).astype(np.uint64)
+    mine = np.isin(used_start, starts)
+    report = (used.snapshot << 8 | used.round).astype(np.uint64)
+    wanted = np.sort(report_key(used_start[mine], report[mine]))
+    fates[_found(wanted, keys)[0]] = _USED
+    return fates
+
+
+def _found(known: Array, keys: Array) -> tuple[Array, Array]:
+    """Return the indices of keys that are among the sorted `known` ones, and where they are."""
+    if not len(known):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    found = np.flatnonzero(known[at] == keys)
+    return found, at[found]
+
+
+def _take(values: Array, at: Array) -> Array:
+    """Return values by index; zeros if there are no values."""
+    taken: Array = values[at] if len(values) else np.zeros(len(at), values.dtype)
+    return taken
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
-    sent = _sent(journal)
-    arrival_of, strays = _match(sent, _frame_arrivals(received))
-    fate_of = _report_fates(sent, arrival_of, frozenset(used))
-    table: list[tuple[object, ...]] = []
-    for (row, frame, crc32), arrival in zip(sent, arrival_of, strict=True):
-        direction, drop_reason = row["direction"], row["drop_reason"]
-        times = (row["t_sent_ns"], row["t_release_ns"], arrival["t_received_ns"] if arrival else None)
-        frame_fate = arrival["frame_fate"] if arrival else FrameFate.DROPPED.value
-        reason = drop_reason or (arrival["reason"] if arrival else None)
-        costs = frame_costs(frame, recorded_costs(row["transport"]))
-        for part, (report, cost) in enumerate(zip(frame.reports, costs, strict=True)):
-            key, payload = report.key, report.payload
-            table.append(
-                (
-                    *(key.bs, key.epoch, key.snapshot, key.round, frame.seq, part, direction, *times),
-                    *(cost.payload_bits, cost.side_bits, cost.header_bytes, cost.padding_bits),
-                    *(cost.zmtp_bytes, cost.curve_bytes, frame_fate),
-                    fate_of[key] if direction == Direction.UP else None,
-                    *(crc32, report.side, payload.data, reason),
-                )
-            )
-    schema = ledger_schema()
-    columns = zip(*table, strict=True) if table else [()] * len(schema)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    journaled = pa.Table.from_arrays(arrays, schema=schema)
-    return pa.concat_tables([journaled, pa.Table.from_pylist(strays, schema=schema)]).combine_chunks()
+    if isinstance(values, np.ndarray):
+        values = pa.array(values)
+    return values if values.type == kind else values.cast(kind)
 
 
-def _sent(journal: pa.Table) -> list[_Sent]:
-    sent = []
-    for row in sent_rows(journal):
-        message = row["message"]
-        try:
-            frame = decode(message)
-        except RemoteError as error:
-            raise LocalError(f"the journal of BS {row['bs']} {row['direction']} holds no message: {error}") from error
-        if not isinstance(frame, Frame):
-            continue
-        if frame.bs != row["bs"]:
-            raise LocalError(f"a frame of BS {frame.bs} does not belong in the journal of BS {row['bs']}")
-        sent.append(_Sent(row, frame, int.from_bytes(message[-CRC_BYTES:], "big")))
-    return sent
+def _by_station(rows: pa.RecordBatch) -> Iterator[tuple[int | None, pa.RecordBatch]]:
+    """Split rows by base station."""
+    import pyarrow as pa
+
+    bs = rows["bs"].cast(pa.int32()).fill_null(UNKNOWN_BS).to_numpy(zero_copy_only=False)
+    found = np.unique(bs)
+    if len(found) == 1:
+        yield _number(int(found[0])), rows
+        return
+    order = np.argsort(bs, kind="stable")
+    ends = np.searchsorted(bs[order], found, side="right")
+    for station, begin, end in zip(found.tolist(), [0, *ends], ends, strict=False):
+        yield _number(station), rows.take(pa.array(order[begin:end]))
 
 
-def _frame_arrivals(received: pa.Table) -> list[Row]:
-    """Return the arrivals that are not control messages; rejected control messages are recognised by their bytes."""
-    return [
-        row
-        for row in received.to_pylist()
-        if row["frame_fate"] is not None
-        and not (row["frame_fate"] == FrameFate.REJECTED and is_control(row["data"] or b""))
-    ]
+def _number(bs: int) -> int | None:
+    return None if bs == UNKNOWN_BS else bs
 
 
-class _Links:
-    """The journaled frames, looked up by the fields of arrivals; each is matched at most once."""
+def close_ledger(journals: Sequence[Journal], logs: Sequence[Received], used: UsedReports) -> pa.Table:
+    """Return the ledgers of a small run as one table, `ledger_schema()`."""
+    import pyarrow as pa
 
-    def __init__(self, sent: list[_Sent]) -> None:
-        self.arrival_of: list[Row | None] = [None] * len(sent)
-        self._sent = sent
-        self._by_seq: dict[tuple[object, ...], int] = {}
-        self._by_crc: dict[tuple[object, ...], int] = {}
-        self._by_flipped: dict[tuple[object, ...], int] = {}
-        for index, (row, frame, crc32) in enumerate(sent):
-            link = (row["bs"], row["direction"])
-            self._by_seq.setdefault((*link, frame.epoch, frame.seq), index)
-            if row["drop_reason"] is None:  # else it cannot have arrived corrupt
-                self._by_crc.setdefault((*link, crc32), index)
-                if row["flipped"]:
-                    self._by_flipped.setdefault((*link, flip(row["message"], row["flipped"])), index)
-
-    def authentic(self, arrival: Row) -> bool:
-        index = self._by_seq.get((arrival["bs"], arrival["direction"], arrival["epoch"], arrival["seq"]))
-        if index is not None and self._sent[index].crc32 != arrival["crc32"]:
-            return False
-        return self._take(index, arrival)
-
-    def exactly(self, arrival: Row) -> bool:
-        return self._take(self._by_flipped.get((arrival["bs"], arrival["direction"], arrival["data"])), arrival)
-
-    def by_claim(self, arrival: Row) -> bool:
-        link = (arrival["bs"], arrival["direction"])
-        if self._take(self._by_crc.get((*link, arrival["crc32"])), arrival):
-            return True
-        index = self._by_seq.get((*link, arrival["epoch"], arrival["seq"]))
-        if index is not None and self._sent[index].row["drop_reason"] is not None:
-            return False
-        return self._take(index, arrival)
-
-    def _take(self, index: int | None, arrival: Row) -> bool:
-        if index is None or self.arrival_of[index] is not None:
-            return False
-        self.arrival_of[index] = arrival
-        return True
-
-
-def _match(sent: list[_Sent], arrivals: list[Row]) -> tuple[list[Row | None], list[Row]]:
-    """Return (the arrival of each journaled frame, the stray rows)."""
-    links = _Links(sent)
-    corrupt = [arrival for arrival in arrivals if arrival["frame_fate"] == FrameFate.CORRUPT]
-    authentic = [arrival for arrival in arrivals if arrival["frame_fate"] != FrameFate.CORRUPT]
-    # Certain matches come first, so that guesses about corrupt frames cannot take their frames.
-    strays = [arrival for arrival in authentic if not links.authentic(arrival)]
-    unknown = [arrival for arrival in corrupt if not links.exactly(arrival)]
-    strays += [arrival for arrival in unknown if not links.by_claim(arrival)]
-    return links.arrival_of, [_stray(arrival) for arrival in strays]
-
-
-def _stray(arrival: Row) -> Row:
-    # The link it arrived on, not the BS that it names.
-    names = ("bs", "direction", "t_received_ns", "frame_fate", "reason", "crc32")
-    row: Row = {name: arrival[name] for name in names} | {"part": 0}
-    if arrival["frame_fate"] != FrameFate.CORRUPT:  # no field of a corrupt message is a reliable key
-        row |= {name: arrival[name] for name in ("epoch", "seq")}
-    return row
-
-
-def _report_fates(sent: list[_Sent], arrival_of: list[Row | None], used: frozenset[ReportKey]) -> dict[ReportKey, str]:
-    """Return the fate of each uplink report."""
-    fate_of: dict[ReportKey, str] = {}
-    for (row, frame, _), arrival in zip(sent, arrival_of, strict=True):
-        if row["direction"] != Direction.UP:
-            continue
-        delivered = arrival is not None and arrival["frame_fate"] == FrameFate.DELIVERED
-        late = arrival["late"] if arrival is not None and delivered else 0
-        for part, report in enumerate(frame.reports):
-            if report.key in used:
-                fate_of[report.key] = ReportFate.USED.value
-            elif delivered:
-                fate_of[report.key] = (ReportFate.LATE if late >> part & 1 else ReportFate.UNUSED).value
-            else:
-                fate_of.setdefault(report.key, ReportFate.LOST.value)
-    return fate_of
+    rows = [batch for _, batch in Closing(journals, logs, used).rows()]
+    return pa.Table.from_batches(rows, ledger_schema()).combine_chunks()

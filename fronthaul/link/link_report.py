@@ -9,10 +9,13 @@ link that was never loaded has no measured rate.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
+from fronthaul.account.conservation import codes
 from fronthaul.account.costs import modelled_ethernet_bytes
 from fronthaul.errors import LocalError
 from fronthaul.link.link_config import IMPAIRMENTS, LinkConfig
@@ -31,11 +34,12 @@ _TIMER_S = 1e-4  # how late the release of a frame may be, on average
 _LOADED = 20  # a busy period must be this many times longer than the uncertainty of its ends to give a rate
 _HELD_SHARE = 0.01  # with more frames held back to keep the order, the mean delay is not delay + jitter
 
-_COLUMNS = (
-    *("bs", "direction", "epoch", "seq", "snapshot", "round", "t_sent_ns", "t_release_ns", "t_received_ns"),
+LINK_COLUMNS = (
+    *("bs", "direction", "epoch", "seq", "part", "snapshot", "round", "t_sent_ns", "t_release_ns", "t_received_ns"),
     *("payload_bits", "padding_bits", "side_bits", "header_bytes", "zmtp_bytes", "curve_bytes"),
     *("frame_fate", "reason"),
 )
+"""The columns of a ledger that a report needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +63,62 @@ class LinkReport:
     within: dict[str, bool | None]
 
 
-@dataclass(slots=True)
-class _Frame:
-    row: dict[str, Any]  # of the frame's first report
-    stream_bytes: int
-    is_copy: bool  # of an earlier frame's reports
-    t_line_ns: int | None = None  # when it left the line; None if it never got there
-    waited: bool = False  # for the line
-    skipped: bool = False  # skipped delay and jitter, being reordered
-    held: bool = False  # held back to keep the order, behind a frame with more jitter
+Array = npt.NDArray[Any]
 
-    @property
-    def arrived(self) -> bool:
-        return self.row["t_received_ns"] is not None
+
+@dataclass(frozen=True)
+class _Frames:
+    """The journaled frames of a link and direction, in order of epoch and seq, as arrays (F,).
+
+    Attributes:
+        epoch: epoch of each frame.
+        seq: its sequence number.
+        t_sent_ns: when it was sent [ns].
+        t_release_ns: when the link model released it [ns].
+        t_received_ns: when it arrived [ns]; 0 if it did not.
+        arrived: whether it did.
+        corrupt: whether it arrived corrupt.
+        reason: why the sender dropped it, by number in `_REASONS`; -1 for any other reason, -2 for none.
+        stream_bytes: what it takes on the stream [B].
+        is_copy: whether it is a copy of an earlier frame's reports.
+        on_line: whether it got onto the line.
+        t_line_ns: when it left the line [ns].
+        waited: whether it waited for the line.
+        skipped: whether it skipped delay and jitter, being reordered.
+        held: whether it was held back to keep the order, behind a frame with more jitter.
+    """
+
+    epoch: Array
+    seq: Array
+    t_sent_ns: Array
+    t_release_ns: Array
+    t_received_ns: Array
+    arrived: Array
+    corrupt: Array
+    reason: Array
+    stream_bytes: Array
+    is_copy: Array
+    on_line: Array
+    t_line_ns: Array
+    waited: Array
+    skipped: Array
+    held: Array
+
+    def where(self, chosen: Array) -> _Frames:
+        """Return the chosen frames."""
+        return _Frames(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def line_bytes(self) -> Array:
+        """Return what each frame takes on the line, modelled [B]."""
+        sizes, which = np.unique(self.stream_bytes, return_inverse=True)
+        modelled = [modelled_ethernet_bytes(int(size), preamble_fcs_gap=True) for size in sizes]
+        found: Array = np.array(modelled, np.int64)[which]
+        return found
+
+
+_REASONS = ("loss", "queue", "outage")
+_LOSS, _QUEUE, _OUTAGE = range(3)
+_NO_REASON = -2
 
 
 def link_report(
@@ -89,97 +136,126 @@ def link_report(
         LocalError: rows of several links or directions.
     """
     config = config or LinkConfig()
-    frames = _frames(ledger)
-    _retrace(frames, config)
-    on_line = [frame for frame in frames if frame.t_line_ns is not None]
-    arrived = [frame for frame in frames if frame.arrived]
+    frames = _retraced(_frames(ledger), config)
+    on_line = frames.where(frames.on_line)
+    arrived = frames.where(frames.arrived)
     report = LinkReport(
         requested={
             impairment.report.requested: getattr(config, impairment.report.of)
             for impairment in IMPAIRMENTS.values()
             if impairment.report is not None
         },
-        achieved={"frames": len(frames)},
+        achieved={"frames": len(frames.seq)},
         within={},
     )
     _rate(report, on_line, config)
     _delay(report, on_line, config, receiver_ahead_ns, uncertainty_ns)
-    lost = sum(frame.row["reason"] == "loss" for frame in on_line)
-    _share(report, "loss", lost, len(on_line), config.mean_loss, _inflation(config, len(on_line)))
-    copies = sum(frame.is_copy for frame in frames)
-    _share(report, "duplicate", copies, len(frames) - copies, config.duplicate)
+    lost = _count(on_line.reason == _LOSS)
+    _share(report, "loss", lost, len(on_line.seq), config.mean_loss, _inflation(config, len(on_line.seq)))
+    copies = _count(frames.is_copy)
+    _share(report, "duplicate", copies, len(frames.seq) - copies, config.duplicate)
     # Without delay there is nothing to skip.
-    sent_on = [frame for frame in on_line if frame.row["reason"] is None] if config.mean_delay_s else []
-    _share(report, "reorder", sum(frame.skipped for frame in sent_on), len(sent_on), config.reorder)
-    corrupt = sum(frame.row["frame_fate"] == FrameFate.CORRUPT for frame in arrived)
-    _share(report, "corrupt", corrupt, len(arrived), config.corrupt)
+    sent_on = on_line.where((on_line.reason == _NO_REASON) & bool(config.mean_delay_s))
+    _share(report, "reorder", _count(sent_on.skipped), len(sent_on.seq), config.reorder)
+    _share(report, "corrupt", _count(arrived.corrupt), len(arrived.seq), config.corrupt)
     report.achieved["out_of_order"] = late = _out_of_order(arrived)
-    report.within["order"] = late == 0 if config.reorder == 0 and arrived else None
-    for name, is_requested in (("outage", bool(config.outages)), ("queue", config.queue_bytes is not None)):
-        report.achieved[f"{name}_drops"] = drops = sum(frame.row["reason"] == name for frame in frames)
-        report.within[name] = drops == 0 if frames and not is_requested else None
+    report.within["order"] = late == 0 if config.reorder == 0 and len(arrived.seq) else None
+    for name, number, is_requested in (
+        ("outage", _OUTAGE, bool(config.outages)),
+        ("queue", _QUEUE, config.queue_bytes is not None),
+    ):
+        report.achieved[f"{name}_drops"] = drops = _count(frames.reason == number)
+        report.within[name] = drops == 0 if len(frames.seq) and not is_requested else None
     return report
 
 
-def _frames(ledger: pa.Table) -> list[_Frame]:
-    """Return the journaled frames in order of epoch and seq; rows of reports that share a frame are merged."""
+def _count(mask: Array) -> int:
+    return int(np.count_nonzero(mask))
+
+
+def _frames(ledger: pa.Table) -> _Frames:
+    """Return the journaled frames, before the line; rows of reports that share a frame are merged."""
+    import pyarrow.compute as pc
+
+    links = max(len(pc.unique(ledger[name])) for name in ("bs", "direction"))
+    if links > 1:
+        raise LocalError(f"a link report is of one link and direction, not of {links}")
+    rows = ledger.select(LINK_COLUMNS).filter(ledger["t_sent_ns"].is_valid())
     order = [("epoch", "ascending"), ("seq", "ascending"), ("part", "ascending")]
-    rows = ledger.sort_by(order).select(_COLUMNS).to_pylist()
-    links = {(row["bs"], row["direction"]) for row in rows}
-    if len(links) > 1:
-        raise LocalError(f"a link report is of one link and direction, not of {len(links)}")
-    frames: list[_Frame] = []
-    reports: set[tuple[int, int, int]] = set()
-    key = None
-    for row in rows:
-        if row["t_sent_ns"] is None:
-            continue
-        bits = row["payload_bits"] + row["padding_bits"] + row["side_bits"]
-        stream_bytes = bits // 8 + row["header_bytes"] + row["zmtp_bytes"] + row["curve_bytes"]
-        if key == (key := (row["epoch"], row["seq"])):
-            frames[-1].stream_bytes += stream_bytes
-        else:
-            report = (row["epoch"], row["snapshot"], row["round"])
-            frames.append(_Frame(row, stream_bytes, report in reports))
-            reports.add(report)
-    return frames
+    rows = rows.sort_by(order)
+
+    def numbers(name: str) -> Array:
+        found: Array = rows[name].fill_null(0).to_numpy().astype(np.int64)
+        return found
+
+    epoch, seq = numbers("epoch"), numbers("seq")
+    bits = numbers("payload_bits") + numbers("padding_bits") + numbers("side_bits")
+    each_bytes = bits // 8 + numbers("header_bytes") + numbers("zmtp_bytes") + numbers("curve_bytes")
+    begins = np.flatnonzero(np.append(True, (np.diff(epoch) != 0) | (np.diff(seq) != 0))[: len(seq)])
+    report = epoch << 40 | numbers("snapshot") << 8 | numbers("round")
+    _, first = np.unique(report[begins], return_index=True)
+    is_copy = np.ones(len(begins), np.bool_)
+    is_copy[first] = False
+    none = np.zeros(len(begins), np.bool_)
+    reason = codes(rows["reason"], _REASONS).astype(np.int8)
+    reason[rows["reason"].is_null().to_numpy()] = _NO_REASON
+    return _Frames(
+        epoch=epoch[begins],
+        seq=seq[begins],
+        t_sent_ns=numbers("t_sent_ns")[begins],
+        t_release_ns=numbers("t_release_ns")[begins],
+        t_received_ns=numbers("t_received_ns")[begins],
+        arrived=rows["t_received_ns"].is_valid().to_numpy()[begins],
+        corrupt=codes(rows["frame_fate"], [FrameFate.CORRUPT.value])[begins] == 0,
+        reason=reason[begins],
+        stream_bytes=np.add.reduceat(each_bytes, begins) if len(begins) else each_bytes,
+        is_copy=is_copy,
+        **{name: none for name in ("on_line", "waited", "skipped", "held")},
+        t_line_ns=np.zeros(len(begins), np.int64),
+    )
 
 
-def _retrace(frames: Sequence[_Frame], config: LinkConfig) -> None:
+def _retraced(frames: _Frames, config: LinkConfig) -> _Frames:
     """Recompute what the link model did to each frame, from times and rate."""
     # Half the floor of the delay tells a reordered frame from others; without a floor, being released at once does.
     skip_ns = max(round(config.delay_s * 5e8), 1_000)
-    epoch = None
-    for frame in frames:
-        row = frame.row
-        if epoch != (epoch := row["epoch"]):  # a new process has an idle line
-            line, last_ns = Line(config.rate_bps), None
-        # Dropped by the link model before the line.
-        if row["reason"] in ("queue", "outage") and row["t_release_ns"] == row["t_sent_ns"]:
-            continue
-        line_bytes = modelled_ethernet_bytes(frame.stream_bytes, preamble_fcs_gap=True)
-        start_ns, frame.t_line_ns = line.put(line_bytes, row["t_sent_ns"])
-        frame.waited = start_ns > row["t_sent_ns"]
-        if row["reason"] == "loss":
-            continue
-        frame.skipped = config.mean_delay_s > 0 and row["t_release_ns"] - frame.t_line_ns < skip_ns
-        if not frame.skipped:
-            frame.held = config.jitter_s > 0 and row["t_release_ns"] == last_ns
-            last_ns = row["t_release_ns"]
-
-
-def _rate(report: LinkReport, on_line: Sequence[_Frame], config: LinkConfig) -> None:
-    bits, span_ns = 0, 0
+    # Others were dropped by the link model before the line.
+    before = (frames.reason == _QUEUE) | (frames.reason == _OUTAGE)
+    on_line = ~(before & (frames.t_release_ns == frames.t_sent_ns))
+    t_line_ns = np.where(on_line, frames.t_sent_ns, 0)
+    waited = np.zeros(len(on_line), np.bool_)
     if config.rate_bps is not None:
-        for busy in _busy_times(on_line):
-            ends = [at for at, frame in enumerate(busy) if frame.arrived and not frame.skipped]
-            if len(ends) < 2:
-                continue
-            between = busy[ends[0] + 1 : ends[-1] + 1]
-            busy_bits = 8 * sum(modelled_ethernet_bytes(f.stream_bytes, preamble_fcs_gap=True) for f in between)
-            if busy_bits / config.rate_bps >= _LOADED * (_TIMER_S + config.jitter_s):
+        epoch = None
+        times, sizes, epochs = frames.t_sent_ns.tolist(), frames.line_bytes().tolist(), frames.epoch.tolist()
+        for at in np.flatnonzero(on_line).tolist():
+            if epoch != (epoch := epochs[at]):  # a new process has an idle line
+                line = Line(config.rate_bps)
+            start_ns, t_line_ns[at] = line.put(sizes[at], times[at])
+            waited[at] = start_ns > times[at]
+    released = on_line & (frames.reason != _LOSS)
+    skipped = released & (config.mean_delay_s > 0) & (frames.t_release_ns - t_line_ns < skip_ns)
+    held = np.zeros(len(on_line), np.bool_)
+    if config.jitter_s > 0:
+        kept = np.flatnonzero(released & ~skipped)
+        same = (np.diff(frames.t_release_ns[kept]) == 0) & (np.diff(frames.epoch[kept]) == 0)
+        held[kept[1:][same]] = True
+    return replace(frames, on_line=on_line, t_line_ns=t_line_ns, waited=waited, skipped=skipped, held=held)
+
+
+def _rate(report: LinkReport, on_line: _Frames, config: LinkConfig) -> None:
+    bits, span_ns = 0, 0
+    if config.rate_bps is not None and len(on_line.seq):
+        line_bits = np.cumsum(8 * on_line.line_bytes())
+        ends = np.flatnonzero(on_line.arrived & ~on_line.skipped)
+        # Busy times: frames that followed each other on the line without a gap.
+        busy = np.cumsum(~on_line.waited)[ends]
+        begins = np.flatnonzero(np.append(True, np.diff(busy) != 0)[: len(ends)])
+        for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ends)], strict=True):
+            first, last = ends[begin], ends[end - 1]
+            busy_bits = int(line_bits[last] - line_bits[first])
+            if first < last and busy_bits / config.rate_bps >= _LOADED * (_TIMER_S + config.jitter_s):
                 bits += busy_bits
-                span_ns += busy[ends[-1]].row["t_received_ns"] - busy[ends[0]].row["t_received_ns"]
+                span_ns += int(on_line.t_received_ns[last] - on_line.t_received_ns[first])
     rate_bps = 1e9 * bits / span_ns if span_ns > 0 else None
     report.achieved["rate_bps"] = rate_bps
     report.within["rate"] = None
@@ -187,44 +263,25 @@ def _rate(report: LinkReport, on_line: Sequence[_Frame], config: LinkConfig) -> 
         report.within["rate"] = abs(rate_bps / config.rate_bps - 1.0) <= TOLERANCE
 
 
-def _busy_times(on_line: Sequence[_Frame]) -> Iterator[list[_Frame]]:
-    """Yield frames that followed each other on the line without a gap."""
-    busy: list[_Frame] = []
-    for frame in on_line:
-        if not frame.waited and busy:
-            yield busy
-            busy = []
-        busy.append(frame)
-    if busy:
-        yield busy
-
-
 def _delay(
-    report: LinkReport, on_line: Sequence[_Frame], config: LinkConfig, receiver_ahead_ns: int, uncertainty_ns: int
+    report: LinkReport, on_line: _Frames, config: LinkConfig, receiver_ahead_ns: int, uncertainty_ns: int
 ) -> None:
-    import numpy as np
-
     # A copy immediately follows its original, and half of the copies would wait for its jitter.
-    frames = [frame for frame in on_line if frame.arrived and not frame.skipped and not frame.is_copy]
-    held = sum(frame.held for frame in frames)
+    frames = on_line.where(on_line.arrived & ~on_line.skipped & ~on_line.is_copy)
+    held, count = _count(frames.held), len(frames.seq)
     report.achieved["held_back"] = held
     names = ("delay_mean_s", "delay_p50_s", "delay_p99_s", "planned_delay_mean_s")
     report.achieved.update(dict.fromkeys(names))
     report.within["delay"] = None
-    if not frames:
+    if not count:
         return
     # Differences of integers first: a float cannot hold a time since 1970 to the nanosecond.
-    lines = [frame.t_line_ns or 0 for frame in frames]
-    times = [
-        frame.row["t_received_ns"] - receiver_ahead_ns - t_line for frame, t_line in zip(frames, lines, strict=True)
-    ]
-    planned = [frame.row["t_release_ns"] - t_line for frame, t_line in zip(frames, lines, strict=True)]
-    delays_s = 1e-9 * np.array(times, dtype=np.float64)
+    delays_s = 1e-9 * (frames.t_received_ns - receiver_ahead_ns - frames.t_line_ns)
     mean_s, p50_s, p99_s = float(delays_s.mean()), *(float(p) for p in np.percentile(delays_s, (50, 99)))
-    planned_s = 1e-9 * sum(planned) / len(planned)
+    planned_s = 1e-9 * int((frames.t_release_ns - frames.t_line_ns).sum()) / count
     report.achieved.update(zip(names, (mean_s, p50_s, p99_s, planned_s), strict=True))
-    if config.mean_delay_s > 0 and held <= _HELD_SHARE * len(frames):
-        deviation_s = config.jitter_s * JITTER_DEVIATIONS[config.jitter] / math.sqrt(len(frames))
+    if config.mean_delay_s > 0 and held <= _HELD_SHARE * count:
+        deviation_s = config.jitter_s * JITTER_DEVIATIONS[config.jitter] / math.sqrt(count)
         allowed_s = TOLERANCE * config.mean_delay_s + _NORMAL_QUANTILE * deviation_s + 1e-9 * uncertainty_ns
         report.within["delay"] = abs(mean_s - config.mean_delay_s) <= allowed_s
 
@@ -271,12 +328,9 @@ def _inflation(config: LinkConfig, trials: int) -> float:
     return max(1.0, min(inflation, float(trials)))
 
 
-def _out_of_order(arrived: Sequence[_Frame]) -> int:
+def _out_of_order(arrived: _Frames) -> int:
     """Count arrivals after one with a higher seq (RFC 4737, section 3.3)."""
-    highest: dict[int, int] = {}
-    count = 0
-    for frame in sorted(arrived, key=lambda frame: (frame.row["t_received_ns"], frame.row["seq"])):
-        epoch, seq = frame.row["epoch"], frame.row["seq"]
-        count += seq < highest.get(epoch, 0)
-        highest[epoch] = max(seq, highest.get(epoch, 0))
-    return count
+    order = np.lexsort((arrived.seq, arrived.t_received_ns, arrived.epoch))
+    # Epochs in the high bits, so that one running maximum serves all of them.
+    number = arrived.epoch[order] << 32 | arrived.seq[order]
+    return _count(number < np.maximum.accumulate(number)) if len(number) else 0

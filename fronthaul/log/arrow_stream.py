@@ -5,7 +5,7 @@ the kernel in a single write(2) before the call returns: kill -9 loses no row wh
 one truncated batch at the end, which `read_stream` leaves out. A power failure may lose more: nothing is synced to the
 disk.
 
-`arrow_rows` describes how rows become a batch message.
+`arrow_rows` describes how rows become a batch message, `arrow_batches` how they are read again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from fronthaul.errors import LocalError
 from fronthaul.files import whole_file
+from fronthaul.log.arrow_batches import StreamFile
 from fronthaul.log.arrow_rows import Columns, RowPacker
 
 if TYPE_CHECKING:
@@ -132,26 +133,11 @@ def read_stream(path: Path) -> pa.Table:
     The metadata is in the table's schema.
 
     Raises:
+        FileNotFoundError: there is no such file.
         LocalError: the file does not begin with an Arrow schema.
     """
     import pyarrow as pa
 
-    batches = []
-    # Read, not mapped: the writer may still be active, and truncates a batch that it could not write.
-    data = pa.py_buffer(path.read_bytes())
-    # pyarrow raises many exceptions for damage; as the bytes are in memory, OSError is one of them.
-    damaged = (pa.ArrowException, OSError, UnicodeDecodeError)
-    try:
-        reader = pa.ipc.open_stream(data)
-        schema = reader.schema
-        _ = schema.names  # may not be UTF-8
-    except damaged as error:
-        raise LocalError(f"{path} is not an Arrow stream: {error}") from error
-    while True:
-        try:
-            batch = reader.read_next_batch()
-            batch.validate(full=True)  # or damaged offsets would be dereferenced later
-        except (StopIteration, *damaged):  # the end, or a truncated or damaged batch
-            break
-        batches.append(batch)
-    return pa.Table.from_batches(batches, schema).combine_chunks()
+    stream = StreamFile(path)
+    table = pa.Table.from_batches(stream.batches(), stream.schema.remove_metadata())
+    return table.combine_chunks().replace_schema_metadata(stream.schema.metadata)

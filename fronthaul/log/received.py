@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fronthaul.errors import LocalError
+from fronthaul.log.arrow_batches import StreamFile
 from fronthaul.log.arrow_rows import Columns
-from fronthaul.log.arrow_stream import RowStream, read_stream
+from fronthaul.log.arrow_stream import RowStream
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import claim, head, is_control, named
@@ -68,14 +69,6 @@ def received_schema() -> pa.Schema:
             ("data", pa.binary()),
         ]
     )
-
-
-@functools.cache
-def received_table_schema() -> pa.Schema:
-    """Return the columns of `read_received`: those of the file, then the direction."""
-    import pyarrow as pa
-
-    return received_schema().append(pa.field("direction", pa.string()))
 
 
 class ReceiveLog:
@@ -148,17 +141,38 @@ def _named(data: bytes) -> tuple[int, int, int] | tuple[None, None, None]:
     return (None, None, None) if claimed is None else claimed[1:]
 
 
+class Received:
+    """A receive log on disk, even of a writer that was killed.
+
+    Attributes:
+        direction: direction of its messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read what the log says of itself.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            LocalError: the file is not a receive log.
+        """
+        self._stream = StreamFile(path)
+        direction = (self._stream.schema.metadata or {}).get(b"direction", b"").decode(errors="replace")
+        if self._stream.schema != received_schema() or direction not in set(Direction):
+            raise LocalError(f"{path} is not a receive log")
+        self.direction = Direction(direction)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield its rows, `received_schema()`, in order."""
+        return self._stream.batches()
+
+
 def read_received(path: Path) -> pa.Table:
-    """Return the rows of a receive log, `received_table_schema()`, even if its writer was killed.
+    """Return the rows of a receive log, `received_schema()`, even if its writer was killed.
 
     Raises:
+        FileNotFoundError: there is no such file.
         LocalError: the file is not a receive log.
     """
     import pyarrow as pa
 
-    table = read_stream(path)
-    direction = (table.schema.metadata or {}).get(b"direction", b"").decode(errors="replace")
-    if table.schema != received_schema() or direction not in set(Direction):
-        raise LocalError(f"{path} is not a receive log")
-    columns = [*table.columns, pa.repeat(pa.scalar(direction), table.num_rows)]
-    return pa.Table.from_arrays(columns, schema=received_table_schema())
+    return pa.Table.from_batches(Received(path).batches(), received_schema()).combine_chunks()

@@ -8,12 +8,13 @@ links, direction "down".
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fronthaul.errors import LocalError
-from fronthaul.log.arrow_stream import RowStream, read_stream
+from fronthaul.log.arrow_batches import StreamFile
+from fronthaul.log.arrow_stream import RowStream
 from fronthaul.message.messages import Direction
 from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 TRANSPORT_FULL = "transport"
 """Drop reason: the transport's send queue at this end was full ("queue" is the link model's queue)."""
+
+DISCONNECTED = "disconnected"
+"""Drop reason: the transport at this end had no connection."""
 
 
 class Departure(NamedTuple):
@@ -85,15 +89,6 @@ def journal_schema() -> pa.Schema:
     )
 
 
-@functools.cache
-def journal_table_schema() -> pa.Schema:
-    """Return the columns of `read_journal`: those of the file, then direction and the transport's record."""
-    import pyarrow as pa
-
-    transport = pa.field("transport", pa.dictionary(pa.int32(), pa.string()))
-    return journal_schema().append(pa.field("direction", pa.string())).append(transport)
-
-
 class SendJournal:
     """The journal of one sender, for one direction."""
 
@@ -153,53 +148,63 @@ class SendJournal:
         self._rows.close()
 
 
+class Journal:
+    """A journal on disk, even of a writer that was killed.
+
+    Attributes:
+        direction: direction of its messages.
+        transport: the overhead of its links for each message.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read what the journal says of itself.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            LocalError: the file is not a journal.
+        """
+        self._stream = StreamFile(path)
+        metadata = self._stream.schema.metadata or {}
+        direction = metadata.get(b"direction", b"").decode(errors="replace")
+        if self._stream.schema != journal_schema() or direction not in set(Direction):
+            raise LocalError(f"{path} is not a send journal")
+        self.direction = Direction(direction)
+        try:
+            self.transport = recorded_costs(metadata.get(b"transport", b"").decode(errors="replace"))
+        except LocalError as error:
+            raise LocalError(f"{path} is not a send journal: {error}") from error
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield its rows, `journal_schema()`, in order."""
+        return self._stream.batches()
+
+
 def read_journal(path: Path) -> pa.Table:
-    """Return the rows of a journal, `journal_table_schema()`, even if its writer was killed; see `journal_transport`.
+    """Return the rows of a journal, `journal_schema()`, even if its writer was killed.
 
     Raises:
+        FileNotFoundError: there is no such file.
         LocalError: the file is not a journal.
     """
     import pyarrow as pa
 
-    table = read_stream(path)
-    metadata = table.schema.metadata or {}
-    direction = metadata.get(b"direction", b"").decode(errors="replace")
-    text = metadata.get(b"transport", b"").decode(errors="replace")
-    if table.schema != journal_schema() or direction not in set(Direction):
-        raise LocalError(f"{path} is not a send journal")
-    try:
-        recorded_costs(text)
-    except LocalError as error:
-        raise LocalError(f"{path} is not a send journal: {error}") from error
-    directions = pa.repeat(pa.scalar(direction), table.num_rows)
-    transports = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), table.num_rows), [text])
-    columns = [*table.columns, directions, transports]
-    return pa.Table.from_arrays(columns, schema=journal_table_schema().with_metadata({"transport": text}))
+    return pa.Table.from_batches(Journal(path).batches(), journal_schema()).combine_chunks()
 
 
-def journal_transport(journal: pa.Table) -> TransportCosts:
-    """Return the transport overhead that a journal declares, even if it has no rows.
+def amended(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of one journal, with amending rows merged into the rows that they amend.
 
     Args:
-        journal: as `read_journal` returns it.
+        rows: with `bs`, `message` and `drop_reason`; messages are only compared.
     """
-    return recorded_costs(journal.schema.metadata[b"transport"].decode())
-
-
-def sent_rows(journal: pa.Table) -> list[dict[str, Any]]:
-    """Return the journal's rows, with amending rows merged into the rows that they amend.
-
-    Args:
-        journal: rows of one journal or of many, `journal_table_schema()`.
-    """
-    rows: list[dict[str, Any]] = []
-    sent: dict[tuple[object, ...], list[dict[str, Any]]] = {}
-    for row in journal.to_pylist():
-        same = sent.setdefault((row["bs"], row["direction"], row["message"]), [])
+    kept: list[dict[str, Any]] = []
+    sent: dict[tuple[object, object], list[dict[str, Any]]] = {}
+    for row in rows:
+        same = sent.setdefault((row["bs"], row["message"]), [])
         if row["drop_reason"] is not None and same:
             same.pop()["drop_reason"] = row["drop_reason"]
             continue
         if row["drop_reason"] is None:
             same.append(row)
-        rows.append(row)
-    return rows
+        kept.append(row)
+    return kept

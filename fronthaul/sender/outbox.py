@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from fronthaul.errors import QueueFull, RemoteError, TransportError
 from fronthaul.link.link_model import LinkModel
-from fronthaul.log.sent import TRANSPORT_FULL, Departure
+from fronthaul.log.sent import DISCONNECTED, TRANSPORT_FULL, Departure
 from fronthaul.message.messages import Abort, Control, Frame, Report
 from fronthaul.message.wire import decode, encode
 from fronthaul.transport.transport_costs import TransportCosts
@@ -73,7 +73,7 @@ class Outbox:
 
 def drop_reason(error: TransportError) -> str:
     """Return the drop reason that the journal records for a transport error."""
-    return TRANSPORT_FULL if isinstance(error, QueueFull) else "disconnected"
+    return TRANSPORT_FULL if isinstance(error, QueueFull) else DISCONNECTED
 
 
 def amendment(error: TransportError, now_ns: int) -> tuple[int, Departure] | None:

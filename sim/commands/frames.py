@@ -43,10 +43,8 @@ def link_name(link: LinkTotals) -> str:
     return f"BS {link.bs}" if link.direction == "up" else f"BS {link.bs} down"
 
 
-def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, most: int) -> None:
-    """Print rows of ledgers, one line for each report of a frame, up to `most` lines."""
-    from sim.inspect.timeline import moment_ns
-
+def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, count: int) -> None:
+    """Print rows of ledgers, one line for each report of a frame; `count` is the number of all that were chosen."""
     table = new_table(
         "sent [ms]", "link", "", "epoch", "seq", "snapshot/\nround", "stream [B]", "frame", "report", "reason"
     )
@@ -54,10 +52,10 @@ def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, mo
         table.columns[column].justify = "left"
     table.columns[0].justify = "right"
     bundled = any(row["part"] for row in rows)
-    for row in rows[:most]:
+    for row in rows:
         sent = row["t_sent_ns"] is not None
         table.add_row(
-            f"{(moment_ns(row) - t0_ns) / 1e6:.3f}" + ("" if sent else " (came)"),
+            f"{((row['t_sent_ns'] if sent else row['t_received_ns']) - t0_ns) / 1e6:.3f}" + ("" if sent else " (came)"),
             "unknown" if row["bs"] is None else f"BS {row['bs']}", row["direction"], _text(row["epoch"]),
             _text(row["seq"]) + (f".{row['part']}" if bundled and sent else ""),
             f"{row['snapshot']}/{row['round']}" if sent else "–", number(row_bytes(row)) if sent else "–",
@@ -66,8 +64,8 @@ def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, mo
     console.print(table)
     if bundled:
         console.print("seq n.p is report p of frame n; bytes shared by a bundle are counted with its first report")
-    if len(rows) > most:
-        console.print(f"{number(len(rows) - most)} more; --most {len(rows)} shows all")
+    if count > len(rows):
+        console.print(f"{number(count - len(rows))} more; --most {count} shows all")
 
 
 def row_bytes(row: dict[str, Any]) -> int:

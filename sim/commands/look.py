@@ -117,7 +117,8 @@ def inspect(
         from sim.inspect.timeline import time_zero_ns
 
         t0_ns = time_zero_ns(run)
-        show_frames(out, inspection.chosen_frames(run, choice, t0_ns), t0_ns, most)
+        rows, count = inspection.chosen_frames(run, choice, t0_ns, most)
+        show_frames(out, rows, t0_ns, count)
 
 
 def print_recovered(out: Console, run: Path) -> None:

@@ -85,7 +85,9 @@ def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> 
     for line in event_lines(summary):
         console.print(line, soft_wrap=True)
     if summary.get("fixes_per_s") is not None:
-        made = f"{number(summary['fixes'])} fixes of {number(summary['snapshots'])} snapshots, "
+        fixes, positions = summary["fixes"], summary.get("positions", summary["fixes"])
+        repeated = f"{number(positions)} positions in " if positions < fixes else ""
+        made = f"{number(fixes)} fixes of {repeated}{number(summary['snapshots'])} snapshots, "
         console.print(f"{made}{number(summary['fixes_per_s'])} fixes/s")
     for note in summary.get("notes") or ():
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)

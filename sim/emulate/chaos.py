@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from fronthaul.draws import generator
-from sim.emulate.emulator import emulate
+from sim.emulate.emulator import emulate, sign
 from sim.errors import UserError
 from sim.files import write_json, write_text
 from sim.plan.outcome import OnProgress
@@ -155,6 +155,7 @@ def run_chaos(settings: EmulateSettings, seconds: float, on_progress: OnProgress
     rows = [asdict(aftermath) | {"ok": aftermath.ok} for aftermath in aftermaths]
     write_json(result.folder / "chaos.json", {"seconds": seconds, "seed": settings.seed, "faults": rows})
     write_text(result.folder / "chaos.md", markdown(found))
+    sign(settings, result.folder)
     return found
 
 

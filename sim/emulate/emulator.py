@@ -29,10 +29,12 @@ from sim.plan.outcome import OnProgress, Progress, RunRecord, RunResult
 from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
 from sim.records.books import derive_books, merge_link_captures
-from sim.records.folder import RunFolder, commit, write_configuration
+from sim.records.fix_table import fix_table, true_positions
+from sim.records.folder import RunFolder, read_configuration, write_configuration
+from sim.records.manifest import Manifest, signing_key
 from sim.records.statistics import error_statistics
 from sim.records.stream_bytes import byte_problems
-from sim.records.summary import fix_table, summarise
+from sim.records.summary import summarise
 from sim.world.store import data_folder, load_ground_plan
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ def emulate(
 
 def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None) -> RunResult:
     """Run an emulation from a complete plan; see `emulate`."""
+    if plan.settings.sign is not None:
+        signing_key(plan.settings.sign)  # a key that cannot be read is better known before the run
     folder = RunFolder.create(plan.settings, plan.scenario.name)
     with _removed_if_empty(folder):
         write_configuration(folder, plan)
@@ -94,9 +98,9 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
     books = derive_books(plan, folder)
     fixes = fix_table(plan, record, books)
     write_parquet(fixes, folder.fixes)
-    checked = books.conservation(fixes)
+    checked = books.conservation()
     problems = [*checked.problems, *byte_problems(books.connections)]
-    summary = summarise(plan, record, fixes, books, checked, problems, commit())
+    summary = summarise(plan, record, fixes, books, checked, problems, read_configuration(folder).commit)
     write_json(folder.summary, summary)
     if plan.settings.controls:  # whatever becomes of them, the run's own figures are written
         try:
@@ -109,7 +113,19 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
     if problems:
         raise UserError(f"The accounts of the run do not balance: {'; '.join(problems)}. See {folder.path}.")
     merge_link_captures(folder, [site.station.bs for site in plan.sites])
-    return RunResult(folder.finish().path, summary)
+    folder.remove_streams()
+    whole = folder.finish()
+    sign(plan.settings, whole.path)
+    return RunResult(whole.path, summary)
+
+
+def sign(settings: EmulateSettings, folder: Path) -> None:
+    """Write the manifest of a run's folder, signed if the settings name a key.
+
+    Raises:
+        UserError: the key cannot be read or made.
+    """
+    Manifest(folder).write(None if settings.sign is None else signing_key(settings.sign))
 
 
 def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, Any]:
@@ -122,14 +138,14 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, 
         settings = plan.settings
         payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
         error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {payload}")
-        truth = np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
+        truth = true_positions(fixes)
         estimate = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)
         ground = load_ground_plan(plan.scenario)
         position_map(folder.map, plan.scenario, len(plan.stations), truth, estimate, ground)
     statistics: dict[str, Any] = {}
     for name, errors in controls.items().items():
         finite = np.isfinite(errors)
-        found = error_statistics(errors[finite], plan.settings.seed)
+        found = error_statistics(errors[finite], plan.settings.seed, plan.truth[finite])
         statistics[name] = found and {**found, "undetermined": int((~finite).sum())}
     return statistics
 

@@ -6,7 +6,6 @@ computation takes no simulated time. Fates are exact, and runs scale to thousand
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from edge.pacing import run_batch
 from edge.schedule import Schedule
 from fronthaul.clock import SimulatedClock
 from fronthaul.transport.memory import MemoryNetwork
-from sim.errors import UserError
+from sim.files import allow_open_files
 from sim.plan.outcome import OnProgress, Progress, RunRecord
 from sim.plan.plan import Plan
 from sim.records.folder import THREADS, RunFolder
@@ -86,7 +85,7 @@ class World:
 
 def assemble(plan: Plan, folder: RunFolder, clock: SimulatedClock) -> World:
     """Create all nodes of a plan, linked in memory."""
-    _allow_open_files(STREAMS_OF_A_LINK * len(plan.sites) + 200)
+    allow_open_files(STREAMS_OF_A_LINK * len(plan.sites) + 200)
     network = MemoryNetwork(clock)
     cloud = CloudNode(plan.cloud, network.cloud(), folder.links, clock)
     edges = [EdgeNode(site, network.edge(site.station.bs), folder.links, clock) for site in plan.sites]
@@ -140,12 +139,3 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _allow_open_files(count: int) -> None:
-    """Raise this process's limit of open files to `count`: each link has its own streams."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        if hard != resource.RLIM_INFINITY and hard < count:
-            raise UserError(f"So many base stations need {count} open files, the system allows {hard}.")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

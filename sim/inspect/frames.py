@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fronthaul.account.conservation import Conservation, conservation
+from fronthaul.account.conservation import CHECKED, Conservation, codes, conservation
 from fronthaul.account.costs import FrameCost
+from fronthaul.account.ledger import ledger_schema
 from fronthaul.codec.bitstream import unpack
 from fronthaul.log.stream_names import SENT
 from fronthaul.message.fates import FrameFate, ReportFate
@@ -20,7 +21,7 @@ from fronthaul.message.wire import VERSION, encode
 from sim.errors import UserError, nearest_hint
 from sim.records.books import Books, close, used_reports
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
-from sim.records.links import COUNTED, LinkTotals, all_totals, read_ledgers, read_table
+from sim.records.links import COUNTED, Ledgers, LinkTotals, all_totals, mask, numbers, read_table, valid
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,15 +64,29 @@ class Choice:
         """Whether frames are selected by link only, or not at all."""
         return self == Choice(self.link)
 
-    def takes(self, row: dict[str, Any], t0_ns: int) -> bool:
-        """Return whether a row of a ledger is selected."""
-        if self.direction is not None and row["direction"] != self.direction:
-            return False
-        if self.fates and row["frame_fate"] not in self.fates and row["report_fate"] not in self.fates:
-            return False
-        t_ns = row["t_sent_ns"] if row["t_sent_ns"] is not None else row["t_received_ns"]
-        after_s = (t_ns - t0_ns) / 1e9
-        return (self.begin_s is None or after_s >= self.begin_s) and (self.end_s is None or after_s < self.end_s)
+    def of(self, rows: pa.RecordBatch, t0_ns: int) -> pa.RecordBatch:
+        """Return the selected rows of a ledger, of which it takes the columns `LISTED`."""
+        chosen = np.ones(len(rows), np.bool_)
+        if self.direction is not None:
+            chosen &= codes(rows["direction"], [self.direction]) == 0
+        if self.fates:
+            names = list(self.fates)
+            chosen &= (codes(rows["frame_fate"], names) >= 0) | (codes(rows["report_fate"], names) >= 0)
+        after_ns = moments_ns(rows) - t0_ns
+        if self.begin_s is not None:
+            chosen &= after_ns / 1e9 >= self.begin_s
+        if self.end_s is not None:
+            chosen &= after_ns / 1e9 < self.end_s
+        return rows if chosen.all() else rows.filter(mask(chosen))
+
+
+LISTED = tuple(name for name in ledger_schema().names if name not in ("payload", "side"))
+"""The columns of a ledger that lists of frames show."""
+
+
+def moments_ns(rows: pa.RecordBatch | pa.Table) -> npt.NDArray[np.int64]:
+    """Return when the frame of each row was sent [ns], or when it was received if no sender journaled it."""
+    return np.where(rows["t_sent_ns"].is_null(), numbers(rows, "t_received_ns"), numbers(rows, "t_sent_ns"))
 
 
 @dataclass(frozen=True)
@@ -152,8 +167,8 @@ def link_totals(folder: Path) -> list[LinkTotals]:
     Raises:
         UserError: the folder is not a run's, or has no ledgers.
     """
-    ledgers = read_link_ledgers(folder)
-    return all_totals(ledgers, sorted(bs for bs in ledgers if bs is not None))
+    ledgers = link_ledgers(folder)
+    return all_totals(ledgers, ledgers.stations)
 
 
 def check_books(folder: Path) -> Conservation:
@@ -162,31 +177,46 @@ def check_books(folder: Path) -> Conservation:
     Raises:
         UserError: the folder is not a run's, has no ledgers, or a table is damaged.
     """
-    import pyarrow as pa
-
-    run = RunFolder(folder)
-    ledger = pa.concat_tables(list(read_link_ledgers(folder).values()))
+    run, ledgers = RunFolder(folder), link_ledgers(folder)
+    tables = (ledgers.table(bs, CHECKED) for bs in ledgers)
     if run.fixes.exists():
-        return conservation(ledger, used_reports(read_table(run.fixes)))
-    books = conservation(ledger)
+        return conservation(tables, used_reports(read_table(run.fixes)))
+    books = conservation(tables)
     return replace(books, problems=(f"the run was cut, it has no {run.fixes.name}", *books.problems))
 
 
-def chosen_frames(folder: Path, choice: Choice, t0_ns: int = 0) -> list[dict[str, Any]]:
-    """Return the selected rows of the ledgers, without payloads and side information, ordered by time.
+def chosen_rows(folder: Path, choice: Choice, t0_ns: int = 0) -> Iterator[pa.RecordBatch]:
+    """Yield the selected rows of the ledgers, with the columns `LISTED`, link by link.
 
     Raises:
         UserError: the folder is not a run's, has no ledgers, or there is no such link.
     """
-    ledgers = read_link_ledgers(folder)
-    if choice.link is not None and choice.link not in ledgers:
-        known = [bs for bs in ledgers if bs is not None]
-        raise UserError(f"There is no link {choice.link} in {folder}: links are {_span(sorted(known))}.")
-    rows: list[dict[str, Any]] = []
-    for bs, ledger in ledgers.items():
-        if choice.link in (None, bs):
-            rows += [row for row in ledger.drop_columns(["payload", "side"]).to_pylist() if choice.takes(row, t0_ns)]
-    return sorted(rows, key=lambda row: row["t_sent_ns"] if row["t_sent_ns"] is not None else row["t_received_ns"])
+    ledgers = link_ledgers(folder)
+    if choice.link is not None:
+        _require_link(ledgers, choice.link, folder)
+    for bs in ledgers if choice.link is None else [choice.link]:
+        for rows in ledgers.batches(bs, LISTED):
+            yield choice.of(rows, t0_ns)
+
+
+def chosen_frames(
+    folder: Path, choice: Choice, t0_ns: int = 0, most: int | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the first `most` of the selected rows, ordered by time, and the number of all.
+
+    Raises:
+        UserError: the folder is not a run's, has no ledgers, or there is no such link.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([ledger_schema().field(name) for name in LISTED])
+    kept, count = schema.empty_table(), 0
+    for rows in chosen_rows(folder, choice, t0_ns):
+        count += len(rows)
+        kept = pa.concat_tables([kept, pa.Table.from_batches([rows])])
+        if most is not None and len(kept) > most:
+            kept = kept.take(pa.array(np.sort(np.argsort(moments_ns(kept), kind="stable")[:most])))
+    return kept.take(pa.array(np.argsort(moments_ns(kept), kind="stable"))).to_pylist(), count
 
 
 def frame_view(
@@ -204,21 +234,27 @@ def frame_view(
     Raises:
         UserError: there is no such link or frame.
     """
-    ledgers = read_link_ledgers(folder)
-    if link not in ledgers:
-        known = [bs for bs in ledgers if bs is not None]
-        raise UserError(f"There is no link {link} in {folder}: links are {_span(sorted(known))}.")
-    rows = [row for row in ledgers[link].to_pylist() if row["direction"] == direction and row["t_sent_ns"] is not None]
+    ledgers = link_ledgers(folder)
+    _require_link(ledgers, link, folder)
+    sent = ledgers.table(link, ("epoch", "seq", "direction", "t_sent_ns"))
+    sent = sent.filter(mask((codes(sent["direction"], [direction]) == 0) & valid(sent, "t_sent_ns")))
     if epoch is None:
-        epoch = max((row["epoch"] for row in rows), default=0)
-    frames: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["epoch"] == epoch:
-            frames.setdefault(row["seq"], []).append(row)
-    if frame not in frames:
-        known_frames = f"frames are {_span(sorted(frames))}" if frames else "nothing was sent"
+        epoch = int(numbers(sent, "epoch").max(initial=0))
+    known = np.unique(numbers(sent, "seq")[numbers(sent, "epoch") == epoch]).tolist()
+    if frame not in known:
+        known_frames = f"frames are {_span(known)}" if known else "nothing was sent"
         raise UserError(f"There is no frame {frame} {direction} on link {link} in epoch {epoch}: {known_frames}.")
-    return _view(frames[frame], read_configuration(RunFolder(folder)))
+    rows: list[dict[str, Any]] = []
+    for batch in ledgers.batches(link):
+        mine = (codes(batch["direction"], [direction]) == 0) & valid(batch, "t_sent_ns")
+        mine &= (numbers(batch, "epoch") == epoch) & (numbers(batch, "seq") == frame)
+        rows += batch.filter(mask(mine)).to_pylist()
+    return _view(rows, read_configuration(RunFolder(folder)))
+
+
+def _require_link(ledgers: Ledgers, link: int, folder: Path) -> None:
+    if link not in ledgers:
+        raise UserError(f"There is no link {link} in {folder}: links are {_span(ledgers.stations)}.")
 
 
 def frame_of(rows: list[dict[str, Any]]) -> Frame:
@@ -265,20 +301,19 @@ def recover(folder: Path) -> Recovered:
     if not run.streams(SENT):
         raise UserError(f"{folder} holds no journals: the run was not cut, or no frame was sent.")
     books = close(run, configuration.stations)
-    fixes = [(fix.snapshot, fix.used) for fix in books.fixes]
-    return Recovered(books, conservation(books.ledger, fixes))
+    return Recovered(books, books.conservation())
 
 
-def read_link_ledgers(folder: Path) -> dict[int | None, pa.Table]:
-    """Read the ledgers of a run's links.
+def link_ledgers(folder: Path) -> Ledgers:
+    """Return the ledgers of a run's links.
 
     Raises:
-        UserError: the folder is not a run's, has no ledgers, or a ledger is damaged.
+        UserError: the folder is not a run's, or has no ledgers.
     """
     run = RunFolder(folder)
     read_configuration(run)  # raises if this is not a run's folder
-    ledgers = read_ledgers(run)
-    if not any(bs is not None for bs in ledgers):
+    ledgers = Ledgers(run)
+    if not ledgers.stations:
         raise UserError(f"{folder} holds no ledgers: the run was cut, recover it with `inspect --recover`.")
     return ledgers
 

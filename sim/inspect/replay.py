@@ -72,7 +72,7 @@ def replay(folder: Path) -> ReplayResult:
     groups: list[tuple[int, list[Report]]] = []
     wanted = []
     positions = zip(*(fixes[name].to_pylist() for name in ("x_m", "y_m", "z_m")), strict=True)
-    for (snapshot, keys), position in zip(used_reports(fixes), positions, strict=True):
+    for (snapshot, keys), position in zip(used_reports(fixes).by_fix(), positions, strict=True):
         if all(key in reports for key in keys):
             groups.append((snapshot, [reports[key] for key in keys]))
             wanted.append(position)

@@ -273,6 +273,15 @@ class EmulateSettings:
             "Folder of keys made by `keys`", SECURITY, drivers=RAY, metavar="FOLDER", default="new ones for this run"
         ),
     ] = None
+    sign: Annotated[
+        Path | None,
+        Setting(
+            "Key with which the run's manifest is signed, made if there is no such file",
+            SECURITY,
+            metavar="FILE",
+            default="not signed",
+        ),
+    ] = None
     hwm: Annotated[
         int,
         Setting(

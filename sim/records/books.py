@@ -10,19 +10,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cloud.fixlog import FixRecord, read_fixes
-from edge.stages import StageRow, read_stages
+from cloud.fixlog import fix_schema, read_fix_table
 from fronthaul.account.clock_offset import ClockOffset, clock_offset
-from fronthaul.account.conservation import Conservation, conservation
+from fronthaul.account.conservation import CHECKED, Conservation, conservation
 from fronthaul.account.control import ClockSample, ping_samples
-from fronthaul.account.ledger import ledger_schema
+from fronthaul.account.used import UsedReports
 from fronthaul.errors import LocalError
+from fronthaul.files import write_parquet
 from fronthaul.log.pcapng import merge_captures
-from fronthaul.log.stream_names import CAPTURE, FIXES, STAGES, CloudStart, EdgeStart, start_of
-from fronthaul.message.messages import ReportKey
+from fronthaul.log.stream_names import CAPTURE, FIXES, CloudStart, EdgeStart, start_of
+from sim.errors import UserError
 from sim.records.folder import RunFolder
-from sim.records.links import LinkTotals, Streams, all_totals, close_ledgers, read_streams
-from sim.records.stream_bytes import Connection, Sockets, connections, read_sockets, write_connections
+from sim.records.links import Ledgers, LinkTotals, all_totals, close_ledgers, read_streams, read_table
+from sim.records.stages import write_stages
+from sim.records.stream_bytes import (
+    Connection,
+    Sockets,
+    connections,
+    read_connections,
+    read_socket_tables,
+    read_sockets,
+    write_connections,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,36 +41,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Books:
-    """Everything derived from the streams of a run.
+    """The tables of a run: what was recorded, and what follows from it.
 
     Attributes:
+        folder: the run's folder, which holds the stage times.
         ledgers: ledgers by BS; None for connections that belong to no base station.
-        fixes: fixes in the order of snapshots.
-        stages: stage times by BS, snapshot and round.
+        fixes: fixes in the order of snapshots, with the columns of `fix_schema()` but for position and covariance.
         links: totals of both directions.
         connections: bytes of each link, predicted and counted.
         sockets: TCP connections with the kernels' byte counts, and events.
         clocks: offset of the cloud's clock from a base station's, by start; None if both read the same clock.
     """
 
-    ledgers: dict[int | None, pa.Table]
-    fixes: list[FixRecord]
-    stages: dict[tuple[int, int, int], StageRow]
+    folder: RunFolder
+    ledgers: Ledgers
+    fixes: pa.Table
     links: list[LinkTotals]
     connections: list[Connection]
     sockets: Sockets
     clocks: dict[EdgeStart, ClockOffset | None]
 
-    @property
-    def ledger(self) -> pa.Table:
-        """All ledgers in one table."""
-        import pyarrow as pa
-
-        return pa.concat_tables([ledger_schema().empty_table(), *self.ledgers.values()])
-
-    def conservation(self, fixes: pa.Table) -> Conservation:
-        """Check the ledgers against the table of fixes."""
-        return conservation(self.ledger, used_reports(fixes))
+    def conservation(self) -> Conservation:
+        """Check the ledgers against the fixes."""
+        return conservation((self.ledgers.table(bs, CHECKED) for bs in self.ledgers), used_reports(self.fixes))
 
 
 def derive_books(plan: Plan, folder: RunFolder) -> Books:
@@ -70,37 +72,74 @@ def derive_books(plan: Plan, folder: RunFolder) -> Books:
 
 
 def close(folder: RunFolder, stations: Iterable[int]) -> Books:
-    """Close the books of a run from its folder alone, and write the tables of its links."""
+    """Close the books of a run from its streams alone, and write the tables of its links."""
     stations = list(stations)
     streams, sockets = read_streams(folder), read_sockets(folder)
-    fixes = _fixes(folder)
-    used = {key for fix in fixes for key in fix.used}
-    ledgers = close_ledgers(folder, streams, stations, used)
-    links = all_totals(ledgers, stations)
-    table = connections(streams, sockets, links)
-    write_connections(folder, table, sockets, streams.transport)
+    fixes = read_fix_logs(folder)
+    closing = close_ledgers(folder, streams, stations, UsedReports.of_table(fixes))
+    links = all_totals(Ledgers(folder), stations)
+    write_connections(folder, connections(closing, streams.transport, sockets, links), sockets, streams.transport)
+    write_stages(folder)
+    pings = ping_samples(closing.arrived.control)
+    write_parquet(_ping_table(pings), folder.pings)
     return Books(
-        ledgers=ledgers,
+        folder=folder,
+        ledgers=Ledgers(folder),
         fixes=fixes,
-        stages=_stages(folder),
         links=links,
-        connections=table,
+        connections=read_connections(folder),
         sockets=sockets,
-        clocks=_clocks(streams, sockets),
+        clocks=_clocks(pings, sockets.events),
     )
 
 
-def used_reports(fixes: pa.Table) -> list[tuple[int, list[ReportKey]]]:
-    """Return snapshot and used reports of each fix, in the form that `conservation` takes."""
-    names = ("snapshot", "used_bs", "used_epoch", "used_round")
-    rows = zip(*(fixes[name].to_pylist() for name in names), strict=True)
-    return [
-        (
-            snapshot,
-            [ReportKey(bs, epoch, snapshot, round_) for bs, epoch, round_ in zip(*used, strict=True)],
-        )
-        for snapshot, *used in rows
-    ]
+def read_books(folder: RunFolder, stations: Iterable[int]) -> Books:
+    """Read the tables of a run whose books are closed; its fixes are those of its table of fixes.
+
+    Raises:
+        UserError: a table is missing or damaged.
+    """
+    ledgers, sockets = Ledgers(folder), read_socket_tables(folder)
+    pings = [ClockSample(**row) for row in read_table(folder.pings).to_pylist()]
+    return Books(
+        folder=folder,
+        ledgers=ledgers,
+        fixes=read_table(folder.fixes),
+        links=all_totals(ledgers, [bs for bs in stations if bs in ledgers]),
+        connections=read_connections(folder),
+        sockets=sockets,
+        clocks=_clocks(pings, sockets.events),
+    )
+
+
+def used_reports(fixes: pa.Table) -> UsedReports:
+    """Return the used reports in a table of fixes.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+    try:
+        return UsedReports.of_table(fixes)
+    except (KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"fixes.parquet is damaged: {error}.") from error
+
+
+def read_fix_logs(folder: RunFolder) -> pa.Table:
+    """Return the fixes of all incarnations of the cloud, from their streams, in order of snapshots."""
+    import pyarrow as pa
+
+    tables = [fix_schema().empty_table()]
+    for path in folder.streams(FIXES):
+        with contextlib.suppress(FileNotFoundError, LocalError):  # never started
+            tables.append(read_fix_table(path))
+    return pa.concat_tables(tables).sort_by("snapshot").combine_chunks()
+
+
+def _ping_table(pings: Iterable[ClockSample]) -> pa.Table:
+    import pyarrow as pa
+
+    schema = pa.schema([("bs", pa.uint16()), ("epoch", pa.uint16()), *((f"t{n}", pa.int64()) for n in range(1, 5))])
+    return pa.Table.from_pylist([ping._asdict() for ping in pings], schema)
 
 
 def merge_link_captures(folder: RunFolder, stations: Iterable[int]) -> None:
@@ -110,30 +149,12 @@ def merge_link_captures(folder: RunFolder, stations: Iterable[int]) -> None:
             merge_captures(parts, folder.capture(bs))
 
 
-def _fixes(folder: RunFolder) -> list[FixRecord]:
-    fixes: list[FixRecord] = []
-    for path in folder.streams(FIXES):
-        with contextlib.suppress(FileNotFoundError, LocalError):  # never started
-            fixes += read_fixes(path)
-    return sorted(fixes, key=lambda fix: fix.snapshot)
-
-
-def _stages(folder: RunFolder) -> dict[tuple[int, int, int], StageRow]:
-    stages = {}
-    for path in folder.streams(STAGES):
-        start = start_of(path.name)
-        if isinstance(start, EdgeStart):
-            with contextlib.suppress(FileNotFoundError, LocalError):
-                stages.update({(start.bs, row.snapshot, row.round): row for row in read_stages(path)})
-    return stages
-
-
-def _clocks(streams: Streams, sockets: Sockets) -> dict[EdgeStart, ClockOffset | None]:
+def _clocks(pings: Iterable[ClockSample], events: pa.Table) -> dict[EdgeStart, ClockOffset | None]:
     """Estimate the offset of each start's clock from its pings, unless both ends read the same clock."""
-    names = {start_of(row["peer"]): row["detail"] for row in sockets.events.to_pylist() if row["kind"] == "clock"}
+    names = {start_of(row["peer"]): row["detail"] for row in events.to_pylist() if row["kind"] == "clock"}
     cloud = {name for start, name in names.items() if isinstance(start, CloudStart)}
     samples: dict[EdgeStart, list[ClockSample]] = {}
-    for sample in ping_samples(streams.received):
+    for sample in pings:
         samples.setdefault(EdgeStart(sample.bs, sample.epoch), []).append(sample)
     clocks: dict[EdgeStart, ClockOffset | None] = {}
     for start, name in names.items():

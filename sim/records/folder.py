@@ -2,12 +2,13 @@
 
 A folder is called ``<name>.part`` until it is complete, so that an interrupted run is never mistaken for a complete
 one. Its streams (journals, receive logs and the like, `fronthaul.log.recorder`) exist from the first message on;
-`finish` removes them, since ledgers and tables hold the same data.
+`remove_streams` removes them in the end, since ledgers and tables hold the same data.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 import subprocess
 import time
@@ -17,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from fronthaul.errors import LocalError
@@ -85,6 +88,26 @@ class RunFolder:
         return self.links / "connections.parquet"
 
     @property
+    def sockets(self) -> Path:
+        """Table of TCP connections, as the kernel at each end counted them."""
+        return self.links / "sockets.parquet"
+
+    @property
+    def events(self) -> Path:
+        """Table of events."""
+        return self.links / "events.parquet"
+
+    @property
+    def stages(self) -> Path:
+        """Table of stage times."""
+        return self.links / "stages.parquet"
+
+    @property
+    def pings(self) -> Path:
+        """Table of pings that were answered."""
+        return self.links / "pings.parquet"
+
+    @property
     def controls(self) -> Path:
         """Table of the controls' errors."""
         return self.path / "controls.parquet"
@@ -129,11 +152,14 @@ class RunFolder:
         """Return the existing ledgers by BS."""
         return ledgers(self.links)
 
-    def finish(self) -> RunFolder:
-        """Remove the streams, rename the folder to drop ``.part``, and return it."""
+    def remove_streams(self) -> None:
+        """Remove the streams, whose content is in the tables."""
         for path in self.links.iterdir():
             if start_of(path.name) is not None:
                 path.unlink()
+
+    def finish(self) -> RunFolder:
+        """Rename the folder to drop ``.part``, and return it."""
         whole = self.path.with_name(self.path.name.removesuffix(".part"))
         self.path.rename(whole)
         return RunFolder(whole)
@@ -141,7 +167,19 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class RunConfiguration:
-    """Content of `run.toml`."""
+    """Content of `run.toml`.
+
+    Attributes:
+        settings: settings of the run.
+        scenario: resolved scenario.
+        weights_path: file of the weights.
+        weights_digest: digest of its content.
+        format: payload format of reports in round 0.
+        answer_format: payload format of answers in later rounds; None if a fix takes one round.
+        commit: commit of the source; None outside a checkout.
+        users: number of test users; 0 in runs before 0.3.0.
+        truth_digest: `truth_digest` of their positions; None in runs before 0.3.0.
+    """
 
     settings: EmulateSettings
     scenario: Scenario
@@ -149,6 +187,9 @@ class RunConfiguration:
     weights_digest: str
     format: PayloadFormat
     answer_format: PayloadFormat | None = None
+    commit: str | None = None
+    users: int = 0
+    truth_digest: str | None = None
 
     @property
     def stations(self) -> range:
@@ -165,6 +206,7 @@ def write_configuration(folder: RunFolder, plan: Plan) -> None:
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "settings": settings,
         "weights": {"path": str(plan.weights_path.resolve()), "digest": plan.weights_digest},
+        "truth": {"users": len(plan.truth), "digest": truth_digest(plan.truth)},
         "format": dataclasses.asdict(plan.format),
         **({"answer_format": dataclasses.asdict(plan.answer_format)} if plan.answer_format else {}),
         "environment": {
@@ -196,7 +238,7 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
     try:
         given = {k: v for k, v in table["settings"].items() if k in _setting_names()}
-        given |= {k: Path(given[k]) for k in ("output", "weights", "test", "keys") if k in given}
+        given |= {k: Path(given[k]) for k in ("output", "weights", "test", "keys", "sign") if k in given}
         given["links"] = link_plan(given.get("links", {}))
         given["options"] = tuple(given.get("options", {}).items())
         settings = EmulateSettings(**({"bits": None} | given))  # TOML has no None: such settings are left out
@@ -208,9 +250,17 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
             weights_digest=table["weights"]["digest"],
             format=_format(table.get("format") or table["codec"]),
             answer_format=_format(answers) if answers else None,
+            commit=table.get("commit"),
+            users=table.get("truth", {}).get("users", 0),
+            truth_digest=table.get("truth", {}).get("digest"),
         )
     except (KeyError, TypeError, AttributeError, LocalError) as error:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
+
+
+def truth_digest(position: npt.NDArray[np.float64]) -> str:
+    """Return the SHA-256 of the positions of the test users (N, 3) [m], as float64, little endian."""
+    return hashlib.sha256(np.ascontiguousarray(position, "<f8").tobytes()).hexdigest()
 
 
 def _format(table: dict[str, Any]) -> PayloadFormat:

@@ -7,28 +7,36 @@ arrived over connections of no base station, if any.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+from fronthaul.account.conservation import codes
 from fronthaul.account.costs import modelled_ecpri_ethernet_bytes, modelled_ethernet_bytes, modelled_tcpip_bytes
-from fronthaul.account.ledger import close_ledger
+from fronthaul.account.ledger import Closing, ledger_schema
+from fronthaul.account.used import UsedReports
 from fronthaul.errors import LocalError
-from fronthaul.files import write_parquet
-from fronthaul.log.received import read_received, received_table_schema
-from fronthaul.log.sent import journal_table_schema, journal_transport, read_journal
+from fronthaul.files import whole_file
+from fronthaul.log.received import Received
+from fronthaul.log.sent import Journal
 from fronthaul.log.stream_names import RECEIVED, SENT
 from fronthaul.message.fates import FrameFate, ReportFate
-from fronthaul.message.messages import Direction, ReportKey
+from fronthaul.message.messages import Direction
 from fronthaul.transport.transport_costs import TransportCosts
 from sim.errors import UserError
+from sim.files import allow_open_files
 from sim.records.folder import RunFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
+_T = TypeVar("_T")
 COUNTED = ("payload_bits", "side_bits", "header_bytes", "padding_bits", "zmtp_bytes", "curve_bytes")
 """Columns of a ledger that sum to the size of a frame on the TCP stream."""
 JUMBO_MTU = 9000
@@ -52,6 +60,7 @@ class LinkTotals:
         padding_bits: zeros up to the next byte [bit].
         zmtp_bytes: framing of the transport, for ZeroMQ the ZMTP frame headers [B].
         curve_bytes: overhead of its encryption [B].
+        unsure_bytes: stream bytes, among the above, of frames lost without a reason: they may not have been sent [B].
         tcpip_bytes: modelled: stream and TCP/IP headers, each frame in its own segment [B].
         ethernet_bytes: modelled: the same with Ethernet headers [B].
         ecpri_ethernet_bytes: modelled: frames as eCPRI type 3 directly over Ethernet, MTU 1500 [B].
@@ -69,6 +78,7 @@ class LinkTotals:
     padding_bits: int
     zmtp_bytes: int
     curve_bytes: int
+    unsure_bytes: int
     tcpip_bytes: int
     ethernet_bytes: int
     ecpri_ethernet_bytes: int
@@ -83,47 +93,165 @@ class LinkTotals:
 
 @dataclass(frozen=True)
 class Streams:
-    """Streams of a run: rows of all journals and receive logs, and the overhead of the transport."""
+    """The journals and receive logs of a run, and the overhead of the transport."""
 
-    journal: pa.Table
-    received: pa.Table
+    journals: list[Journal]
+    logs: list[Received]
     transport: TransportCosts
-
-    def of(self, bs: int | None) -> Streams:
-        """Return the rows of one link; None for connections that belong to no base station."""
-        return Streams(_of(self.journal, bs), _of(self.received, bs), self.transport)
 
 
 def read_streams(folder: RunFolder) -> Streams:
-    """Read the streams of a run; a stream that was never started, or was cut within its first bytes, has no rows."""
-    import pyarrow as pa
-
-    journals = _tables(folder.streams(SENT), read_journal)
+    """Open the streams of a run; one that was never started, or was cut within its first bytes, is left out."""
+    journals = [*_opened(folder.streams(SENT), Journal)]
     return Streams(
-        pa.concat_tables([journal_table_schema().empty_table(), *journals]),
-        pa.concat_tables([received_table_schema().empty_table(), *_tables(folder.streams(RECEIVED), read_received)]),
-        journal_transport(journals[0]) if journals else NO_TRANSPORT,
+        journals,
+        [*_opened(folder.streams(RECEIVED), Received)],
+        journals[0].transport if journals else NO_TRANSPORT,
     )
 
 
-def close_ledgers(
-    folder: RunFolder, streams: Streams, stations: Iterable[int], used: Collection[ReportKey]
-) -> dict[int | None, pa.Table]:
+def close_ledgers(folder: RunFolder, streams: Streams, stations: Iterable[int], used: UsedReports) -> Closing:
     """Close and write the ledger of each link; strays of unknown connections are under None.
 
     A BS that never started has an empty ledger.
+
+    Raises:
+        LocalError: a journal contains bytes that are not a message, or a frame of another link.
     """
-    used = frozenset(used)
-    ledgers: dict[int | None, pa.Table] = {}
-    known = list(stations)
-    odd = {bs for bs in streams.received["bs"].unique().to_pylist() if bs not in known}
-    for bs in (*known, *sorted(odd, key=lambda bs: (bs is None, bs))):
-        link = streams.of(bs)
-        if bs is None and not _has_frames(link.received):
-            continue
-        ledgers[bs] = close_ledger(link.journal, link.received, used)
-        write_parquet(ledgers[bs], folder.ledger(bs))
-    return ledgers
+    closing = Closing(streams.journals, streams.logs, used)
+    with LedgerWriter(folder, stations) as ledgers:
+        for bs, rows in closing.rows():
+            ledgers.write(bs, rows)
+    return closing
+
+
+class LedgerWriter:
+    """Writes the ledgers of a run side by side, each whole or not at all.
+
+    Rows are collected into row groups of some size, which compress and read better than small ones.
+    """
+
+    def __init__(self, folder: RunFolder, stations: Iterable[int]) -> None:
+        """Write to `folder`, and an empty ledger for each of the `stations` without rows."""
+        stations = list(stations)
+        allow_open_files(len(stations) + 200)
+        self._folder = folder
+        self._stations = stations
+        self._files = ExitStack()
+        self._writers: dict[int | None, pq.ParquetWriter] = {}
+        self._rows: dict[int | None, list[pa.RecordBatch]] = {}
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def write(self, bs: int | None, rows: pa.RecordBatch) -> None:
+        """Append rows to the ledger of a base station; None stands for unknown connections."""
+        mine = self._rows.setdefault(bs, [])
+        mine.append(rows)
+        self._bytes += rows.nbytes
+        if sum(map(len, mine)) >= _GROUP_ROWS:
+            self._flush(bs)
+        elif self._bytes >= _PENDING_BYTES:
+            for each in list(self._rows):
+                self._flush(each)
+
+    def __exit__(self, *exception: Any) -> None:
+        """Write what is left, and rename the files; after an exception, remove them."""
+        if exception[0] is None:
+            with self._files:
+                for bs in [*self._rows, *self._stations]:
+                    self._flush(bs)
+        else:
+            self._files.__exit__(*exception)
+
+    def _flush(self, bs: int | None) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if bs not in self._writers:
+            path = self._files.enter_context(whole_file(self._folder.ledger(bs)))
+            self._writers[bs] = self._files.enter_context(
+                pq.ParquetWriter(path, ledger_schema(), compression="zstd", use_dictionary=list(_REPEATED))
+            )
+        rows = self._rows.pop(bs, [])
+        if rows:
+            self._bytes -= sum(batch.nbytes for batch in rows)
+            self._writers[bs].write_table(pa.Table.from_batches(rows), row_group_size=_GROUP_ROWS)
+
+
+_GROUP_ROWS = 1 << 17
+_PENDING_BYTES = 1 << 28
+_REPEATED = (
+    *("bs", "epoch", "round", "part", "direction", "payload_bits", "side_bits", "header_bytes", "padding_bits"),
+    *("zmtp_bytes", "curve_bytes", "frame_fate", "report_fate", "reason"),
+)
+"""Columns with few different values, which are worth a dictionary."""
+
+
+class Ledgers:
+    """The ledgers of a run, read one at a time, and only the columns asked for."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Look which there are."""
+        self._paths = folder.ledgers()
+
+    def __iter__(self) -> Iterator[int | None]:
+        """Iterate over their base stations; None stands for unknown connections."""
+        return iter(self._paths)
+
+    def __contains__(self, bs: object) -> bool:
+        """Return whether there is a ledger of a base station."""
+        return bs in self._paths
+
+    def __len__(self) -> int:
+        """Return their number."""
+        return len(self._paths)
+
+    @property
+    def stations(self) -> list[int]:
+        """Base stations with a ledger, in order."""
+        return sorted(bs for bs in self._paths if bs is not None)
+
+    def batches(self, bs: int | None, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield rows of a ledger, with some columns of `ledger_schema()`; None takes all.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self._paths[bs]
+        schema = ledger_schema()
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        try:
+            with pq.ParquetFile(path) as file:
+                missing = set(schema.names) - set(file.schema_arrow.names)
+                if missing:
+                    raise UserError(f"{path.name} is damaged: it has no column {sorted(missing)[0]}.")
+                for batch in file.iter_batches(_BATCH_ROWS, columns=schema.names, use_threads=False):
+                    yield batch.select(schema.names).cast(schema)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error
+
+    def table(self, bs: int | None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a ledger, with some columns; None takes all.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        import pyarrow as pa
+
+        schema = ledger_schema()
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        return pa.Table.from_batches(self.batches(bs, columns), schema)
+
+
+_BATCH_ROWS = 1 << 16
 
 
 def read_ledgers(folder: RunFolder) -> dict[int | None, pa.Table]:
@@ -150,18 +278,32 @@ def read_table(path: Path) -> pa.Table:
         raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error
 
 
+TOTALLED = (
+    *("epoch", "snapshot", "round", "part", "direction", "t_sent_ns"),
+    *(*COUNTED, "frame_fate", "report_fate", "reason"),
+)
+"""The columns of a ledger that `totals` needs."""
+
+
 def totals(bs: int, ledger: pa.Table, direction: Direction = Direction.UP) -> LinkTotals:
-    """Return the totals of one direction of a link's ledger."""
-    mine = _chosen(ledger, [way == direction for way in ledger["direction"].to_pylist()])
-    sent = _chosen(mine, [t is not None for t in mine["t_sent_ns"].to_pylist()])
-    fates = zip(sent["frame_fate"].to_pylist(), sent["part"].to_pylist(), strict=True)
-    frames: Counter[str] = Counter(fate for fate, part in fates if part == 0)
-    keys = zip(*(sent[name].to_pylist() for name in ("epoch", "snapshot", "round", "report_fate")), strict=True)
-    reports: Counter[str] = Counter(fate for *_, fate in set(keys))
-    crossed = _chosen(sent, [not dropped for dropped in _never_sent(sent)])
-    sums = {name: sum(crossed[name].to_pylist()) for name in COUNTED}
+    """Return the totals of one direction of a link's ledger, of which it takes the columns `TOTALLED`."""
+    import pyarrow.compute as pc
+
+    mine = ledger.filter(pc.equal(ledger["direction"], direction.value))
+    sent = mine.filter(mine["t_sent_ns"].is_valid())
+    fate, part = codes(sent["frame_fate"], list(FrameFate)), numbers(sent, "part")
+    frames = np.bincount(fate[(part == 0) & (fate >= 0)], minlength=len(FrameFate)).tolist()
+    _, first = np.unique(report_keys(sent), return_index=True)
+    told = codes(sent["report_fate"], list(ReportFate))[first]
+    reports = np.bincount(told[told >= 0], minlength=len(ReportFate)).tolist()
+    # Link model or queue dropped what has a reason; a frame lost with its process may have been sent.
+    dropped = fate == list(FrameFate).index(FrameFate.DROPPED)
+    has_reason = sent["reason"].is_valid().to_numpy()
+    crossed = sent.filter(mask(~(dropped & has_reason)))
+    streams, overheads = _sizes(crossed)
+    sizes, counts = np.unique(np.stack([streams, overheads]), axis=1, return_counts=True)
     tcpip = ethernet = ecpri = jumbo = 0
-    for (stream, overhead), count in Counter(_sizes(crossed)).items():
+    for stream, overhead, count in zip(*sizes.tolist(), counts.tolist(), strict=True):
         tcpip += count * modelled_tcpip_bytes(stream)
         ethernet += count * modelled_ethernet_bytes(stream)
         ecpri += count * modelled_ecpri_ethernet_bytes(stream - overhead)
@@ -169,10 +311,11 @@ def totals(bs: int, ledger: pa.Table, direction: Direction = Direction.UP) -> Li
     return LinkTotals(
         bs=bs,
         direction=direction,
-        frames={fate: frames[fate] for fate in FrameFate},
+        frames=dict(zip(FrameFate, frames, strict=True)),
         strays=len(mine) - len(sent),
-        reports={fate: reports[fate] for fate in ReportFate} if direction is Direction.UP else {},
-        **sums,
+        reports=dict(zip(ReportFate, reports, strict=True)) if direction is Direction.UP else {},
+        **{name: int(numbers(crossed, name).sum()) for name in COUNTED},
+        unsure_bytes=int(_row_bytes(sent)[dropped & ~has_reason].sum()),
         tcpip_bytes=tcpip,
         ethernet_bytes=ethernet,
         ecpri_ethernet_bytes=ecpri,
@@ -180,51 +323,54 @@ def totals(bs: int, ledger: pa.Table, direction: Direction = Direction.UP) -> Li
     )
 
 
-def all_totals(ledgers: dict[int | None, pa.Table], stations: Iterable[int]) -> list[LinkTotals]:
+def all_totals(ledgers: Ledgers, stations: Iterable[int]) -> list[LinkTotals]:
     """Return the totals of both directions of all links; a downlink without frames is left out."""
-    found = [totals(bs, ledgers[bs], direction) for bs in stations for direction in Direction]
+    found = []
+    for bs in stations:
+        table = ledgers.table(bs, TOTALLED)
+        found += [totals(bs, table, direction) for direction in Direction]
     return [link for link in found if link.direction is Direction.UP or any(link.frames.values())]
 
 
-def _of(table: pa.Table, bs: int | None) -> pa.Table:
-    import pyarrow.compute as pc
-
-    column = table["bs"]
-    return table.filter(pc.is_null(column) if bs is None else pc.fill_null(pc.equal(column, bs), False))
-
-
-def _has_frames(received: pa.Table) -> bool:
-    return any(fate is not None for fate in received["frame_fate"].to_pylist())
-
-
-def _tables(paths: Iterable[Path], read: Callable[[Path], pa.Table]) -> list[pa.Table]:
-    tables = []
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError, LocalError):
-            tables.append(read(path))
-    return tables
-
-
-def _chosen(table: pa.Table, mask: list[bool]) -> pa.Table:
+def mask(chosen: npt.NDArray[np.bool_]) -> pa.Array:
+    """Return a mask for `filter`."""
     import pyarrow as pa
 
-    return table.filter(pa.array(mask, pa.bool_()))  # typed, since a mask may be empty
+    return pa.array(chosen, pa.bool_())
 
 
-def _never_sent(sent: pa.Table) -> list[bool]:
-    """Return which frames link model or queue dropped; a frame lost with its process may have been sent."""
-    pairs = zip(sent["frame_fate"].to_pylist(), sent["reason"].to_pylist(), strict=True)
-    return [fate == FrameFate.DROPPED and reason is not None for fate, reason in pairs]
+def valid(table: pa.Table | pa.RecordBatch, name: str) -> npt.NDArray[np.bool_]:
+    """Return where a column is not null."""
+    found: npt.NDArray[np.bool_] = np.asarray(table[name].is_valid())
+    return found
 
 
-def _sizes(sent: pa.Table) -> list[tuple[int, int]]:
-    """Return (bytes on the stream, bytes of the transport's overhead) of each frame, bundled reports together."""
-    rows = zip(*(sent[name].to_pylist() for name in (*COUNTED, "part")), strict=True)
-    sizes: list[tuple[int, int]] = []
-    for payload, side, header, padding, zmtp, curve, part in rows:
-        stream = (payload + side + padding) // 8 + header + zmtp + curve
-        if part == 0:
-            sizes.append((stream, zmtp + curve))
-        else:
-            sizes[-1] = sizes[-1][0] + stream, sizes[-1][1]
-    return sizes
+def _opened(paths: Iterable[Path], kind: Callable[[Path], _T]) -> Iterator[_T]:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, LocalError):
+            yield kind(path)
+
+
+def numbers(table: pa.Table | pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
+    """Return a column of integers as an array; 0 stands for null."""
+    return np.asarray(table[name].fill_null(0)).astype(np.int64)
+
+
+def report_keys(table: pa.Table | pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Return epoch, snapshot and round of each row of a ledger as one number."""
+    return numbers(table, "epoch") << 40 | numbers(table, "snapshot") << 8 | numbers(table, "round")
+
+
+def _row_bytes(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the bytes on the stream of each row [B]."""
+    bits = numbers(table, "payload_bits") + numbers(table, "side_bits") + numbers(table, "padding_bits")
+    return bits // 8 + numbers(table, "header_bytes") + numbers(table, "zmtp_bytes") + numbers(table, "curve_bytes")
+
+
+def _sizes(sent: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the bytes on the stream and the transport's overhead of each frame, bundled reports together [B]."""
+    begins = np.flatnonzero(numbers(sent, "part") == 0)
+    if not len(begins):
+        return begins, begins
+    overhead = numbers(sent, "zmtp_bytes") + numbers(sent, "curve_bytes")
+    return np.add.reduceat(_row_bytes(sent), begins), np.add.reduceat(overhead, begins)

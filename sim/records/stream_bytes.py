@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fronthaul.account.control import Traffic, control_traffic
+from fronthaul.account.ledger import Closing
+from fronthaul.account.streams import SentControl
 from fronthaul.errors import LocalError
 from fronthaul.files import write_parquet
 from fronthaul.log.arrow_stream import read_stream
@@ -27,8 +29,9 @@ from fronthaul.log.recorder import connection_schema, event_schema
 from fronthaul.log.stream_names import CONNECTIONS, EVENTS, CloudStart, EdgeStart, start_of
 from fronthaul.message.messages import Direction
 from fronthaul.transport.transport_costs import TransportCosts
+from sim.errors import UserError
 from sim.records.folder import RunFolder
-from sim.records.links import LinkTotals, Streams
+from sim.records.links import LinkTotals, read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +48,8 @@ class Way:
         control: registration, welcome, goodbye.
         heartbeat: pings or pongs.
         data: all frames.
+        stray: bytes that arrived and that no sender of the run wrote down: messages, and whatever else came over
+            connections whose other end kept no books.
         least: lower end of the prediction: bytes that are known to have crossed.
         most: upper end of the prediction: bytes that may have crossed.
         kernel_sent: acknowledged bytes by the sender's kernel; None if a sender died before recording its count.
@@ -55,6 +60,7 @@ class Way:
     control: int
     heartbeat: int
     data: int
+    stray: int
     least: int
     most: int
     kernel_sent: int | None
@@ -121,41 +127,56 @@ def read_sockets(folder: RunFolder) -> Sockets:
     )
 
 
-def connections(streams: Streams, sockets: Sockets, links: Iterable[LinkTotals]) -> list[Connection]:
+def connections(
+    closing: Closing, transport: TransportCosts, sockets: Sockets, links: Iterable[LinkTotals]
+) -> list[Connection]:
     """Predict and count the bytes of each link's connections.
 
     Args:
-        streams: journals and receive logs of all ends.
+        closing: journals and receive logs of all ends.
+        transport: the transport's overhead.
         sockets: connections with their kernels' counts.
         links: totals of the frames.
     """
-    data = {(link.bs, link.direction): link.stream_bytes for link in links}
+    totals = {(link.bs, link.direction): link for link in links}
+    arrived = {
+        link: sum(count * transport.stream_bytes(size) for size, count in sizes.items())
+        for link, sizes in closing.arrived.sizes.items()
+    }
+    strays = _stray_bytes(closing, transport)
+    pairs_of = _joined(sockets)
+    sent_by: dict[int, list[SentControl]] = {}
+    for message in closing.sent.control:
+        sent_by.setdefault(message.bs, []).append(message)
     table = []
-    for bs in sorted({bs for bs, _ in data}):
-        pairs = _joined(sockets, bs)
-        mine = streams.of(bs)
-        sent = control_traffic(_released(mine.journal, pairs))
-        came = bool(pairs) or len(mine.received) > 0
-        handshake = streams.transport.handshake_bytes(bs)
+    for bs in sorted({bs for bs, _ in totals}):
+        pairs = pairs_of.get(bs, [])
+        sent = control_traffic(_released(sent_by.get(bs, []), pairs))
+        came = bool(pairs) or any((bs, direction) in arrived for direction in Direction)
+        handshake = transport.handshake_bytes(bs)
         # The cloud has recorded the connection of a killed start, unless both were killed at the same time.
-        unknown = max(0, sockets.silent.get(bs, 0) - sum(edge is None for edge, _ in pairs)) if pairs else 0
-        pairs += unknown * [(None, None)]
+        silent, alone = sockets.silent.get(bs, 0), sum(edge is None for edge, _ in pairs)
+        pairs = [*pairs, *[(None, None)] * max(0, silent - alone if pairs else 0)]
         count = max(len(pairs), int(came))
         clean = len(pairs) <= 1 and all(edge and cloud and not edge["cut"] for edge, cloud in pairs)
         ways = []
         for direction, opening in zip(Direction, handshake, strict=True):
             traffic = sent.get((bs, direction), NOTHING)
-            frames = data.get((bs, direction), 0)
-            most = count * opening + traffic.control_bytes + traffic.heartbeat_bytes + frames
-            arrived = _arrived_bytes(mine.received, direction, streams.transport)
+            link = totals.get((bs, direction))
+            frames = link.stream_bytes if link else 0
             up = direction is Direction.UP
+            stray = strays[bs, direction]
+            if up and (stray or alone > silent):  # a stranger may have sent other things than messages, too
+                stray = max(stray, sum(cloud["received_bytes"] for edge, cloud in pairs if cloud and not edge))
+            most = count * opening + traffic.control_bytes + traffic.heartbeat_bytes + frames + stray
             ways.append(
                 Way(
                     handshake=count * opening,
                     control=traffic.control_bytes,
                     heartbeat=traffic.heartbeat_bytes,
                     data=frames,
-                    least=most if clean else arrived,
+                    stray=stray,
+                    least=most - (link.unsure_bytes if link else 0) if clean else arrived.get((bs, direction), 0),
                     most=most,
                     kernel_sent=_sum(pairs, 0 if up else 1, "sent_bytes"),
                     kernel_received=_sum(pairs, 1 if up else 0, "received_bytes"),
@@ -199,46 +220,93 @@ def write_connections(folder: RunFolder, table: list[Connection], sockets: Socke
         side.append_column("end", pa.repeat(pa.scalar(end), len(side)))
         for end, side in (("edge", sockets.edge), ("cloud", sockets.cloud))
     ]
-    write_parquet(pa.concat_tables(ends), folder.links / "sockets.parquet")
-    write_parquet(sockets.events, folder.links / "events.parquet")
+    write_parquet(pa.concat_tables(ends), folder.sockets)
+    write_parquet(sockets.events, folder.events)
+
+
+def read_connections(folder: RunFolder) -> list[Connection]:
+    """Read the table of connections.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    names = [field.name for field in dataclasses.fields(Way)]
+    found = []
+    try:
+        for row in read_table(folder.connections).to_pylist():
+            up, down = (Way(**{name: row[f"{name}_{direction}_bytes"] for name in names}) for direction in Direction)
+            found.append(Connection(row["bs"], row["connections"], row["cut"], up, down))
+    except KeyError as error:
+        raise UserError(f"{folder.connections.name} is damaged: it has no column {error}.") from error
+    return found
+
+
+def read_socket_tables(folder: RunFolder) -> Sockets:
+    """Read the tables of sockets and events.
+
+    Raises:
+        UserError: one is missing or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        sockets = read_table(folder.sockets)
+        edge, cloud = (
+            sockets.filter(pc.equal(sockets["end"], end)).select(connection_schema().names).cast(connection_schema())
+            for end in ("edge", "cloud")
+        )
+        events = read_table(folder.events)
+        return Sockets(edge, cloud, events.select(event_schema().names).cast(event_schema()))
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{folder.sockets.name} or {folder.events.name} is damaged: {error}.") from error
 
 
 _Pair = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 
-def _joined(sockets: Sockets, bs: int) -> list[_Pair]:
-    """Return the two ends of each TCP connection of a BS; None for an end that died before recording its count."""
-    edge = {(row["local"], row["remote"]): row for row in sockets.edge.to_pylist() if row["bs"] == bs}
+def _joined(sockets: Sockets) -> dict[int, list[_Pair]]:
+    """Return the two ends of each TCP connection by BS; None for an end that died before recording its count."""
+    edge = {(row["local"], row["remote"]): row for row in sockets.edge.to_pylist()}
     cloud = {(row["remote"], row["local"]): row for row in sockets.cloud.to_pylist()}
-    mine = edge.keys() | {ends for ends, row in cloud.items() if row["bs"] == bs}
-    return [(edge.get(ends), cloud.get(ends)) for ends in sorted(mine)]
+    found: dict[int, list[_Pair]] = {}
+    for ends in sorted(edge.keys() | cloud.keys()):
+        pair = edge.get(ends), cloud.get(ends)
+        for bs in {row["bs"] for row in pair if row is not None and row["bs"] is not None}:
+            found.setdefault(bs, []).append(pair)
+    return found
 
 
-def _released(journal: pa.Table, pairs: list[_Pair]) -> pa.Table:
-    """Return a link's journal without messages still held back when the sender closed its last connection."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    parts = [journal.slice(0, 0)]
+def _released(control: Iterable[SentControl], pairs: list[_Pair]) -> list[SentControl]:
+    """Return a link's control messages without those still held back when the sender closed its last connection."""
+    last_ns: dict[Direction, int] = {}
     for end, direction in enumerate(Direction):
-        rows = journal.filter(pc.equal(journal["direction"], direction.value))
         closed = [pair[end] for pair in pairs]
         if closed and all(closed):  # else an end recorded no closing time, and what crossed is unknown anyway
-            last_ns = max(row["t_closed_ns"] for row in closed if row)
-            release = rows["t_release_ns"]
-            rows = rows.filter(pc.or_(pc.less_equal(release, rows["t_sent_ns"]), pc.less_equal(release, last_ns)))
-        parts.append(rows)
-    return pa.concat_tables(parts)
+            last_ns[direction] = max(row["t_closed_ns"] for row in closed if row)
+    return [
+        message
+        for message in control
+        if message.t_release_ns <= max(message.t_sent_ns, last_ns.get(message.direction, message.t_release_ns))
+    ]
+
+
+def _stray_bytes(closing: Closing, transport: TransportCosts) -> Counter[tuple[int, Direction]]:
+    """Return the bytes of messages that arrived and that nobody journaled, by link and direction [B]."""
+    found: Counter[tuple[int, Direction]] = Counter()
+    came, ways = closing.arrived, list(Direction)
+    for at in closing.strays.tolist():
+        found[int(came.bs[at]), ways[int(came.down[at])]] += transport.stream_bytes(int(came.bytes[at]))
+    journaled = Counter((row.bs, row.direction, row.message) for row in closing.sent.control if not row.drop_reason)
+    control = Counter((row.bs, row.direction, row.message) for row in came.control if row.bs is not None)
+    for (bs, direction, message), count in (control - journaled).items():
+        found[bs, direction] += count * transport.stream_bytes(len(message))
+    return found
 
 
 def _sum(pairs: list[_Pair], end: int, name: str) -> int | None:
     rows = [pair[end] for pair in pairs]
     return sum(row[name] for row in rows if row) if rows and all(rows) else None
-
-
-def _arrived_bytes(received: pa.Table, direction: Direction, transport: TransportCosts) -> int:
-    rows = zip(received["direction"].to_pylist(), received["bytes"].to_pylist(), strict=True)
-    return sum(transport.stream_bytes(size) for way, size in rows if way == direction)
 
 
 def _read(paths: Iterable[Path], schema: Callable[[], pa.Schema]) -> pa.Table:

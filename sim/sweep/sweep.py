@@ -52,10 +52,10 @@ _LATER = ("options", "random_subset", "layout", "cloud_gpus")
 
 PER_REPORT = "payload [bit/report]"
 EXPLAINED = (
-    "fixes: made, of all snapshots; mean and p90: 3D error of the fixes made; p90 of all: of all snapshots, those "
-    'without a fix counting as infinitely far off ("beyond": too many of them); payload per fix: of all base stations; '
-    "crossed: frames that the link did not drop, every overhead on the TCP stream included, per fix made; late, lost: "
-    "of all reports."
+    "fixes: made, of all snapshots; mean and p90: 3D error of the fixes made, the interval by resampling positions; "
+    'p90 of all: of all snapshots, those without a fix counting as infinitely far off ("beyond": too many of them); '
+    "payload per fix: of all base stations; crossed: frames that the link did not drop, every overhead on the TCP "
+    "stream included, per fix made; late, lost: of all reports."
 )
 
 

@@ -26,7 +26,7 @@ from tiny_nodes import (
 
 from cloud.center import FusionError
 from cloud.fusion.scheme import Fix
-from cloud.node import CloudNode
+from cloud.node import FRAMES_PER_POLL, CloudNode
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import QueueFull, TransportError
 from fronthaul.link.link_config import LinkConfig
@@ -142,6 +142,34 @@ def test_who_is_silent_for_too_long_is_not_waited_for_until_it_speaks(tmp_path: 
         made.settle()
         assert made.node.fixes_made == before + 1
     assert len(fixes(tmp_path)[-1].used) == 2
+
+
+@pytest.mark.parametrize("timing", [{"interval_ms": 0}, {}])
+def test_what_waits_for_a_busy_cloud_is_neither_silence_nor_late(tmp_path: Path, timing: dict[str, int]) -> None:
+    with office(tmp_path, cloud_parts(silence_ns=300 * MS, **timing)) as made:
+        one, two = made.peers
+        one.say(frame(0, 0), *[Ping(0, 0, 1)] * FRAMES_PER_POLL)
+        two.say(frame(1, 0))
+        made.clock.sleep_until(T0 + 5000 * MS)  # the cloud was busy with something else
+        made.settle()
+    (fix,) = fixes(tmp_path)
+    assert [key.bs for key in fix.used] == [0, 1]
+
+
+def test_who_falls_silent_while_others_never_pause_is_not_waited_for(tmp_path: Path) -> None:
+    with office(tmp_path, cloud_parts(interval_ms=0, silence_ns=300 * MS)) as made:
+        one, _ = made.peers
+        one.say(frame(0, 0))
+        for tenth in range(1, 6):
+            one.say(*[Ping(0, 0, 1)] * 2 * FRAMES_PER_POLL)
+            made.clock.sleep_until(T0 + tenth * 100 * MS)
+            made.node.poll(0.0)
+        assert made.node.fixes_made == 0  # a backlog: only what arrived by 0.2 s has been looked at
+        for tenth in range(6, 10):
+            made.clock.sleep_until(T0 + tenth * 100 * MS)
+            made.node.poll(0.0)
+        assert made.node.fixes_made == 1
+    assert [len(fix.used) for fix in fixes(tmp_path)] == [1]
 
 
 def test_what_is_sent_to_the_dead_changes_nothing_for_them(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from edge.pacing import run_batch
 from edge.schedule import Schedule
 from fronthaul.account.conservation import conservation
 from fronthaul.account.ledger import close_ledger
-from fronthaul.log.received import read_received
-from fronthaul.log.sent import read_journal
+from fronthaul.account.used import UsedReports
+from fronthaul.log.received import Received, read_received
+from fronthaul.log.sent import Journal
 from fronthaul.message.messages import Goodbye, Message, ReportKey, Welcome
 from fronthaul.roster import Roster
 
@@ -47,14 +48,12 @@ def test_a_fix_takes_all_its_rounds(tmp_path: Path) -> None:
 
 def close(folder: Path, stations: Any, found: list[FixRecord], incarnations: int = 1) -> None:
     """Check that everything adds up."""
-    import pyarrow as pa
-
     ends = [f"cloud-{incarnation}" for incarnation in range(incarnations)]
     ends += [path.name.removesuffix("-sent.arrow") for path in sorted(folder.glob("bs-*-sent.arrow"))]
-    journal = pa.concat_tables([read_journal(folder / f"{end}-sent.arrow") for end in ends])
-    received = pa.concat_tables([read_received(folder / f"{end}-received.arrow") for end in ends])
-    ledger = close_ledger(journal, received, {key for fix in found for key in fix.used})
-    assert conservation(ledger, [(fix.snapshot, fix.used) for fix in found]).problems == ()
+    journals = [Journal(folder / f"{end}-sent.arrow") for end in ends]
+    logs = [Received(folder / f"{end}-received.arrow") for end in ends]
+    used = UsedReports.of_fixes((fix.snapshot, fix.used) for fix in found)
+    assert conservation([close_ledger(journals, logs, used)], used).problems == ()
 
 
 def begin_round_1(made: Office) -> None:

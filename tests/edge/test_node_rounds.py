@@ -7,12 +7,13 @@ import pytest
 from linked_node import NAME, frames, linked, state
 from tiny_nodes import SeveralRounds
 
-from edge.stages import read_stages
+from edge.stages import StageRow, read_stages
 from fronthaul.account.ledger import close_ledger
+from fronthaul.account.used import UsedReports
 from fronthaul.codec.bitstream import unpack
 from fronthaul.errors import LocalError
-from fronthaul.log.received import read_received
-from fronthaul.log.sent import Departure, SendJournal, read_journal
+from fronthaul.log.received import Received
+from fronthaul.log.sent import Departure, Journal, SendJournal
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Frame, Payload, Report, ReportKey
 from fronthaul.message.wire import encode
@@ -39,7 +40,7 @@ def test_states_are_judged_written_down_and_answered_once(tmp_path: Path) -> Non
         (rejected, "it is for BS 5 in epoch 1"),
         (delivered, None),  # was never measured, so there is nothing to answer
     ]
-    stages = read_stages(tmp_path / f"{NAME}-stages.arrow")
+    stages = [StageRow(**row) for row in read_stages(tmp_path / f"{NAME}-stages.arrow").to_pylist()]
     assert [(row.snapshot, row.round) for row in stages] == [(0, 0), (1, 0), (1, 1)]
     assert stages[-1].t_start_ns == 50  # when the state was there, and not when it was looked at
 
@@ -72,7 +73,7 @@ def test_states_that_the_scheme_cannot_answer_are_rejected_and_it_goes_on(tmp_pa
         (FrameFate.DELIVERED, None),
         (FrameFate.DUPLICATE, None),
     ]
-    stages = read_stages(tmp_path / f"{NAME}-stages.arrow")
+    stages = [StageRow(**row) for row in read_stages(tmp_path / f"{NAME}-stages.arrow").to_pylist()]
     assert [(row.snapshot, row.round) for row in stages] == [(0, 0), (1, 0), (0, 1)]
 
 
@@ -88,7 +89,9 @@ def test_a_state_that_is_rejected_is_so_in_the_ledger(tmp_path: Path) -> None:
         made.node.pump()
     cloud.close()
     ledger = close_ledger(
-        read_journal(tmp_path / "cloud-0-sent.arrow"), read_received(tmp_path / f"{NAME}-received.arrow"), ()
+        [Journal(tmp_path / "cloud-0-sent.arrow")],
+        [Received(tmp_path / f"{NAME}-received.arrow")],
+        UsedReports.of_fixes([]),
     )
     rows = [(row["seq"], row["frame_fate"], row["report_fate"]) for row in ledger.to_pylist()]
     assert rows == [(0, "rejected", None), (1, "delivered", None)]

@@ -13,7 +13,7 @@ from edge.node import REPEAT_S
 from edge.pacing import GOODBYE_S, PATIENCE_S, run_schedule, wait_together
 from edge.schedule import Schedule
 from fronthaul.link.link_config import LinkConfig
-from fronthaul.log.sent import read_journal, sent_rows
+from fronthaul.log.sent import amended, read_journal
 from fronthaul.message.messages import Frame, Goodbye
 from fronthaul.message.wire import decode
 
@@ -67,7 +67,7 @@ def run(
         end = run_schedule(nodes, schedule, clock, first_snapshot=0, end_s=end_s)
         for node in nodes:
             node.close()
-    sent = [sent_rows(read_journal(folder / f"bs-{bs:03d}-epoch-0-sent.arrow")) for bs in range(count)]
+    sent = [amended(read_journal(folder / f"bs-{bs:03d}-epoch-0-sent.arrow").to_pylist()) for bs in range(count)]
     return end, sent, read_fixes(folder / "cloud-0-fixes.arrow")
 
 
@@ -103,7 +103,7 @@ def test_without_the_clouds_goodbye_it_stops_after_a_while_and_says_so(tmp_path:
         for node in nodes:
             node.close()
     for bs in range(count):
-        rows = sent_rows(read_journal(tmp_path / f"bs-{bs:03d}-epoch-0-sent.arrow"))
+        rows = amended(read_journal(tmp_path / f"bs-{bs:03d}-epoch-0-sent.arrow").to_pylist())
         goodbyes = [row["t_sent_ns"] for row in rows if isinstance(decode(row["message"]), Goodbye)]
         assert [round((t - goodbyes[0]) / 1e9, 2) for t in goodbyes] == [0.0, REPEAT_S, 2 * REPEAT_S]
 

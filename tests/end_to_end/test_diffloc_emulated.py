@@ -235,7 +235,7 @@ def test_lost_frames_cost_steps_and_no_fixes(settings: EmulateSettings) -> None:
     result = emulate(far(settings, 50, round_ms=4.0, links=lossy))
     fixes = pq.read_table(result.folder / "fixes.parquet")
     assert len(fixes) == 2 and set(fixes["rounds"].to_pylist()) == {51}
-    assert all(len(keys) < 3 * 51 for _, keys in used_reports(fixes))
+    assert all(len(keys) < 3 * 51 for _, keys in used_reports(fixes).by_fix())
     assert result.summary["reports"]["lost"] > 0 and audit(result.folder).ok
     assert replay(result.folder).identical == 2
 
@@ -253,7 +253,7 @@ def test_a_base_station_that_is_not_finite_is_unused_and_written_down(
     result = run(rewrite(settings, broken(tiny_scores.weights(3), 2)), **options)
     fixes = pq.read_table(result.folder / "fixes.parquet")
     assert len(fixes) == settings.snapshots
-    assert all({key.bs for key in keys} == {0, 1} for _, keys in used_reports(fixes))
+    assert all({key.bs for key in keys} == {0, 1} for _, keys in used_reports(fixes).by_fix())
     rows = read_ledgers(RunFolder(result.folder))[2].to_pylist()
     assert {row["report_fate"] for row in rows if row["direction"] == "up"} == {"unused"}
     assert result.summary["excluded"] == {"2": settings.snapshots} and result.summary["undetermined"] == 0

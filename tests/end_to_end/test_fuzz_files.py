@@ -19,14 +19,15 @@ from cloud.fixlog import FixLog, FixRecord, read_fixes
 from cloud.history import read_past
 from edge.stages import StageLog, StageRow, read_stages
 from fronthaul.account.ledger import close_ledger
+from fronthaul.account.used import UsedReports
 from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.codec.iq import compress, decompress, iq_codec
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.files import write_parquet
 from fronthaul.link.link_file import link_plan, link_table, read_links
 from fronthaul.log.pcapng import CaptureWriter, merge_captures
-from fronthaul.log.received import Arrival, ReceiveLog, read_received
-from fronthaul.log.sent import Departure, SendJournal, read_journal, sent_rows
+from fronthaul.log.received import Arrival, Received, ReceiveLog, read_received
+from fronthaul.log.sent import Departure, Journal, SendJournal, amended, read_journal
 from fronthaul.log.stream_names import FIXES, RECEIVED, SENT, STAGES
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Frame, Message, Payload, Report, ReportKey
@@ -119,10 +120,10 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    f"cloud-0{SENT}": lambda path: sent_rows(read_journal(path)),
+    f"cloud-0{SENT}": lambda path: amended(read_journal(path).to_pylist()),
     f"cloud-0{RECEIVED}": lambda path: read_received(path).to_pylist(),
     f"cloud-0{FIXES}": read_fixes,
-    f"bs-000{STAGES}": read_stages,
+    f"bs-000{STAGES}": lambda path: read_stages(path).to_pylist(),
 }
 
 
@@ -164,7 +165,7 @@ def test_ledgers_close_over_whatever_arrived(sent: list[Message], arrived: list[
         log = ReceiveLog(path / "received", direction=Direction.UP)
         log.append([Arrival(0, data, 0, FrameFate.CORRUPT, "checksum") for data in arrived])
         log.close()
-        ledger = close_ledger(read_journal(path / "sent"), read_received(path / "received"), ())
+        ledger = close_ledger([Journal(path / "sent")], [Received(path / "received")], UsedReports.of_fixes([]))
     first_parts = [row["frame_fate"] for row in ledger.to_pylist() if row["part"] == 0]
     assert first_parts.count("corrupt") == len(arrived)
 

@@ -16,8 +16,8 @@ from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 from sim.plan.outcome import RunRecord
 from sim.plan.plan import load_plan
 from sim.records.books import derive_books
+from sim.records.fix_table import fix_table
 from sim.records.folder import RunFolder
-from sim.records.summary import fix_table
 
 AHEAD_NS = 7_300_000_000
 

@@ -14,7 +14,6 @@ import tiny_world
 from cloud.node import CloudNode
 from edge.node import EdgeNode
 from edge.pacing import run_schedule
-from fronthaul.account.conservation import conservation
 from fronthaul.clock import WallClock
 from fronthaul.errors import TransportError
 from fronthaul.message.messages import Frame, Registration, Report
@@ -94,7 +93,7 @@ def test_intruders_change_nothing_and_are_seen(monkeypatch: pytest.MonkeyPatch, 
     cloud.close()
 
     books = derive_books(plan, folder)
-    assert {key.bs for fix in books.fixes for key in fix.used} == {0, 1}
+    assert {bs for used in books.fixes["used_bs"].to_pylist() for bs in used} == {0, 1}
     assert cloud.registered == {0, 1}
     refused = [row for row in books.sockets.events.to_pylist() if row["kind"] == "refused"]
     assert len(refused) >= 2  # without a key, and with an unknown one
@@ -102,4 +101,4 @@ def test_intruders_change_nothing_and_are_seen(monkeypatch: pytest.MonkeyPatch, 
     rejected = [row for row in ledger if row["frame_fate"] == "rejected"]
     assert [row["reason"] for row in rejected] == ["BS 2 does not own this connection"]
     assert pq.read_table(folder.ledger(2)).num_rows == 0
-    assert conservation(books.ledger, [(fix.snapshot, fix.used) for fix in books.fixes]).problems == ()
+    assert books.conservation().problems == ()

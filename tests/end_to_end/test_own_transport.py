@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict, deque
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tiny_nodes import MS, cloud_parts, site
@@ -10,7 +11,6 @@ from tiny_nodes import MS, cloud_parts, site
 from cloud.node import CloudNode
 from edge.node import EdgeNode
 from edge.schedule import Schedule
-from fronthaul.account.conservation import conservation
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import TransportError
 from fronthaul.message.messages import Direction
@@ -20,6 +20,7 @@ from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
 from sim.emulate.in_process import World, drive
 from sim.records.books import close
 from sim.records.folder import RunFolder
+from sim.records.links import read_ledgers
 from sim.records.stream_bytes import byte_problems
 
 LENGTH_BYTES = 4
@@ -135,7 +136,7 @@ def test_the_books_of_another_transport_balance(tmp_path: Path, rounds: bool, bu
     books = close(folder, range(stations))
 
     assert len(books.fixes) == 8
-    assert conservation(books.ledger, [(fix.snapshot, list(fix.used)) for fix in books.fixes]).problems == ()
+    assert books.conservation().problems == ()
     assert byte_problems(books.connections) == []
 
     crossed: dict[Direction, Counter[int]] = defaultdict(Counter)
@@ -149,7 +150,8 @@ def test_the_books_of_another_transport_balance(tmp_path: Path, rounds: bool, bu
         assert (link.up.handshake, link.down.handshake) == (2 + len("bs-000"), 5)
         assert link.up.heartbeat > 0
 
-    rows = zip(*(books.ledger[name].to_pylist() for name in ("part", "zmtp_bytes", "curve_bytes")), strict=True)
+    ledger = pa.concat_tables(read_ledgers(folder).values())
+    rows = zip(*(ledger[name].to_pylist() for name in ("part", "zmtp_bytes", "curve_bytes")), strict=True)
     assert {(part, framing, encryption) for part, framing, encryption in rows} == (
         {(0, LENGTH_BYTES, 0), (1, 0, 0)} if bundle > 1 else {(0, LENGTH_BYTES, 0)}
     )

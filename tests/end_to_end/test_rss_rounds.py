@@ -269,7 +269,7 @@ def test_rounds_go_on_without_the_silent(rounds_settings: EmulateSettings) -> No
     assert set(fixes["snapshot"].to_pylist()) == {key.snapshot for key in delivered if key.round}
     assert len(fixes) >= rounds_settings.snapshots - 1
     without = 0
-    for (_, keys), fix in zip(used_reports(fixes), fixes.to_pylist(), strict=True):
+    for (_, keys), fix in zip(used_reports(fixes).by_fix(), fixes.to_pylist(), strict=True):
         assert set(keys) <= delivered
         heard = {round_: {key.bs for key in keys if key.round == round_} for round_ in range(fix["rounds"])}
         assert all(heard.values())
@@ -286,7 +286,7 @@ def test_rounds_with_too_few_answers_end_with_the_best_so_far(rounds_settings: E
     unhindered = pq.read_table(emulate(rounds_settings).folder / "fixes.parquet")
     rounds = dict(zip(unhindered["snapshot"].to_pylist(), unhindered["rounds"].to_pylist(), strict=True))
     cut = 0
-    for (snapshot, keys), fix in zip(used_reports(fixes), fixes.to_pylist(), strict=True):
+    for (snapshot, keys), fix in zip(used_reports(fixes).by_fix(), fixes.to_pylist(), strict=True):
         assert len(keys) == 3 * fix["rounds"]
         cut += fix["rounds"] < rounds[snapshot]
     assert 0 < cut <= len(fixes) < rounds_settings.snapshots  # those that lost a report of round 0 have no fix

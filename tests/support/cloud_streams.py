@@ -8,7 +8,7 @@ from tiny_nodes import MS, cloud_parts, office
 from cloud.fixlog import FixRecord, read_fixes
 from fronthaul.log.arrow_stream import read_stream
 from fronthaul.log.received import read_received
-from fronthaul.log.sent import read_journal, sent_rows
+from fronthaul.log.sent import amended, read_journal
 from fronthaul.log.stream_names import EVENTS
 
 T0 = 1000 * MS
@@ -24,7 +24,7 @@ def fates(folder: Path, incarnation: int = 0) -> list[str | None]:
 
 
 def sent(folder: Path, incarnation: int = 0) -> list[dict[str, Any]]:
-    return sent_rows(read_journal(folder / f"cloud-{incarnation}-sent.arrow"))
+    return amended(read_journal(folder / f"cloud-{incarnation}-sent.arrow").to_pylist())
 
 
 def events(folder: Path, kind: str) -> list[str]:

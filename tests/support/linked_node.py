@@ -12,7 +12,7 @@ from edge.node import EdgeNode
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import TransportError
 from fronthaul.log.received import read_received
-from fronthaul.log.sent import read_journal, sent_rows
+from fronthaul.log.sent import amended, read_journal
 from fronthaul.message.messages import Frame, Message, Payload, Report, ReportKey
 from fronthaul.message.wire import decode, encode
 from fronthaul.transport.memory import MemoryNetwork
@@ -68,7 +68,7 @@ class Linked:
             self.cloud.send(5, message if isinstance(message, bytes) else encode(message))
 
     def sent(self) -> list[dict[str, Any]]:
-        return sent_rows(read_journal(self.folder / f"{NAME}-sent.arrow"))
+        return amended(read_journal(self.folder / f"{NAME}-sent.arrow").to_pylist())
 
     def received(self) -> list[dict[str, Any]]:
         return read_received(self.folder / f"{NAME}-received.arrow").to_pylist()

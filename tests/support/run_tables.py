@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim.records.summary import STAGES, UNCERTAINTY
+from sim.records.fix_table import STAGES, UNCERTAINTY
 
 
 def fixes(folder: Path) -> pa.Table:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from fronthaul.account.ledger import close_ledger
-from fronthaul.log.received import Arrival, ReceiveLog, read_received
-from fronthaul.log.sent import Departure, SendJournal, corrupted, read_journal
+from fronthaul.account.used import UsedReports
+from fronthaul.log.received import Arrival, Received, ReceiveLog
+from fronthaul.log.sent import Departure, Journal, SendJournal, corrupted
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Control, Direction, Frame, Payload, Report, ReportKey
 from fronthaul.message.wire import encode
@@ -76,7 +77,13 @@ class Run:
         streams: list[SendJournal | ReceiveLog] = [*self.journals.values(), *self.logs.values()]
         for stream in streams:
             stream.close()
-        sent = pa.concat_tables(read_journal(path) for path in sorted(self.folder.glob("sent-*")))
-        received = pa.concat_tables(read_received(path) for path in sorted(self.folder.glob("received-*")))
         # Frames that go up come first, whatever their journals are called.
-        return close_ledger(sent.sort_by([("direction", "descending"), ("t_sent_ns", "ascending")]), received, used)
+        journals = sorted(map(Journal, self.folder.glob("sent-*")), key=lambda journal: journal.direction, reverse=True)
+        logs = [Received(path) for path in sorted(self.folder.glob("received-*"))]
+        return close_ledger(journals, logs, of_keys(used))
+
+
+def of_keys(keys: Sequence[ReportKey]) -> UsedReports:
+    """Return reports as used in fixes, one of each snapshot."""
+    snapshots = sorted({key.snapshot for key in keys})
+    return UsedReports.of_fixes((number, [key for key in keys if key.snapshot == number]) for number in snapshots)

@@ -23,6 +23,7 @@ from sim.learn.diffloc.export import export_weights
 from sim.learn.diffloc.jobs import FITS
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
+from sim.records.fix_table import true_positions
 from sim.records.links import read_table
 from sim.records.statistics import error_statistics
 from sim.reproduce import markdown
@@ -232,7 +233,7 @@ def raw_bits(scenario: Scenario, stations: int) -> int:
 def measured(bench: BitsBench, names: Sequence[str]) -> Result:
     """Run a point; return its error, coverage, latency and sizes."""
     result = bench.run(names[0])
-    columns = ["error_2d_m", "rounds", "total_ns"]
+    columns = ["error_2d_m", "rounds", "total_ns", *(f"true_{axis}_m" for axis in "xyz")]
     fixes = read_table(result.folder / "fixes.parquet").select(columns)
     summary, snapshots = result.summary, result.summary["snapshots"]
     asked = 1 + (summary["options"].get("steps", 0) if summary["payload_bits_per_answer"] else 0)
@@ -243,7 +244,7 @@ def measured(bench: BitsBench, names: Sequence[str]) -> Result:
         "fixes": len(fixes),
         "cut": int((rounds < asked).sum()),
         "steps_p50": float(np.median(rounds)) - 1 if len(fixes) else None,
-        "error_2d_m": error_statistics(fixes["error_2d_m"].to_numpy(), summary["seed"]),
+        "error_2d_m": error_statistics(fixes["error_2d_m"].to_numpy(), summary["seed"], true_positions(fixes)),
         "coverage_90": summary["coverage_90"],
         "latency_ms": {f"p{p}": float(np.percentile(total_ms, p)) for p in (50, 95)} if len(fixes) else None,
         "per_snapshot": _sizes(result, snapshots),

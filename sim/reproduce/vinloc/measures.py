@@ -123,8 +123,8 @@ def position_statistics(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> dict[s
     error = np.asarray(estimate, np.float64) - np.asarray(truth, np.float64)
     distance: FloatArray = np.linalg.norm(error, axis=1)
     return {
-        **sample_statistics(distance),
-        "ci95_of_rmse": ci95(distance, rmse),
+        **sample_statistics(distance, np.asarray(truth, np.float64)),
+        "ci95_of_rmse": ci95(distance, rmse, position=np.asarray(truth, np.float64)),
         "horizontal": _plain(np.linalg.norm(error[:, :2], axis=1)),
         "axes": {axis: _plain(np.abs(error[:, place])) for place, axis in enumerate("xyz")},
     }

@@ -3,12 +3,12 @@
 import functools
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from fronthaul.account.control import ClockSample, Traffic, control_traffic, ping_samples
-from fronthaul.log.received import Arrival, ReceiveLog, read_received
-from fronthaul.log.sent import Departure, SendJournal, read_journal
+from fronthaul.account.streams import ReceivedControl, SentControl, Texts, read_arrived, read_sent
+from fronthaul.log.received import Arrival, Received, ReceiveLog
+from fronthaul.log.sent import Departure, Journal, SendJournal
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import (
     Abort,
@@ -42,33 +42,33 @@ def cost(*messages: Control, transport: TransportCosts = ZMTP_NULL) -> int:
 
 def journal(
     path: Path, way: Direction, departures: dict[int, list[Departure]], transport: TransportCosts = ZMTP_NULL
-) -> pa.Table:
-    """Return a journal, written and read."""
+) -> list[SentControl]:
+    """Return the control messages of a journal, written and read."""
     sent = SendJournal(path, direction=way, transport=transport)
     for bs, messages in departures.items():
         sent.append(bs, messages)
     sent.close()
-    return read_journal(path)
+    return [*read_sent([Journal(path)], Texts()).control]
 
 
-def log(path: Path, way: Direction, arrivals: list[Arrival]) -> pa.Table:
-    """Return a receive log, written and read."""
+def log(path: Path, way: Direction, arrivals: list[Arrival]) -> list[ReceivedControl]:
+    """Return the control messages of a receive log, written and read."""
     received = ReceiveLog(path, direction=way)
     received.append(arrivals)
     received.close()
-    return read_received(path)
+    return [*read_arrived([Received(path)], Texts()).control]
 
 
 @pytest.mark.parametrize("transport", [ZMTP_NULL, ZMTP_CURVE])
 def test_sent_bytes_by_link_and_direction(tmp_path: Path, transport: TransportCosts) -> None:
     up = {3: [*(Departure(encode(message), 0, 0) for message in UP), Departure(FRAME, 0, 0)]}
     down = {3: [Departure(encode(message), 0, 0) for message in DOWN], 4: [Departure(encode(Welcome(4, 0)), 0, 0)]}
-    tables = [
-        journal(tmp_path / "up", Direction.UP, up, transport=transport),
-        journal(tmp_path / "down", Direction.DOWN, down, transport=transport),
+    sent = [
+        *journal(tmp_path / "up", Direction.UP, up, transport=transport),
+        *journal(tmp_path / "down", Direction.DOWN, down, transport=transport),
     ]
     part = functools.partial(cost, transport=transport)
-    assert control_traffic(pa.concat_tables(tables)) == {
+    assert control_traffic(sent) == {
         (3, Direction.UP): Traffic(part(UP[0], UP[3]), part(UP[1], UP[2]), 4),
         (3, Direction.DOWN): Traffic(part(DOWN[0], DOWN[2]), part(DOWN[1]), 3),
         (4, Direction.DOWN): Traffic(part(Welcome(4, 0)), 0, 1),

@@ -14,11 +14,12 @@ import pytest
 from scipy import stats
 
 from fronthaul.account.ledger import close_ledger, ledger_schema
+from fronthaul.account.used import UsedReports
 from fronthaul.errors import LocalError
 from fronthaul.link.link_model import GilbertElliott, LinkConfig, LinkModel
 from fronthaul.link.link_report import LinkReport, link_report, share_interval
-from fronthaul.log.received import Arrival, ReceiveLog, read_received
-from fronthaul.log.sent import SendJournal, corrupted, read_journal
+from fronthaul.log.received import Arrival, Received, ReceiveLog
+from fronthaul.log.sent import Journal, SendJournal, corrupted
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Goodbye, Payload, Report, ReportKey
 from fronthaul.sender.outbox import Outbox
@@ -350,7 +351,7 @@ def test_a_ledger_made_of_journal_and_receive_log_agrees_with_its_model(tmp_path
     log.append(sorted(arrivals, key=lambda arrival: arrival.t_received_ns))
     journal.close()
     log.close()
-    ledger = close_ledger(read_journal(tmp_path / "sent"), read_received(tmp_path / "received"), ())
+    ledger = close_ledger([Journal(tmp_path / "sent")], [Received(tmp_path / "received")], UsedReports.of_fixes([]))
     found = link_report(ledger, EVERYTHING)
     assert found.achieved["frames"] == outbox.frames_made > 1000
     names = ("loss", "duplicate", "reorder", "corrupt", "delay")

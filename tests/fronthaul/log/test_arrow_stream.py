@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import fronthaul
 from fronthaul.errors import LocalError
+from fronthaul.log import arrow_batches
 from fronthaul.log import arrow_rows as rowpack
 from fronthaul.log.arrow_rows import RowPacker
 from fronthaul.log.arrow_stream import RowStream, read_stream
@@ -244,6 +246,7 @@ def test_damage_loses_nothing_before_it(
 FULL_DISK = """
 import resource, signal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 import pyarrow as pa
 from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import RowStream, read_stream
@@ -332,6 +335,7 @@ def test_rows_survive_kill_9(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 import pyarrow as pa
 from fronthaul.log.arrow_stream import RowStream
 stream = RowStream(Path({str(path)!r}), pa.schema([("number", pa.uint16())]))
@@ -342,3 +346,43 @@ os.kill(os.getpid(), signal.SIGKILL)
     ran = subprocess.run([sys.executable, "-c", script], cwd=Path(fronthaul.__file__).parent.parent)
     assert ran.returncode == -signal.SIGKILL
     assert read_stream(path)["number"].to_pylist() == [number for number in range(5) for _ in "ab"]
+
+
+@settings(deadline=None)
+@given(tables(), st.integers(0, 300), st.sampled_from([4096, 1 << 24]))
+def test_small_batches_are_read_as_they_were_written(
+    case: tuple[pa.Schema, list[list[tuple[object, ...]]]], cut: int, window: int
+) -> None:
+    """Shapes in turn and in runs, in windows that are shorter than a batch, and with the end of the file cut off."""
+    schema, batches = case
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrow_batches, "WINDOW_BYTES", window)
+        path = Path(folder) / "rows"
+        stream = RowStream(path, schema)
+        written = [*batches, *batches, *batches[:1] * 3]
+        begin, ends = path.stat().st_size, []
+        for rows in written:
+            stream.extend(rows)
+            ends.append(path.stat().st_size)
+        stream.close()
+        path.write_bytes(path.read_bytes()[: max(begin, ends[-1] - cut)])
+        whole = [rows for rows, end in zip(written, ends, strict=True) if end <= path.stat().st_size]
+        table = pa.Table.from_batches(
+            [pa.ipc.read_record_batch(pa.py_buffer(serialised(schema, rows)), schema) for rows in whole], schema
+        )
+        assert str(read_stream(path).to_pylist()) == str(table.to_pylist())  # NaN is not equal to itself
+
+
+@pytest.mark.parametrize("place", ["offsets", "data"])
+def test_a_damaged_batch_among_equal_ones_ends_the_stream(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "rows"
+    stream = RowStream(path, SCHEMA)
+    for number in range(9):
+        stream.append(number, "text")
+    stream.close()
+    data = bytearray(path.read_bytes())
+    hits = [at for at in range(len(data)) if data[at : at + 4] == b"text"]
+    at = hits[-5]  # the fifth from the end, that of row 4
+    data[at - 4 if place == "offsets" else at] = 0xFF  # a length, or a byte that is not UTF-8
+    path.write_bytes(data)
+    assert read_stream(path)["number"].to_pylist() == [0, 1, 2, 3]

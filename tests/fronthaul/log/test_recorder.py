@@ -8,9 +8,9 @@ from tiny_nodes import fill, frame
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import read_stream
-from fronthaul.log.received import Arrival, read_received
+from fronthaul.log.received import Arrival, Received, read_received
 from fronthaul.log.recorder import Recorder
-from fronthaul.log.sent import Departure, read_journal
+from fronthaul.log.sent import Departure, Journal, read_journal
 from fronthaul.log.stream_names import CONNECTIONS, EVENTS, RECEIVED, SENT
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Goodbye
@@ -37,10 +37,10 @@ def test_every_stream_holds_what_it_was_given(tmp_path: Path) -> None:
     for _ in range(2):
         sent, received = read_journal(tmp_path / f"end{SENT}"), read_received(tmp_path / f"end{RECEIVED}")
         assert sent["message"].to_pylist() == [good, goodbye]
-        assert set(sent["direction"].to_pylist()) == {"up"}
-        assert set(sent["transport"].to_pylist()) == {ZMTP_CURVE.to_text()}
+        assert Journal(tmp_path / f"end{SENT}").direction is Direction.UP
+        assert Journal(tmp_path / f"end{SENT}").transport == ZMTP_CURVE
         assert received["frame_fate"].to_pylist() == ["delivered", None]
-        assert set(received["direction"].to_pylist()) == {"down"}
+        assert Received(tmp_path / f"end{RECEIVED}").direction is Direction.DOWN
         assert [tuple(row.values()) for row in read_stream(tmp_path / f"end{CONNECTIONS}").to_pylist()] == [COUNT]
         events = [tuple(row.values()) for row in read_stream(tmp_path / f"end{EVENTS}").to_pylist()]
         assert events == [(4, "clock", "end", "simulated", None), *EVENTS_MADE]

@@ -16,23 +16,22 @@ from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import read_stream
 from fronthaul.log.received import (
     Arrival,
+    Received,
     ReceiveLog,
     _columns_of_good_frames,
     _row,
     read_received,
     received_schema,
-    received_table_schema,
 )
 from fronthaul.log.sent import (
     Departure,
+    Journal,
     SendJournal,
+    amended,
     corrupted,
     flip,
     journal_schema,
-    journal_table_schema,
-    journal_transport,
     read_journal,
-    sent_rows,
 )
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Frame, Payload, Report, ReportKey, Welcome
@@ -54,9 +53,8 @@ def test_a_journal_comes_back_with_its_direction(tmp_path: Path) -> None:
     journal.append(65535, [Departure(b"", -1, -2)])
     journal.close()
     table = read_journal(path)
-    assert table.schema == journal_table_schema() and journal_transport(table) == ZMTP_CURVE
-    rest: dict[str, Any] = {"direction": "up", "transport": ZMTP_CURVE.to_text()}
-    sent = {"bs": 3, "drop_reason": None, "flipped": None, "message": DATA} | rest
+    assert (Journal(path).direction, Journal(path).transport) == (Direction.UP, ZMTP_CURVE)
+    sent: dict[str, Any] = {"bs": 3, "drop_reason": None, "flipped": None, "message": DATA}
     assert table.to_pylist() == [
         sent | {"t_sent_ns": 10, "t_release_ns": 12},
         sent | {"t_sent_ns": 11, "t_release_ns": 13, "drop_reason": "loss"},
@@ -117,7 +115,10 @@ def test_a_later_row_with_a_reason_amends_the_last_of_its_message(tmp_path: Path
     journal.append(3, [Departure(welcome, 4, 4, "queue")])
     journal.append(3, [Departure(DATA, 5, 5, "loss"), Departure(DATA, 6, 6, "queue")])
     journal.close()
-    rows = [(row["bs"], row["t_sent_ns"], row["drop_reason"]) for row in sent_rows(read_journal(tmp_path / "journal"))]
+    rows = [
+        (row["bs"], row["t_sent_ns"], row["drop_reason"])
+        for row in amended(read_journal(tmp_path / "journal").to_pylist())
+    ]
     assert rows == [(3, 0, None), (3, 1, None), (3, 2, "queue"), (4, 3, None), (3, 5, "loss"), (3, 6, "queue")]
 
 
@@ -155,9 +156,9 @@ def test_a_log_keeps_whole_what_its_sender_cannot_vouch_for(tmp_path: Path) -> N
     log.append([Arrival(None, b"", 8, FrameFate.REJECTED, "empty")])
     log.close()
     table = read_received(path)
-    assert table.schema == received_table_schema()
+    assert Received(path).direction is Direction.DOWN
     assert read_stream(path).schema == received_schema()
-    good: dict[str, Any] = {"bs": 3, "reason": None, "late": 0, "bytes": len(DATA), **CLAIM, "direction": "down"}
+    good: dict[str, Any] = {"bs": 3, "reason": None, "late": 0, "bytes": len(DATA), **CLAIM}
     good |= {"head": DATA[:HEADER_BYTES], "data": None}
     bad = good | {"head": None, "data": DATA}
     control = bad | {"bytes": len(welcome), "data": welcome, **NO_CLAIM}

@@ -10,7 +10,7 @@ import pytest
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import QueueFull, TransportError
 from fronthaul.log.recorder import Recorder
-from fronthaul.log.sent import TRANSPORT_FULL, Departure, corrupted, read_journal, sent_rows
+from fronthaul.log.sent import TRANSPORT_FULL, Departure, amended, corrupted, read_journal
 from fronthaul.log.stream_names import SENT
 from fronthaul.message.messages import Direction, Goodbye
 from fronthaul.message.wire import encode
@@ -39,7 +39,7 @@ class End:
         self.put.append((bs, data, t_release_ns))
 
     def rows(self) -> list[dict[str, Any]]:
-        return sent_rows(read_journal(self.journal))
+        return amended(read_journal(self.journal).to_pylist())
 
     def reasons(self) -> list[str | None]:
         return [row["drop_reason"] for row in self.rows()]

@@ -36,10 +36,11 @@ def test_a_run_leaves_a_whole_folder(settings: EmulateSettings) -> None:
     seen: list[Progress] = []
     result = emulate(settings, seen.append)
     names = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*")}
-    tables = ("bs-000", "bs-001", "bs-002", "connections", "events", "sockets")
+    tables = ("bs-000", "bs-001", "bs-002", "connections", "events", "pings", "sockets", "stages")
     links = {f"links/{name}.parquet" for name in tables} | {f"links/bs-00{bs}.pcapng" for bs in range(3)}
     pictures = {"error-cdf.png", "map.png"}
-    assert names == {"run.toml", "fixes.parquet", "controls.parquet", "summary.json", "links", *pictures, *links}
+    files = {"run.toml", "fixes.parquet", "controls.parquet", "summary.json", "manifest.json"}
+    assert names == {"links", *files, *pictures, *links}
     assert [path.name for path in settings.output.iterdir()] == [result.folder.name]
     assert json.loads((result.folder / "summary.json").read_text()) == result.summary
     assert [seen[0].stage, seen[-1].stage] == ["start", "write"]
@@ -128,9 +129,9 @@ def test_a_silent_base_station_costs_a_deadline_and_no_fix(settings: EmulateSett
     outcome, books, close = run_without(settings, silent=1)
     assert outcome.missing == {1}
     assert len(books.fixes) == settings.snapshots
-    for fix in books.fixes:
-        assert [key.bs for key in fix.used] == [0, 2]
-        assert fix.t_fix_ns == fix.snapshot * settings.interval_ns + settings.deadline_ns
+    for fix in books.fixes.to_pylist():
+        assert fix["used_bs"] == [0, 2]
+        assert fix["t_fix_ns"] == fix["snapshot"] * settings.interval_ns + settings.deadline_ns
     result = close()
     assert result.summary["missing_bs"] == [1]
     assert result.summary["reports"]["used"] == 2 * settings.snapshots
@@ -139,7 +140,7 @@ def test_a_silent_base_station_costs_a_deadline_and_no_fix(settings: EmulateSett
 
 def test_too_few_base_stations_leave_reports_unused(settings: EmulateSettings) -> None:
     _, books, close = run_without(dataclasses.replace(settings, minimum_bs=3), silent=0)
-    assert books.fixes == []
+    assert len(books.fixes) == 0
     summary = close().summary
     assert summary["reports"]["unused"] == 2 * settings.snapshots
     assert summary["error_3d_m"] is None and summary["conservation"]["ok"]

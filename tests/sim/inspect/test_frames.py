@@ -72,13 +72,14 @@ def test_inspection_shows_totals_and_single_frames(settings: EmulateSettings) ->
 def test_frames_are_chosen_by_time_and_fate(settings: EmulateSettings) -> None:
     links = link_plan({"bs": {"1": {"up": {"loss": 0.3}}}})
     folder = emulate(dataclasses.replace(settings, links=links)).folder
-    lost = chosen_frames(folder, Choice(1, fates=("dropped",)))
+    lost, count = chosen_frames(folder, Choice(1, fates=("dropped",)))
     assert lost and {(row["bs"], row["frame_fate"], row["reason"]) for row in lost} == {(1, "dropped", "loss")}
-    assert chosen_frames(folder, Choice(fates=("lost",))) == lost
-    early = chosen_frames(folder, Choice(end_s=0.3, direction="up"))
-    late = chosen_frames(folder, Choice(begin_s=0.3))
+    assert chosen_frames(folder, Choice(fates=("lost",))) == (lost, count) and count == len(lost) > 1
+    assert chosen_frames(folder, Choice(fates=("lost",)), most=1) == (lost[:1], count)
+    early, _ = chosen_frames(folder, Choice(end_s=0.3, direction="up"))
+    late, _ = chosen_frames(folder, Choice(begin_s=0.3))
     assert {row["snapshot"] for row in early} == set(range(10))
-    assert early + late == chosen_frames(folder, Choice())
+    assert chosen_frames(folder, Choice()) == (early + late, len(early + late))
     with pytest.raises(UserError, match=r"no fate 'drop' \(did you mean 'dropped'"):
         Choice(fates=("drop",))
 
@@ -98,13 +99,13 @@ def test_a_run_that_is_cut_can_be_recovered(settings: EmulateSettings, monkeypat
     found = recover(folder)
     whole = emulate(plan.settings)
     made = pq.read_table(whole.folder / "fixes.parquet").to_pylist()
-    fixes = found.books.fixes
+    fixes = found.books.fixes.to_pylist()
     assert len(fixes) >= 12
     for fix, row in zip(fixes, made, strict=False):
-        assert fix.snapshot == row["snapshot"] and fix.position == (row["x_m"], row["y_m"], row["z_m"])
+        assert fix["snapshot"] == row["snapshot"] and fix["position"] == [row["x_m"], row["y_m"], row["z_m"]]
     checked = found.conservation
     assert checked.ok, checked.problems
-    assert checked.reports[ReportFate.USED] == sum(len(fix.used) for fix in fixes)
+    assert checked.reports[ReportFate.USED] == sum(len(fix["used_bs"]) for fix in fixes)
     assert checked.reports[ReportFate.LOST] > 0
     assert checked.frames_journaled == sum(sum(link.frames.values()) for link in found.links)
     assert link_totals(folder) == found.links

@@ -8,6 +8,7 @@ from sim.records.statistics import (
     distance_to_nearest,
     error_statistics,
     errors_by_distance,
+    places,
     rmse,
     sample_statistics,
 )
@@ -30,6 +31,24 @@ def test_intervals_are_those_of_the_seeds_resamples() -> None:
     low, high = ci95(errors, rmse)
     assert low < found["rmse"] < high
     assert error_statistics(errors[:0], 7) is None
+
+
+def test_errors_at_one_position_are_resampled_together() -> None:
+    draw = np.random.default_rng(2)
+    each = draw.exponential(2.0, 100)
+    errors = np.concatenate([each, each, each, each[:50]])  # further fixes of a position tell nothing new
+    position = np.stack([np.arange(350.0) % 100, np.zeros(350)], 1)
+    once, repeated, ignored = (ci95(*one) for one in (
+        (each, np.median, 7), (errors, np.median, 7, position), (errors, np.median, 7)))  # fmt: skip
+    assert ci95(each, np.mean, 7, position[:100]) == ci95(each, np.mean, 7)
+    width = [high - low for low, high in (once, repeated, ignored)]
+    assert width[1] == pytest.approx(width[0], rel=0.15) and width[2] < 0.7 * width[0]
+    found = error_statistics(errors, 7, position)
+    assert found is not None and found["ci95_of_mean"] == ci95(errors, np.mean, 7, position)
+
+
+def test_positions_are_numbered_in_order_of_their_first_occurrence() -> None:
+    assert places(np.array([[5.0, 0.0], [1.0, 1.0], [5.0, 0.0], [1.0, 0.0], [1.0, 1.0]])).tolist() == [0, 1, 0, 2, 1]
 
 
 def test_errors_by_distance_to_the_nearest_training_position() -> None:

@@ -3,12 +3,13 @@
 import pyarrow as pa
 import pytest
 
+from fronthaul.account.used import UsedReports
 from fronthaul.log.recorder import connection_schema, event_schema
 from sim.emulate.in_process import run_in_process
 from sim.plan.plan import load_plan
 from sim.plan.settings import EmulateSettings
 from sim.records.folder import RunFolder, write_configuration
-from sim.records.links import all_totals, close_ledgers, read_streams
+from sim.records.links import Ledgers, all_totals, close_ledgers, read_streams
 from sim.records.stream_bytes import Connection, Sockets, Way, byte_problems, connections, read_sockets
 
 FAR_NS = 10**18
@@ -35,10 +36,11 @@ def link(settings: EmulateSettings) -> RunFolder:
 
 def link_of_bs_0(folder: RunFolder, edge: list[object], cloud: list[object], silent: dict[int, int]) -> Connection:
     streams = read_streams(folder)
-    totals = all_totals(close_ledgers(folder, streams, [0, 1, 2], ()), [0, 1, 2])
+    closing = close_ledgers(folder, streams, [0, 1, 2], UsedReports.of_fixes([]))
+    totals = all_totals(Ledgers(folder), [0, 1, 2])
     tables = [pa.Table.from_pylist(rows, connection_schema()) for rows in (edge, cloud)]
     sockets = Sockets(*tables, event_schema().empty_table(), silent)
-    return connections(streams, sockets, totals)[0]
+    return connections(closing, streams.transport, sockets, totals)[0]
 
 
 def test_a_link_in_memory_counts_as_one_connection_that_no_kernel_saw(link: RunFolder) -> None:
@@ -69,7 +71,7 @@ def test_the_silent_starts_are_found_among_the_streams(link: RunFolder) -> None:
 
 def test_a_fin_before_a_reset_may_be_counted_as_received_on_a_connection_that_was_cut() -> None:
     def link(received: int, cut: int) -> Connection:
-        down = Way(handshake=10, control=0, heartbeat=0, data=90, least=80, most=100, kernel_sent=None,
+        down = Way(handshake=10, control=0, heartbeat=0, data=90, stray=0, least=80, most=100, kernel_sent=None,
                    kernel_received=received)  # fmt: skip
         return Connection(0, 2, cut, down, down)
 

@@ -17,9 +17,9 @@ from fronthaul.transport.connect import cloud_transport, edge_transport
 from sim.plan.outcome import RunRecord
 from sim.plan.plan import load_plan
 from sim.records.books import derive_books
+from sim.records.fix_table import fix_table
 from sim.records.folder import RunFolder
 from sim.records.stream_bytes import byte_problems
-from sim.records.summary import fix_table
 
 LINKS = link_plan({"bs": {"1": {"up": {"outage": "1s-1000s"}}, "2": {"up": {"outage": "1s-1.5s"}}}})
 
@@ -69,7 +69,7 @@ def test_a_link_that_goes_down_for_good_holds_up_neither_fixes_nor_the_end(
 
     books = derive_books(plan, folder)
     fixes = fix_table(plan, RunRecord(cloud.outcome(), t0_ns, True, 1.0, socket.address), books)
-    assert books.conservation(fixes).ok and byte_problems(books.connections) == []
+    assert books.conservation().ok and byte_problems(books.connections) == []
     assert all(connection.exact for connection in books.connections)
     used = fixes["used_bs"].to_pylist()
     assert len(used) == 25 and used[:4] == 4 * [[0, 1, 2]] and 1 not in used[-1]
