@@ -107,10 +107,12 @@ def channels(world: Scenario, count: int, seed: int = 1) -> Tensor:
     return 1e-5 * torch.randn(count, len(world.sites), *world.csi_shape, dtype=torch.complex64, generator=draw)
 
 
-def ecc(world: Scenario, bits: int | None, folder: Path, phase: Any = "slot") -> tuple[EccModel, Weights]:
+def ecc(
+    world: Scenario, bits: int | None, folder: Path, phase: Any = "slot", shape: EccShape = SMALL
+) -> tuple[EccModel, Weights]:
     """A random ECC network in evaluation mode, and what its weights file gives back."""
     torch.manual_seed(3)
-    model = EccModel(world, phase, bits, SMALL)
+    model = EccModel(world, phase, bits, shape)
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()  # as the file keeps them
     model.train()

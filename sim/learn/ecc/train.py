@@ -33,7 +33,7 @@ from sim.world.channel import PATH_LIMIT, pad_paths
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario, scenario_table
 
-_CALIBRATION_SEED = 30_000
+_CALIBRATION_SEED, _GAIN_SEED = 30_000, 40_000
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,7 @@ def stage_one(
 
     Base stations share only the loop: their losses are summed, but their parameters are disjoint.
     """
+    torch.manual_seed(training.schedule.seed)  # whatever other variants drew before
     decoders = model.decoders().to(source.device)
     optimizer = MatrixOptimizer(nn.ModuleList([model.encoders, decoders]), matrices=training.schedule.matrices)
     batch = training.schedule.batch
@@ -250,6 +251,7 @@ def start_from_weights(model: EccModel, weights: Weights) -> None:
 @torch.no_grad()
 def _standardise_gains(model: EccModel, source: SnapshotSource) -> None:
     """Measure mean and standard deviation of the log-gains, which standardise the input of the gain mask."""
+    source.reseed(_GAIN_SEED)
     made = source.batch(torch.arange(min(4000, len(source))))
     _, gain = preprocess(made.channel, "none")
     level = 20 * torch.log10(gain.clamp_min(1e-12))

@@ -1,6 +1,8 @@
 """ECC at the cloud: from reports, in any order and of any subset, to the training network's own fixes."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +63,28 @@ def test_fixes_are_the_training_networks_output(tmp_path: Path, bits: int | None
     fixes = fusion(weights, bits).fuse(groups_of(weights, bits, channel))
     np.testing.assert_allclose(places(fixes), expected(model, channel).numpy(), rtol=1e-4, atol=1e-3)
     assert np.std(places(fixes), axis=0).max() > 0.01  # the reports do matter
+
+
+def test_weights_without_a_readout_give_the_last_position(tmp_path: Path) -> None:  # ECC Eq. 33
+    model, weights = straight_world.ecc(WORLD, 4, tmp_path)
+    channel = straight_world.channels(WORLD, 5)
+    groups = groups_of(weights, 4, channel)
+    mean = places(fusion(weights, 4).fuse(groups))
+    del weights.config["fusion"]["readout"]
+    last = places(fusion(weights, 4).fuse(groups))
+    model.readout = 1
+    np.testing.assert_allclose(last, expected(model, channel).numpy(), rtol=1e-4, atol=1e-3)
+    assert not np.allclose(last, mean, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [{"tone_mixing": False}, {"gain_mask": False}, {"temperature": 3.0}])
+def test_variants_of_the_network_are_those_that_were_trained(tmp_path: Path, shape: dict[str, Any]) -> None:
+    usual, _ = straight_world.ecc(WORLD, 4, tmp_path)
+    model, weights = straight_world.ecc(WORLD, 4, tmp_path, shape=replace(straight_world.SMALL, **shape))
+    channel = straight_world.channels(WORLD, 5)
+    fixes = places(fusion(weights, 4).fuse(groups_of(weights, 4, channel)))
+    np.testing.assert_allclose(fixes, expected(model, channel).numpy(), rtol=1e-4, atol=1e-3)
+    assert not np.allclose(fixes, expected(usual, channel).numpy(), atol=1e-3)
 
 
 @pytest.mark.parametrize("bits", [4, None])

@@ -143,6 +143,53 @@ def test_training_continues_from_weights_of_another_payload(tmp_path: Path) -> N
         train_ecc(WORLD, PATHS, {tmp_path / "other.safetensors": narrow}, ignore)
 
 
+def test_variants_learn_on_the_same_snapshots_as_they_would_alone(tmp_path: Path) -> None:
+    short = EccTraining(bits=4, stage_one_epochs=0.5, shape=SHAPE, schedule=Schedule(epochs=0.5, batch=16))
+    variants = {
+        tmp_path / "four.safetensors": short,
+        tmp_path / "two.safetensors": dataclasses.replace(short, bits=2),
+        tmp_path / "tone.safetensors": dataclasses.replace(short, phase="tone"),
+    }
+    seen: list[TrainProgress] = []
+    together = train_ecc(WORLD, PATHS, variants, seen.append)
+    assert {progress.name for progress in seen if progress.validation_m is not None} == {"four", "two", "tone"}
+    assert sum(progress.stage == "local" and progress.step == progress.steps for progress in seen) == 2  # of each phase
+    for file, training in variants.items():
+        whole = load_weights(file)
+        alone = tmp_path / "alone" / file.name
+        assert train_ecc(WORLD, PATHS, {alone: training}, ignore)[alone] == together[file]
+        for name, value in load_weights(alone).tensors.items():
+            assert torch.equal(value, whole.tensors[name]), name
+    other = dataclasses.replace(short, jitter_m=0.1)
+    with pytest.raises(ValueError, match="same snapshots"):
+        train_ecc(WORLD, PATHS, {**variants, tmp_path / "other.safetensors": other}, ignore)
+
+
+def test_a_budget_of_time_ends_a_training(tmp_path: Path) -> None:
+    made = sources()
+    schedule = Schedule(batch=8, warmup_steps=2, budget_s=1.0)
+    network = model()
+    seen: list[TrainProgress] = []
+    Trainer({"": network}, made.training, made.validation, schedule).run(seen.append)
+    assert 1.0 <= seen[-1].seconds < 10 and seen[-1].step == seen[-1].steps > 1
+
+
+def test_the_average_of_the_weights_is_kept() -> None:
+    made = sources()
+    kept, last = model(), model()
+    for network, average in ((kept, 0.5), (last, 0.0)):
+        schedule = Schedule(epochs=1, batch=8, warmup_steps=2, average=average)
+        Trainer({"": network}, made.training, made.validation, schedule).run(ignore)
+    assert any(not torch.equal(a, b) for a, b in zip(kept.parameters(), last.parameters(), strict=True))
+
+
+def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
+    wild = EccTraining(bits=4, stage_one_epochs=0, shape=SHAPE, schedule=Schedule(epochs=4, batch=8, rate=1e9))
+    with pytest.raises(UserError, match=r"diverged before .*: lower the learning rate"):
+        train_ecc(WORLD, PATHS, {tmp_path / "ecc.safetensors": wild}, ignore)
+    assert not (tmp_path / "ecc.safetensors").exists()
+
+
 def test_too_few_positions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="too few"):
         train_ecc(WORLD, PATHS.select(np.arange(5)), {tmp_path / "ecc.safetensors": EccTraining()}, ignore)
