@@ -76,6 +76,7 @@ def test_fixes_do_not_wait_for_who_is_silent(settings: EmulateSettings) -> None:
 
 
 def test_the_summary_says_so(settings: EmulateSettings) -> None:
+    settings = dataclasses.replace(settings, controls=True)
     result = emulate(settings)
     summary = result.summary
     assert (summary["bs"], summary["bs_present"], summary["random_subset"], summary["layout"]) == (2, 3, True, None)

@@ -103,4 +103,5 @@ def write(folder: Path, sites: int = 3) -> EmulateSettings:
         weights=folder / "tiny.safetensors",
         output=folder / "runs",
         warmup=4,
+        controls=False,
     )

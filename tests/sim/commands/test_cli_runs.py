@@ -103,7 +103,7 @@ def test_impaired_links_are_reported_filtered_and_audited(tiny: list[str], capsy
 
 def test_a_random_subset_is_reported_inspected_and_swept(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     chosen = [*tiny, "--bs", "2", "--random-subset"]  # the last --bs counts
-    assert cli.main(["emulate", *chosen]) == 0
+    assert cli.main(["emulate", *chosen, "--no-controls"]) == 0
     out = capsys.readouterr().out
     assert "random subset of 2 of 3 BS in each snapshot, 20 snapshots" in out and re.search(r"used +40\b", out)
     folder = out.split("run folder: ")[1].strip()
@@ -132,7 +132,7 @@ def test_a_link_file_is_overridden_by_options(tiny: list[str], capsys: pytest.Ca
 
 
 def test_inspect_and_replay_fail_where_a_run_does_not_hold(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["emulate", *tiny, "--bits", "2"]) == 0
+    assert cli.main(["emulate", *tiny, "--bits", "2", "--no-controls"]) == 0
     assert "note: The weights were trained for 4 bits" in capsys.readouterr().out
     (folder,) = Path("runs").iterdir()
     assert cli.main(["inspect", str(folder)]) == 0

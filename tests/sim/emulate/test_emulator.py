@@ -34,7 +34,7 @@ from sim.world.channel import pad_paths
 
 def test_a_run_leaves_a_whole_folder(settings: EmulateSettings) -> None:
     seen: list[Progress] = []
-    result = emulate(settings, seen.append)
+    result = emulate(dataclasses.replace(settings, controls=True), seen.append)
     names = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*")}
     tables = ("bs-000", "bs-001", "bs-002", "connections", "events", "pings", "sockets", "stages")
     links = {f"links/{name}.parquet" for name in tables} | {f"links/bs-00{bs}.pcapng" for bs in range(3)}
@@ -275,7 +275,7 @@ def test_a_damaged_fingerprint_table_costs_the_controls_and_not_the_run(
     settings: EmulateSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "assets" / "tiny" / "fingerprints.npz").write_text("nothing")
-    result = emulate(settings)
+    result = emulate(dataclasses.replace(settings, controls=True))
     (note,) = result.summary["notes"]
     assert "controls are left out" in note and "fingerprints.npz" in note
     assert "controls" not in result.summary and result.summary["fixes"] == settings.snapshots
@@ -288,7 +288,7 @@ def test_the_summary_is_written_before_the_controls(settings: EmulateSettings, m
 
     monkeypatch.setattr("sim.emulate.emulator.write_controls", stop)
     with pytest.raises(KeyboardInterrupt):
-        emulate(settings)
+        emulate(dataclasses.replace(settings, controls=True))
     (folder,) = settings.output.iterdir()
     assert json.loads((folder / "summary.json").read_text())["fixes"] == settings.snapshots
 
