@@ -103,6 +103,7 @@ def link_report(
         within={},
     )
     _rate(report, on_line, config)
+    _load(report, frames, on_line)
     _delay(report, on_line, config, receiver_ahead_ns, uncertainty_ns)
     lost = sum(frame.row["reason"] == "loss" for frame in on_line)
     _share(report, "loss", lost, len(on_line), config.mean_loss, _inflation(config, len(on_line)))
@@ -185,6 +186,16 @@ def _rate(report: LinkReport, on_line: Sequence[_Frame], config: LinkConfig) -> 
     report.within["rate"] = None
     if rate_bps is not None and config.rate_bps is not None:
         report.within["rate"] = abs(rate_bps / config.rate_bps - 1.0) <= TOLERANCE
+
+
+def _load(report: LinkReport, frames: Sequence[_Frame], on_line: Sequence[_Frame]) -> None:
+    """Note what the line was offered, and how long the last frame waited for it."""
+    offered = 8 * sum(modelled_ethernet_bytes(frame.stream_bytes, preamble_fcs_gap=True) for frame in frames)
+    report.achieved["offered_bits"] = offered
+    report.achieved["last_wait_s"] = None
+    if on_line:
+        last = on_line[-1]
+        report.achieved["last_wait_s"] = 1e-9 * ((last.t_line_ns or 0) - last.row["t_sent_ns"])
 
 
 def _busy_times(on_line: Sequence[_Frame]) -> Iterator[list[_Frame]]:

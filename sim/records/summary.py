@@ -118,6 +118,7 @@ def summarise(
     }
     payload_bits = _bits_each(plan.format, lengths.get("report"))
     truth = true_positions(fixes)
+    reported = [_link(plan, books, link) for link in links]
     return {
         "scenario": plan.scenario.name,
         "scheme": settings.scheme,
@@ -176,11 +177,11 @@ def summarise(
         "undetermined": books.sockets.events["kind"].to_pylist().count("fusion"),
         "excluded": _excluded(books),
         "restarts": [dataclasses.asdict(restart) for restart in record.restarts],
-        "links": [_link(plan, books, link) for link in links],
+        "links": reported,
         "missing_bs": sorted(record.cloud.missing),
         "conservation": {"ok": conservation.ok and not problems, "problems": list(problems)},
         "failures": list(record.failures),
-        "notes": weights_notes(plan),
+        "notes": [*weights_notes(plan), *overload_notes(plan, reported)],
     }
 
 
@@ -208,6 +209,29 @@ def _link(plan: Plan, books: Books, link: LinkTotals) -> dict[str, Any]:
         "payload_bits": link.payload_bits,
         "stream_bytes": link.stream_bytes,
     }
+
+
+def overload_notes(plan: Plan, links: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a sentence if links without a queue limit were offered more than their rate; it names the worst.
+
+    In closed loop a base station sends as fast as it can, so that no line keeps up with it.
+    """
+    seconds = 1e-9 * plan.settings.snapshots * plan.settings.interval_ns
+    loads = []
+    for link in links:
+        asked, found = link["requested"] or {}, link["achieved"]
+        if seconds and asked.get("rate_bps") and asked.get("queue_bytes") is None:
+            load = found["offered_bits"] / seconds / asked["rate_bps"]
+            loads.append((load, found["last_wait_s"] or 0.0, link["bs"], link["direction"], asked["rate_bps"]))
+    over = [one for one in loads if one[0] > 1.0]
+    if not over:
+        return []
+    load, wait_s, bs, direction, rate_bps = max(over)
+    return [
+        f"{len(over)} of {len(loads)} lines with a rate were overloaded; the worst, BS {bs} {direction}, was offered "
+        f"{100 * load:.0f} % of its {rate_bps / 1e6:g} Mbit/s, and its last frame waited {wait_s:.3g} s for it. "
+        "A queue limit (--queue) would drop what does not fit, and bound that wait to the queue's size by the rate."
+    ]
 
 
 def _judged(plan: Plan, within: dict[str, bool | None]) -> dict[str, bool | None]:
