@@ -144,8 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _accept_any_output() -> None:
     """Have characters that the terminal cannot show replaced, and nothing written where output is closed."""
-    if sys.stdout is None:
-        sys.stdout = io.StringIO()
+    sys.stdout = io.StringIO() if sys.stdout is None else sys.stdout
+    sys.stderr = io.StringIO() if sys.stderr is None else sys.stderr
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
