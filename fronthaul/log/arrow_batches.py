@@ -307,7 +307,7 @@ def _one_by_one(window: bytes, scan: _Scan, schema: pa.Schema) -> tuple[list[pa.
     """Return the batches of a scan up to the first damaged one, and whether there is none."""
     import pyarrow as pa
 
-    found = []
+    found: list[pa.RecordBatch] = []
     for layout, begin, count in scan.runs:
         for at in range(begin, begin + count * layout.total_bytes, layout.total_bytes):
             try:
