@@ -23,6 +23,7 @@ from sim.plan.plan import padded_paths
 from sim.plan.weights import Weights
 from sim.world.bound import position_error_bound
 from sim.world.channel import Radio, scenario_pilots
+from sim.world.made_for import GRID, differences, made_for_shipped
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
@@ -38,12 +39,15 @@ class Controls:
         prior_draw: error of a random training position, as of an estimator that is given another user's channel.
         wknn: error of weighted nearest neighbours.
         bound: lower bound on the root mean square error of any unbiased estimator.
+        notes: a sentence for each difference between the run and what the nearest-neighbour table was made for; if the
+            channels themselves differ, `wknn` is left out.
     """
 
     prior: Errors | None = None
     prior_draw: Errors | None = None
     wknn: Errors | None = None
     bound: Errors | None = None
+    notes: tuple[str, ...] = ()
 
     def items(self) -> dict[str, Errors]:
         """Return the evaluated controls by name."""
@@ -71,17 +75,21 @@ def compute_controls(
         prior = np.linalg.norm(paths.position - training.mean(0), axis=1)
         drawn = training[generator(seed, "prior").integers(0, len(training), len(paths))]
         prior_draw = np.linalg.norm(paths.position - drawn, axis=1)
-    wknn = None
+    wknn, notes = None, []
     everybody = sites == len(scenario.sites) and roster is None
     if fingerprints is not None and fingerprints.is_file() and everybody:
         table = FingerprintTable.load(fingerprints)
-        array = scenario.array
-        channel = estimated_channels(scenario, paths, weights, sites=sites, seed=seed)
-        wknn = np.linalg.norm(table.locate(channel, array.rows, array.columns) - paths.position, axis=1)
+        found = differences(table.made_for or made_for_shipped(scenario.data_name), scenario)
+        left_out = ": WKNN is left out" if GRID & found.keys() else ""
+        notes = [f"The fingerprints were made for {difference}{left_out}." for difference in found.values()]
+        if not left_out:
+            array = scenario.array
+            channel = estimated_channels(scenario, paths, weights, sites=sites, seed=seed)
+            wknn = np.linalg.norm(table.locate(channel, array.rows, array.columns) - paths.position, axis=1)
     bound = None
     if len(paths.mirror) == len(paths.delay):
         bound = position_error_bound(scenario, paths if roster is None else heard_paths(paths, roster), sites)
-    return Controls(prior, prior_draw, wknn, bound)
+    return Controls(prior, prior_draw, wknn, bound, tuple(notes))
 
 
 def heard_paths(paths: PathSet, roster: Roster) -> PathSet:

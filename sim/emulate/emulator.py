@@ -104,7 +104,9 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
     write_json(folder.summary, summary)
     if plan.settings.controls:  # whatever becomes of them, the run's own figures are written
         try:
-            summary["controls"] = write_controls(plan, folder, fixes)
+            controls = evaluate_controls(plan)
+            summary["controls"] = write_controls(plan, folder, fixes, controls)
+            summary["notes"] += controls.notes
         except UserError as error:
             summary["notes"].append(f"The controls are left out: {error}")
         write_json(folder.summary, summary)
@@ -128,9 +130,8 @@ def sign(settings: EmulateSettings, folder: Path) -> None:
     Manifest(folder).write(None if settings.sign is None else signing_key(settings.sign))
 
 
-def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table) -> dict[str, Any]:
-    """Evaluate the controls on the run's users, draw the pictures, and return the controls' statistics [m]."""
-    controls = evaluate_controls(plan)
+def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table, controls: Controls) -> dict[str, Any]:
+    """Write the errors of the controls on the run's users, draw the pictures, and return the statistics [m]."""
     columns = {f"{name}_m": errors for name, errors in controls.items().items()}
     if columns:
         write_parquet(pa.table({"sample": np.arange(len(plan.truth)), **columns}), folder.controls)

@@ -7,8 +7,10 @@ components of the training set, 8 bits each, so that a table of 10⁵ positions 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from torch import Tensor
 from sim.errors import UserError
 from sim.learn.data import SnapshotSource
 from sim.world.arrays import DAMAGED, load_arrays, save_arrays
+from sim.world.made_for import made_for
 
 _POSITIONS = "train-positions.npz"
 _GAIN_WEIGHT = 0.02  # per dB, against magnitudes of unit norm per site
@@ -35,13 +38,17 @@ def raw_fingerprint(channel: Tensor, rows: int, columns: int) -> Tensor:
 
 @dataclass(frozen=True)
 class FingerprintTable:
-    """Compressed fingerprints of training positions; `(raw − mean) @ components` maps to the table's space."""
+    """Compressed fingerprints of training positions; `(raw − mean) @ components` maps to the table's space.
+
+    `made_for`: see `sim.world.made_for`; empty in files older than that.
+    """
 
     mean: npt.NDArray[np.float32]  # (D,)
     components: npt.NDArray[np.float32]  # (D, d)
     scale: npt.NDArray[np.float32]  # (d,)
     codes: npt.NDArray[np.int8]  # (N, d)
     position: npt.NDArray[np.float32]  # (N, 3) [m]
+    made_for: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def build(cls, source: SnapshotSource, dimensions: int = 32, limit: int = 100_000) -> FingerprintTable:
@@ -67,12 +74,19 @@ class FingerprintTable:
         scale = table.std(0).max().expand(dimensions) / 32  # one scale for all: distances keep their meaning
         codes = (table / scale).round().clamp(-127, 127).to(torch.int8)
         return cls(
-            mean.numpy(), components.numpy(), scale.contiguous().numpy(), codes.numpy(), torch.cat(position).numpy()
+            mean.numpy(),
+            components.numpy(),
+            scale.contiguous().numpy(),
+            codes.numpy(),
+            torch.cat(position).numpy(),
+            made_for(source.scenario),
         )
 
     def save(self, path: Path, *, positions: bool = True) -> None:
         """Write an NPZ file (temporary name, then rename); without `positions`, `load` reads those stored beside it."""
-        held = {"position": self.position} if positions else {}
+        held: dict[str, npt.NDArray[Any]] = {"position": self.position} if positions else {}
+        if self.made_for:
+            held["made_for"] = np.array(json.dumps(self.made_for))
         components = self.components.astype(np.float16)
         save_arrays(
             path, smallest=True, mean=self.mean, components=components, scale=self.scale, codes=self.codes, **held
@@ -88,7 +102,9 @@ class FingerprintTable:
         try:
             held = load_arrays(path)
             position = held["position"] if "position" in held else load_arrays(path.with_name(_POSITIONS))["position"]
-            table = cls(held["mean"], held["components"].astype(np.float32), held["scale"], held["codes"], position)
+            known = json.loads(str(held["made_for"])) if "made_for" in held else {}
+            components = held["components"].astype(np.float32)
+            table = cls(held["mean"], components, held["scale"], held["codes"], position, known)
         except DAMAGED as error:
             raise UserError(f"The fingerprint table {path} is missing or damaged ({error}).") from error
         if len(table.position) != len(table.codes):

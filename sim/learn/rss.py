@@ -12,6 +12,7 @@ from sim.learn.data import SnapshotSource, measure_covariance
 from sim.learn.splits import SplitName, split_positions
 from sim.plan.weights import Weights, save_weights
 from sim.world.channel import pad_paths
+from sim.world.made_for import made_for
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
@@ -44,6 +45,7 @@ def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path
     config = {
         "scheme": "rss",
         "scenario": scenario.name,
+        "made_for": made_for(scenario),
         "gain_db": [round(float(low), 2), round(float(high), 2)],
         "low": list(scenario.users.low),
         "high": list(scenario.users.high),

@@ -10,7 +10,7 @@ import contextlib
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ from sim.plan.scheme_options import known_spec, scheme_options
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import Weights, find_weights, load_weights
 from sim.world.channel import PaddedPaths, Radio, pad_paths, scenario_pilots
+from sim.world.made_for import PLACE, differences
 from sim.world.paths import PathSet
 from sim.world.phases import phased
-from sim.world.scenario import ClockErrors, Scenario, Site, load_scenario
+from sim.world.scenario import Scenario, Site, load_scenario
 from sim.world.store import load_test_layout, load_test_paths, load_training_positions
 
 SILENT_PINGS = 3
@@ -95,7 +96,8 @@ def load_plan(settings: EmulateSettings) -> Plan:
     """Read everything that a run needs.
 
     Raises:
-        UserError: a file is missing or does not fit the scenario, or the scheme is unknown.
+        UserError: a file is missing or does not fit the scenario, or the scheme is unknown, or the weights were made
+            for another place and the settings do not force it.
     """
     scenario = load_scenario(settings.scenario)
     settings.require_fits(scenario)
@@ -105,12 +107,15 @@ def load_plan(settings: EmulateSettings) -> Plan:
         _known(load, settings.scheme)
     scheme_options(settings)
     path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
+    weights = load_weights(path)
+    if not settings.force:
+        require_made_for(weights, path, scenario)
     scenario, paths = load_test_set(scenario, settings)
     return compose(
         settings,
         scenario,
         paths,
-        load_weights(path),
+        weights,
         weights_path=path,
         training=load_training_positions(scenario, settings.test),
     )
@@ -214,23 +219,26 @@ def _refusals(scheme: str) -> Iterator[None]:
 def weights_notes(plan: Plan) -> list[str]:
     """Return one sentence for each difference between the run and what its weights were trained for."""
     config, settings = plan.weights.config, plan.settings
-    notes = []
-    record = config.get("record")
-    clock = record.get("clock") if isinstance(record, Mapping) else None
-    here = asdict(plan.scenario.clock)
-    if clock is not None and (trained := asdict(ClockErrors()) | clock) != here:
-        notes.append(
-            f"The weights were trained for other clock errors ({_listed(trained)}) "
-            f"than the scenario's ({_listed(here)})."
-        )
+    found = differences(plan.weights.made_for, plan.scenario)
+    notes = [f"The weights were trained for {difference}." for difference in found.values()]
     trained = PayloadChoice(config.get("bits", settings.bits))
     if trained.bits != settings.bits:
         notes.append(f"The weights were trained for {trained.words}, the run sends {settings.payload.words}.")
     return notes
 
 
-def _listed(table: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in table.items())
+def require_made_for(weights: Weights, path: Path, scenario: Scenario) -> None:
+    """Check that weights were trained at the scenario's sites, for channels of its shape.
+
+    Raises:
+        UserError: they were not.
+    """
+    found = differences(weights.made_for, scenario, PLACE)
+    if found:
+        raise UserError(
+            f"The weights {path} were trained for {'; for '.join(found.values())}: train weights for scenario "
+            f"{scenario.name!r}, or run with these by --force."
+        )
 
 
 def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights) -> CloudSpec:

@@ -331,6 +331,14 @@ class EmulateSettings:
         ),
     ] = 20
     weights: Annotated[Path | None, Setting("Trained weights (safetensors)", WHAT, default="the shipped ones")] = None
+    force: Annotated[
+        bool,
+        Setting(
+            "Run also with weights for another scene, other sites or channels of another shape",
+            WHAT,
+            names=("--force",),
+        ),
+    ] = False
     test: Annotated[Path | None, Setting("Path data of the test positions", WHAT, default="the scenario's own")] = None
     output: Annotated[Path, Setting("Folder in which the run's folder is made", OUTPUT)] = Path("runs")
     shuffle_csi: Annotated[

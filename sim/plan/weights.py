@@ -19,7 +19,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from fronthaul.files import whole_file
 from fronthaul.message.messages import Payload
 from fronthaul.payload.choice import PayloadChoice
 from sim.errors import UserError
+from sim.world.made_for import made_for_shipped
+from sim.world.scenario import ClockErrors
 from sim.world.store import ASSET_FOLDER
 
 _FORMATS = ("cofix-weights-1", "cofix-weights-2")
@@ -94,6 +96,20 @@ class Weights:
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     digest: str = ""
+
+    @property
+    def made_for(self) -> dict[str, Any]:
+        """What they were trained for, see `sim.world.made_for`; what can be told of it in files without it."""
+        config = self.config
+        if isinstance(stored := config.get("made_for"), dict):
+            return stored
+        parts = made_for_shipped(config.get("scenario"))
+        shape = [config.get(name) for name in ("slots", "antennas", "tones")]
+        if None not in shape and shape != parts.get("shape"):  # a variant of that scenario
+            parts = {"shape": shape}
+        record = config.get("record")
+        clock = record.get("clock") if isinstance(record, Mapping) else None
+        return parts | ({"clock": {**asdict(ClockErrors()), **clock}} if isinstance(clock, Mapping) else {})
 
     def edge(self, bs: int) -> dict[str, Tensor]:
         """Return the tensors of base station `bs`, prefix removed, with its row of the path-loss table, if any.

@@ -47,7 +47,7 @@ OnRow = Callable[[str, int, int, bool], None]
 
 _NO_OUTCOME = ("output", "driver", "capture", "controls")
 """Settings that do not affect the figures of a row."""
-_LATER = ("options", "random_subset", "layout", "cloud_gpus")
+_LATER = ("options", "random_subset", "layout", "cloud_gpus", "force")
 """Settings that were added later; a key leaves them out while they are unset, so that older rows still match."""
 
 PER_REPORT = "payload [bit/report]"

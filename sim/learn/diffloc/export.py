@@ -19,6 +19,7 @@ from sim.learn.diffloc.evaluate import calibration, sample
 from sim.learn.diffloc.features import SCALE_M
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, Trained, box_around, sampler_table
 from sim.plan.weights import Weights, save_weights
+from sim.world.made_for import made_for
 from sim.world.scenario import Scenario
 
 
@@ -42,6 +43,7 @@ def export_weights(trained: Trained, scenario: Scenario, output: Path, default_r
     config: dict[str, Any] = {
         "scheme": "diffloc",
         "scenario": scenario.name,
+        "made_for": made_for(scenario),
         "model": job.model,
         "network": asdict(shape),
         "sampler": sampler_table(job),

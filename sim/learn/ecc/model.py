@@ -15,6 +15,7 @@ from edge.preprocessing import Phase
 from edge.quantizer import quantise_straight_through
 from fronthaul.codec.codebook import gaussian_step
 from sim.plan.weights import Weights
+from sim.world.made_for import made_for
 from sim.world.scenario import Scenario
 
 
@@ -113,6 +114,7 @@ class EccModel(nn.Module):
         config = {
             "scheme": "ecc",
             "scenario": self.scenario.name,
+            "made_for": made_for(self.scenario),
             "phase": self.phase,
             "bits": self.bits,
             "slots": slots,

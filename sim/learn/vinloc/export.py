@@ -12,6 +12,7 @@ from torch import Tensor
 from sim.learn.vinloc.jobs import Job
 from sim.learn.vinloc.model import VinLocModel
 from sim.plan.weights import Weights, save_weights
+from sim.world.made_for import made_for
 from sim.world.scenario import Scenario, scenario_table
 
 
@@ -40,6 +41,7 @@ def export_weights(model: VinLocModel, scale: float, scenario: Scenario, job: Jo
     config: dict[str, Any] = {
         "scheme": "vinloc",
         "scenario": scenario.name,
+        "made_for": made_for(scenario),
         "estimator": "ls",
         **shapes,
         "record": {
