@@ -93,6 +93,7 @@ class EdgeNode:
         self._next_ping_ns: int | None = None
         self._cuts: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._closed = False
+        self._line_ns = 0
 
     def register(self) -> None:
         """Send the registration: base station, scheme, payload formats and site."""
@@ -124,6 +125,11 @@ class EdgeNode:
             if self._clock.now_ns() >= again_ns:
                 again_ns += round(REPEAT_S * 1e9)
                 self.register()
+
+    @property
+    def line_ns(self) -> int:
+        """When the last message so far leaves this end's link model [ns]: nobody can answer it before."""
+        return self._line_ns
 
     @property
     def ended(self) -> bool:
@@ -221,18 +227,21 @@ class EdgeNode:
     def await_end(self, timeout_s: float) -> bool:
         """Answer the cloud until it says goodbye, or until it has sent no state for `timeout_s` [s].
 
+        The time counts from when our own messages have left our line.
+
         Returns:
             Whether the cloud said goodbye.
         """
-        until_ns = self._clock.now_ns() + round(timeout_s * 1e9)
-        again_ns = self._clock.now_ns() + round(REPEAT_S * 1e9)
+        begin_ns = max(self._clock.now_ns(), self._line_ns)
+        until_ns = begin_ns + round(timeout_s * 1e9)
+        again_ns = begin_ns + round(REPEAT_S * 1e9)
         while not self._ended and (now_ns := self._clock.now_ns()) < until_ns:
             self._upkeep()
             next_ns = min(until_ns, again_ns, self._next_ping_ns or until_ns)
             states = len(self._answered)
             self._take((next_ns - now_ns) / 1e9)
             if len(self._answered) > states:  # only states extend the wait, answers to heartbeats do not
-                until_ns = self._clock.now_ns() + round(timeout_s * 1e9)
+                until_ns = max(self._clock.now_ns(), self._line_ns) + round(timeout_s * 1e9)
             if self._clock.now_ns() >= again_ns and not self._ended:
                 again_ns += round(REPEAT_S * 1e9)
                 self.leave()
@@ -340,10 +349,14 @@ class EdgeNode:
             self._recorder.links(self._transport.take_connections(), self._transport.take_events())
 
     def _send_reports(self, reports: Sequence[Report]) -> None:
-        self._sender.send(self.station.bs, self._outbox.frames(reports, self._clock.now_ns()))
+        self._send(self._outbox.frames(reports, self._clock.now_ns()))
 
     def _send_control(self, message: Control) -> None:
-        self._sender.send(self.station.bs, [self._outbox.control(message, self._clock.now_ns())])
+        self._send([self._outbox.control(message, self._clock.now_ns())])
+
+    def _send(self, departures: Sequence[Departure]) -> None:
+        self._line_ns = max([self._line_ns, *(departure.t_release_ns for departure in departures)])
+        self._sender.send(self.station.bs, departures)
 
     def _put(self, bs: int, data: bytes, t_release_ns: int) -> None:
         self._transport.send(data, t_release_ns)

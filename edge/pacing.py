@@ -42,6 +42,8 @@ def run_schedule(
 ) -> End:
     """Run a schedule from `first_snapshot` on, say goodbye, and answer the cloud until it has finished.
 
+    The time for the cloud's goodbye counts from when ours has left our line, which may be slower than what it is given.
+
     Returns:
         Base stations that waited in vain for the cloud's goodbye (timeout `end_s` [s]), and those that did not wait.
 
@@ -60,11 +62,12 @@ def run_schedule(
     for node in nodes:
         node.leave()
     waiting = [node for node in nodes if not node.is_cut_off(GOODBYE_S)]
-    end_ns = clock.now_ns() + round(end_s * 1e9)
-    again_ns = clock.now_ns() + round(REPEAT_S * 1e9)
+    begin_ns = max([clock.now_ns(), *(node.line_ns for node in waiting)])
+    end_ns = begin_ns + round(end_s * 1e9)
+    again_ns = begin_ns + round(REPEAT_S * 1e9)
     while len(nodes) > 1 and not all(node.ended for node in waiting) and clock.now_ns() < end_ns:
         if any([node.pump() for node in nodes]):
-            end_ns = clock.now_ns() + round(end_s * 1e9)
+            end_ns = max(end_ns, clock.now_ns() + round(end_s * 1e9))
         if clock.now_ns() >= again_ns:
             again_ns += round(REPEAT_S * 1e9)
             for node in waiting:

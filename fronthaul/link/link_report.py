@@ -149,6 +149,7 @@ def link_report(
         within={},
     )
     _rate(report, on_line, config)
+    _load(report, frames, on_line)
     _delay(report, on_line, config, receiver_ahead_ns, uncertainty_ns)
     lost = _count(on_line.reason == _LOSS)
     _share(report, "loss", lost, len(on_line.seq), config.mean_loss, _inflation(config, len(on_line.seq)))
@@ -261,6 +262,14 @@ def _rate(report: LinkReport, on_line: _Frames, config: LinkConfig) -> None:
     report.within["rate"] = None
     if rate_bps is not None and config.rate_bps is not None:
         report.within["rate"] = abs(rate_bps / config.rate_bps - 1.0) <= TOLERANCE
+
+
+def _load(report: LinkReport, frames: _Frames, on_line: _Frames) -> None:
+    """Note what the line was offered, and how long the last frame waited for it."""
+    report.achieved["offered_bits"] = 8 * int(frames.line_bytes().sum())
+    report.achieved["last_wait_s"] = None
+    if len(on_line.seq):
+        report.achieved["last_wait_s"] = 1e-9 * int(on_line.t_line_ns[-1] - on_line.t_sent_ns[-1])
 
 
 def _delay(

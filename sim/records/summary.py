@@ -41,6 +41,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the content of `summary.json`."""
     settings = plan.settings
+    found = measured(plan, record, fixes, books, conservation)
     return {
         "scenario": plan.scenario.name,
         "scheme": settings.scheme,
@@ -51,11 +52,11 @@ def summarise(
         "weights": plan.weights_path.name,
         # With another B than in training, the quantiser uses a recalibrated step.
         "trained_bits": plan.weights.config.get("bits", settings.bits),
-        **measured(plan, record, fixes, books, conservation),
+        **found,
         "restarts": [dataclasses.asdict(restart) for restart in record.restarts],
         "conservation": {"ok": conservation.ok and not problems, "problems": list(problems)},
         "failures": list(record.failures),
-        "notes": weights_notes(plan),
+        "notes": [*weights_notes(plan), *overload_notes(settings, found["links"])],
     }
 
 
@@ -180,6 +181,29 @@ def _link(settings: EmulateSettings, books: Books, link: LinkTotals) -> dict[str
         "payload_bits": link.payload_bits,
         "stream_bytes": link.stream_bytes,
     }
+
+
+def overload_notes(settings: EmulateSettings, links: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a sentence if links without a queue limit were offered more than their rate; it names the worst.
+
+    In closed loop a base station sends as fast as it can, so that no line keeps up with it.
+    """
+    seconds = 1e-9 * settings.snapshots * settings.interval_ns
+    loads = []
+    for link in links:
+        asked, found = link["requested"] or {}, link["achieved"]
+        if seconds and asked.get("rate_bps") and asked.get("queue_bytes") is None:
+            load = found["offered_bits"] / seconds / asked["rate_bps"]
+            loads.append((load, found["last_wait_s"] or 0.0, link["bs"], link["direction"], asked["rate_bps"]))
+    over = [one for one in loads if one[0] > 1.0]
+    if not over:
+        return []
+    load, wait_s, bs, direction, rate_bps = max(over)
+    return [
+        f"{len(over)} of {len(loads)} lines with a rate were overloaded; the worst, BS {bs} {direction}, was offered "
+        f"{100 * load:.0f} % of its {rate_bps / 1e6:g} Mbit/s, and its last frame waited {wait_s:.3g} s for it. "
+        "A queue limit (--queue) would drop what does not fit, and bound that wait to the queue's size by the rate."
+    ]
 
 
 def _judged(settings: EmulateSettings, within: dict[str, bool | None]) -> dict[str, bool | None]:

@@ -109,6 +109,16 @@ def test_without_the_clouds_goodbye_it_stops_after_a_while_and_says_so(tmp_path:
 
 
 @pytest.mark.parametrize("count", [1, 3])
+def test_on_a_line_slower_than_what_it_is_given_the_end_waits_for_the_line(tmp_path: Path, count: int) -> None:
+    slow = LinkConfig(rate_bps=4000.0)
+    end, sent, _ = run(tmp_path, count, Schedule(T0, 20 * MS, 60), end_s=1.0, up=slow)
+    assert end == ([], [])
+    for rows in sent:
+        (goodbye,) = (row for row in rows if isinstance(decode(row["message"]), Goodbye))
+        assert goodbye["t_release_ns"] - goodbye["t_sent_ns"] > 5_000 * MS
+
+
+@pytest.mark.parametrize("count", [1, 3])
 def test_whose_link_is_down_at_the_end_waits_for_no_answer(tmp_path: Path, count: int) -> None:
     with office(tmp_path, cloud_parts(count), peers=0, t0_ns=None) as cloud:
         clock = LivelyClock(cloud)
@@ -164,7 +174,7 @@ def test_only_in_closed_loop_a_full_queue_holds_up(tmp_path: Path) -> None:
         seen = []
 
         class Watched:
-            ended = True
+            ended, line_ns = True, 0
 
             def start(self, t0_ns: int, *, patience_s: float, seen: list[float] = seen) -> None:
                 seen.append(patience_s)

@@ -59,7 +59,19 @@ def test_a_loaded_line_has_its_rate_and_drops_what_it_cannot_hold(settings: Emul
     for link in result.summary["links"]:
         assert link["achieved"]["rate_bps"] == pytest.approx(600e3, rel=0.01)
         assert link["within"]["rate"] and link["achieved"]["queue_drops"] > 100
-    assert result.summary["conservation"]["ok"]
+    assert result.summary["conservation"]["ok"] and result.summary["notes"] == []
+
+
+def test_lines_that_fall_ever_further_behind_are_noted(settings: EmulateSettings) -> None:
+    slow = {"default": {"rate": "4mbit"}, "bs": {"1": {"up": {"rate": "600kbit"}}, "2": {"up": {"rate": "1mbit"}}}}
+    given = linked(settings, slow, snapshots=300, interval_ms=0.5, batch=32, deadline_ms=10_000.0)
+    result = emulate(given)
+    (note,) = result.summary["notes"]
+    assert "2 of 3 lines" in note and "BS 1 up, was offered 349 % of its 0.6 Mbit/s" in note
+    (link,) = (one for one in result.summary["links"] if (one["bs"], one["direction"]) == (1, "up"))
+    last_s = 300 * 131 * 8 / 600e3 - (299 - 31) * 0.5e-3  # frames of 131 B; the first batch is due with its last
+    assert link["achieved"]["last_wait_s"] == pytest.approx(last_s, abs=0.001) and f"waited {last_s:.3g} s" in note
+    assert emulate(dataclasses.replace(given, interval_ms=0.0)).summary["notes"] == []
 
 
 def test_a_link_slower_than_the_deadline_makes_reports_late(settings: EmulateSettings) -> None:
