@@ -85,7 +85,12 @@ class EdgeActor:
             bs = site.station.bs
             with inside(namespaces[bs]) if bs in namespaces else contextlib.nullcontext():
                 transport = edge_transport(
-                    addresses[bs], bs, keys=keys.get(bs), queue_messages=queue_messages, delayed=site.up is not None
+                    addresses[bs],
+                    bs,
+                    keys=keys.get(bs),
+                    queue_messages=queue_messages,
+                    delayed=site.up is not None,
+                    waits=site.closed_loop,
                 )
             self._nodes.append(EdgeNode(site, transport, path, WallClock()))
         for node in self._nodes:

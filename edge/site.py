@@ -35,6 +35,7 @@ class SiteSpec:
         bundle: number of reports per frame.
         ping_ns: heartbeat interval [ns]; 0 disables heartbeats.
         capture: whether the link's frames are captured (pcapng).
+        closed_loop: whether it sends as fast as its link takes reports: a full queue holds it up, and loses none.
         roster: draws the base stations that measure each snapshot; None if all of them measure every snapshot.
     """
 
@@ -47,6 +48,7 @@ class SiteSpec:
     bundle: int = 1
     ping_ns: int = 0
     capture: bool = True
+    closed_loop: bool = False
     roster: Roster | None = None
 
     def measures(self, snapshot: int) -> bool:

@@ -13,9 +13,11 @@ TRANSPORTS = {"tcp": (DealerTransport, RouterTransport)}
 
 
 def edge_transport(
-    address: str, bs: int, *, keys: EdgeKeys | None, queue_messages: int, delayed: bool
+    address: str, bs: int, *, keys: EdgeKeys | None, queue_messages: int, delayed: bool, waits: bool = False
 ) -> EdgeTransport:
     """Return a base station's end of its link; `delayed` if its link model may hold messages back.
+
+    `waits`: what was held back waits for room in a full queue, see `DelayedEdge`.
 
     Raises:
         LocalError: `address` is not valid, or names no known transport.
@@ -25,7 +27,7 @@ def edge_transport(
     def connect() -> SocketEdge:
         return edge(address, bs, keys=keys, queue_messages=queue_messages)
 
-    return DelayedEdge(connect) if delayed else connect()
+    return DelayedEdge(connect, waits=waits) if delayed else connect()
 
 
 def cloud_transport(

@@ -82,8 +82,10 @@ class _Held(NamedTuple):
 class _Delayed(ABC, Generic[Message]):
     """Common part of both ends: the thread, and everything it shares with the caller."""
 
-    def __init__(self, factory: Callable[[], Wakeable[Message]]) -> None:
+    def __init__(self, factory: Callable[[], Wakeable[Message]], *, waits: bool = False) -> None:
         self.t_received_ns = 0
+        self._waits = waits
+        self._full = False  # the socket's queue, and a message waits for room in it
         self._factory: Callable[[], Wakeable[Message]] = factory
         self._socket: Wakeable[Message]
         self._thread = threading.Thread(target=self._live, name=type(self).__name__, daemon=True)
@@ -149,6 +151,8 @@ class _Delayed(ABC, Generic[Message]):
         self._require_open()
         check_sendable(data)
         self._raise_errors()
+        if self._full:
+            raise QueueFull("messages that were held back wait for room in the queue")
         with self._lock:
             if len(self._held) >= HELD_MESSAGES:
                 raise QueueFull(f"{HELD_MESSAGES} messages are held back already")
@@ -221,10 +225,12 @@ class _Delayed(ABC, Generic[Message]):
             self._release_due()
             if self._close_by_ns and (not self._held or self._held[0].t_release_ns > self._close_by_ns):
                 return
+            if self._full and 0 < self._close_by_ns < time.time_ns():
+                return
             wait_s = self._plan()
             if wait_s < 2 * POLL_S:
                 self._take(0.0)
-                time.sleep(min(wait_s, FINE_S))
+                time.sleep(POLL_S if self._full else min(wait_s, FINE_S))
             else:
                 self._take(wait_s - POLL_S)
             self._asleep_until_ns = 0
@@ -245,11 +251,17 @@ class _Delayed(ABC, Generic[Message]):
         while True:
             with self._lock:
                 if not self._held or self._held[0].t_release_ns > time.time_ns():
+                    self._full = False
                     return
                 first = heapq.heappop(self._held)
             try:
                 self._release(first)
             except TransportError as error:
+                if self._waits and isinstance(error, QueueFull):
+                    with self._lock:
+                        heapq.heappush(self._held, first)
+                    self._full = True
+                    return
                 error.undelivered = first.data
                 self._errors.append(error)
                 self._inbox.put(None)
@@ -271,9 +283,15 @@ class DelayedEdge(_Delayed[bytes]):
 
     _socket: SocketEdge
 
-    def __init__(self, factory: Callable[[], SocketEdge]) -> None:
-        """Start the thread and create the socket there; an exception of `factory` is raised here."""
-        super().__init__(factory)
+    def __init__(self, factory: Callable[[], SocketEdge], *, waits: bool = False) -> None:
+        """Start the thread and create the socket there; an exception of `factory` is raised here.
+
+        Args:
+            factory: creates the socket.
+            waits: what finds the socket's queue full at its time of release waits for room, and `send` raises
+                `QueueFull` meanwhile; otherwise it is lost.
+        """
+        super().__init__(factory, waits=waits)
 
     def send(self, data: bytes, t_release_ns: int = 0) -> None:
         """Send a message; see `EdgeTransport.send`, and the module docstring for errors of earlier messages."""

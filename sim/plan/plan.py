@@ -334,6 +334,7 @@ def _site_parts(
         bundle=settings.bundle,
         ping_ns=settings.ping_ns,
         capture=settings.capture,
+        closed_loop=not settings.interval_ns,
         roster=settings.roster(scenario),
     )
 

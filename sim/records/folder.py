@@ -8,6 +8,7 @@ one. Its streams (journals, receive logs and the like, `fronthaul.log.recorder`)
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import platform
 import subprocess
@@ -269,21 +270,29 @@ def _format(table: dict[str, Any]) -> PayloadFormat:
 
 
 def commit() -> str | None:
-    """Return the commit of a source checkout, with "+" if files have changed since; None outside a checkout."""
-    if not (_SOURCE_FOLDER / ".git").exists():
+    """Return the commit of a source checkout, with "+" if files had changed since; None outside a checkout.
+
+    A process keeps its first answer: it runs what it has imported, whatever becomes of the checkout meanwhile.
+    """
+    return _commit_of(_SOURCE_FOLDER)
+
+
+@functools.cache
+def _commit_of(folder: Path) -> str | None:
+    if not (folder / ".git").exists():
         return None
-    head = _git("rev-parse", "HEAD")
+    head = _git(folder, "rev-parse", "HEAD")
     if head is None or head.returncode != 0:
         return None
     # Without optional locks git writes nothing, not even its index.
-    clean = _git("--no-optional-locks", "diff-index", "--quiet", "HEAD")
+    clean = _git(folder, "--no-optional-locks", "diff-index", "--quiet", "HEAD")
     return head.stdout.strip() + ("" if clean is not None and clean.returncode == 0 else "+")
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess[str] | None:
-    command = ["git", "-C", str(_SOURCE_FOLDER), *arguments]
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
 

@@ -229,6 +229,31 @@ def test_order_is_counted_by_arrival() -> None:
     assert found.achieved["out_of_order"] == 1 and found.within["order"] is False
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        LinkConfig(jitter_s=1e-9, jitter="exponential"),
+        LinkConfig(jitter_s=2e-7, jitter="exponential"),
+        LinkConfig(jitter_s=1e-4),
+        LinkConfig(delay_s=1e-7),
+        LinkConfig(delay_s=1e-9, jitter_s=1e-8, rate_bps=50e6),
+    ],
+)
+def test_short_delays_are_no_reordering(config: LinkConfig) -> None:
+    found = report(config, run(config, 3000))
+    assert (found.achieved["reorder"], found.within["reorder"], found.within["order"]) == (0.0, True, True)
+
+
+@pytest.mark.parametrize("jitter_s", [1e-5, 1e-4])
+def test_reordering_beside_short_jitter_is_found(jitter_s: float) -> None:
+    config = LinkConfig(jitter_s=jitter_s, reorder=0.02)
+    rows = run(config, 4000)
+    found = report(config, rows)
+    assert found.within["reorder"] is True and found.achieved["reorder"] == pytest.approx(0.02, abs=0.006)
+    unasked = report(replace(config, reorder=0.0), run(config, 4000, gap_ns=1_000))
+    assert unasked.within["reorder"] is False
+
+
 def test_reordering_is_found_in_the_journal() -> None:
     config = LinkConfig(rate_bps=50e6, delay_s=0.05, reorder=0.2)
     rows = run(config)

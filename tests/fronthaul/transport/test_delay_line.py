@@ -3,7 +3,7 @@
 import statistics
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -154,6 +154,43 @@ def test_a_full_queue_comes_out_at_the_next_call() -> None:
     assert caught.value.undelivered == b"3"
     edge.cut(0.0)  # nothing waits now, so closing need not
     edge.close()
+
+
+def test_in_closed_loop_a_full_queue_holds_the_sender_up_and_loses_nothing() -> None:
+    with closing(RouterTransport()) as nobody:
+        port = int(nobody.address.rsplit(":", 1)[1])
+    with closing(
+        DelayedEdge(lambda: DealerTransport(f"tcp://127.0.0.1:{port}", 1, queue_messages=3), waits=True)
+    ) as edge:
+        sent = []
+        until = time.monotonic() + SOON_S
+        while time.monotonic() < until:
+            try:
+                edge.send(b"%d" % len(sent))
+            except QueueFull:
+                break
+            sent.append(b"%d" % len(sent))
+            time.sleep(0.01)
+        assert 3 < len(sent) < 10
+        with closing(RouterTransport(port=port)) as cloud:
+            heard = [cloud.receive(SOON_S) for _ in sent]
+            assert [message.data for message in heard if message is not None] == sent
+            while True:
+                with suppress(QueueFull):
+                    edge.send(b"more")
+                    break
+                time.sleep(0.01)
+            assert (last := cloud.receive(SOON_S)) is not None and last.data == b"more"
+            assert edge.receive(0.0) is None  # no message was lost
+
+
+def test_a_line_with_a_full_queue_closes() -> None:
+    edge = DelayedEdge(lambda: DealerTransport("tcp://127.0.0.1:9", 1, queue_messages=1), waits=True)
+    for number in range(2):
+        edge.send(b"%d" % number)
+    begin = time.monotonic()
+    edge.close()
+    assert time.monotonic() - begin < SOON_S
 
 
 def test_what_the_factory_raises_comes_out_at_once() -> None:

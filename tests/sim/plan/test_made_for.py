@@ -95,6 +95,7 @@ def test_what_nobody_wrote_down_is_not_compared() -> None:
 
 
 def test_fingerprints_of_another_grid_are_left_out(settings: EmulateSettings, tmp_path: Path) -> None:
+    settings = dataclasses.replace(settings, controls=True)
     table = fingerprints(tiny_world.scenario())
     table.save(tmp_path / "assets" / "tiny" / "fingerprints.npz")
     plain = emulate(settings).summary

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 import tiny_world
+import torch
 
 import cli
 from sim.emulate.emulator import emulate
@@ -104,12 +106,25 @@ def test_a_sweep_that_was_stopped_goes_on(
     assert not list(Path("sweep").glob("*/*.part"))
 
 
-def test_rows_are_the_same_at_every_rerun(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_are_the_same_at_every_rerun(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if somebody works in the checkout, and whatever thread count and memory other code has left behind."""
+    monkeypatch.setattr("sim.records.folder._SOURCE_FOLDER", checkout := tmp_path / "checkout")
+    git = ["git", "-C", str(checkout), "-c", "user.name=n", "-c", "user.email=e"]
+    subprocess.run(["git", "init", "--quiet", str(checkout)], check=True)
     rows = []
+    threads = torch.get_num_threads()
     for output in ("one", "two"):
+        subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", output], check=True)
+        torch.set_num_threads(1 if output == "one" else 3)
+        used = [np.full(size, np.nan, np.float32) for size in range(1, 20_000, 7)]
+        del used  # freed memory is not zero
         assert cli.main([*words, "--loss", "30%", "--output", output]) == 0
         rows.append(json.loads((Path(output) / "sweep.json").read_text())["rows"])
+    torch.set_num_threads(threads)
     assert [{**row, "run": ""} for row in rows[0]] == [{**row, "run": ""} for row in rows[1]]
+    assert rows[0][0]["commit"] and len({row["commit"] for row in rows[0]}) == 1
 
 
 def test_rows_without_a_fix_are_shown(base: EmulateSettings, tmp_path: Path) -> None:
