@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,9 @@ import typer
 
 from sim.commands import chaos, emulate, learn, look, sweep
 from sim.commands.common import INTERRUPTED, USER_ERROR, console
+
+_LONGEST = 2000
+"""Characters of an error."""
 
 app = typer.Typer(
     name="cofix",
@@ -111,14 +116,22 @@ def doctor() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 (something does not hold), 2 (bad input) or 130 (Ctrl-C)."""
+    """Run one command and return its exit status.
+
+    It is 0, 1 (something does not hold), 2 (bad input, or a file or output that cannot be used) or 130 (Ctrl-C).
+    """
     from fronthaul.errors import FronthaulError
     from sim.errors import UserError
 
     words = sys.argv[1:] if arguments is None else arguments
+    _accept_any_output()
     try:
         # `obj` is available to commands as `context.obj`: the command-line arguments.
-        return int(app(words, prog_name="cofix", standalone_mode=False, obj=words) or 0)
+        status = int(app(words, prog_name="cofix", standalone_mode=False, obj=words) or 0)
+        sys.stdout.flush()
+        return status
+    except OSError as error:
+        print(one_sentence(_cannot(error)), file=sys.stderr)
     except (UserError, FronthaulError) as error:
         print(one_sentence(str(error)), file=sys.stderr)
     except typer.TyperException as error:  # unknown command or option, a value of the wrong type
@@ -129,9 +142,30 @@ def main(arguments: list[str] | None = None) -> int:
     return USER_ERROR
 
 
+def _accept_any_output() -> None:
+    """Have characters that the terminal cannot show replaced, and nothing written where output is closed."""
+    if sys.stdout is None:
+        sys.stdout = io.StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _cannot(error: OSError) -> str:
+    """Return a sentence on a file, or on standard output, that the system refuses."""
+    why = error.strerror or str(error)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+        return f"The output cannot be written: {why}. Files that the command wrote are complete."
+    return f"Cannot use {error.filename}: {why}." if error.filename else f"The system refuses: {why}."
+
+
 def one_sentence(text: str) -> str:
-    """Return `text` on one line."""
-    return " ".join(text.split())
+    """Return `text` on one line, without its middle if it quotes more than anybody would read."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
 
 
 if __name__ == "__main__":

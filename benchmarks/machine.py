@@ -51,7 +51,7 @@ def this_machine() -> Machine:
 def _cpu_model() -> str:
     """Return the name of the processor, as far as the system reports it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("--against", type=Path)
     chosen = parser.parse_args()
-    before = json.loads(chosen.against.read_text()) if chosen.against else {}
+    before = json.loads(chosen.against.read_text(encoding="utf-8")) if chosen.against else {}
     found, differ = {}, 0
     for name, words in COMMANDS.items():
         with tempfile.TemporaryDirectory() as folder:

@@ -27,7 +27,7 @@ class WallClock:
     def name(self) -> str:
         """The kernel's boot ID: containers on one host share it, and the clock."""
         try:
-            return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         except OSError:
             return f"host {uuid.getnode():012x}"
 

@@ -18,12 +18,19 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     The folder is created if necessary. Processes that write the same file at the same time do not interfere; the last
     one to finish wins.
+
+    Raises:
+        OSError: it cannot be written; the error names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -236,5 +236,5 @@ def _checksums(path: Path) -> dict[str, str]:
     """Read a file in the format of `sha256sum`: relative path → digest."""
     if not path.is_file():
         return {}
-    pairs = (line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip())
+    pairs = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     return {name.strip().removeprefix("*").removeprefix("./"): digest for digest, name in pairs}

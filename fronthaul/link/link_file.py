@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fronthaul.documents import parse_toml
 from fronthaul.errors import LocalError
 from fronthaul.link.impairment import hint
 from fronthaul.link.link_config import IMPAIRMENTS, LinkConfig
@@ -69,11 +70,9 @@ def read_links(text: str) -> LinkPlan:
     Raises:
         LocalError: the text is not TOML, or an error of `link_plan`.
     """
-    import tomllib  # not for `--help`
-
     try:
-        table = tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError is a ValueError, and so is Python's error for 5000 digits
+        table = parse_toml(text)
+    except LocalError as error:
         raise LocalError(f"the link file is not TOML: {error}") from error
     return link_plan(table)
 

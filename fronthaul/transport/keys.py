@@ -14,11 +14,11 @@ base station, and refuses all other keys. Keys are written in Z85, 40 characters
 from __future__ import annotations
 
 import ipaddress
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fronthaul.documents import parse_toml
 from fronthaul.errors import LocalError
 from fronthaul.transport.identity import bs_of, identity
 
@@ -173,8 +173,8 @@ def _read(path: Path) -> str:
 
 def _read_toml(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(_read(path))
-    except ValueError as error:  # no TOML, or a number of thousands of digits
+        return parse_toml(_read(path))
+    except LocalError as error:
         raise LocalError(f"{path} is damaged") from error  # without the detail, which may quote a secret
 
 

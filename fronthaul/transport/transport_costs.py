@@ -14,6 +14,7 @@ import functools
 import json
 from dataclasses import dataclass
 
+from fronthaul.documents import parse_json
 from fronthaul.errors import LocalError
 from fronthaul.transport.identity import identity
 
@@ -82,6 +83,6 @@ def recorded_costs(text: str) -> TransportCosts:
         LocalError: `text` is not such a description.
     """
     try:
-        return TransportCosts(**json.loads(text))
-    except (ValueError, TypeError) as error:
+        return TransportCosts(**parse_json(text))
+    except (LocalError, TypeError) as error:
         raise LocalError("the record of the transport is damaged") from error

@@ -324,7 +324,7 @@ def reproduce(
     told = f"Stopped; finished rows are in {output}, and the same command resumes."
     with stoppable(lambda: told), ProgressBar() as bar:
         path = measure(table, output, lambda label, done, total: bar.update(label, done, total), train=train)
-    print(path.read_text())
+    print(path.read_text(encoding="utf-8"))
     print(path)
 
 

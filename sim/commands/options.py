@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from fronthaul.documents import read_text
 from fronthaul.errors import LocalError
 from fronthaul.link.link_config import IMPAIRMENTS
 from fronthaul.link.link_file import LinkPlan, read_links, with_options
@@ -266,11 +267,9 @@ def link_file_plan(path: Path | None) -> LinkPlan:
     if path is None:
         return LinkPlan()
     try:
-        return read_links(path.read_text(encoding="utf-8"))
+        return read_links(read_text(path))
     except OSError as error:
         raise UserError(f"Cannot read --links {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"--links {path} is not a text file.") from error
     except LocalError as error:
         raise UserError(f"--links {path}: {error}.") from error
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cloud.cloud_spec import CloudOutcome
 from fronthaul.account.used import UsedReports
+from fronthaul.documents import parse_json, read_text
 from fronthaul.errors import LocalError
 from fronthaul.log.stream_names import SENT, EdgeStart, start_of
 from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
@@ -114,8 +114,8 @@ class RunTables:
         if not self.folder.summary.exists():
             return None
         try:
-            table = json.loads(self.folder.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            table = parse_json(read_text(self.folder.summary))
+        except (OSError, LocalError) as error:
             raise UserError(f"{self.folder.summary} cannot be read: the file is damaged.") from error
         if not isinstance(table, dict):
             raise UserError(f"{self.folder.summary} is damaged: it holds no table.")

@@ -47,12 +47,20 @@ class Checkpoint:
         self._path, self._identity, self._parts = path, dict(identity), parts
 
     def save(self, step: int) -> None:
-        """Write the state after `step`."""
+        """Write the state after `step`.
+
+        Raises:
+            OSError: the file cannot be written.
+            UserError: there is not enough space for it.
+        """
         if self._path is None:
             return
         state = {name: part.state_dict() for name, part in self._parts.items()}
         with whole_file(self._path) as temporary:
-            torch.save({"identity": self._identity, "step": step, **state}, temporary)
+            try:
+                torch.save({"identity": self._identity, "step": step, **state}, temporary)
+            except RuntimeError as error:  # of torch's writer
+                raise UserError(f"The checkpoint {self._path} cannot be written: is the disk full?") from error
 
     def resume(self) -> int:
         """Restore the parts; return the step reached, 0 without a file.

@@ -45,6 +45,9 @@ SILENT_PINGS = 3
 
 Positions = npt.NDArray[np.float64]
 
+_UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What building a scheme from the configuration and tensors of other weights may raise."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -159,7 +162,7 @@ def compose(
         station, fusion, chosen = _halves(sites[0], cloud)
         rehearsal = tuple(station.reports([0], sites[0].radio.observe(0)[None]))
         fusion.open(0).advance(rehearsal)
-    except (KeyError, ValueError, RuntimeError, IndexError) as error:
+    except _UNFIT as error:
         why = f"no {error}" if isinstance(error, KeyError) else textwrap.shorten(str(error), 300, placeholder=" …")
         raise UserError(
             f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {settings.payload.words}: {why}."

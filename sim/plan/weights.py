@@ -26,10 +26,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.documents import parse_json
+from fronthaul.errors import LocalError
 from fronthaul.files import whole_file
 from fronthaul.message.messages import Payload
 from fronthaul.payload.choice import PayloadChoice
@@ -39,6 +41,8 @@ from sim.world.store import ASSET_FOLDER
 _FORMATS = ("cofix-weights-1", "cofix-weights-2")
 LIMIT_BYTES = 19_000_000
 """Maximum size of a shard [B], well below the file size limits of code hosts."""
+MOST_DIMENSION = 8192
+"""Maximum of a number in a configuration that no dimension of a tensor reaches."""
 _SCALE = ".scale"  # after the name of a packed matrix
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 EXACT = re.compile(
@@ -151,7 +155,7 @@ def save_weights(
         metadata["packed"] = json.dumps(shapes, separators=(",", ":"))
     for part, target in zip(parts, paths, strict=True):
         with whole_file(target) as temporary:
-            save_file(part, temporary, metadata=metadata)
+            temporary.write_bytes(save(part, metadata=metadata))
     for stale in {path, *_existing_shards(path)} - set(paths):
         stale.unlink(missing_ok=True)
     return paths
@@ -175,7 +179,26 @@ def load_weights(path: Path) -> Weights:
         digest.update(file.read_bytes())
     if any(config != configs[0] for config in configs):
         raise UserError(f"The shards of the weights {path} are of different files: their configurations differ.")
+    _require_modest(configs[0], tensors, path)
     return Weights(configs[0], tensors, digest.hexdigest()[:16])
+
+
+def _require_modest(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Check that no network can be built from a configuration that is far larger than its tensors.
+
+    Raises:
+        UserError: a number outside the training's record is beyond any dimension.
+    """
+    most = max([MOST_DIMENSION, *(size for tensor in tensors.values() for size in tensor.shape)])
+    level: list[tuple[str, Any]] = [(key, value) for key, value in config.items() if key != "record"]
+    while level:
+        name, value = level.pop()
+        if isinstance(value, dict):
+            level += [(f"{name}.{key}", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            level += [(name, inner) for inner in value]
+        elif isinstance(value, int) and abs(value) > most:
+            raise UserError(f"The weights {path} are damaged: {name} is beyond any of their dimensions.")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -184,13 +207,24 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = file.metadata() or {}
             if metadata.get("format") not in _FORMATS:
                 raise UserError(f"{path} is not a weights file of this project (format {metadata.get('format')!r}).")
-            config = json.loads(metadata["config"])
+            config = parse_json(metadata["config"])
+            if not isinstance(config, dict):
+                raise ValueError("its configuration is no table")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            for name, (bits, *shape) in json.loads(metadata.get("packed", "{}")).items():
+            for name, (bits, *shape) in parse_json(metadata.get("packed", "{}")).items():
                 if name in tensors:  # the metadata list the packed matrices of all shards
                     scale = tensors.pop(name + _SCALE)
                     tensors[name] = Packed.of_stored(tensors[name], scale, bits, shape).tensor()
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        LocalError,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         sentence = f"The weights {path} are truncated or damaged ({error}); restore or train them again."
         raise UserError(sentence) from error
     return config, tensors

@@ -12,7 +12,6 @@ import hashlib
 import platform
 import subprocess
 import time
-import tomllib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fronthaul.documents import parse_toml, read_text
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_plan, link_table
 from fronthaul.log.stream_names import CAPTURE, LEDGER, SENT, ledgers, link_name, start_of, streams
@@ -231,10 +231,10 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         UserError: it is missing or damaged.
     """
     try:
-        table = tomllib.loads(folder.record.read_text(encoding="utf-8"))
+        table = parse_toml(read_text(folder.record))
     except OSError as error:
         raise UserError(f"{folder.path} is not a run's folder: it has no {folder.record.name}.") from error
-    except ValueError as error:  # not text, not TOML, or a number with thousands of digits
+    except LocalError as error:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
     try:
         given = {k: v for k, v in table["settings"].items() if k in _setting_names()}

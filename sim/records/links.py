@@ -31,6 +31,7 @@ from fronthaul.transport.transport_costs import TransportCosts
 from sim.errors import UserError
 from sim.files import allow_open_files
 from sim.records.folder import RunFolder
+from sim.records.table_schemas import checked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -267,15 +268,17 @@ def read_table(path: Path) -> pa.Table:
     """Read a table of a run.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing or damaged, or lacks columns or values.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        table = pq.ParquetFile(path).read()
+        table.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names that are no text, for one
         raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error
+    return checked(table, path)
 
 
 TOTALLED = (

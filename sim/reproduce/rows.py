@@ -83,7 +83,9 @@ def measure_rows(
         UserError: path data are missing.
     """
     bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
-    stored = {record["label"]: record for record in json.loads(store.read_text())} if store.is_file() else {}
+    stored = (
+        {record["label"]: record for record in json.loads(store.read_text(encoding="utf-8"))} if store.is_file() else {}
+    )
     records = stored_records(rows, stored)
     for number, (row, record) in enumerate(zip(rows, records, strict=True)):
         for name in row.jobs:
@@ -103,7 +105,7 @@ def measure_rows(
         write_rows(store, records)
     write_rows(store, records)
     on_row("done", len(rows), len(rows))
-    found: list[Record] = json.loads(store.read_text())
+    found: list[Record] = json.loads(store.read_text(encoding="utf-8"))
     return found
 
 

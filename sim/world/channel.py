@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from fronthaul.draws import generator
+from sim.errors import UserError
 from sim.world.clocks import site_errors_ns
 from sim.world.paths import PathSet, mirror_matrix, unit_vector
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Numerology, Scenario, Site
@@ -93,7 +94,12 @@ def pad_paths(
         mirrors: whether to keep what `move_users` needs.
         matrices: whether to keep what dual-polarised arrays need (`Scenario.polarized`). Paths are then ranked by
             the norm of their matrix, otherwise by the magnitude of their V-to-V coefficient.
+
+    Raises:
+        UserError: `mirrors` are wanted, and the path set has none.
     """
+    if mirrors and len(paths.mirror) < len(paths.delay):
+        raise UserError("The path data hold no mirrors, without which users cannot be moved: trace the paths again.")
     counts = paths.paths_per_link().ravel()
     link = np.repeat(np.arange(len(counts)), counts)
     strength = np.linalg.norm(paths.matrix, axis=(1, 2)) if matrices else np.abs(paths.matrix[:, 0, 0])

@@ -35,7 +35,7 @@ def _engine() -> str:
         return f"the GPU ({variant})"
     version = ".".join(map(str, dr.detail.llvm_version()))
     maps = Path("/proc/self/maps")
-    loaded = re.findall(r"/.*libLLVM.*", maps.read_text()) if maps.exists() else []
+    loaded = re.findall(r"/.*libLLVM.*", maps.read_text(encoding="utf-8")) if maps.exists() else []
     return f"LLVM {version} ({loaded[0] if loaded else os.environ.get('DRJIT_LIBLLVM_PATH', 'unknown path')})"
 
 

@@ -25,8 +25,9 @@ array            shape         meaning
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Sequence
+import lzma
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fronthaul.documents import parse_json
+from fronthaul.errors import LocalError
+from fronthaul.message.messages import MAX_POSITION_M
 from sim.errors import UserError
-from sim.world.arrays import save_arrays
+from sim.world.arrays import DAMAGED, save_arrays
 
 _FORMAT = 1
 _MANTISSA_BITS = 12
 _PER_PATH = ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
 _PER_POSITION = ("user", "velocity")
+_ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
+    "position": (np.float64, (3,)),
+    "offset": (np.int64, ()),
+    "matrix": (np.complex64, (2, 2)),
+    "delay": (np.float32, ()),
+    "site_angle": (np.float32, (2,)),
+    "user_angle": (np.float32, (2,)),
+    "bounces": (np.uint8, ()),
+    "mirror": (np.float32, (4,)),
+    "user": (np.int32, ()),
+    "velocity": (np.float32, (3,)),
+}
+"""Type of each array, and shape of one of its rows."""
+_MOST_DELAY_S = 1e-2
+"""Longest delay: a path of 3000 km. Longer ones are in other units."""
+_MOST_GAIN = 1e3
+"""Highest amplitude gain of a path: above one already creates power."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +82,14 @@ class PathSet:
 
     def __post_init__(self) -> None:
         paths = len(self.delay)
-        if len(self.position) and (len(self.offset) - 1) % len(self.position):
+        if len(self.offset) == 0 or (len(self.offset) - 1) % max(len(self.position), 1):
             raise UserError("A path data set has an offset table that does not fit its number of positions.")
         if self.offset[0] != 0 or self.offset[-1] != paths or np.any(np.diff(self.offset) < 0):
             raise UserError("A path data set has an offset table that does not fit its paths.")
         needed = dict.fromkeys(_PER_PATH, paths) | dict.fromkeys(_PER_POSITION, len(self.position))
         for name, rows in needed.items():
-            if len(getattr(self, name)) not in (rows, 0):
+            absent = 0 if name in ("mirror", *_PER_POSITION) else rows
+            if len(getattr(self, name)) not in (rows, absent):
                 raise UserError(f"A path data set has {len(getattr(self, name))} rows of {name}, {rows} are needed.")
 
     def __len__(self) -> int:
@@ -109,17 +131,70 @@ def load_paths(path: Path) -> PathSet:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            meta = json.loads(archive["meta"].tobytes())
-            if meta.get("format") != _FORMAT:
-                raise UserError(f"{path} has path data format {meta.get('format')}, this version reads {_FORMAT}.")
-            absent = {"digest", *_PER_POSITION} - set(archive.files)
-            arrays = {f.name: archive[f.name] for f in fields(PathSet) if f.name not in absent}
+            meta = parse_json(archive["meta"].tobytes().decode())
+            if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
+                form = meta.get("format") if isinstance(meta, dict) else None
+                raise UserError(f"{path} has path data format {form}, this version reads {_FORMAT}.")
+            arrays = {name: _array(name, archive) for name in _ROWS}
     except FileNotFoundError as error:
         raise UserError(f"The path data {path} is missing; make it with `python cli.py trace`.") from error
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, LocalError, lzma.LZMAError, zlib.error, NotImplementedError) as error:
         sentence = f"The path data {path} is truncated or damaged ({error}); restore or trace it again."
         raise UserError(sentence) from error
-    return PathSet(**arrays, digest=str(meta["digest"]))
+    try:
+        paths = PathSet(**arrays, digest=str(meta.get("digest")))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    _require_possible(paths, path)
+    return paths
+
+
+def _array(name: str, archive: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return an array of a data set with its type; mirrors, users and velocities may be absent.
+
+    Raises:
+        ValueError: it has another type or shape.
+    """
+    kind, row = _ROWS[name]
+    if name in ("mirror", *_PER_POSITION) and name not in archive:
+        return np.zeros((0, *row), kind)
+    array = archive[name]
+    if array.ndim == 0 or array.shape[1:] != row or not np.can_cast(array.dtype, kind, "same_kind"):
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    return array.astype(kind, copy=False)
+
+
+def _require_possible(paths: PathSet, path: Path) -> None:
+    """Check the numbers of a data set.
+
+    Raises:
+        UserError: one sentence on the first position or path that cannot be, with the position and BS that it is of.
+    """
+    good = np.isfinite(paths.position).all(1) & (np.abs(paths.position) <= MAX_POSITION_M).all(1)
+    if not good.all():
+        first = int(np.argmin(good))
+        where = ", ".join(f"{value:g}" for value in paths.position[first])
+        raise UserError(
+            f"{path}: position {first} is ({where}) m; positions are finite and within {MAX_POSITION_M / 1e3:g} km."
+        )
+    if not np.isfinite(paths.velocity).all():
+        raise UserError(f"{path}: a velocity is not finite.")
+    rules = {
+        "delay": ((paths.delay >= 0) & (paths.delay <= _MOST_DELAY_S), f"0 to {_MOST_DELAY_S:g} s"),
+        "matrix": ((np.abs(paths.matrix) <= _MOST_GAIN).all((1, 2)), f"finite gains up to {_MOST_GAIN:g}"),
+        "site_angle": (np.isfinite(paths.site_angle).all(1), "finite angles"),
+        "user_angle": (np.isfinite(paths.user_angle).all(1), "finite angles"),
+        "mirror": (np.isfinite(paths.mirror).all(1), "finite numbers"),
+    }
+    for name, (holds, wanted) in rules.items():
+        if not holds.all():
+            row = int(np.argmin(holds))
+            link = int(np.searchsorted(paths.offset, row, side="right")) - 1
+            position, bs = divmod(link, paths.sites)
+            value = np.ravel(getattr(paths, name)[row])[0]
+            raise UserError(
+                f"{path}: position {position}, BS {bs}: a path has {name} {value:.6g}…, where {wanted} are needed."
+            )
 
 
 def concatenate(parts: Sequence[PathSet]) -> PathSet:

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fronthaul.documents import parse_toml, read_text
+from fronthaul.errors import LocalError
 from sim.errors import UserError, nearest_hint
 from sim.toml.read import build
 from sim.world.deployment import FACTORY_KINDS, FACTORY_SCENE, Factory, Layouts, Strip
@@ -329,10 +330,10 @@ def _read_table(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Pat
     if path in seen:
         raise UserError(f"The scenario file {path} extends itself.")
     try:
-        table = tomllib.loads(path.read_text())
+        table = parse_toml(read_text(path))
     except OSError as error:
         raise UserError(f"Cannot read the scenario file {path}: {error.strerror}.") from error
-    except ValueError as error:  # not text, not TOML, or a number with thousands of digits
+    except LocalError as error:
         raise UserError(f"The scenario file {path} is not valid TOML: {error}.") from error
     table.setdefault("name", path.stem)
     base_name = table.pop("extends", None)

@@ -103,7 +103,12 @@ class Tracer:
         self._scenario = scenario
         self._rt = import_sionna()
         self._scene = load_scene(self._rt, scenario.scene)
-        self._scene.frequency = scenario.numerology.carrier_hz
+        try:
+            self._scene.frequency = scenario.numerology.carrier_hz
+        except ValueError as error:  # ITU-R P.2040 gives each material's properties for a range of frequencies
+            raise UserError(
+                f"Scenario {scenario.name!r}: numerology.carrier_hz does not suit the scene: {error}"
+            ) from error
         single = self._rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="VH")
         self._scene.tx_array = self._scene.rx_array = single
         self._sources: Sequence[Site] = ()

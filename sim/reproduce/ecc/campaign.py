@@ -174,7 +174,7 @@ def _direct(scenario: Scenario, paths: PathSet, assets: Path, trained: Path, epo
 
 def _record(folder: Path, name: str, values: dict[str, float]) -> None:
     path = folder / "campaign.json"
-    table = json.loads(path.read_text()) if path.is_file() else {}
+    table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     table[name] = {key: round(value, 4) for key, value in values.items()}
     write_json(path, table)
     print(name, table[name], flush=True)

@@ -165,3 +165,14 @@ def test_the_command_packs_wide_layers_in_bits_of_their_own(tmp_path: Path, caps
     for name, most in (("edge.0.wide.w", 0.25), ("cloud.w", 0.01)):
         error = (after.tensors[name] - before.tensors[name].float()).norm() / before.tensors[name].float().norm()
         assert 0 < error < most
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["[]", "3", "null", "[" * 100_000, '{"a": ' * 100_000, '{"hidden": 1000000000}', '{"net": {"w": [1e9, 99999]}}'],
+)
+def test_a_strange_configuration_is_one_sentence(tmp_path: Path, config: str) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"cloud.m": torch.zeros(2)}, path, metadata={"format": "cofix-weights-1", "config": config})
+    with pytest.raises(UserError, match=r"w\.safetensors are (truncated or )?damaged"):
+        load_weights(path)

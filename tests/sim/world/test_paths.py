@@ -108,3 +108,62 @@ def test_sites_are_joined_link_by_link() -> None:
     assert_same(join_sites([paths]), paths)
     bare = dataclasses.replace(paths, mirror=np.zeros((0, 4), np.float32))
     assert len(join_sites([bare, bare]).mirror) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("position", np.nan, r"position 1 is \(.*nan"),
+        ("position", 1e300, r"position 1 is \(.*1e\+300"),
+        ("delay", -1.0, r"position 0, BS 1: a path has delay -1"),
+        ("delay", np.inf, r"position 0, BS 1: a path has delay inf"),
+        ("matrix", np.nan, r"position 0, BS 1: a path has matrix nan"),
+        ("matrix", 1e20, r"position 0, BS 1: a path has matrix 1e\+20"),
+        ("site_angle", np.nan, r"position 0, BS 1: a path has site_angle nan"),
+        ("user_angle", np.inf, r"position 0, BS 1: a path has user_angle inf"),
+        ("mirror", np.nan, r"position 0, BS 1: a path has mirror nan"),
+    ],
+)
+def test_impossible_numbers_are_named_with_file_position_and_bs(
+    tmp_path: Path, name: str, value: float, told: str
+) -> None:
+    made = PathSet(
+        position=np.zeros((2, 3)),
+        offset=np.array([0, 1, 2, 2, 3]),
+        matrix=np.zeros((3, 2, 2), np.complex64),
+        delay=np.zeros(3, np.float32),
+        site_angle=np.zeros((3, 2), np.float32),
+        user_angle=np.zeros((3, 2), np.float32),
+        bounces=np.zeros(3, np.uint8),
+        mirror=np.zeros((3, 4), np.float32),
+    )
+    made.save(tmp_path / "good.npz")
+    load_paths(tmp_path / "good.npz")
+    array = getattr(made, name).copy()
+    array[1] = value
+    dataclasses.replace(made, **{name: array}).save(tmp_path / "bad.npz")
+    with pytest.raises(UserError, match=rf"bad\.npz: {told}"):
+        load_paths(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("name", ["position", "offset", "matrix", "delay", "site_angle", "bounces", "mirror", "meta"])
+@pytest.mark.parametrize("change", ["gone", "text", "scalar", "flat", "complex"])
+def test_a_file_of_other_arrays_is_the_users_to_restore(tmp_path: Path, name: str, change: str) -> None:
+    ragged().save(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz") as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    strange: dict[str, Any] = {
+        "text": ["x"],
+        "scalar": 3,
+        "flat": np.zeros(99, np.float32),
+        "complex": 1j * np.ones((4, 9)),
+    }
+    arrays[name] = np.array(strange.get(change, 0))
+    if change == "gone":
+        del arrays[name]
+    np.savez(tmp_path / "p.npz", **arrays)
+    if (name, change) == ("mirror", "gone"):
+        assert len(load_paths(tmp_path / "p.npz").mirror) == 0
+        return
+    with pytest.raises(UserError, match=r"p\.npz"):
+        load_paths(tmp_path / "p.npz")
