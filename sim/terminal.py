@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -57,6 +60,36 @@ def new_table(first: str, *others: str) -> Table:
     for heading in others:
         table.add_column(escape(heading), justify="right" if heading else "left", no_wrap=True)
     return table
+
+
+def show_table(console: Console, table: Table) -> None:
+    """Print a table whole: one that is too wide is continued below, with its first column repeated."""
+    columns, width = table.columns, console.width
+    begin = 1
+    while begin < max(2, len(columns)):
+        end = len(columns)
+        while end > begin + 1 and _width(console, _part(table, [0, *range(begin, end)])) > width:
+            end -= 1
+        part = _part(table, [0, *range(begin, end)])
+        if _width(console, part) > width:  # not even one column fits beside the first
+            for column in part.columns:
+                column.no_wrap, column.overflow = False, "fold"
+        console.print(part)
+        begin = max(end, begin + 1)
+
+
+def _part(table: Table, chosen: Sequence[int]) -> Table:
+    """Return a table of some columns of another one."""
+    part = Table(box=table.box, pad_edge=table.pad_edge)
+    part.columns = [replace(table.columns[k], _index=n) for n, k in enumerate(chosen) if k < len(table.columns)]
+    part.rows = table.rows
+    return part
+
+
+def _width(console: Console, table: Table) -> int:
+    """Return the width of a table without any folding."""
+    unlimited = console.options.update(width=10_000)
+    return console.measure(table, options=unlimited).maximum
 
 
 def number(value: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from sim.terminal import new_table, number
+from sim.terminal import new_table, number, show_table
 
 if TYPE_CHECKING:
     from sim.inspect.frames import FrameView, LinkTotals, ReportView
@@ -24,7 +24,7 @@ def show_links(console: Console, links: Sequence[LinkTotals]) -> None:
             number(link.padding_bits), number(link.zmtp_bytes), number(link.curve_bytes), number(link.stream_bytes),
             number(link.ethernet_bytes),
         )  # fmt: skip
-    console.print(size)
+    show_table(console, size)
     if not links:
         return
     frames = new_table("link", "frames", *links[0].frames, "not\njournaled")
@@ -33,9 +33,9 @@ def show_links(console: Console, links: Sequence[LinkTotals]) -> None:
         frames.add_row(link_name(link), *map(number, (sum(link.frames.values()), *link.frames.values(), link.strays)))
         if link.reports:
             reports.add_row(link_name(link), *map(number, (sum(link.reports.values()), *link.reports.values())))
-    console.print(frames)
+    show_table(console, frames)
     if reports.row_count:
-        console.print(reports)
+        show_table(console, reports)
 
 
 def link_name(link: LinkTotals) -> str:
@@ -61,7 +61,7 @@ def show_frames(console: Console, rows: Sequence[dict[str, Any]], t0_ns: int, co
             f"{row['snapshot']}/{row['round']}" if sent else "–", number(row_bytes(row)) if sent else "–",
             row["frame_fate"], row["report_fate"] or "–", row["reason"] or "",
         )  # fmt: skip
-    console.print(table)
+    show_table(console, table)
     if bundled:
         console.print("seq n.p is report p of frame n; bytes shared by a bundle are counted with its first report")
     if count > len(rows):
@@ -89,7 +89,7 @@ def show_timeline(console: Console, seconds: Sequence[Second]) -> None:
             str(second.number), number(second.up), number(second.down), f"{second.payload_bits / 1e3:.1f}",
             *(number(seen) if seen else "" for seen in fates), number(second.fixes),
         )  # fmt: skip
-    console.print(table)
+    show_table(console, table)
 
 
 def show_frame(console: Console, view: FrameView) -> None:
@@ -119,7 +119,7 @@ def show_frame(console: Console, view: FrameView) -> None:
     }  # fmt: skip
     for name, value in shared.items():
         fields.add_row(name, str(value))
-    console.print(fields)
+    show_table(console, fields)
     for name, begin, end in sections(view):
         if begin < end:
             console.print(f"\n[bold]{name}[/bold], bytes {begin} to {end - 1}")

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fronthaul.link.link_config import IMPAIRMENTS
-from sim.terminal import count, metres, milliseconds, new_table, number
+from sim.terminal import count, metres, milliseconds, new_table, number, show_table
 
 COUNTED = {
     "payload": "payload",
@@ -75,13 +75,13 @@ def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> 
                 f"lengths of {name} payloads: {number(found['min'])} to {number(found['max'])} bit, "
                 f"median {number(found['p50'])}, 95 % up to {number(found['p95'])}"
             )
-    console.print(bytes_table(summary))
+    show_table(console, bytes_table(summary))
     if summary.get("bytes_kernel"):
         console.print(kernel_line(summary["bytes_kernel"]), soft_wrap=True)
     for table in (error_table(summary), latency_table(summary), clock_table(summary), links_table(summary)):
         if table.row_count:
-            console.print(table)
-    console.print(fates_table(summary))
+            show_table(console, table)
+    show_table(console, fates_table(summary))
     for line in event_lines(summary):
         console.print(line, soft_wrap=True)
     if summary.get("fixes_per_s") is not None:

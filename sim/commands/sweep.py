@@ -89,14 +89,14 @@ def cases_of(words: Mapping[str, Any], output: Path) -> list[Case]:
 def show_rows(out: Console, rows: list[dict[str, Any]]) -> None:
     """Print the table of a sweep."""
     from sim.sweep.sweep import EXPLAINED, PER_REPORT, body, heading
-    from sim.terminal import new_table
+    from sim.terminal import new_table, show_table
 
     words = heading(rows)
     shown = [index for index, word in enumerate(words) if word != PER_REPORT]  # as wide as a terminal
     table = new_table(*(re.sub(r" (?=\[|\(|of all)", "\n", words[index]) for index in shown))
     for cells in body(rows):
         table.add_row(*(cells[index] for index in shown))
-    out.print(table)
+    show_table(out, table)
     out.print(EXPLAINED, soft_wrap=True)
 
 
