@@ -31,7 +31,7 @@ from fronthaul.transport.transport_costs import TransportCosts
 from sim.errors import UserError
 from sim.files import allow_open_files
 from sim.records.folder import RunFolder
-from sim.records.table_schemas import checked
+from sim.records.table_schemas import checked, require_ledger
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -234,8 +234,11 @@ class Ledgers:
                 if missing:
                     raise UserError(f"{path.name} is damaged: it has no column {sorted(missing)[0]}.")
                 for batch in file.iter_batches(_BATCH_ROWS, columns=schema.names, use_threads=False):
-                    yield batch.select(schema.names).cast(schema)
-        except (OSError, pa.ArrowException) as error:
+                    rows = batch.select(schema.names).cast(schema)
+                    rows.validate(full=True)
+                    require_ledger(rows, path)
+                    yield rows
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names that are not UTF-8
             raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error
 
     def table(self, bs: int | None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -261,7 +264,8 @@ def read_ledgers(folder: RunFolder) -> dict[int | None, pa.Table]:
     Raises:
         UserError: one is damaged.
     """
-    return {bs: read_table(path) for bs, path in folder.ledgers().items()}
+    ledgers = Ledgers(folder)
+    return {bs: ledgers.table(bs) for bs in ledgers}
 
 
 def read_table(path: Path) -> pa.Table:
@@ -276,7 +280,7 @@ def read_table(path: Path) -> pa.Table:
     try:
         table = pq.ParquetFile(path).read()
         table.validate(full=True)
-    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names that are no text, for one
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error
     return checked(table, path)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fronthaul.documents import parse_json
+from fronthaul.errors import LocalError
 from sim.errors import UserError
 from sim.files import write_json, write_text
 
@@ -56,8 +57,8 @@ class Manifest:
         """
         try:
             data = self.path.read_bytes()
-            told: dict[str, Any] = dict(json.loads(data)["files"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            told: dict[str, Any] = dict(parse_json(data.decode())["files"])
+        except (OSError, LocalError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.path} cannot be read: it is missing or damaged.") from error
         found = self._files()
         problems = [f"{name} is gone" for name in told if name not in found]

@@ -10,22 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fronthaul.account.ledger import ledger_schema
 from fronthaul.log.recorder import connection_schema, event_schema
-from fronthaul.log.stream_names import ledgers
 from fronthaul.message.messages import Direction
 from sim.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_WAY_COUNTS = ("handshake", "control", "heartbeat", "data", "least", "most")
+_WAY_COUNTS = ("handshake", "control", "heartbeat", "data", "stray", "least", "most")
 _KERNEL_COUNTS = ("kernel_sent", "kernel_received")  # null where a process died before recording its count
 _SENDERS = (
     *("bs", "epoch", "snapshot", "round", "seq", "t_release_ns", "payload_bits", "side_bits", "header_bytes"),
     *("padding_bits", "zmtp_bytes", "curve_bytes", "crc32", "side", "payload"),
 )
 """Columns of a ledger that only a sender knows: null in rows of frames that nobody journaled."""
+_ALWAYS = ("part", "direction", "frame_fate")
 _USED = ("used_bs", "used_epoch", "used_round")
 
 
@@ -71,42 +70,41 @@ def socket_table_schema() -> pa.Schema:
     return pa.schema([*fields, _whole("end", pa.string())])
 
 
-@functools.cache
-def _ledger_fields() -> pa.Schema:
-    import pyarrow as pa
-
-    always = ("part", "direction", "frame_fate")
-    return pa.schema([pa.field(f.name, f.type, f.name not in always) for f in ledger_schema()])
-
-
 def checked(table: pa.Table, path: Path) -> pa.Table:
     """Return a table of a run with the types of its columns as they were written, by the name of its file.
 
     Raises:
         UserError: a column is missing, has values of another type, or lacks a value that is always there.
     """
-    schema, rule = _schema_of(path)
-    if schema is None:
-        return table
-    table = _typed(table, schema(), path)
-    rule(table, path)
+    if path.name in _SCHEMAS:
+        table = _typed(table, _SCHEMAS[path.name](), path)
+    if path.name == "fixes.parquet":
+        _require_keys(table, path)
     return table
 
 
-def _no_rule(table: pa.Table, path: Path) -> None:
-    pass
+def require_ledger(rows: pa.RecordBatch, path: Path) -> None:
+    """Check rows of a ledger, with any of its columns: what was journaled has all that its sender knew.
 
+    Raises:
+        UserError: a value is missing, or a direction does not exist.
+    """
+    import pyarrow.compute as pc
 
-def _schema_of(path: Path) -> tuple[Callable[[], pa.Schema] | None, Callable[[pa.Table, Path], None]]:
-    known = {
-        "fixes.parquet": (fix_table_schema, _require_keys),
-        "connections.parquet": (link_table_schema, _no_rule),
-        "sockets.parquet": (socket_table_schema, _no_rule),
-        "events.parquet": (event_schema, _no_rule),
-    }
-    if path.name in known:
-        return known[path.name]
-    return (_ledger_fields, _require_senders) if path in ledgers(path.parent).values() else (None, _no_rule)
+    names = rows.schema.names
+    lacking = [name for name in _ALWAYS if name in names and rows.column(name).null_count]
+    if "direction" in names and not lacking:
+        strange = sorted(set(rows.column("direction").unique().to_pylist()) - set(Direction))
+        if strange:
+            raise UserError(f"{path} is damaged: {strange[0]!r} is no direction.")
+    if "t_sent_ns" in names:
+        journaled = pc.is_valid(rows.column("t_sent_ns"))
+        sent = rows.filter(journaled)
+        lacking += [name for name in _SENDERS if name in names and sent.column(name).null_count]
+        if "t_received_ns" in names and rows.filter(pc.invert(journaled)).column("t_received_ns").null_count:
+            lacking.append("t_received_ns")
+    if lacking:
+        raise UserError(f"{path} is damaged: column {lacking[0]!r} lacks values.")
 
 
 def _whole(name: str, kind: pa.DataType) -> pa.Field:
@@ -136,22 +134,6 @@ def _typed(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     return table
 
 
-def _require_senders(table: pa.Table, path: Path) -> None:
-    """Check a ledger: what was journaled has all that its sender knew, what was not has a time of arrival."""
-    import pyarrow.compute as pc
-
-    strange = sorted(set(table["direction"].unique().to_pylist()) - set(Direction))
-    if strange:
-        raise UserError(f"{path} is damaged: {strange[0]!r} is no direction.")
-    journaled = pc.is_valid(table["t_sent_ns"])
-    sent, strays = table.filter(journaled), table.filter(pc.invert(journaled))
-    lacking = [name for name in _SENDERS if sent[name].null_count]
-    if lacking:
-        raise UserError(f"{path} is damaged: journaled frames lack their {lacking[0]}.")
-    if strays["t_received_ns"].null_count:
-        raise UserError(f"{path} is damaged: frames were neither sent nor received.")
-
-
 def _require_keys(table: pa.Table, path: Path) -> None:
     """Check that base station, epoch and round of the used reports are equally many in each fix."""
     import pyarrow.compute as pc
@@ -159,3 +141,11 @@ def _require_keys(table: pa.Table, path: Path) -> None:
     first, *others = (pc.list_value_length(table[name]) for name in _USED)
     if not all(first.equals(other) for other in others):
         raise UserError(f"{path} is damaged: used reports lack a part of their key.")
+
+
+_SCHEMAS: dict[str, Callable[[], pa.Schema]] = {
+    "fixes.parquet": fix_table_schema,
+    "connections.parquet": link_table_schema,
+    "sockets.parquet": socket_table_schema,
+    "events.parquet": event_schema,
+}
