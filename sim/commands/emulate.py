@@ -33,8 +33,10 @@ def emulate(context: typer.Context, **words: Any) -> None:
         result = run(settings, advance)
     if words["json"]:
         print(json.dumps(result.summary, indent=2))
-        return
-    show_summary(console(), result.summary, result.folder)
+    else:
+        show_summary(console(), result.summary, result.folder)
+    if not result.summary["fixes"]:  # a note of the summary says why
+        raise typer.Exit(1)
 
 
 def parts_of_runs(output: Path) -> set[Path]:

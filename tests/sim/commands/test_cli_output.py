@@ -68,3 +68,14 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert raised.value.filename == str(path) and list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_any_fix_says_why_and_fails(
+    settings: EmulateSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["emulate", "--scenario", settings.scenario, "--weights", str(settings.weights), "--bs", "3"]
+    command += ["--snapshots", "4", "--warmup", "0", "--driver", "process", "--output", str(settings.output)]
+    assert cli.main([*command, "--loss", "100%"]) == 1
+    assert "note: The run has no fix: all 12 reports were lost." in capsys.readouterr().out
+    assert cli.main(command) == 0
+    assert "The run has no fix" not in capsys.readouterr().out
