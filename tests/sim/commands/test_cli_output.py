@@ -15,6 +15,7 @@ from sim.errors import UserError
 from sim.learn.checkpoint import Checkpoint
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import Weights, save_weights
+from sim.terminal import ProgressBar
 
 ROOT = Path(cli.__file__).resolve().parent
 
@@ -79,3 +80,21 @@ def test_a_run_without_any_fix_says_why_and_fails(
     assert "note: The run has no fix: all 12 reports were lost." in capsys.readouterr().out
     assert cli.main(command) == 0
     assert "The run has no fix" not in capsys.readouterr().out
+
+
+def test_ctrl_c_speaks_for_its_own_run_alone(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another run begins in the same folder while this one is under way."""
+
+    def interrupt(bar: ProgressBar, description: str, *_: object, **__: object) -> None:
+        (settings.output / "another.part").mkdir(parents=True, exist_ok=True)
+        if description == "positioning":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ProgressBar, "update", interrupt)
+    command = ["emulate", "--scenario", settings.scenario, "--weights", str(settings.weights), "--bs", "3"]
+    command += ["--snapshots", "4", "--warmup", "0", "--driver", "process", "--output", str(settings.output)]
+    assert cli.main(command) == 130
+    told = capsys.readouterr().err
+    assert "tiny-ecc-b4.part" in told and "another.part" not in told
