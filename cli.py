@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -13,6 +14,8 @@ import typer
 from sim.commands import chaos, emulate, learn, look, sweep
 from sim.commands.common import INTERRUPTED, USER_ERROR, console
 
+_OUTPUT = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF)
+"""What a standard output may fail with that is full, closed at its other end, or gone."""
 _LONGEST = 2000
 """Characters of an error."""
 
@@ -154,9 +157,7 @@ def _accept_any_output() -> None:
 def _cannot(error: OSError) -> str:
     """Return a sentence on a file, or on standard output, that the system refuses."""
     why = error.strerror or str(error)
-    try:
-        sys.stdout.flush()
-    except OSError:
+    if error.filename is None and error.errno in _OUTPUT:  # files are written by `whole_file`, which names them
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
         return f"The output cannot be written: {why}. Files that the command wrote are complete."
     return f"Cannot use {error.filename}: {why}." if error.filename else f"The system refuses: {why}."

@@ -75,7 +75,7 @@ def show_table(console: Console, table: Table) -> None:
             for column in part.columns:
                 column.no_wrap, column.overflow = False, "fold"
         console.print(part)
-        begin = end
+        begin = max(end, begin + 1)
 
 
 def _part(table: Table, chosen: Sequence[int]) -> Table:

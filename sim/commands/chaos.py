@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sim.commands import options
 from sim.commands.common import console, stoppable
-from sim.commands.emulate import parts_of_runs, stopped_run
+from sim.commands.emulate import stopped_run
 from sim.errors import UserError
 from sim.plan.setting import WHAT
 
@@ -46,10 +47,11 @@ def chaos(
     if minutes <= 0:
         raise UserError(f"--minutes must be above 0, it is {minutes:g}.")
     settings = options.settings_of(words | {"seed": seed, "bs_per_actor": 1})
-    before = parts_of_runs(settings.output)
-    with stoppable(lambda: stopped_run(parts_of_runs(settings.output) - before)), ProgressBar() as bar:
+    made: list[Path] = []
+    with stoppable(lambda: stopped_run(made)), ProgressBar() as bar:
 
         def advance(progress: Progress) -> None:
+            made.extend([progress.folder] if progress.folder else [])
             bar.update({"run": "positioning"}.get(progress.stage, progress.stage), progress.done, progress.total)
 
         result = run_chaos(settings, 60 * minutes, advance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +25,25 @@ def emulate(context: typer.Context, **words: Any) -> None:
     from sim.terminal import ProgressBar
 
     stages = {"start": "starting", "run": "positioning", "write": "writing"}
-    before = parts_of_runs(settings.output)
-    with stoppable(lambda: stopped_run(parts_of_runs(settings.output) - before)), ProgressBar() as bar:
+    made: list[Path] = []
+    with stoppable(lambda: stopped_run(made)), ProgressBar() as bar:
 
         def advance(progress: RunProgress) -> None:
+            made.extend([progress.folder] if progress.folder else [])
             bar.update(stages[progress.stage], progress.done, progress.total)
 
         result = run(settings, advance)
     if words["json"]:
         print(json.dumps(result.summary, indent=2))
-        return
-    show_summary(console(), result.summary, result.folder)
+    else:
+        show_summary(console(), result.summary, result.folder)
+    if not result.summary["fixes"]:  # a note of the summary says why
+        raise typer.Exit(1)
 
 
-def parts_of_runs(output: Path) -> set[Path]:
-    """Return the folders of runs that are in progress or were cut."""
-    return set(output.glob("*.part"))
-
-
-def stopped_run(parts: set[Path]) -> str:
-    """Return a sentence on what a stopped run has left in `parts`."""
+def stopped_run(folders: Iterable[Path]) -> str:
+    """Return a sentence on what a stopped run has left in those of its folders that are still there."""
+    parts = [folder for folder in folders if folder.exists()]
     if not parts:
         return "Stopped before anything was sent; nothing is on disk."
     return f"Stopped; every frame sent until then is journaled in {', '.join(sorted(map(str, parts)))}."

@@ -64,11 +64,13 @@ def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> 
         f"{stations(summary)}, {summary['snapshots']} snapshots, seed {summary['seed']}{encrypted}"
     )
     answers = summary.get("payload_bits_per_answer")
-    console.print(
-        f"payload [bold]{number(summary['payload_bits_per_report'])} bit[/bold] per BS and fix, "
+    first = summary["payload_bits_per_report"]
+    parts = [
+        f"payload [bold]{number(first)} bit[/bold] per BS and fix, "
         f"[bold]{100 * summary['payload_ratio']:.2f} %[/bold] of lossless CSI"
-        + (f"; {number(answers)} bit per answer of a later round" if answers else "")
-    )
+    ] * bool(first or not answers)
+    parts += [f"{number(answers)} bit per answer of a later round"] * bool(answers)
+    console.print("; ".join(parts) if first or not answers else f"payload [bold]{parts[0]}[/bold], none in round 0")
     for name, found in summary.get("payload_bits", {}).items():
         if found:
             console.print(

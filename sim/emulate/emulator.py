@@ -70,7 +70,7 @@ def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTi
     folder = RunFolder.create(plan.settings, plan.scenario.name)
     with _removed_if_empty(folder):
         write_configuration(folder, plan)
-        on_progress(Progress("start", 0, plan.settings.snapshots))
+        on_progress(Progress("start", 0, plan.settings.snapshots, folder.path))
         if plan.settings.driver == "process":
             from sim.emulate.in_process import run_in_process
 

@@ -18,11 +18,13 @@ class Progress:
         stage: "start" (processes and links come up), "run" or "write".
         done: snapshots closed at the cloud.
         total: snapshots of the run.
+        folder: folder of the run, where the run has just made it; else None.
     """
 
     stage: Literal["start", "run", "write"]
     done: int
     total: int
+    folder: Path | None = None
 
 
 OnProgress = Callable[[Progress], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -41,7 +41,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the content of `summary.json`."""
     settings = plan.settings
-    found = measured(plan, record, fixes, books, conservation)
+    figures = measured(plan, record, fixes, books, conservation)
     return {
         "scenario": plan.scenario.name,
         "scheme": settings.scheme,
@@ -52,12 +52,33 @@ def summarise(
         "weights": plan.weights_path.name,
         # With another B than in training, the quantiser uses a recalibrated step.
         "trained_bits": plan.weights.config.get("bits", settings.bits),
-        **found,
+        **figures,
         "restarts": [dataclasses.asdict(restart) for restart in record.restarts],
         "conservation": {"ok": conservation.ok and not problems, "problems": list(problems)},
         "failures": list(record.failures),
-        "notes": [*weights_notes(plan), *overload_notes(settings, found["links"])],
+        "notes": [
+            *weights_notes(plan),
+            *overload_notes(settings, figures["links"]),
+            *([] if len(fixes) else [_why_no_fix(settings, figures)]),
+        ],
     }
+
+
+def _why_no_fix(settings: EmulateSettings, figures: Mapping[str, Any]) -> str:
+    """Return a sentence on why a run has no fix at all."""
+    reports = figures["reports"]
+    lost, late, total = reports["lost"], reports["late"], sum(reports.values())
+    if not total:
+        why = "no base station sent a report"
+    elif lost == total:
+        why = f"all {total} reports were lost"
+    elif lost + late == total:
+        why = f"all reports that arrived came after the deadline of {settings.deadline_ms:g} ms"
+    elif figures["undetermined"]:
+        why = f"the fusion rule came to no finite position in {figures['undetermined']} snapshots"
+    else:
+        why = f"no snapshot had reports of {settings.minimum_bs} base stations in time"
+    return f"The run has no fix: {why}."
 
 
 class Configured(Protocol):

@@ -17,7 +17,7 @@ from sim.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_WAY_COUNTS = ("handshake", "control", "heartbeat", "data", "least", "most")
+_WAY_COUNTS = ("handshake", "control", "heartbeat", "data", "stray", "least", "most")
 _KERNEL_COUNTS = ("kernel_sent", "kernel_received")  # null where a process died before recording its count
 _SENDERS = (
     *("bs", "epoch", "snapshot", "round", "seq", "t_release_ns", "payload_bits", "side_bits", "header_bytes"),

@@ -28,6 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.scheme import weights_scheme
+from fronthaul.documents import parse_json, read_text
+from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_table
 from sim.errors import UserError
 from sim.files import write_json, write_text
@@ -127,10 +129,12 @@ def run_sweep(cases: Sequence[Case], output: Path, command: str, on_row: OnRow =
         on_row: called with the progress, see `OnRow`.
 
     Raises:
-        UserError: weights are missing, a run fails, or `output` cannot be written; finished rows are kept.
+        UserError: weights are missing, a run fails, or `output` cannot be written or holds another sweep; finished rows
+            are kept.
     """
     inputs = Inputs()
     keys = [inputs.key(case.settings) for case in cases]  # reads all weights, so that missing ones are reported at once
+    _require_own(output, [_finished(output / case.name, key) for case, key in zip(cases, keys, strict=True)])
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -151,6 +155,25 @@ def run_sweep(cases: Sequence[Case], output: Path, command: str, on_row: OnRow =
     write_text(text, markdown(rows, command))
     draw(picture, rows, swept(rows))
     return Sweep(table, text, picture, rows)
+
+
+def _require_own(output: Path, finished: Sequence[Row | None]) -> None:
+    """Check that a table in `output` has no rows but those of this sweep, since it is going to be replaced.
+
+    Raises:
+        UserError: it has others.
+    """
+    table = output / "sweep.json"
+    try:
+        stored = parse_json(read_text(table))["rows"] if table.is_file() else []
+        others = [row for row in stored if row not in finished]
+    except (OSError, LocalError, LookupError, TypeError):  # damaged: there is nothing to keep
+        return
+    if others:
+        raise UserError(
+            f"{table} is the table of another sweep ({len(others)} of its {len(stored)} rows are not of this one): "
+            "name another --output, or remove the file to have it replaced."
+        )
 
 
 def swept(rows: Sequence[Row]) -> list[str]:
@@ -269,8 +292,8 @@ def quantile_of_all(error_m: npt.NDArray[np.float64], snapshots: int, share: flo
 def _finished(folder: Path, key: str) -> Row | None:
     """Return the row if it was run before with the same key, else None."""
     try:
-        found = json.loads((folder / "row.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = parse_json(read_text(folder / "row.json"))
+    except (OSError, LocalError):
         return None
     row: Row | None = found.get("row") if isinstance(found, dict) and found.get("key") == key else None
     return row

@@ -22,7 +22,7 @@ from sim.emulate.emulator import emulate
 from sim.plan.settings import EmulateSettings
 from sim.world import store
 
-CASES = 60
+CASES = 45
 COMMANDS = (
     ["inspect", "{run}"],
     ["inspect", "{run}", "--link", "0", "--from", "0"],

@@ -82,7 +82,13 @@ def test_every_combination_is_one_row_and_is_not_run_again(
     longer = [word.replace("2,4", "2,4,8") for word in words]
     assert cli.main([*longer, "--loss", "50%,0", "--output", "sweep"]) == 2  # weights have no step of 8 bit
     capsys.readouterr()
-    assert cli.main([*words, "--loss", "0,50%", "--output", "sweep", "--seed", "2"]) == 0
+    tried = list(ran)
+    other = [*words, "--loss", "0,50%", "--output", "sweep", "--seed", "2"]
+    assert cli.main(other) == 2
+    assert "is the table of another sweep (8 of its 8 rows" in capsys.readouterr().err
+    assert ran == tried and Path("sweep/sweep.json").read_bytes() == before
+    Path("sweep/sweep.json").unlink()
+    assert cli.main(other) == 0
     assert ran[-8:] == names  # another seed is another row
 
 
