@@ -177,6 +177,7 @@ class RunConfiguration:
         weights_digest: digest of its content.
         format: payload format of reports in round 0.
         answer_format: payload format of answers in later rounds; None if a fix takes one round.
+        digest: SHA-256 of the file.
         commit: commit of the source; None outside a checkout.
         users: number of test users; 0 in runs before 0.3.0.
         truth_digest: `truth_digest` of their positions; None in runs before 0.3.0.
@@ -188,6 +189,7 @@ class RunConfiguration:
     weights_digest: str
     format: PayloadFormat
     answer_format: PayloadFormat | None = None
+    digest: str = ""
     commit: str | None = None
     users: int = 0
     truth_digest: str | None = None
@@ -232,7 +234,8 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         UserError: it is missing or damaged.
     """
     try:
-        table = parse_toml(read_text(folder.record))
+        text = read_text(folder.record)
+        table = parse_toml(text)
     except OSError as error:
         raise UserError(f"{folder.path} is not a run's folder: it has no {folder.record.name}.") from error
     except LocalError as error:
@@ -251,6 +254,7 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
             weights_digest=table["weights"]["digest"],
             format=_format(table.get("format") or table["codec"]),
             answer_format=_format(answers) if answers else None,
+            digest=hashlib.sha256(text.encode()).hexdigest(),
             commit=table.get("commit"),
             users=table.get("truth", {}).get("users", 0),
             truth_digest=table.get("truth", {}).get("digest"),
