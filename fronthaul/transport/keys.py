@@ -172,8 +172,9 @@ def _read(path: Path) -> str:
 
 
 def _read_toml(path: Path) -> dict[str, object]:
+    text = _read(path)
     try:
-        return parse_toml(_read(path))
+        return parse_toml(text)
     except LocalError as error:
         raise LocalError(f"{path} is damaged") from error  # without the detail, which may quote a secret
 

@@ -124,8 +124,8 @@ def train(
     budget: Annotated[
         float | None,
         typer.Option(
-            metavar="MINUTES", help="ecc, vinloc, diffloc: time to spend, instead of --epochs: as many steps as fit.",
-            show_default=False, rich_help_panel=TIMING,
+            metavar="MINUTES", show_default=False, rich_help_panel=TIMING,
+            help="ecc, vinloc, diffloc: time to spend, instead of --epochs: as many steps as fit; default: off.",
         ),
     ] = None,
     device: Annotated[

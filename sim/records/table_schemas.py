@@ -70,6 +70,14 @@ def socket_table_schema() -> pa.Schema:
     return pa.schema([*fields, _whole("end", pa.string())])
 
 
+@functools.cache
+def event_table_schema() -> pa.Schema:
+    """Return the columns of ``events.parquet``, one row per event."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(f.name, f.type, f.name in ("bs", "detail")) for f in event_schema()])
+
+
 def checked(table: pa.Table, path: Path) -> pa.Table:
     """Return a table of a run with the types of its columns as they were written, by the name of its file.
 
@@ -147,5 +155,5 @@ _SCHEMAS: dict[str, Callable[[], pa.Schema]] = {
     "fixes.parquet": fix_table_schema,
     "connections.parquet": link_table_schema,
     "sockets.parquet": socket_table_schema,
-    "events.parquet": event_schema,
+    "events.parquet": event_table_schema,
 }
