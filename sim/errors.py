@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -18,3 +19,8 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(names)})"
+
+
+def reason(error: OSError) -> str:
+    """Return why the system refused something, in its own words: some libraries put their own around them."""
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -48,7 +48,7 @@ class RowStream:
             raise LocalError(f"{path} exists already: a stream is never overwritten")
         self._path = path
         self._packer = _packer(schema)
-        self._good_bytes = 0
+        self._good_bytes = self._before_bytes = 0
         with whole_file(path) as temporary:  # so that no reader ever sees a file with half a schema
             self._file = temporary.open("wb", buffering=0)
             try:
@@ -88,6 +88,11 @@ class RowStream:
         if count:
             self._write(self._packer.pack_columns(count, columns))
 
+    def take_back(self) -> None:
+        """Remove the rows of the last call again, which takes no space; calling it once more removes no others."""
+        self._good_bytes = self._before_bytes
+        self._cut_back()
+
     def close(self) -> None:
         """Mark the end and close; closing twice is fine.
 
@@ -110,6 +115,7 @@ class RowStream:
             what = "the disk is full" if error.errno in _FULL else "a file cannot be written"
             why = os.strerror(error.errno) if error.errno else error
             raise LocalError(f"{what}: {self._path} ends before what was to be added ({why})") from error
+        self._before_bytes = self._good_bytes
         self._good_bytes += len(data)
 
     def _cut_back(self) -> None:

@@ -95,6 +95,10 @@ class ReceiveLog:
         else:
             self._rows.extend_columns(len(arrivals), columns)
 
+    def take_back(self) -> None:
+        """Remove the rows of the last call again."""
+        self._rows.take_back()
+
     def close(self) -> None:
         """Mark the log's end; closing twice is fine."""
         self._rows.close()

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fronthaul.clock import Clock
+from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import RowStream
-from fronthaul.log.pcapng import CaptureWriter
+from fronthaul.log.pcapng import Captured, CaptureWriter
 from fronthaul.log.received import Arrival, ReceiveLog
 from fronthaul.log.sent import Departure, SendJournal, corrupted
 from fronthaul.log.stream_names import CAPTURE, CONNECTIONS, EVENTS, RECEIVED, SENT
@@ -114,30 +115,31 @@ class Recorder:
         """Record messages that are about to be sent over several links, each with its BS, in one write.
 
         Raises:
-            LocalError: the disk is full.
+            LocalError: the disk is full; none of them is on record then, and none may be sent.
         """
         self._journal.append_all(sent)
         if self._capture is not None:
-            self._capture.write(
-                [
-                    (self._sends, _seq(departure.message), corrupted(departure), departure.t_release_ns)
-                    for _, departure in sent
-                    if departure.drop_reason is None and not is_control(departure.message)
-                ]
-            )
+            frames = [
+                (self._sends, _seq(departure.message), corrupted(departure), departure.t_release_ns)
+                for _, departure in sent
+                if departure.drop_reason is None and not is_control(departure.message)
+            ]
+            _capture(self._capture, frames, self._journal)
 
     def received(self, arrivals: Sequence[Arrival]) -> None:
         """Record messages that arrived.
 
         Raises:
-            LocalError: the disk is full.
+            LocalError: the disk is full; none of them is on record then.
         """
         if not arrivals:
             return
         self._log.append(arrivals)
         if self._capture is not None:
             frames = [a for a in arrivals if a.fate is not None]
-            self._capture.write([(self._receives, _seq(a.data), a.data, a.t_received_ns) for a in frames])
+            _capture(
+                self._capture, [(self._receives, _seq(a.data), a.data, a.t_received_ns) for a in frames], self._log
+            )
 
     def links(self, connections: Sequence[ConnectionCount], events: Sequence[LinkEvent]) -> None:
         """Record connections that ended, and connection events."""
@@ -172,6 +174,19 @@ class Recorder:
             LocalError: the disk is full; the streams stay readable, and are closed.
         """
         self._streams.close()  # closes each of them, even if the disk is full
+
+
+def _capture(capture: CaptureWriter, frames: list[Captured], stream: SendJournal | ReceiveLog) -> None:
+    """Capture frames that have just been added to a stream, or take them back from there.
+
+    Raises:
+        LocalError: the disk is full.
+    """
+    try:
+        capture.write(frames)
+    except LocalError:
+        stream.take_back()
+        raise
 
 
 def _seq(data: bytes) -> int:

@@ -143,6 +143,10 @@ class SendJournal:
             ),
         )
 
+    def take_back(self) -> None:
+        """Remove the rows of the last call again: their messages will not be sent."""
+        self._rows.take_back()
+
     def close(self) -> None:
         """Mark the journal's end; closing twice is fine."""
         self._rows.close()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from fronthaul.clock import Clock
 from fronthaul.errors import QueueFull, TransportError
 from fronthaul.log.recorder import Recorder
-from fronthaul.log.sent import Departure, corrupted
+from fronthaul.log.sent import DISCONNECTED, Departure, corrupted
 from fronthaul.sender.outbox import amendment, drop_reason
 
 QUEUE_PAUSE_NS = 1_000_000
@@ -65,15 +65,18 @@ class Sender:
             TransportError: what `on_gone` raises.
         """
         self._recorder.sent_all(departures)
+        waiting = [(bs, departure) for bs, departure in departures if departure.drop_reason is None]
         failed = []
-        for bs, departure in departures:
-            if departure.drop_reason is not None:
-                continue
-            reason = self._reason_not_sent(bs, departure)
-            if reason is not None:
-                failed.append((bs, departure._replace(drop_reason=reason)))
-        if failed:
-            self._recorder.sent_all(failed)
+        try:
+            while waiting:
+                reason = self._reason_not_sent(*waiting[0])
+                bs, departure = waiting.pop(0)
+                if reason is not None:
+                    failed.append((bs, departure._replace(drop_reason=reason)))
+        finally:  # what is still waiting after an error was not sent either
+            failed += [(bs, departure._replace(drop_reason=DISCONNECTED)) for bs, departure in waiting]
+            if failed:
+                self._recorder.sent_all(failed)
 
     def note_lost(self, error: TransportError) -> None:
         """Journal that a message was lost after it had been held back.

@@ -23,7 +23,7 @@ from fronthaul.log.stream_names import SENT
 from fronthaul.message.wire import is_control
 from sim.emulate.controls import Controls, compute_controls
 from sim.emulate.run_pictures import error_cdf, position_map
-from sim.errors import UserError
+from sim.errors import UserError, reason
 from sim.files import write_json
 from sim.plan.outcome import OnProgress, Progress, RunRecord, RunResult
 from sim.plan.plan import Plan, load_plan
@@ -84,7 +84,7 @@ def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTi
         return close_books(plan, folder, record)
     except OSError as error:
         raise UserError(
-            f"{' '.join([*record.failures, ''])}The books cannot be closed: {error.strerror or error}. All messages "
+            f"{' '.join([*record.failures, ''])}The books cannot be closed: {reason(error)}. All messages "
             f"until then are in {folder.path}; with room on the disk, `inspect --recover` closes them."
         ) from error
 

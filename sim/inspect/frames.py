@@ -18,7 +18,7 @@ from fronthaul.log.stream_names import SENT
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, Frame, Payload, PayloadFormat, Report, ReportKey
 from fronthaul.message.wire import VERSION, encode
-from sim.errors import UserError, nearest_hint
+from sim.errors import UserError, nearest_hint, reason
 from sim.records.books import Books, close, used_reports
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
 from sim.records.links import COUNTED, Ledgers, LinkTotals, all_totals, mask, numbers, read_table, valid
@@ -294,13 +294,19 @@ def recover(folder: Path) -> Recovered:
     """Close the ledgers of a run that was cut, from its streams, which are kept.
 
     Raises:
-        UserError: the folder is not a run's, or holds no journals to recover.
+        UserError: the folder is not a run's, holds no journals to recover, or cannot be written.
     """
     run = RunFolder(folder)
     configuration = read_configuration(run)
     if not run.streams(SENT):
         raise UserError(f"{folder} holds no journals: the run was not cut, or no frame was sent.")
-    books = close(run, configuration.stations)
+    try:
+        books = close(run, configuration.stations)
+    except OSError as error:
+        raise UserError(
+            f"The books of {folder} cannot be closed: {reason(error)}. Its journals are untouched: with room "
+            "on the disk, `inspect --recover` closes them."
+        ) from error
     return Recovered(books, books.conservation())
 
 

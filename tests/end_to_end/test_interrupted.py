@@ -11,6 +11,7 @@ import tiny_world
 
 from fronthaul.errors import LocalError
 from fronthaul.log.sent import read_journal
+from sim.inspect.audit import audit
 from sim.inspect.frames import recover
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,14 @@ def test_a_full_disk_ends_a_run_with_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     (told,) = [line for line in done.stderr.splitlines() if "ETA" not in line and line.strip()]
     assert "disk is full" in told or "cannot write" in told
+    (part,) = (tmp_path / "runs").glob("*.part")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))"  # the disk is still full
+    recovery = f"{limit}; import sys, cli; sys.exit(cli.main(['inspect', {str(part)!r}, '--recover']))"
+    done = subprocess.run([sys.executable, "-c", recovery], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"The books of {part} cannot be closed: File too large." in done.stderr
     assert recovered(tmp_path) > 0
+    assert [finding.detail for finding in audit(part).findings if finding.state == "fails"] == []
 
 
 @pytest.mark.ray

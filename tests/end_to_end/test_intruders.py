@@ -24,6 +24,7 @@ from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 from sim.plan.plan import Plan, load_plan
 from sim.records.books import derive_books
 from sim.records.folder import RunFolder
+from sim.records.stream_bytes import byte_problems
 
 
 def forged(plan: Plan, bs: int, snapshot: int) -> list[bytes]:
@@ -102,3 +103,6 @@ def test_intruders_change_nothing_and_are_seen(monkeypatch: pytest.MonkeyPatch, 
     assert [row["reason"] for row in rejected] == ["BS 2 does not own this connection"]
     assert pq.read_table(folder.ledger(2)).num_rows == 0
     assert books.conservation().problems == ()
+    assert byte_problems(books.connections) == []  # although BS 1's key was used for what no sender wrote down
+    (link,) = (connection for connection in books.connections if connection.bs == 1)
+    assert link.up.stray > 0 and link.connections == 2

@@ -1,5 +1,7 @@
 """What one end writes down: all streams together."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,41 @@ def test_a_full_disk_closes_all_streams_and_leaves_them_readable(tmp_path: Path)
         recorder.received([Arrival(3, good, 5, FrameFate.DELIVERED)])
     recorder.close()
     assert len(read_journal(tmp_path / f"end{SENT}")) == len(read_received(tmp_path / f"end{RECEIVED}")) == 1
+
+
+FULL_CAPTURE = """
+import resource, sys
+from pathlib import Path
+from fronthaul.errors import LocalError
+from fronthaul.log.received import Arrival
+from fronthaul.log.recorder import Recorder
+from fronthaul.log.sent import Departure
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction, Frame, Payload, Report, ReportKey
+from fronthaul.message.wire import encode
+from fronthaul.transport.zmtp import ZMTP_NULL
+
+recorder = Recorder(Path(sys.argv[1]), "end", sends=Direction.UP, transport=ZMTP_NULL, capture_bs=3)
+one, long = (encode(Frame(0, (Report(ReportKey(3, 0, 0), Payload(bytes(n), 8 * n)),))) for n in (1, 3000))
+recorder.sent(3, [Departure(one, 1, 2)])
+resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+for count in range(100):  # a receive log holds less of a frame than a capture does
+    try:
+        recorder.received([Arrival(3, long, 5, FrameFate.DELIVERED)])
+    except LocalError:
+        break
+try:
+    recorder.sent(3, [Departure(long, 3, 4)])
+except LocalError as error:
+    print(count, error)
+"""
+
+
+def test_what_a_full_disk_keeps_out_of_the_capture_is_not_on_record_at_all(tmp_path: Path) -> None:
+    """Or a frame that was never sent would count as sent."""
+    command = [sys.executable, "-c", FULL_CAPTURE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    count, told = done.stdout.split(maxsplit=1)
+    assert "end.pcapng" in told
+    assert len(read_journal(tmp_path / f"end{SENT}")) == 1
+    assert len(read_received(tmp_path / f"end{RECEIVED}")) == int(count) > 1

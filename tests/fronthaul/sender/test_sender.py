@@ -81,6 +81,19 @@ def test_what_is_not_taken_is_amended_and_the_rest_goes_on(
         assert made.reasons() == [reason, None] and made.gone == gone
 
 
+def test_what_an_error_keeps_from_being_sent_is_amended_too(tmp_path: Path) -> None:
+    with end(tmp_path) as made:
+        made.sender = Sender(made.recorder, made.clock, made._put, refuse)
+        made.trouble = [TransportError("gone for good")]
+        with pytest.raises(TransportError, match="gone for good"):
+            made.sender.send(2, [FIRST, SECOND])
+        assert made.put == [] and made.reasons() == ["disconnected"] * 2
+
+
+def refuse(bs: int | None, error: TransportError) -> None:
+    raise error
+
+
 def test_patience_waits_for_a_full_queue_and_ends(tmp_path: Path) -> None:
     with end(tmp_path) as made:
         made.sender.patience_ns = 3 * QUEUE_PAUSE_NS
