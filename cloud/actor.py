@@ -80,8 +80,12 @@ class CloudActor:
         # A wildcard address can be listened at, but not connected to.
         return transport.address.replace("//0.0.0.0:", f"//{own}:")
 
-    def serve(self, idle_timeout_s: float) -> None:
-        """Run until all base stations have left, or the remaining ones have been silent for `idle_timeout_s` [s]."""
+    def serve(self, idle_timeout_s: float) -> CloudOutcome:
+        """Run until all base stations have left, or the remaining ones have been silent for `idle_timeout_s` [s].
+
+        Returns:
+            The outcome, before the streams are closed.
+        """
         # OpenMP keeps this setting per thread, so it is set in the thread that runs fusion.
         torch.set_num_threads(self._threads)
         node = self._running()
@@ -91,6 +95,7 @@ class CloudActor:
         # stopped the loop for 0.13 s. On average over many reports it makes no difference.
         gc.freeze()
         node.run(idle_timeout_s)
+        return node.outcome()
 
     def ask(self, request: Request) -> None:
         """Pass a request to the loop of `serve`."""
@@ -101,11 +106,10 @@ class CloudActor:
         node = self._running()
         return node.closed_snapshots, node.fixes_made
 
-    def collect(self) -> tuple[CloudOutcome, dict[str, bytes]]:
-        """Close links and streams; return the outcome, and the streams if this is not the driver's node."""
-        node = self._running()
-        node.close()
-        return node.outcome(), self._workspace.ship()
+    def collect(self) -> dict[str, bytes]:
+        """Close links and streams; return the streams if this is not the driver's node."""
+        self._running().close()
+        return self._workspace.ship()
 
     def _running(self) -> CloudNode:
         assert self._node is not None, "listen comes first"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sim.signals import like_ctrl_c
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -70,9 +72,10 @@ def console() -> Console:
 
 @contextlib.contextmanager
 def stoppable(sentence: Callable[[], str]) -> Iterator[None]:
-    """Turn Ctrl-C into exit status 130, and print a sentence that tells what is on disk."""
+    """Turn Ctrl-C, SIGTERM and SIGHUP into exit status 130, and print a sentence that tells what is on disk."""
     try:
-        yield
+        with like_ctrl_c():
+            yield
     except KeyboardInterrupt:
         print(sentence(), file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

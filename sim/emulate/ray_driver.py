@@ -10,8 +10,9 @@ Ray only places and starts processes; all reports travel over the fronthaul.
       | run(t0) -------------------------------------------------> pace, send, answer, goodbye
       | collect -----------------> outcome, streams               streams
 
-A process that dies is restarted, as often as the settings allow: a base station in its next epoch, from the next
-snapshot that is due; the cloud in its next incarnation, from the logs of the previous one, at the same port. Every wait
+A process that dies, also while it starts, is restarted, as often as the settings allow: a base station in its next
+epoch, from the next snapshot that is due; the cloud in its next incarnation, from the logs of the previous one, at the
+same port. One that dies after its work was done is not, and the run ends well: what it recorded is on disk. Every wait
 has a limit: an actor that does not start, fails or falls silent makes the run fail with an error that names the actor;
 what was recorded until then is kept.
 """
@@ -39,7 +40,8 @@ from fronthaul.log.stream_names import SENT, incarnation_name
 from fronthaul.log.workspace import ship_leftovers
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import report_keys
-from sim.emulate.ray_launch import START_S, Launcher, Process
+from sim.emulate.ray_launch import START_EACH_S, START_S, Launcher, Process
+from sim.errors import UserError
 from sim.kernel.namespaces import Namespaces
 from sim.plan.outcome import OnProgress, Progress, Restart, RunRecord
 from sim.plan.plan import Plan
@@ -117,15 +119,14 @@ class Run:
         self.restarts: list[Restart] = []
         self._zombies: list[Process] = []
         self._cut_off: set[int] = set()  # base stations whose link was down at the end, as they were asked for
-        self._goodbyes_said = False
+        self._outcome: CloudOutcome | None = None  # of the cloud's last incarnation, once it has finished
 
     def run(self) -> RunRecord:
         """Start all actors, supervise them until the run ends, and collect their streams."""
         self.cloud = self._launcher.cloud()
-        self._launcher.await_cloud(self.cloud)
-        self.cloud.running = self.cloud.actor.serve.remote(self._idle_s)
+        self._start_up(START_S)
         self.edges = self._launcher.edges()
-        self._launcher.await_edges(self.edges)
+        self._start_up(START_S + START_EACH_S * len(self.edges))
         self.t0_ns = time.time_ns() + round(LEAD_S * 1e9)
         self._ask(("start", self.t0_ns))
         for edge in self.edges:
@@ -134,8 +135,9 @@ class Run:
         seconds = max(0.0, (time.time_ns() - self.t0_ns) / 1e9)
         self._await_end()
         self._collect_edges()
+        self._collect_cloud()
         return RunRecord(
-            cloud=self._collect_cloud(),
+            cloud=self._judged_outcome(),
             t0_ns=self.t0_ns,
             wall_clock=True,
             seconds=seconds,
@@ -181,36 +183,53 @@ class Run:
 
     # -- running
 
+    def _start_up(self, limit_s: float) -> None:
+        """Wait until all processes are up, at most `limit_s` [s]; restart those that die meanwhile.
+
+        Raises:
+            UserError: one does not come up, or is refused.
+        """
+        until_s = time.monotonic() + limit_s
+        while late := [process for process in self._processes if process.connecting is not None]:
+            if self._turn() or self._failures:
+                raise UserError(" ".join(self._failures))
+            if time.monotonic() > until_s:
+                raise UserError(
+                    f"{late[0].name} did not start in time: Ray may have too few CPUs free, or none of its nodes fits."
+                )
+
     def _watch(self) -> None:
         """Wait until the cloud has finished; restart processes that die."""
-        total = self._settings.snapshots
-        while True:
-            waiting = {
-                call: process
-                for process in (self.cloud, *self.edges)
-                if process is not None and (call := process.connecting or process.running) is not None
-            }
-            done, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_S)
-            for call in done:
-                process = waiting[call]
-                if process is self.cloud:
-                    if self._cloud_done(process, call):
-                        return
-                else:
-                    self._edge_done(process, call)
-            if self._give_up_on_late_starts():
-                return
+        while not self._turn() and not self._give_up_on_late_starts():
             self._outages()
-            self._on_tick(self)
             progress = self._progress()
             if progress is not None:
-                self._on_progress(Progress("run", progress[0], total))
+                self._on_progress(Progress("run", progress[0], self._settings.snapshots))
+
+    def _turn(self) -> bool:
+        """Wait a moment for a call to return, and handle it; return whether the run is over."""
+        waiting = {
+            call: process for process in self._processes if (call := process.connecting or process.running) is not None
+        }
+        done, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_S)
+        for call in done:
+            process = waiting[call]
+            if process is not self.cloud:
+                self._edge_done(process, call)
+            elif self._cloud_done(process, call):
+                return True
+        self._on_tick(self)
+        return False
+
+    @property
+    def _processes(self) -> list[Process]:
+        return [process for process in (self.cloud, *self.edges) if process is not None]
 
     def _give_up_on_late_starts(self) -> bool:
         """Give up on restarted processes that do not come up; return whether the cloud is one, which ends the run."""
         late_ns = time.time_ns() - round(START_S * 1e9)
-        for process in (self.cloud, *self.edges):
-            if process is None or process.connecting is None or process.restart is None or process.restart > late_ns:
+        for process in self._processes:
+            if process.connecting is None or process.restart is None or process.restart > late_ns:
                 continue
             self._failures.append(f"{process.name} was started again and did not come up within {START_S:g} s.")
             process.connecting = process.running = None
@@ -235,12 +254,12 @@ class Run:
     def _cloud_done(self, cloud: Process, call: Any) -> bool:
         """Handle a call of the cloud that returned; return whether the run is over."""
         try:
-            ray.get(call)
+            result = ray.get(call)
         except RayActorError as error:
             if cloud.number >= self._settings.restarts:
                 self._failures.append(sentence(error, cloud.name))
                 return True
-            if not self._folder.links.joinpath(f"{incarnation_name(0)}{SENT}").exists():
+            if cloud.connecting is None and not self._folder.links.joinpath(f"{incarnation_name(0)}{SENT}").exists():
                 self._failures.append(
                     f"{cloud.name} died on another node: its streams are there, so it cannot be restarted here."
                 )
@@ -252,10 +271,12 @@ class Run:
             self._failures.append(sentence(error, cloud.name))
             return True
         if cloud.connecting is None:
-            self._goodbyes_said = True
+            self._outcome = result
             return True
-        self._launcher.stands(cloud)  # it listens again
-        self._ask(("start", self.t0_ns))
+        self._launcher.address = result
+        self._launcher.stands(cloud)  # it listens
+        if self.t0_ns:
+            self._ask(("start", self.t0_ns))
         for edge in self.edges:
             if edge.ended:  # what the dead incarnation was told of it, if anything, is in none of its streams
                 self._gone(edge.stations)
@@ -267,6 +288,9 @@ class Run:
         try:
             end = ray.get(call)
         except RayActorError as error:
+            if self._outcome is not None:  # its work was done
+                self._died(edge)
+                return
             self._gone(edge.stations)
             if edge.number >= self._settings.restarts:
                 self._failures.append(sentence(error, edge.name))
@@ -288,16 +312,22 @@ class Run:
                 missed = ", ".join(map(str, end.unanswered))
                 self._failures.append(f"BS {missed} received no goodbye from the cloud.")
             return
-        self._launcher.stands(edge)  # it is registered again
-        first = max(self._next_of(bs) for bs in edge.stations)
-        edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), first, self._end_s)
+        self._launcher.stands(edge)  # it is registered
         self._back(edge)
+        if self.t0_ns:
+            first = max(self._next_of(bs) for bs in edge.stations)
+            edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), first, self._end_s)
 
     def _gone(self, stations: list[int]) -> None:
         """Tell the cloud that base stations are gone, without waiting: it may be frozen or dead itself."""
         assert self.cloud is not None
         for bs in stations:
             self.cloud.actor.ask.remote(("gone", bs))
+
+    def _died(self, process: Process) -> None:
+        """Note that a process died after its work was done; it is not started again."""
+        self.restarts.append(Restart(process.name, time.time_ns(), None))
+        process.connecting = process.running = None
 
     def _back(self, process: Process) -> None:
         if process.restart is not None:
@@ -319,7 +349,7 @@ class Run:
 
     def _await_end(self) -> None:
         """Wait a limited time for base stations to return, and not at all if the cloud said no goodbye."""
-        until_s = time.monotonic() + (END_S if self._goodbyes_said else 0.0)
+        until_s = time.monotonic() + (END_S if self._outcome is not None else 0.0)
         for edge in self.edges:
             if edge.connecting is not None:  # started again, and too late for anything
                 self.restarts.append(Restart(edge.name, edge.restart or 0, None))
@@ -337,6 +367,10 @@ class Run:
         for edge in self.edges:
             try:
                 streams = ray.get(edge.actor.collect.remote(), timeout=END_S)
+            except RayActorError:  # what it recorded is on disk
+                if edge.connecting is None and edge.pid is not None and self._outcome is not None:
+                    self._died(edge)
+                continue
             except RayError as error:
                 if not self._failures and edge.connecting is None:
                     self._failures.append(sentence(error, edge.name))
@@ -357,16 +391,22 @@ class Run:
             except RayError:  # most likely the node is gone, and what it held with it
                 self._failures.append(f"The streams of processes on node {node['NodeName']} could not be fetched.")
 
-    def _collect_cloud(self) -> CloudOutcome:
+    def _collect_cloud(self) -> None:
         assert self.cloud is not None
         try:
-            outcome, streams = ray.get(self.cloud.actor.collect.remote(), timeout=END_S)
+            self._write(ray.get(self.cloud.actor.collect.remote(), timeout=END_S))
+        except RayActorError as error:
+            if self._outcome is not None:
+                self._died(self.cloud)
+            elif not self._failures:
+                self._failures.append(sentence(error, self.cloud.name))
         except RayError as error:
             if not self._failures:
                 self._failures.append(sentence(error, self.cloud.name))
-            return CloudOutcome()
-        self._write(streams)
-        assert isinstance(outcome, CloudOutcome)
+
+    def _judged_outcome(self) -> CloudOutcome:
+        """Return the outcome of the cloud; base stations that it misses without a reason are a failure."""
+        outcome = self._outcome or CloudOutcome()
         if outcome.missing - self._cut_off and not self._failures:
             missing = ", ".join(map(str, sorted(outcome.missing - self._cut_off)))
             self._failures.append(f"BS {missing} stopped responding before the end of the run.")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sim.emulate.ray_session import started  # isort: skip  # before Ray: it sets its environment
+import sim.emulate.ray_session  # isort: skip  # noqa: F401 - before Ray: it sets its environment
 
 import ray
 from ray.exceptions import RayError
@@ -107,7 +105,7 @@ class Launcher:
             host = "0.0.0.0"  # each base station's host end has an address of its own
         listening = actor.listen.remote(
             host,
-            int(self.address.rsplit(":", 1)[1]) if incarnation else self._settings.port,
+            int(self.address.rsplit(":", 1)[1]) if self.address else self._settings.port,
             self._keys.cloud if self._keys else None,
             self._settings.hwm,
             self._folder.links.resolve(),
@@ -151,26 +149,6 @@ class Launcher:
             REGISTER_S,
         )
         return Process(actor, "BS " + ", ".join(map(str, stations)), stations, epoch, connecting=connecting)
-
-    def await_cloud(self, cloud: Process) -> None:
-        """Wait until the first incarnation of the cloud listens.
-
-        Raises:
-            UserError: it does not come up, or the port is in use.
-        """
-        self.address = started(cloud.connecting, cloud.name, START_S)
-        self.stands(cloud)
-
-    def await_edges(self, edges: Sequence[Process]) -> None:
-        """Wait until all base stations are registered.
-
-        Raises:
-            UserError: one does not come up, or is refused.
-        """
-        until_s = time.monotonic() + START_S + START_EACH_S * len(edges)
-        for edge in edges:
-            started(edge.connecting, edge.name, until_s - time.monotonic())
-            self.stands(edge)
 
     def stands(self, process: Process) -> None:
         """Mark a process as up, and look up its process id if it runs on this node."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -17,13 +19,14 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from cloud.center import FusionError
 from sim.errors import UserError
 from sim.plan.plan import Plan
 from sim.plan.settings import EmulateSettings
 from sim.records.folder import THREADS
+from sim.signals import STOPPING
 
 _PACKAGES = ("fronthaul", "edge", "cloud", "sim")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +45,7 @@ def ray_session(plan: Plan) -> Iterator[bool]:
         return
     if not local:
         _require_reachable(address)
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     try:
         ray.init(
             address=address,
@@ -54,6 +58,10 @@ def ray_session(plan: Plan) -> Iterator[bool]:
         where = "on this machine" if local else f"at --ray-address {address}"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"Ray cannot be used {where}: {reason}") from error
+    # Ray puts handlers of its own into their place, which dump the stack of its C++ code.
+    for number, handler in handlers.items():
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(number, handler)
     try:
         # What Ray has to say of processes that died goes to standard error: standard output is the command's own.
         with redirect_stdout(sys.stderr):
@@ -146,22 +154,6 @@ def _foreign_modules(plan: Plan) -> list[str]:
             path = Path(file)
             found.append(str(path.parent if path.name == "__init__.py" else path))
     return found
-
-
-def started(reference: Any, name: str, timeout_s: float) -> Any:
-    """Wait for a call that starts an actor, and return its result.
-
-    Raises:
-        UserError: the call failed or timed out.
-    """
-    try:
-        return ray.get(reference, timeout=max(timeout_s, 0.1))
-    except GetTimeoutError as error:
-        raise UserError(
-            f"{name} did not start in time: Ray may have too few CPUs free, or none of its nodes fits."
-        ) from error
-    except RayError as error:
-        raise UserError(sentence(error, name)) from error
 
 
 def sentence(error: RayError, name: str) -> str:

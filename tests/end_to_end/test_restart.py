@@ -10,8 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import run_tables
 
-from sim.emulate import ray_driver as cluster
+from sim.emulate import ray_driver as cluster  # isort: skip  # before Ray: it sets its environment
+
+import ray
+
 from sim.emulate.emulator import emulate
+from sim.emulate.ray_launch import Process
+from sim.inspect.audit import audit
 from sim.inspect.frames import check_books
 from sim.inspect.replay import replay
 from sim.plan.settings import EmulateSettings
@@ -28,7 +33,7 @@ class Faults:
         self.done: list[str] = []
 
     def __call__(self, run: cluster.Run) -> None:
-        if not self.done and time.time_ns() > run.t0_ns + 1_500_000_000:
+        if not self.done and run.t0_ns and time.time_ns() > run.t0_ns + 1_500_000_000:
             self._kill(run.edges[1].pid, "BS 1")
         elif self.done == ["BS 1"] and len(run.restarts) == 1:
             assert run.cloud is not None
@@ -61,6 +66,7 @@ def test_a_run_survives_kill_9_of_a_base_station_and_of_the_cloud_and_a_cut_link
     assert summary["failures"] == [] and summary["missing_bs"] == []
 
     assert summary["conservation"]["ok"] and check_books(folder).ok
+    assert [finding.detail for finding in audit(folder).findings if finding.state == "fails"] == []
     assert summary["frames"]["corrupt"] == 0
     assert replay(folder).identical == summary["fixes"]
     fixes = run_tables.fixes(folder).to_pylist()
@@ -83,3 +89,50 @@ def test_a_run_survives_kill_9_of_a_base_station_and_of_the_cloud_and_a_cut_link
     assert not kernel["exact"] and kernel["predicted_least"] < kernel["predicted_most"]
     assert link_row(folder, 0)["connections"] == 2 and link_row(folder, 2)["connections"] == 3
     assert not list(folder.rglob("*.arrow"))
+
+
+def pid_of(process: Process) -> int:
+    """Return the process id of a process that has not said it yet, because it is starting."""
+    pid: int = ray.get(process.actor.process.remote(), timeout=60.0)[1]
+    return pid
+
+
+def test_who_dies_while_starting_is_started_again(settings: EmulateSettings) -> None:
+    killed: list[str] = []
+
+    def kill(run: cluster.Run) -> None:
+        assert run.cloud is not None
+        for name, process in (("cloud", run.cloud), *((f"BS {n}", edge) for n, edge in enumerate(run.edges[1:], 1))):
+            if name not in killed and process.number == 0 and process.connecting is not None:
+                os.kill(pid_of(process), signal.SIGKILL)
+                killed.append(name)
+
+    chosen = dataclasses.replace(settings, driver="ray", snapshots=10, interval_ms=100.0, cpus_per_bs=0.1)
+    result = emulate(chosen, on_tick=kill)
+    assert killed == ["cloud", "BS 1", "BS 2"]
+    summary = result.summary
+    assert [restart["name"] for restart in summary["restarts"]] == ["The cloud", "BS 1", "BS 2"]
+    assert summary["failures"] == [] and summary["fixes"] == 10
+    assert audit(result.folder).ok
+
+
+def test_who_dies_after_its_work_does_not_cost_the_run(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = cluster.Run._await_end
+
+    def kill(run: cluster.Run) -> None:
+        whole(run)
+        assert run.cloud is not None
+        for process in (run.cloud, run.edges[1]):
+            os.kill(pid_of(process), signal.SIGKILL)
+
+    monkeypatch.setattr(cluster.Run, "_await_end", kill)
+    chosen = dataclasses.replace(settings, driver="ray", snapshots=10, interval_ms=100.0, cpus_per_bs=0.1)
+    result = emulate(chosen)
+    summary = result.summary
+    assert [(restart["name"], restart["t_back_ns"]) for restart in summary["restarts"]] == [
+        ("BS 1", None), ("The cloud", None),
+    ]  # fmt: skip
+    assert summary["failures"] == [] and summary["missing_bs"] == [] and summary["fixes"] == 10
+    assert audit(result.folder).ok
