@@ -179,7 +179,8 @@ def replay(run: RunArgument) -> None:
     result = replay_run(run)
     print(
         f"{result.identical} of {result.compared} fixes are identical to the last bit; "
-        f"the largest difference is {result.max_difference_m:.3g} m."
+        f"the largest difference is {result.max_difference_m:.3g} m, "
+        f"of standard deviations {result.max_sigma_difference_m:.3g} m."
     )
     if result.compared < result.total:
         print(f"{result.total - result.compared} fixes were left out: not all of their reports are in the ledgers.")
@@ -188,11 +189,19 @@ def replay(run: RunArgument) -> None:
         raise typer.Exit(1)
 
 
-def audit(run: RunArgument) -> None:
-    """Check everything in a run's folder that can be checked: fates, bytes, codecs, captures, sums."""
+def audit(
+    run: RunArgument,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Key with which the run was signed; default: signature left out.",
+                     show_default=False),
+    ] = None,
+) -> None:  # fmt: skip
+    """Check a run's folder: files as written, and everything derived computed again from what was recorded."""
     from sim.inspect.audit import audit as audit_run
+    from sim.records.manifest import read_key
 
-    found = audit_run(run)
+    found = audit_run(run, None if key is None else read_key(key))
     show_audit(console(), found)
     if not found.ok:
         raise typer.Exit(1)

@@ -100,7 +100,7 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
     write_parquet(fixes, folder.fixes)
     checked = books.conservation()
     problems = [*checked.problems, *byte_problems(books.connections)]
-    summary = summarise(plan, record, fixes, books, checked, problems, read_configuration(folder).commit)
+    summary = summarise(plan, record, fixes, books, checked, problems, read_configuration(folder))
     write_json(folder.summary, summary)
     if plan.settings.controls:  # whatever becomes of them, the run's own figures are written
         try:

@@ -496,7 +496,6 @@ def _summary(run: RunTables) -> list[Finding]:
         **configured(configuration),
         "scenario": configuration.scenario.name,
         "scheme": configuration.settings.scheme,
-        "commit": configuration.commit,
         **measured(configuration, run.record, run.fixes, books, checked),
     }
     problems = [

@@ -49,7 +49,7 @@ def drawn_problems(
                     LinkModel(each, seed=seed, bs=bs, direction=direction, epoch=row.epoch, t0_ns=t0_ns)
                     for each in (alone, config)
                 ]
-                starts[row.epoch] = _Start(*models)
+                starts[row.epoch] = _Start(config, *models)
             broken = starts[row.epoch].contradiction(row)
             if broken is not None:
                 problems.add(broken, frames.name(row.at))
@@ -96,8 +96,8 @@ def _rows(frames: LedgerFrames, direction: Direction) -> Iterator[_Row]:
 class _Start:
     """The link model of one start of a base station, with draws alone and with everything."""
 
-    def __init__(self, draws: LinkModel, whole: LinkModel) -> None:
-        self._draws, self._whole = draws, whole
+    def __init__(self, config: LinkConfig, draws: LinkModel, whole: LinkModel) -> None:
+        self._config, self._draws, self._whole = config, draws, whole
         self._copied: tuple[int, ...] | None = None  # reports of the frame whose copy comes next
 
     def contradiction(self, row: _Row) -> str | None:
@@ -111,6 +111,8 @@ class _Start:
             return "copies of other frames than the link model draws"
         if (self._whole.outage_end_ns(row.t_sent_ns) is not None) != (drop_reason == "outage"):
             return "frames of an outage that were not dropped, or the reverse"
+        if drop_reason == "queue" and self._config.queue_bytes is None:
+            return "frames dropped by a queue that the link does not have"
         if drop_reason in (None, "loss") and (drawn.drop_reason == "loss") != (drop_reason == "loss"):
             return "frames lost against the draws of the link model"
         if row.arrived and bool(drawn.flipped) != row.corrupt:

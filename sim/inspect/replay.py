@@ -11,7 +11,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -43,19 +43,22 @@ class ReplayResult:
     Attributes:
         total: number of fixes of the run.
         compared: number of fixes whose used reports are all in the ledgers.
-        identical: number of fixes that are the same to the last bit.
+        identical: number of fixes that are the same to the last bit, covariance included.
         max_difference_m: largest distance between a fix and its replay [m]; 0 for no fixes.
+        max_sigma_difference_m: largest difference between their standard deviations along any axis, and between the
+            square roots of their covariances' other entries [m]; infinite where only one has a covariance.
     """
 
     total: int
     compared: int
     identical: int
     max_difference_m: float
+    max_sigma_difference_m: float
 
     @property
     def ok(self) -> bool:
-        """Whether every fix was replayed, and none is further than `TOLERANCE_M` from its replay."""
-        return self.compared == self.total and self.max_difference_m <= TOLERANCE_M
+        """Whether every fix was replayed, and none, nor its covariance, differs by more than `TOLERANCE_M`."""
+        return self.compared == self.total and max(self.max_difference_m, self.max_sigma_difference_m) <= TOLERANCE_M
 
 
 def replay(folder: Path) -> ReplayResult:
@@ -71,11 +74,11 @@ def replay(folder: Path) -> ReplayResult:
     reports = logged_reports(read_ledgers(run))
     groups: list[tuple[int, list[Report]]] = []
     wanted = []
-    positions = zip(*(fixes[name].to_pylist() for name in ("x_m", "y_m", "z_m")), strict=True)
-    for (snapshot, keys), position in zip(used_reports(fixes).by_fix(), positions, strict=True):
+    estimates = zip(*(fixes[name].to_pylist() for name in ("x_m", "y_m", "z_m", "covariance_m2")), strict=True)
+    for (snapshot, keys), (*position, covariance) in zip(used_reports(fixes).by_fix(), estimates, strict=True):
         if all(key in reports for key in keys):
             groups.append((snapshot, [reports[key] for key in keys]))
-            wanted.append(position)
+            wanted.append((tuple(position), covariance))
     with torch_threads(THREADS), torch.inference_mode():
         made = _fused(center, groups, configuration.settings.batch)
     pairs = list(zip(wanted, made, strict=True))
@@ -83,18 +86,37 @@ def replay(folder: Path) -> ReplayResult:
         total=len(fixes),
         compared=len(pairs),
         identical=sum(a == b for a, b in pairs),
-        max_difference_m=float(np.max([math.dist(a, b) for a, b in pairs], initial=0.0)),  # NaN if any is
+        # NaN if any is.
+        max_difference_m=float(np.max([math.dist(a[0], b[0]) for a, b in pairs], initial=0.0)),
+        max_sigma_difference_m=float(np.max([_sigma_difference_m(a[1], b[1]) for a, b in pairs], initial=0.0)),
     )
 
 
-def _fused(
-    center: FusionCenter, groups: list[tuple[int, list[Report]]], batch: int
-) -> list[tuple[float, float, float]]:
+_Estimate = tuple[tuple[float, ...], list[float] | None]
+"""Position [m], and covariance [m²], nine numbers, or None."""
+
+
+def _sigma_difference_m(one: list[float] | None, other: list[float] | None) -> float:
+    if one is None or other is None:
+        return 0.0 if one is other else math.inf
+    return float(np.max(np.abs(_roots(one) - _roots(other))))
+
+
+def _roots(covariance: list[float]) -> Any:
+    """Return the square roots of a covariance's entries, with their signs [m]."""
+    return np.sign(covariance) * np.sqrt(np.abs(covariance))
+
+
+def _fused(center: FusionCenter, groups: list[tuple[int, list[Report]]], batch: int) -> list[_Estimate]:
     """Fuse the used reports of each snapshot; the position is NaN where no fix results."""
     made: list[Fix | None] = []
     for begin in range(0, len(groups), batch):
         made += replay_exchanges(center, {n: _by_round(reports) for n, reports in groups[begin : begin + batch]})
-    return [(math.nan, math.nan, math.nan) if fix is None else fix.position for fix in made]
+    return [((math.nan,) * 3, None) if fix is None else (fix.position, _flat(fix)) for fix in made]
+
+
+def _flat(fix: Fix) -> list[float] | None:
+    return None if fix.covariance is None else np.asarray(fix.covariance, np.float64).ravel().tolist()
 
 
 def _by_round(reports: list[Report]) -> list[list[Report]]:

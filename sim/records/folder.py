@@ -176,6 +176,7 @@ class RunConfiguration:
         weights_digest: digest of its content.
         format: payload format of reports in round 0.
         answer_format: payload format of answers in later rounds; None if a fix takes one round.
+        digest: SHA-256 of the file.
         commit: commit of the source; None outside a checkout.
         users: number of test users; 0 in runs before 0.3.0.
         truth_digest: `truth_digest` of their positions; None in runs before 0.3.0.
@@ -187,6 +188,7 @@ class RunConfiguration:
     weights_digest: str
     format: PayloadFormat
     answer_format: PayloadFormat | None = None
+    digest: str = ""
     commit: str | None = None
     users: int = 0
     truth_digest: str | None = None
@@ -231,7 +233,8 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         UserError: it is missing or damaged.
     """
     try:
-        table = tomllib.loads(folder.record.read_text(encoding="utf-8"))
+        data = folder.record.read_bytes()
+        table = tomllib.loads(data.decode())
     except OSError as error:
         raise UserError(f"{folder.path} is not a run's folder: it has no {folder.record.name}.") from error
     except ValueError as error:  # not text, not TOML, or a number with thousands of digits
@@ -250,6 +253,7 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
             weights_digest=table["weights"]["digest"],
             format=_format(table.get("format") or table["codec"]),
             answer_format=_format(answers) if answers else None,
+            digest=hashlib.sha256(data).hexdigest(),
             commit=table.get("commit"),
             users=table.get("truth", {}).get("users", 0),
             truth_digest=table.get("truth", {}).get("digest"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,10 @@ from sim.plan.settings import EmulateSettings
 from sim.records.books import Books
 from sim.records.coverage import coverage_90
 from sim.records.fix_table import MEASURED, STAGES, true_positions
+from sim.records.folder import RunConfiguration
 from sim.records.links import LinkTotals, numbers, report_keys
 from sim.records.statistics import error_statistics, places
 from sim.records.stream_bytes import Connection
-from sim.world.scenario import Scenario
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,21 +37,20 @@ def summarise(
     books: Books,
     conservation: Conservation,
     problems: Sequence[str],
-    commit: str | None,
+    configuration: RunConfiguration,
 ) -> dict[str, Any]:
-    """Return the content of `summary.json`."""
+    """Return the content of `summary.json`; `configuration` is what the run has recorded of the plan."""
     settings = plan.settings
     return {
         "scenario": plan.scenario.name,
         "scheme": settings.scheme,
         "fusion": plan.chosen.fusion,
         "options": dict(plan.chosen.options),
-        **configured(plan),
-        "commit": commit,
+        **configured(configuration),
         "weights": plan.weights_path.name,
         # With another B than in training, the quantiser uses a recalibrated step.
         "trained_bits": plan.weights.config.get("bits", settings.bits),
-        **measured(plan, record, fixes, books, conservation),
+        **measured(configuration, record, fixes, books, conservation),
         "restarts": [dataclasses.asdict(restart) for restart in record.restarts],
         "conservation": {"ok": conservation.ok and not problems, "problems": list(problems)},
         "failures": list(record.failures),
@@ -59,35 +58,7 @@ def summarise(
     }
 
 
-class Configured(Protocol):
-    """What a summary needs of the configuration of a run: a plan has it, and so has what a run recorded of it."""
-
-    @property
-    def settings(self) -> EmulateSettings:
-        """Settings of the run."""
-
-    @property
-    def scenario(self) -> Scenario:
-        """Resolved scenario."""
-
-    @property
-    def stations(self) -> range:
-        """Numbers of the base stations."""
-
-    @property
-    def weights_digest(self) -> str:
-        """Digest of the weights."""
-
-    @property
-    def format(self) -> PayloadFormat:
-        """Payload format of reports in round 0."""
-
-    @property
-    def answer_format(self) -> PayloadFormat | None:
-        """Payload format of answers in later rounds."""
-
-
-def configured(run: Configured) -> dict[str, Any]:
+def configured(run: RunConfiguration) -> dict[str, Any]:
     """Return the part of a summary that repeats the run's configuration."""
     settings = run.settings
     return {
@@ -99,6 +70,8 @@ def configured(run: Configured) -> dict[str, Any]:
         "forward": settings.payload.forwarded,
         "snapshots": settings.snapshots,
         "seed": settings.seed,
+        "commit": run.commit,
+        "configuration_digest": run.digest,
         "driver": settings.driver,
         "shuffle_csi": settings.shuffle_csi,
         "weights_digest": run.weights_digest,
@@ -109,7 +82,7 @@ def configured(run: Configured) -> dict[str, Any]:
 
 
 def measured(
-    run: Configured, record: RunRecord, fixes: pa.Table, books: Books, conservation: Conservation
+    run: RunConfiguration, record: RunRecord, fixes: pa.Table, books: Books, conservation: Conservation
 ) -> dict[str, Any]:
     """Return the part of a summary that follows from the tables of the run."""
     settings, links = run.settings, books.links

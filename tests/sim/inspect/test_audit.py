@@ -19,8 +19,10 @@ from sim.errors import UserError
 from sim.inspect.audit import Audit, audit
 from sim.inspect.captures import Expected, Message, compare, read_capture
 from sim.inspect.frames import recover
+from sim.inspect.replay import replay
 from sim.plan.outcome import Progress
 from sim.plan.settings import EmulateSettings
+from sim.records.manifest import Manifest, read_key, signing_key
 from sim.world import store
 
 CHECKS = [
@@ -266,3 +268,148 @@ def test_a_capture_is_held_against_a_ledger() -> None:
     assert compare(sent, [*frames, frame(3, b"xyz")], 0, {0: False}).problems
     assert compare(sent[1:], frames, 0, {0: True}).problems
     assert compare([*sent, sent[0]], frames, 0, {}).problems == ("captured frames that are not in the ledger: 1",)
+
+
+FIXES, CAPTURE = "fixes.parquet", "links/bs-001.pcapng"
+FAR_NS = 10_000_000_000
+
+
+def in_toml(old: str, new: str) -> Callable[[Path], None]:
+    def tamper(run: Path) -> None:
+        text = (run / "run.toml").read_text()
+        assert old in text
+        (run / "run.toml").write_text(text.replace(old, new, 1))
+
+    return tamper
+
+
+def in_table(name: str, column: str, edit: Edit) -> Callable[[Path], None]:
+    return lambda run: change(run / name, column, edit)
+
+
+def in_summary(*keys: str | int, add: float = 0.125) -> Callable[[Path], None]:
+    def tamper(run: Path) -> None:
+        summary = inner = json.loads((run / "summary.json").read_text())
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = (inner[keys[-1]] or 0) + add
+        (run / "summary.json").write_text(json.dumps(summary))
+
+    return tamper
+
+
+def every_sent_later(run: Path) -> None:
+    for path in (run / "links").glob("bs-*.parquet"):
+        change(path, "t_sent_ns", lambda values, _: [value and value + 1_000_000_000 for value in values])
+
+
+def behind_the_deadline(run: Path) -> None:
+    change(run / LEDGER, "t_received_ns", one(lambda t: t + FAR_NS))
+
+
+def before_sending(run: Path) -> None:
+    sent = pq.read_table(run / LEDGER)["t_sent_ns"].to_pylist()
+    change(run / LEDGER, "t_received_ns", lambda values, at: [*values[:at], sent[at] - 1, *values[at + 1 :]])
+
+
+def lost_otherwise(run: Path) -> None:
+    change(
+        run / LEDGER,
+        "reason",
+        lambda values, _: [value if value in (None, "checksum") else "queue" for value in values],
+    )
+
+
+def turned(run: Path) -> None:
+    table = pq.read_table(run / LEDGER)
+    pq.write_table(table.take(list(range(len(table)))[::-1]), run / LEDGER)
+
+
+def captured_later(run: Path) -> None:
+    data = bytearray((run / CAPTURE).read_bytes())
+    at = data.index((6).to_bytes(4, "big")) + 12  # the first packet's time
+    data[at + 7] ^= 0xFF
+    (run / CAPTURE).write_bytes(data)
+
+
+def linked(run: Path) -> None:
+    (run / LEDGER).rename(run.parent / "elsewhere")
+    (run / LEDGER).symlink_to(run.parent / "elsewhere")
+
+
+def gone(run: Path) -> None:
+    (run / "links/events.parquet").unlink()
+
+
+TAMPERED: dict[str, tuple[Callable[[Path], None], set[str]]] = {
+    "an arrival behind its deadline": (behind_the_deadline, {"order"}),
+    "an arrival before it was sent": (before_sending, {"order"}),
+    "all send times": (every_sent_later, {"order", "link model"}),
+    "the time of a captured frame": (captured_later, {"captures"}),
+    "drop reasons": (lost_otherwise, {"link model", "summary"}),
+    "order of rows": (turned, {"order"}),
+    "a true position": (in_table(FIXES, "true_x_m", one(lambda x: x + 1)), {"fixes", "truth"}),
+    "true positions with their errors": (lambda run: moved(run), {"truth", "summary"}),
+    "an error": (in_table(FIXES, "error_2d_m", one(lambda e: e + 1)), {"fixes", "summary"}),
+    "a latency": (in_table(FIXES, "encode_ns", one(lambda t: t + 1)), {"fixes"}),
+    "a time of arrival in a fix": (in_table(FIXES, "t_last_received_ns", one(lambda t: t + 1)), {"fixes", "order"}),
+    "the distance to training": (in_table(FIXES, "training_distance_m", one(lambda d: d / 2)), {"truth"}),
+    "median": (in_summary("error_3d_m", "median"), {"summary"}),
+    "p90": (in_summary("error_3d_m", "p90"), {"summary"}),
+    "rmse": (in_summary("error_3d_m", "rmse"), {"summary"}),
+    "2D error": (in_summary("error_2d_m", "mean"), {"summary"}),
+    "a stage": (in_summary("latency_ms", "fuse", "p95"), {"summary"}),
+    "fixes per second": (in_summary("fixes_per_s"), {"summary"}),
+    "an achieved loss": (in_summary("links", 1, "achieved", "loss"), {"summary"}),
+    "early and late": (in_summary("arrivals", "late", add=1), {"summary"}),
+    "modelled bytes": (in_summary("bytes_modelled", "ethernet", add=1), {"summary"}),
+    "the seed": (in_toml("seed = ", "seed = 1"), {"summary", "link model"}),
+    "the loss": (in_toml("loss = 0.1", "loss = 0.2"), {"summary", "link model"}),
+    "the deadline": (in_toml("deadline_ms = 6.0", "deadline_ms = 7.0"), {"summary"}),
+    "the commit": (in_toml('commit = "', 'commit = "0'), {"summary"}),
+    "bits": (in_toml("bits = 4", "bits = 2"), {"summary"}),
+    "events": (gone, {"summary"}),
+    "a link to another file": (linked, set()),
+    "a covariance": (in_table(FIXES, "covariance_m2", one(lambda _: [1.0] * 9)), set()),
+}
+
+
+def moved(run: Path) -> None:
+    """Say that all users were where the fixes are."""
+    for axis in "xyz":
+        estimate = pq.read_table(run / FIXES)[f"{axis}_m"].to_pylist()
+        change(run / FIXES, f"true_{axis}_m", lambda *_, found=estimate: found)
+    for name in ("3d", "2d", "vertical"):
+        change(run / FIXES, f"error_{name}_m", every(0.0))
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_what_was_changed_is_found_by_the_manifest_and_by_computing_it_again(run: Path, what: str) -> None:
+    tamper, checks = TAMPERED[what]
+    tamper(run)
+    assert set(failing(run)) >= {"files"} | checks
+    if what != "a link to another file":
+        Manifest(run).write()  # by somebody who thought of it
+    assert set(failing(run)) >= checks and ("files" in failing(run)) == (what == "a link to another file")
+    if what == "a covariance":
+        assert not replay(run).ok
+
+
+def test_a_signature_shows_who_wrote_a_manifest(run: Path, tmp_path: Path) -> None:
+    key = signing_key(tmp_path / "key")
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600 and signing_key(tmp_path / "key") == key
+    other = signing_key(tmp_path / "other")
+    (told,) = (finding for finding in audit(run, key).findings if finding.name == "files")
+    assert (told.state, told.detail) == ("fails", "there is no signature to check")
+    Manifest(run).write(key)
+    assert audit(run).ok and audit(run, key).ok
+    pq.write_table(pq.read_table(run / FIXES), run / FIXES)  # the same rows in other bytes
+    (told,) = (finding for finding in audit(run).findings if finding.name == "files")
+    assert told.detail == "fixes.parquet was changed"
+    Manifest(run).write(other)
+    assert audit(run).ok
+    (told,) = (finding for finding in audit(run, key).findings if finding.name == "files")
+    assert told.detail == "the manifest was changed: its signature is not of this key"
+    (tmp_path / "key").write_text("no key\n")
+    with pytest.raises(UserError, match="cannot be read as a key"):
+        read_key(tmp_path / "key")
