@@ -28,6 +28,7 @@ class Part(StrEnum):
     ENCODE = "encode"
     TRANSPORT = "transport"
     FRONTHAUL = "fronthaul"
+    CLOSING = "closing"
     FUSION = "fusion"
     DIFFLOC = "diffloc"
     WHOLE = "whole"

@@ -17,6 +17,7 @@ columns that only a sender knows. Control messages are not in the ledger: `contr
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,13 @@ class Closing:
         self._arrival_of, self.strays = _matched(self.sent, self.arrived)
         self._fates = _report_fates(self.sent, self.arrived, self._arrival_of, used)
 
+    def stray_sizes(self) -> Iterator[tuple[int | None, Direction, int]]:
+        """Yield link, direction and length of each stray [B]."""
+        came, ways = self.arrived, list(Direction)
+        for at in self.strays.tolist():
+            bs = int(came.key[at] >> np.uint64(48)) if came.owned[at] else None
+            yield bs, ways[int(came.down[at])], int(came.bytes[at])
+
     def rows(self) -> Iterator[tuple[int | None, pa.RecordBatch]]:
         """Yield rows, `ledger_schema()`, each batch of one base station; None stands for unknown connections.
 
@@ -189,7 +197,7 @@ class Closing:
         key = came.key[index]
         # The link it arrived on, not the BS that it names.
         columns = {
-            "bs": pa.array(came.bs[index] & 0xFFFF, mask=came.bs[index] == UNKNOWN_BS),
+            "bs": pa.array(key >> np.uint64(48), mask=~came.owned[index]),
             "epoch": pa.array(key >> np.uint64(32) & np.uint64(0xFFFF), mask=unnamed),
             "seq": pa.array(key & np.uint64(0xFFFFFFFF), mask=unnamed),
             "part": np.zeros(len(index), np.uint8),
@@ -208,34 +216,48 @@ class Closing:
 
 def _matched(sent: Sent, arrived: Arrived) -> tuple[Array, Array]:
     """Return (the arrival of each frame sent, -1 for none; the arrivals of no frame)."""
-    arrival_of = np.full(len(sent.key), -1, np.int64)
-    flipped, became = sent.flipped
-    damaged, looks = arrived.damaged
-    for down in (False, True):
-        journaled = (sent.down == down) & ~sent.amends
-        wire = journaled & (sent.reason == 0)  # else it cannot have arrived corrupt
-        came = (arrived.down == down) & (arrived.bs != UNKNOWN_BS)
-        # Certain matches come first, so that guesses about corrupt frames cannot take their frames.
-        frames = np.flatnonzero(journaled)
-        arrivals = np.flatnonzero(came & (arrived.fate != _CORRUPT) & arrived.named)
-        equal = sent.crc32, arrived.crc32
-        _claim(arrival_of, frames, sent.key[frames], arrivals, arrived.key[arrivals], equal)
-        mine, corrupt = wire[flipped], came[damaged]
-        left = _claim(arrival_of, flipped[mine], became[mine], damaged[corrupt], looks[corrupt])
-        left = left[arrived.named[left]]
-        if len(left):
-            frames = np.flatnonzero(wire)
-            keys = _link_and_crc(sent.key[frames], sent.crc32[frames])
-            left = _claim(arrival_of, frames, keys, left, _link_and_crc(arrived.key[left], arrived.crc32[left]))
-            _claim(arrival_of, frames, sent.key[frames], left, arrived.key[left])
+    arrival_of = np.full(len(sent.key), -1, np.int32)
+    arrivals_of = _by_link(arrived.key, arrived.down)
+    for link, frames in _by_link(sent.key, sent.down).items():
+        came = arrivals_of.get(link)
+        if came is not None:
+            _match_link(sent, arrived, frames[~sent.amends[frames]], came[arrived.owned[came]], arrival_of)
     stray = np.ones(len(arrived.key), np.bool_)
     stray[arrival_of[arrival_of >= 0]] = False
     return arrival_of, np.flatnonzero(stray)
 
 
-def _link_and_crc(key: Array, crc32: Array) -> Array:
-    both: Array = key >> np.uint64(48) << np.uint64(32) | crc32.astype(np.uint64)
-    return both
+def _by_link(key: Array, down: Array) -> dict[tuple[int, bool], Array]:
+    """Return the indices of frames by base station and whether they went down, in order."""
+    link = (key >> np.uint64(47)).astype(np.int32) & ~1 | down
+    order = np.argsort(link, kind="stable").astype(np.int32)
+    known, begins = np.unique(link[order], return_index=True)
+    ends = [*begins[1:].tolist(), len(order)][: len(known)]
+    return {
+        (one >> 1, bool(one & 1)): order[begin:end]
+        for one, begin, end in zip(known.tolist(), begins.tolist(), ends, strict=True)
+    }
+
+
+def _match_link(sent: Sent, arrived: Arrived, frames: Array, came: Array, arrival_of: Array) -> None:
+    """Match the arrivals of one link with its frames, in place; certain matches come first.
+
+    So guesses about corrupt frames cannot take the frames of others.
+    """
+    corrupt = arrived.fate[came] == _CORRUPT
+    authentic = came[~corrupt & arrived.named[came]]
+    equal = sent.crc32, arrived.crc32
+    _claim(arrival_of, frames, sent.key[frames], authentic, arrived.key[authentic], equal)
+    damaged = came[corrupt]
+    if not len(damaged):
+        return
+    wire = frames[sent.reason[frames] == 0]  # else it cannot have arrived corrupt
+    mine, at = _found(wire, sent.flipped[0])
+    looks = np.searchsorted(arrived.damaged[0], damaged)
+    left = _claim(arrival_of, wire[at], sent.flipped[1][mine], damaged, arrived.damaged[1][looks])
+    left = left[arrived.named[left]]
+    left = _claim(arrival_of, wire, sent.crc32[wire], left, arrived.crc32[left])
+    _claim(arrival_of, wire, sent.key[wire], left, arrived.key[left])
 
 
 def _claim(
@@ -277,29 +299,32 @@ def _claim(
 
 def _report_fates(sent: Sent, arrived: Arrived, arrival_of: Array, used: UsedReports) -> Array:
     """Return the code of each part's report fate; those of downlink frames mean nothing."""
-    start = sent.key >> np.uint64(32)  # BS and epoch
-    starts = np.unique(start[~sent.down])
-
-    def report_key(start: Array, report: Array) -> Array:
-        key: Array = np.searchsorted(starts, start).astype(np.uint64) << np.uint64(40) | report
-        return key
-
-    keys = report_key(start[sent.frame], sent.report)
-    arrival = arrival_of[sent.frame]
-    delivered = np.flatnonzero((arrival >= 0) & ~sent.down[sent.frame] & ~sent.amends[sent.frame])
-    delivered = delivered[arrived.fate[arrival[delivered]] == _DELIVERED]
-    late = arrived.late[arrival[delivered]] >> sent.part[delivered].astype(np.uint64) & np.uint64(1)
-    order = np.argsort(keys[delivered], kind="stable")
-    known = keys[delivered][order]
-    fates = np.full(len(keys), _LOST, np.int8)
-    found, at = _found(known, keys)
-    fates[found] = np.where(late[order[at]], _LATE, _UNUSED)
-    used_start = (used.bs << 16 | used.epoch).astype(np.uint64)
-    mine = np.isin(used_start, starts)
-    report = (used.snapshot << 8 | used.round).astype(np.uint64)
-    wanted = np.sort(report_key(used_start[mine], report[mine]))
-    fates[_found(wanted, keys)[0]] = _USED
+    fates = np.full(len(sent.frame), _LOST, np.int8)
+    for begin, end in itertools.pairwise(np.searchsorted(sent.frame, sent.begins).tolist()):
+        if begin == end or sent.down[sent.frame[begin]]:
+            continue
+        parts, frames = slice(begin, end), sent.frame[begin:end]
+        start = sent.key[frames] >> np.uint64(32)  # BS and epoch: a journal usually is of one start alone
+        for one in np.unique(start).tolist():
+            mine = None if len(start) == 0 or (start == one).all() else start == one
+            _start_fates(sent, arrived, arrival_of, used.of(one >> 16, one & 0xFFFF), fates, parts, mine)
     return fates
+
+
+def _start_fates(
+    sent: Sent, arrived: Arrived, arrival_of: Array, used: Array, fates: Array, parts: slice, mine: Array | None
+) -> None:
+    """Fill in the fates of the reports of one start, which are `mine` among the `parts`, or all of them."""
+    at = np.arange(parts.start, parts.stop) if mine is None else parts.start + np.flatnonzero(mine)
+    report, frame = sent.report[at], sent.frame[at]
+    arrival = arrival_of[frame]
+    delivered = np.flatnonzero((arrival >= 0) & ~sent.amends[frame])
+    delivered = delivered[arrived.fate[arrival[delivered]] == _DELIVERED]
+    late = arrived.late[arrival[delivered]] >> sent.part[at[delivered]].astype(np.uint64) & np.uint64(1)
+    order = np.argsort(report[delivered], kind="stable")
+    found, which = _found(report[delivered][order], report)
+    fates[at[found]] = np.where(late[order[which]], _LATE, _UNUSED)
+    fates[at[_found(np.sort(used).astype(np.uint64), report)[0]]] = _USED
 
 
 def _found(known: Array, keys: Array) -> tuple[Array, Array]:

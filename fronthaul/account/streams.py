@@ -134,14 +134,14 @@ class Arrived:
     """The frames of receive logs, in order, rejected and corrupt ones included.
 
     Attributes:
-        bs: (A,) owner of the connection; `UNKNOWN_BS` if unknown.
+        owned: (A,) whether the connection belongs to a base station.
         down: (A,) whether it came down.
         t_ns: (A,) when it arrived [ns].
         fate: (A,) code of its fate, in `FATES`.
         reason: (A,) number of the reason for its fate, in `reasons`.
         late: (A,) uint64, bit i for report i.
         named: (A,) whether epoch, seq and CRC are known.
-        key: (A,) `frame_key` of what it says of itself.
+        key: (A,) `frame_key` of the connection's owner and what it says of itself; 0 where it says nothing.
         crc32: (A,) as it says.
         bytes: (A,) length of the message [B].
         damaged: indices of corrupt frames, and `digest` of them.
@@ -150,7 +150,7 @@ class Arrived:
         sizes: by link and direction, how many messages of each length arrived [B].
     """
 
-    bs: Array
+    owned: Array
     down: Array
     t_ns: Array
     fate: Array
@@ -217,7 +217,7 @@ def read_sent(journals: Sequence[Journal], reasons: Texts) -> Sent:
 
 _SENT: dict[str, type[np.generic]] = {
     **{"key": np.uint64, "down": np.bool_, "crc32": np.uint32, "reason": np.int32},
-    **{"frame": np.int64, "part": np.uint8, "report": np.uint64},
+    **{"frame": np.int32, "part": np.uint8, "report": np.uint64},
 }
 
 
@@ -284,7 +284,7 @@ def read_arrived(logs: Iterable[Received], reasons: Texts) -> Arrived:
 
 
 _ARRIVED: dict[str, type[np.generic]] = {
-    **{"bs": np.int32, "down": np.bool_, "t_ns": np.int64, "fate": np.uint8, "reason": np.int32, "late": np.uint64},
+    **{"owned": np.bool_, "down": np.bool_, "t_ns": np.int64, "fate": np.uint8, "reason": np.int32, "late": np.uint64},
     **{"named": np.bool_, "key": np.uint64, "crc32": np.uint32, "bytes": np.uint32},
 }
 
@@ -323,7 +323,7 @@ def _arrivals_of(
         found: Array = frames[name].fill_null(0).to_numpy(zero_copy_only=False)
         return found
 
-    columns["bs"].append(bs[chosen])
+    columns["owned"].append(bs[chosen] != UNKNOWN_BS)
     columns["down"].append(np.full(len(chosen), direction is Direction.DOWN))
     columns["t_ns"].append(numbers("t_received_ns"))
     columns["fate"].append(fates[chosen])

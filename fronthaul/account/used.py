@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Ints = npt.NDArray[np.int64]
+Array = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
 class UsedReports:
-    """The used reports of N fixes, U in all, ordered by fix.
+    """The used reports of N fixes, U in all, ordered by fix; numbers take as few bytes as they can.
 
     Attributes:
         snapshots: (N,) snapshot of each fix.
@@ -31,10 +32,21 @@ class UsedReports:
     """
 
     snapshots: Ints
-    fix: Ints
-    bs: Ints
-    epoch: Ints
-    round: Ints
+    fix: Array
+    bs: Array
+    epoch: Array
+    round: Array
+
+    def __post_init__(self) -> None:
+        """Narrow the numbers: there may be tens of millions."""
+        kinds = {"fix": np.int32, "bs": np.uint16, "epoch": np.uint16, "round": np.uint8}
+        for name, kind in kinds.items():
+            object.__setattr__(self, name, getattr(self, name).astype(kind))
+
+    def of(self, bs: int, epoch: int) -> Ints:
+        """Return the used reports of a start of a base station, each as snapshot << 8 | round."""
+        mine = np.flatnonzero((self.bs == bs) & (self.epoch == epoch))
+        return self.snapshots[self.fix[mine]] << 8 | self.round[mine]
 
     @property
     def snapshot(self) -> Ints:
@@ -57,9 +69,9 @@ class UsedReports:
         counts = [pc.list_value_length(column).to_numpy(zero_copy_only=False) for column in lists]
         if any((counts[0] != count).any() for count in counts[1:]):
             raise ValueError("the used base stations, epochs and rounds of a fix are not equally many")
-        numbers = [pc.cast(pc.list_flatten(column), pa.int64()).to_numpy(zero_copy_only=False) for column in lists]
+        numbers = [pc.list_flatten(column).to_numpy(zero_copy_only=False) for column in lists]
         snapshots = pc.cast(fixes["snapshot"], pa.int64()).to_numpy()
-        return cls(snapshots, np.repeat(np.arange(len(snapshots)), counts[0]), *numbers)
+        return cls(snapshots, np.repeat(np.arange(len(snapshots), dtype=np.int32), counts[0]), *numbers)
 
     @classmethod
     def of_fixes(cls, fixes: Iterable[tuple[int, Collection[ReportKey]]]) -> UsedReports:

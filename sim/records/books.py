@@ -76,11 +76,11 @@ def close(folder: RunFolder, stations: Iterable[int]) -> Books:
     stations = list(stations)
     streams, sockets = read_streams(folder), read_sockets(folder)
     fixes = read_fix_logs(folder)
-    closing = close_ledgers(folder, streams, stations, UsedReports.of_table(fixes))
+    besides = close_ledgers(folder, streams, stations, UsedReports.of_table(fixes))
     links = all_totals(Ledgers(folder), stations)
-    write_connections(folder, connections(closing, streams.transport, sockets, links), sockets, streams.transport)
+    write_connections(folder, connections(besides, streams.transport, sockets, links), sockets, streams.transport)
     write_stages(folder)
-    pings = ping_samples(closing.arrived.control)
+    pings = ping_samples(besides.received)
     write_parquet(_ping_table(pings), folder.pings)
     return Books(
         folder=folder,

@@ -142,8 +142,9 @@ def _last_reports(fixes: pa.Table) -> Iterator[tuple[EdgeStart, Ints, Ints]]:
     used = UsedReports.of_table(fixes)
     mine = np.flatnonzero(used.bs == numbers(fixes, "last_bs")[used.fix])
     last = mine[np.append(np.diff(used.fix[mine]) != 0, True)[: len(mine)]]
-    start = used.bs[last] << 16 | used.epoch[last]
-    keys = used.epoch[last] << 40 | used.snapshot[last] << 8 | used.round[last]
+    bs, epoch, round_ = (values[last].astype(np.int64) for values in (used.bs, used.epoch, used.round))
+    start = bs << 16 | epoch
+    keys = epoch << 40 | used.snapshots[used.fix[last]] << 8 | round_
     for number in np.unique(start).tolist():
         chosen = start == number
         yield EdgeStart(number >> 16, number & 0xFFFF), used.fix[last][chosen], keys[chosen]

@@ -7,7 +7,8 @@ arrived over connections of no base station, if any.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from fronthaul.account.conservation import codes
 from fronthaul.account.costs import modelled_ecpri_ethernet_bytes, modelled_ethernet_bytes, modelled_tcpip_bytes
 from fronthaul.account.ledger import Closing, ledger_schema
+from fronthaul.account.streams import ReceivedControl, SentControl
 from fronthaul.account.used import UsedReports
 from fronthaul.errors import LocalError
 from fronthaul.files import whole_file
@@ -111,7 +113,24 @@ def read_streams(folder: RunFolder) -> Streams:
     )
 
 
-def close_ledgers(folder: RunFolder, streams: Streams, stations: Iterable[int], used: UsedReports) -> Closing:
+@dataclass(frozen=True)
+class Besides:
+    """What crossed the links besides the frames in their ledgers.
+
+    Attributes:
+        sent: control messages that were journaled.
+        received: control messages that arrived.
+        arrived_bytes: stream bytes of all messages that arrived, frames included, by link and direction [B].
+        stray_bytes: those of messages that nobody journaled [B].
+    """
+
+    sent: Sequence[SentControl]
+    received: Sequence[ReceivedControl]
+    arrived_bytes: Mapping[tuple[int | None, Direction], int]
+    stray_bytes: Mapping[tuple[int | None, Direction], int]
+
+
+def close_ledgers(folder: RunFolder, streams: Streams, stations: Iterable[int], used: UsedReports) -> Besides:
     """Close and write the ledger of each link; strays of unknown connections are under None.
 
     A BS that never started has an empty ledger.
@@ -123,7 +142,18 @@ def close_ledgers(folder: RunFolder, streams: Streams, stations: Iterable[int], 
     with LedgerWriter(folder, stations) as ledgers:
         for bs, rows in closing.rows():
             ledgers.write(bs, rows)
-    return closing
+    cost, came = streams.transport.stream_bytes, closing.arrived
+    strays: Counter[tuple[int | None, Direction]] = Counter()
+    for bs, direction, size in closing.stray_sizes():
+        strays[bs, direction] += cost(size)
+    journaled = Counter((row.bs, row.direction, row.message) for row in closing.sent.control if not row.drop_reason)
+    for row in came.control:
+        if row.bs is not None and journaled[row.bs, row.direction, row.message] > 0:
+            journaled[row.bs, row.direction, row.message] -= 1
+        else:
+            strays[row.bs, row.direction] += cost(len(row.message))
+    arrived = {link: sum(count * cost(size) for size, count in sizes.items()) for link, sizes in came.sizes.items()}
+    return Besides(closing.sent.control, came.control, arrived, strays)
 
 
 class LedgerWriter:

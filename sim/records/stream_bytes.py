@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fronthaul.account.control import Traffic, control_traffic
-from fronthaul.account.ledger import Closing
 from fronthaul.account.streams import SentControl
 from fronthaul.errors import LocalError
 from fronthaul.files import write_parquet
@@ -31,7 +30,7 @@ from fronthaul.message.messages import Direction
 from fronthaul.transport.transport_costs import TransportCosts
 from sim.errors import UserError
 from sim.records.folder import RunFolder
-from sim.records.links import LinkTotals, read_table
+from sim.records.links import Besides, LinkTotals, read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -128,25 +127,21 @@ def read_sockets(folder: RunFolder) -> Sockets:
 
 
 def connections(
-    closing: Closing, transport: TransportCosts, sockets: Sockets, links: Iterable[LinkTotals]
+    besides: Besides, transport: TransportCosts, sockets: Sockets, links: Iterable[LinkTotals]
 ) -> list[Connection]:
     """Predict and count the bytes of each link's connections.
 
     Args:
-        closing: journals and receive logs of all ends.
+        besides: control messages, and what else is in the journals and receive logs of all ends.
         transport: the transport's overhead.
         sockets: connections with their kernels' counts.
         links: totals of the frames.
     """
     totals = {(link.bs, link.direction): link for link in links}
-    arrived = {
-        link: sum(count * transport.stream_bytes(size) for size, count in sizes.items())
-        for link, sizes in closing.arrived.sizes.items()
-    }
-    strays = _stray_bytes(closing, transport)
+    arrived, strays = besides.arrived_bytes, besides.stray_bytes
     pairs_of = _joined(sockets)
     sent_by: dict[int, list[SentControl]] = {}
-    for message in closing.sent.control:
+    for message in besides.sent:
         sent_by.setdefault(message.bs, []).append(message)
     table = []
     for bs in sorted({bs for bs, _ in totals}):
@@ -165,7 +160,7 @@ def connections(
             link = totals.get((bs, direction))
             frames = link.stream_bytes if link else 0
             up = direction is Direction.UP
-            stray = strays[bs, direction]
+            stray = strays.get((bs, direction), 0)
             if up and (stray or alone > silent):  # a stranger may have sent other things than messages, too
                 stray = max(stray, sum(cloud["received_bytes"] for edge, cloud in pairs if cloud and not edge))
             most = count * opening + traffic.control_bytes + traffic.heartbeat_bytes + frames + stray
@@ -289,19 +284,6 @@ def _released(control: Iterable[SentControl], pairs: list[_Pair]) -> list[SentCo
         for message in control
         if message.t_release_ns <= max(message.t_sent_ns, last_ns.get(message.direction, message.t_release_ns))
     ]
-
-
-def _stray_bytes(closing: Closing, transport: TransportCosts) -> Counter[tuple[int, Direction]]:
-    """Return the bytes of messages that arrived and that nobody journaled, by link and direction [B]."""
-    found: Counter[tuple[int, Direction]] = Counter()
-    came, ways = closing.arrived, list(Direction)
-    for at in closing.strays.tolist():
-        found[int(came.bs[at]), ways[int(came.down[at])]] += transport.stream_bytes(int(came.bytes[at]))
-    journaled = Counter((row.bs, row.direction, row.message) for row in closing.sent.control if not row.drop_reason)
-    control = Counter((row.bs, row.direction, row.message) for row in came.control if row.bs is not None)
-    for (bs, direction, message), count in (control - journaled).items():
-        found[bs, direction] += count * transport.stream_bytes(len(message))
-    return found
 
 
 def _sum(pairs: list[_Pair], end: int, name: str) -> int | None:

@@ -36,11 +36,11 @@ def link(settings: EmulateSettings) -> RunFolder:
 
 def link_of_bs_0(folder: RunFolder, edge: list[object], cloud: list[object], silent: dict[int, int]) -> Connection:
     streams = read_streams(folder)
-    closing = close_ledgers(folder, streams, [0, 1, 2], UsedReports.of_fixes([]))
+    besides = close_ledgers(folder, streams, [0, 1, 2], UsedReports.of_fixes([]))
     totals = all_totals(Ledgers(folder), [0, 1, 2])
     tables = [pa.Table.from_pylist(rows, connection_schema()) for rows in (edge, cloud)]
     sockets = Sockets(*tables, event_schema().empty_table(), silent)
-    return connections(closing, streams.transport, sockets, totals)[0]
+    return connections(besides, streams.transport, sockets, totals)[0]
 
 
 def test_a_link_in_memory_counts_as_one_connection_that_no_kernel_saw(link: RunFolder) -> None:
