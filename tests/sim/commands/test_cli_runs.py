@@ -57,7 +57,9 @@ def test_a_run_is_reported_inspected_and_replayed(tiny: list[str], capsys: pytes
     assert len(capsys.readouterr().err.splitlines()) == 3
 
     assert cli.main(["replay", folder]) == 0
-    assert capsys.readouterr().out == ("20 of 20 fixes are identical to the last bit; the largest difference is 0 m.\n")
+    assert capsys.readouterr().out == (
+        "20 of 20 fixes are identical to the last bit; the largest difference is 0 m, of standard deviations 0 m.\n"
+    )
     assert cli.main(["audit", folder]) == 0
     assert re.search(r"holds +CRC-32 +60 frames.*\nThe run holds\.", capsys.readouterr().out, re.DOTALL)
 

@@ -136,7 +136,7 @@ def test_training_positions_are_those_beside_the_users_own_test_paths(
     own = tiny_world.paths(tiny_world.scenario()).select(np.arange(3, 8))
     own.save(tmp_path / "test-block.npz")
     np.savez(tmp_path / "train-positions-block.npz", position=own.position + np.array([0.0, 3.0, 4.0]))
-    result = emulate(dataclasses.replace(settings, test=tmp_path / "test-block.npz"))
+    result = emulate(dataclasses.replace(settings, test=tmp_path / "test-block.npz", controls=True))
     distance = pq.read_table(result.folder / "fixes.parquet")["training_distance_m"].to_numpy()
     assert distance.max() <= 5.0 + 1e-9 and distance.min() > 0
     assert "prior" in result.summary["controls"]
