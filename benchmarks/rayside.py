@@ -86,17 +86,18 @@ def session() -> Iterator[RaySide]:
     import ray
 
     place = str(Path(ray_session.__file__).parents[2])
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": {"PYTHONPATH": place, "OMP_NUM_THREADS": "1"}},
-    )
-    try:
-        cloud = ray.remote(Cloud).options(num_cpus=0).remote()
-        stations: list[Any] = [ray.remote(Station).options(num_cpus=0).remote() for _ in range(STATIONS)]
-        ray.get([station.answer.remote(b"", b"") for station in stations])
-        yield RaySide(cloud, stations)
-    finally:
-        ray.shutdown()
+    with ray_session.own_token():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": place, "OMP_NUM_THREADS": "1"}},
+        )
+        try:
+            cloud = ray.remote(Cloud).options(num_cpus=0).remote()
+            stations: list[Any] = [ray.remote(Station).options(num_cpus=0).remote() for _ in range(STATIONS)]
+            ray.get([station.answer.remote(b"", b"") for station in stations])
+            yield RaySide(cloud, stations)
+        finally:
+            ray.shutdown()

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 # Before Ray is imported: it reads them once.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray started here listens at loopback alone, as it does by default on other systems than Linux. Clusters are started
+# elsewhere and know their own addresses.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray._raylet import AuthenticationTokenLoader, Config
+from ray.exceptions import AuthenticationError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from cloud.center import FusionError
 from sim.errors import UserError
@@ -42,6 +47,12 @@ def ray_session(plan: Plan) -> Iterator[bool]:
         return
     if not local:
         _require_reachable(address)
+    with own_token() if local else _users_token():
+        yield from _connected(plan, address)
+
+
+def _connected(plan: Plan, address: str) -> Iterator[bool]:
+    local = address == "local"
     try:
         ray.init(
             address=address,
@@ -50,6 +61,11 @@ def ray_session(plan: Plan) -> Iterator[bool]:
             logging_level=logging.ERROR,
             runtime_env=_runtime_environment(plan, local),
         )
+    except AuthenticationError as error:
+        raise UserError(
+            f"The Ray cluster at --ray-address {address} wants its token: set RAY_AUTH_TOKEN_PATH to its file, or "
+            "RAY_AUTH_MODE=disabled for a cluster without any, which runs whatever anybody sends."
+        ) from error
     except Exception as error:  # Ray raises plain ones, too, such as where its node takes too long to start
         where = "on this machine" if local else f"at --ray-address {address}"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -60,6 +76,47 @@ def ray_session(plan: Plan) -> Iterator[bool]:
             yield local
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def own_token() -> Iterator[None]:
+    """Let the Ray that is started in this block admit only who has a new token, in a file that only its owner can read.
+
+    Whoever reaches Ray's ports can otherwise run code as its user. The user's own token and settings of Ray are left
+    alone.
+    """
+    with tempfile.TemporaryDirectory(prefix="cofix-ray-") as folder:
+        path = Path(folder) / "token"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        with _authentication({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path), "RAY_AUTH_TOKEN": None}):
+            yield
+
+
+def _users_token() -> AbstractContextManager[None]:
+    """Show a cluster the token of the user's settings, unless these say that it has none."""
+    return _authentication({"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")})
+
+
+@contextmanager
+def _authentication(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of the environment, or delete those that are None, for Ray and its processes."""
+    before = {name: os.environ.get(name) for name in variables}
+    _set(variables)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    # Ray keeps both for as long as the process lives, unless it is told.
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,14 +44,15 @@ def settings(settings: EmulateSettings) -> EmulateSettings:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Yield the address of two nodes, one CPU each."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    from sim.emulate.ray_session import own_token  # isort: skip  # before Ray: it sets its environment
+
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    yield made.address
-    made.shutdown()  # type: ignore[no-untyped-call]
+    with own_token():
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        made.add_node(num_cpus=1)
+        yield made.address
+        made.shutdown()  # type: ignore[no-untyped-call]
 
 
 def fixes(folder: Path) -> pa.Table:
@@ -177,3 +180,55 @@ def test_a_port_where_something_else_listens_is_refused_quickly(settings: Emulat
         with pytest.raises(UserError, match=f"No Ray cluster answers at --ray-address {address}"):
             emulate(dataclasses.replace(settings, ray_address=address))
     assert time.monotonic() - begin < 30  # Ray takes minutes
+
+
+OUTSIDER = """
+import os, sys, ray
+def me():
+    return os.getuid()
+ray.init(address=sys.argv[1], logging_level="CRITICAL", log_to_driver=False)
+print("ran as", ray.get(ray.remote(me).remote(), timeout=30))
+"""
+"""What whoever reaches Ray's port can do: run code as Ray's user."""
+
+
+def outsider(address: str, **variables: str) -> subprocess.Popen[str]:
+    """Let another process attach to a running Ray."""
+    free = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+    command = [sys.executable, "-c", OUTSIDER, address]
+    return subprocess.Popen(command, env=free | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_ray_admits_nobody_without_the_token(settings: EmulateSettings, tmp_path: Path) -> None:
+    from sim.emulate.ray_session import ray_session  # isort: skip  # before Ray: it sets its environment
+
+    import ray
+
+    elsewhere = tmp_path / "token"
+    elsewhere.write_text("0" * 64)
+    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH_")}
+    with ray_session(compose.load_plan(settings)):
+        token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+        assert (token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        address = ray.get_runtime_context().gcs_address
+        port = int(address.rsplit(":", 1)[1])
+        with pytest.raises(ConnectionRefusedError):  # it listens at 127.0.0.1, not at every address
+            socket.create_connection(("127.0.0.2", port)).close()
+        stranger = outsider(address, RAY_AUTH_MODE="disabled")
+        liar = outsider(address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(elsewhere))
+        friend = outsider(address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+        assert f"ran as {os.getuid()}" in friend.communicate(timeout=120)[0]
+        for refused in (stranger, liar):  # Ray tries again for 20 s
+            said, _ = refused.communicate(timeout=120)
+            assert "InvalidAuthToken" in said and "ran as" not in said
+    assert not token.exists()
+    assert before == {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH_")}
+
+
+def test_a_cluster_with_another_token_is_one_sentence(
+    settings: EmulateSettings, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with pytest.raises(UserError, match=f"at --ray-address {cluster} wants its token: set RAY_AUTH_TOKEN_PATH"):
+        emulate(dataclasses.replace(settings, ray_address=cluster))
+    assert list(settings.output.iterdir()) == []
