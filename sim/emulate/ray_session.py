@@ -21,7 +21,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from cloud.center import FusionError
@@ -45,9 +45,10 @@ def ray_session(plan: Plan) -> Iterator[bool]:
     if ray.is_initialized():  # somebody else's, who made our code importable there and also ends it
         yield local
         return
-    if not local:
-        _require_reachable(address)
     with own_token() if local else _users_token():
+        if not local:
+            _require_reachable(address)
+            _require_token(address)
         yield from _connected(plan, address)
 
 
@@ -61,11 +62,6 @@ def _connected(plan: Plan, address: str) -> Iterator[bool]:
             logging_level=logging.ERROR,
             runtime_env=_runtime_environment(plan, local),
         )
-    except AuthenticationError as error:
-        raise UserError(
-            f"The Ray cluster at --ray-address {address} wants its token: set RAY_AUTH_TOKEN_PATH to its file, or "
-            "RAY_AUTH_MODE=disabled for a cluster without any, which runs whatever anybody sends."
-        ) from error
     except Exception as error:  # Ray raises plain ones, too, such as where its node takes too long to start
         where = "on this machine" if local else f"at --ray-address {address}"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -144,6 +140,31 @@ def _require_reachable(address: str) -> None:
         raise UserError(f"No Ray cluster answers at --ray-address {address}: {error.strerror or error}.") from error
     if answer[3:4] != b"\x04":  # the type of a SETTINGS frame
         raise UserError(f"What answers at --ray-address {address} is not a Ray cluster.")
+
+
+def _require_token(address: str) -> None:
+    """Check that there is a token for a cluster and that it takes it; Ray would end the process, or try for long.
+
+    Raises:
+        UserError: there is none, or the cluster has another one.
+    """
+    advice = (
+        "set RAY_AUTH_TOKEN_PATH to the file of the cluster's token, or RAY_AUTH_MODE=disabled for a cluster without "
+        "any, which runs whatever anybody sends it."
+    )
+    if os.environ["RAY_AUTH_MODE"] != "disabled":
+        try:
+            has_token = AuthenticationTokenLoader.instance().has_token()
+        except AuthenticationError:  # the file that the user names cannot be read
+            has_token = False
+        if not has_token:
+            raise UserError(f"There is no token for the Ray cluster at --ray-address {address}: {advice}")
+    if address == "auto":
+        return
+    try:
+        GcsClient(address=address)
+    except AuthenticationError as error:
+        raise UserError(f"The Ray cluster at --ray-address {address} refuses the token: {advice}") from error
 
 
 def require_room(settings: EmulateSettings, stations: int) -> None:
