@@ -74,7 +74,12 @@ class CloudActor:
         path = self._workspace.open(folder, ray.get_runtime_context().get_node_id() == driver_node)
         own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         transport = cloud_transport(
-            host or own, port, keys=keys, queue_messages=queue_messages, delayed=bool(self._parts.down)
+            host or own,
+            port,
+            keys=keys,
+            queue_messages=queue_messages,
+            delayed=bool(self._parts.down),
+            load=self._parts.load,
         )
         self._node = CloudNode(self._parts, transport, path, WallClock(), incarnation=incarnation)
         # A wildcard address can be listened at, but not connected to.

@@ -9,6 +9,8 @@ from cloud.collector import CollectorRules
 from cloud.fusion.scheme import CloudSetup, FusionBuilder
 from fronthaul.link.link_config import LinkConfig
 from fronthaul.message.messages import PayloadFormat, Registration, Report
+from fronthaul.message.wire import longest_message_bytes
+from fronthaul.transport.transport import Load
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class CloudSpec:
         rules: of the collector.
         report: payload format of round 0, which registrations must match; None accepts any.
         answer: the same for later rounds; None if the scheme has one round only.
+        bundle: maximum number of reports in a frame.
         batch: number of snapshots fused at once; with 1, a fix does not depend on which other snapshots are ready.
         rehearsal: reports of one snapshot for a warm-up of the fusion rule, whose result is discarded.
         down: link models by BS, cloud to BS; a BS without one has a perfect link.
@@ -35,11 +38,20 @@ class CloudSpec:
     rules: CollectorRules
     report: PayloadFormat | None = None
     answer: PayloadFormat | None = None
+    bundle: int = 1
     batch: int = 1
     rehearsal: tuple[Report, ...] = ()
     down: Mapping[int, LinkConfig] = field(default_factory=dict)
     seed: int = 0
     silence_ns: int = 0
+
+    @property
+    def load(self) -> Load:
+        """What the base stations send; a transport limits everybody by it."""
+        if self.report is None:  # of any length
+            return Load(self.rules.stations)
+        formats = [self.report] if self.answer is None else [self.report, self.answer]
+        return Load(self.rules.stations, longest_message_bytes(formats, self.bundle))
 
     def refusal(self, registration: Registration) -> str | None:
         """Return why a registration does not match this specification; None if it does."""

@@ -25,6 +25,7 @@ from typing import Literal
 import torch
 
 from cloud.admission import Admission
+from cloud.allowance import Allowance
 from cloud.center import FusionCenter
 from cloud.cloud_spec import CloudOutcome, CloudSpec
 from cloud.collector import Collector, Gathered
@@ -96,6 +97,7 @@ class CloudNode:
         self._collector = Collector(parts.rules, past.history)
         self._center = FusionCenter(parts.build(parts.setup))
         self._batch = 1 if self._center.asks else parts.batch  # base stations wait for the states
+        self._allowance = Allowance(parts.rules.stations)
         self._admission = Admission(parts, self._collector, past.history.registrations)
         self._sender = Sender(self._recorder, clock, transport.send, self._on_gone)
         self._downlink = Downlink(
@@ -182,22 +184,26 @@ class CloudNode:
         """
         self._do_requests()
         wait_s = self._timeout_s(timeout_s)
+        came = False
         arrivals: list[Arrival] = []
         answers: list[tuple[int, Control]] = []
         for _ in range(max(FRAMES_PER_POLL, len(self._parts.rules.stations))):
-            received = self._receive(0.0 if arrivals else wait_s)
+            received = self._receive(0.0 if came else wait_s)
             if received is None:
                 self._taken_until_ns = self._clock.now_ns()
                 break
+            came = True
             self._taken_until_ns = self._transport.t_received_ns
-            arrivals.append(self._judge(received, answers))
+            arrival = self._judge(received, answers)
+            if arrival is not None:
+                arrivals.append(arrival)
         self._recorder.received(arrivals)
         for bs, answer in answers:
             self._downlink.control(bs, answer)
         self._collector.advance(self._taken_until_ns)  # what was in time is in time, however late it is taken
         self._housekeep(self._clock.now_ns())
-        self._fuse_ready(hold=bool(arrivals))
-        return bool(arrivals)
+        self._fuse_ready(hold=came)
+        return came
 
     def run(self, idle_timeout_s: float) -> None:
         """Poll until finished, or until the BSs still missing were silent for `idle_timeout_s` [s]; then `finish`."""
@@ -248,6 +254,7 @@ class CloudNode:
             each.callback(self._fix_log.close)
             each.callback(self._recorder.close)
             self._transport.close()
+            self._note_left_out(self._clock.now_ns())
             self._recorder.links(self._transport.take_connections(), self._transport.take_events())
 
     def _do_requests(self) -> None:
@@ -278,13 +285,19 @@ class CloudNode:
             except TransportError as error:
                 self._sender.note_lost(error)
 
-    def _judge(self, received: Received, answers: list[tuple[int, Control]]) -> Arrival:
-        """Decide the fate of a message; act upon a control message, and append the answer to `answers`."""
+    def _judge(self, received: Received, answers: list[tuple[int, Control]]) -> Arrival | None:
+        """Decide the fate of a message; act upon a control message, and append the answer to `answers`.
+
+        Returns:
+            What is logged; None if the link has used up its allowance.
+        """
         owner, data = received.owner, received.data
         now_ns = self._transport.t_received_ns
         try:
             message = decode(data)
         except RemoteError as error:
+            if not self._allowance.admits(owner, len(data), now_ns):
+                return None
             if isinstance(error, RegistrationError) and owner is not None:  # it would wait for an answer in vain
                 answers.append((owner, self._refused(owner, error.detail, now_ns)))
             return Arrival(owner, data, now_ns, FrameFate.CORRUPT, error.reason)
@@ -293,7 +306,13 @@ class CloudNode:
             self._collector.heard(owner)
         if isinstance(message, Frame):
             verdict = self._collector.frame(message, owner, now_ns)
+            if verdict.fate is FrameFate.DELIVERED:
+                self._allowance.delivered(owner, now_ns)
+            elif not self._allowance.admits(owner, len(data), now_ns):
+                return None
             return Arrival(owner, data, now_ns, verdict.fate, verdict.reason, verdict.late)
+        if not self._allowance.admits(owner, len(data), now_ns):
+            return None
         if owner is not None:
             answer = self._answer(message, owner, now_ns)
             if answer is not None:
@@ -333,6 +352,7 @@ class CloudNode:
             return
         self._housekept_ns = now_ns
         self._recorder.links(self._transport.take_connections(), self._transport.take_events())
+        self._note_left_out(now_ns)
         silence_ns, until_ns = self._parts.silence_ns, self._taken_until_ns
         if silence_ns and self._t0_ns is not None and until_ns > self._t0_ns:
             for bs in self._collector.present:
@@ -340,6 +360,10 @@ class CloudNode:
                 heard_ns = max(self._heard_ns.setdefault(bs, until_ns), self._t0_ns)
                 if until_ns - heard_ns > silence_ns:
                     self._collector.leave(bs, until_ns, silent=True)
+
+    def _note_left_out(self, now_ns: int) -> None:
+        for bs, detail in self._allowance.take_left_out().items():
+            self._recorder.event(now_ns, "left out", detail, bs)
 
     # -- fusion
 

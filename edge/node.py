@@ -52,6 +52,11 @@ REPEAT_S = 2.0
 """Interval at which an unanswered registration or goodbye is resent [s]: the cloud may have been restarted."""
 
 
+UNANSWERED = 5
+"""Heartbeats without any message of the cloud after which a base station connects again; twice as many the next time,
+since over a slow link answers take longer."""
+
+
 class Refused(FronthaulError):
     """The cloud refused this base station; the message is the cloud's."""
 
@@ -91,6 +96,8 @@ class EdgeNode:
         self._ended = False
         self._answered: set[ReportKey] = set()
         self._next_ping_ns: int | None = None
+        self._unanswered = 0
+        self._patience = UNANSWERED
         self._cuts: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._closed = False
         self._line_ns = 0
@@ -277,6 +284,7 @@ class EdgeNode:
             return False
         if data is None:
             return False
+        self._unanswered = 0
         now_ns = self._transport.t_received_ns
         bs = self.station.bs
         try:
@@ -339,13 +347,19 @@ class EdgeNode:
     # -- what is sent
 
     def _upkeep(self) -> None:
-        """Cut the link if requested, and send a heartbeat if one is due."""
+        """Cut the link if requested, send a heartbeat if one is due, and connect again if none is answered."""
         while not self._cuts.empty():
             self._transport.cut(self._cuts.get())
         now_ns = self._clock.now_ns()
         if self._next_ping_ns is not None and now_ns >= self._next_ping_ns:
             self._next_ping_ns = now_ns + self._site.ping_ns
-            self._send_control(Ping(self.station.bs, self.station.epoch, now_ns))
+            while self._take(0.0):  # answers may have been waiting for us
+                pass
+            if self._unanswered >= self._patience:
+                self._unanswered, self._patience = 0, 2 * self._patience
+                self._transport.renew()
+            self._unanswered += 1
+            self._send_control(Ping(self.station.bs, self.station.epoch, self._clock.now_ns()))
             self._recorder.links(self._transport.take_connections(), self._transport.take_events())
 
     def _send_reports(self, reports: Sequence[Report]) -> None:

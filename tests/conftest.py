@@ -42,7 +42,12 @@ NOT_QUICK = (
 )
 """What does otherwise there, or takes too long for a loop of a minute."""
 MACHINE = (
-    *("end_to_end/test_diffloc_emulated.py", "end_to_end/test_hosts.py", "end_to_end/test_interrupted.py"),
+    *(
+        "end_to_end/test_attacks.py",
+        "end_to_end/test_diffloc_emulated.py",
+        "end_to_end/test_hosts.py",
+        "end_to_end/test_interrupted.py",
+    ),
     *("end_to_end/test_intruders.py", "end_to_end/test_many.py", "end_to_end/test_restart.py"),
     *(
         "end_to_end/test_own_lengths.py",

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fronthaul.errors import LocalError
-from fronthaul.log.received import Received
+from fronthaul.log.received import EVIDENCE_BYTES, Received
 from fronthaul.log.sent import Journal, amended, flip
 from fronthaul.message.columns import frame_columns, is_control
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction
+from fronthaul.message.wire import claim
 from fronthaul.transport.transport_costs import TransportCosts
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Sent:
         crc32: (F,) uint32.
         reason: (F,) number of its drop reason, in `reasons`.
         amends: (F,) whether the row only amends an earlier one.
-        flipped: indices of frames with flipped bits, and `digest` of what these became.
+        flipped: indices of frames with flipped bits, and `_damaged` of what these became.
         frame: (P,) frame of each part.
         part: (P,) its number within the frame.
         report: (P,) snapshot << 8 | round.
@@ -144,7 +145,7 @@ class Arrived:
         key: (A,) `frame_key` of the connection's owner and what it says of itself; 0 where it says nothing.
         crc32: (A,) as it says.
         bytes: (A,) length of the message [B].
-        damaged: indices of corrupt frames, and `digest` of them.
+        damaged: indices of corrupt frames, and `_damaged` of them.
         reasons: all reasons.
         control: control messages, in order.
         sizes: by link and direction, how many messages of each length arrived [B].
@@ -175,6 +176,11 @@ def frame_key(bs: Array, epoch: Array, seq: Array) -> Array:
 def digest(bs: int | None, data: bytes) -> int:
     """Return 64 bits that stand for `data` on the link of `bs`."""
     return int.from_bytes(blake2b(data, digest_size=8, salt=str(bs).encode()).digest(), "big")
+
+
+def _damaged(bs: int | None, kept: bytes, size: int, crc32: int | None) -> int:
+    """Return 64 bits that stand for a corrupt message on the link of `bs`, by what a receive log keeps of it."""
+    return digest(bs, b"%b %d %d" % (kept, size, crc32 or 0))
 
 
 def read_sent(journals: Sequence[Journal], reasons: Texts) -> Sent:
@@ -247,7 +253,9 @@ def _frames_of(
         for at in np.flatnonzero(bits.is_valid().to_numpy(zero_copy_only=False)[frames.message]).tolist():
             row = int(frames.message[at])
             became = flip(batch["message"][row].as_py(), bits[row].as_py())
-            flipped.append((count + at, digest(int(bs[at]), became)))
+            claimed = claim(became)
+            kept = (became[:EVIDENCE_BYTES], len(became), claimed and claimed.crc32)
+            flipped.append((count + at, _damaged(int(bs[at]), *kept)))
     return len(bs)
 
 
@@ -334,7 +342,10 @@ def _arrivals_of(
     columns["crc32"].append(numbers("crc32"))
     columns["bytes"].append(length[chosen])
     corrupt = np.flatnonzero(fates[chosen] == FATES.index(FrameFate.CORRUPT)).tolist()
-    damaged += [(count + at, digest(frames["bs"][at].as_py(), frames["data"][at].as_py() or b"")) for at in corrupt]
+    kept = [[frames[name][at].as_py() for name in ("bs", "data", "bytes", "crc32")] for at in corrupt]
+    damaged += [
+        (count + at, _damaged(bs, data or b"", *rest)) for at, (bs, data, *rest) in zip(corrupt, kept, strict=True)
+    ]
     return len(chosen)
 
 

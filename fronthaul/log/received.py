@@ -1,7 +1,7 @@
 """The receive log of one end of the links: one row per message, which survives kill -9.
 
-The sender's journal holds the bytes of frames that decode, so only their identifying fields are kept here. All other
-messages are kept whole: control messages, of which there are few, and corrupt or rejected ones, as evidence.
+The sender's journal holds the bytes of frames that decode, so only their identifying fields are kept here. Of corrupt
+and rejected messages the first bytes are kept, as evidence; control messages, which are short, are kept whole.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from fronthaul.message.wire import claim, head, is_control, named
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+EVIDENCE_BYTES = 64
+"""What is kept of a corrupt or rejected message [B]: header and side information of a report, and some payload."""
 
 
 class Arrival(NamedTuple):
@@ -50,7 +53,7 @@ def received_schema() -> pa.Schema:
 
     `bytes` is the message's length. epoch, seq and crc32 are the frame's own fields: unreliable if it is corrupt, null
     if it is too short to have them, and for control messages. `head` names the reports of a good frame (`wire.head`);
-    `data` holds all other messages, whole.
+    `data` holds control messages, and the first `EVIDENCE_BYTES` of all others.
     """
     import pyarrow as pa
 
@@ -137,7 +140,7 @@ def _row(arrival: Arrival) -> tuple[object, ...]:
     if reason is None:
         raise LocalError(f"a frame is {fate} for a reason")
     named = (None, None, None) if fate is FrameFate.REJECTED and is_control(data) else _named(data)
-    return (bs, t_received_ns, fate.value, reason, late, len(data), *named, None, data)
+    return (bs, t_received_ns, fate.value, reason, late, len(data), *named, None, data[:EVIDENCE_BYTES])
 
 
 def _named(data: bytes) -> tuple[int, int, int] | tuple[None, None, None]:

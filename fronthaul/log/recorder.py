@@ -158,7 +158,8 @@ class Recorder:
         Args:
             t_ns: time of the event [ns].
             kind: "clock" (which clock this end reads), "registration" (a BS was refused), "fusion" (reports gave no
-                fix), or "excluded" (the reports of a BS could not be used for a fix).
+                fix), "excluded" (the reports of a BS could not be used for a fix), or "left out" (a link sent more
+                messages than are logged).
             detail: description for the user.
             bs: the base station concerned, if it is a single one.
 

@@ -48,6 +48,7 @@ ZMTP header that is 32 B. Rules:
 import dataclasses
 import struct
 import zlib
+from collections.abc import Iterable
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -87,6 +88,9 @@ CRC_BYTES = 4
 MAX_MESSAGE_BYTES = 1 << 20
 """Maximum length of a message [B]: over a hundred times the lossless CSI of a snapshot (7680 B, ECC Eq. 37). It also
 limits the memory that a peer can make us allocate by stating a false length."""
+
+MAX_CONTROL_BYTES = 1024
+"""A control message is shorter than this [B]: the longest is a registration with a scheme's name of 256 B."""
 
 _TYPE_REPORT = 1
 _TYPE_CONTROL = 2
@@ -161,6 +165,13 @@ def decode(data: bytes) -> Message:
     if kind == _TYPE_CONTROL:
         return _decode_control(body)
     raise RemoteError("type", f"there is no message of type {kind}")
+
+
+def longest_message_bytes(formats: Iterable[PayloadFormat], bundle: int) -> int:
+    """Return the length of the longest message of an end that sends these formats, `bundle` reports in a frame [B]."""
+    reports = [MIXED_KEY_BYTES + payload.side_bytes + (payload.max_bits + 7) // 8 for payload in formats]
+    frame_bytes = max(HEADER_BYTES, BUNDLE_HEADER_BYTES) + bundle * max(reports, default=0) + CRC_BYTES
+    return min(max(frame_bytes, MAX_CONTROL_BYTES), MAX_MESSAGE_BYTES)
 
 
 class Claim(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fronthaul.errors import LocalError
 from fronthaul.transport.delay_line import DelayedCloud, DelayedEdge, SocketCloud, SocketEdge
 from fronthaul.transport.keys import CloudKeys, EdgeKeys
-from fronthaul.transport.transport import CloudTransport, EdgeTransport
+from fronthaul.transport.transport import CloudTransport, EdgeTransport, Load
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 
 TRANSPORTS = {"tcp": (DealerTransport, RouterTransport)}
@@ -31,7 +31,7 @@ def edge_transport(
 
 
 def cloud_transport(
-    host: str, port: int, *, keys: CloudKeys | None, queue_messages: int, delayed: bool
+    host: str, port: int, *, keys: CloudKeys | None, queue_messages: int, delayed: bool, load: Load
 ) -> CloudTransport:
     """Return the cloud's end of all links.
 
@@ -41,15 +41,17 @@ def cloud_transport(
         keys: keys for encryption; None leaves the links unencrypted.
         queue_messages: maximum number of messages queued on each side of each link.
         delayed: whether a link model may hold messages back.
+        load: what the base stations send at most.
 
     Raises:
-        LocalError: the port is in use, the host is not an address of this machine, or there is no such transport.
+        LocalError: the port is in use, the host is not an address of this machine, there is no such transport, or the
+            system allows too few open files.
     """
     named, _, own = host.rpartition("://")
     _, cloud = TRANSPORTS[_scheme(f"{named or 'tcp'}://{own}")]
 
     def listen() -> SocketCloud:
-        return cloud(own, port, keys=keys, queue_messages=queue_messages)
+        return cloud(own, port, keys=keys, queue_messages=queue_messages, load=load)
 
     return DelayedCloud(listen) if delayed else listen()
 

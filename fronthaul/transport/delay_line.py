@@ -39,7 +39,7 @@ from fronthaul.transport.transport import (
 
 HELD_MESSAGES = 100_000
 """Maximum number of messages held back: 1 s of delay at 100 000 messages per second."""
-WAITING_MESSAGES = 10_000
+WAITING_MESSAGES = 2_000
 """Maximum number of received messages waiting for the caller; beyond it, the socket's own queue limits apply."""
 CLOSE_S = 2.0
 """How long closing waits for releases [s]; messages due later are lost."""
@@ -300,6 +300,10 @@ class DelayedEdge(_Delayed[bytes]):
     def cut(self, seconds: float) -> None:
         """Break the connection for a while; see `EdgeTransport.cut`. Messages held back are lost too."""
         self._run(lambda: self._cut(seconds))
+
+    def renew(self) -> None:
+        """Give up a mute connection, and connect again; see `EdgeTransport.renew`. Messages held back stay."""
+        self._run(self._socket.renew)
 
     def _cut(self, seconds: float) -> None:
         with self._lock:

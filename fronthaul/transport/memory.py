@@ -11,7 +11,6 @@ from typing import Generic, NamedTuple, TypeVar
 
 from fronthaul.clock import Clock, WallClock
 from fronthaul.errors import LocalError, TransportError
-from fronthaul.transport.identity import identity
 from fronthaul.transport.transport import (
     CloudTransport,
     ConnectionCount,
@@ -36,7 +35,7 @@ class MemoryNetwork:
         >>> cloud, edge = network.cloud(), network.edge(3)
         >>> edge.send(b"hello")
         >>> cloud.receive(0.0)
-        Received(owner=3, peer=b'bs-003', data=b'hello')
+        Received(owner=3, data=b'hello')
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -180,7 +179,7 @@ class _MemoryEdge(_End[bytes]):
     def send(self, data: bytes, t_release_ns: int = 0) -> None:
         self._require_open()
         check_sendable(data)
-        message = Received(self._bs, identity(self._bs), data)
+        message = Received(self._bs, data)
         self._outbox.put(message, t_release_ns, self._inbox.not_before_ns)
 
     def cut(self, seconds: float) -> None:
@@ -190,6 +189,9 @@ class _MemoryEdge(_End[bytes]):
         self._inbox.forget()
         self._outbox.forget(self._bs)
         self._note(LinkEvent(now_ns, "disconnected", "memory", "cut on purpose", self._bs))
+
+    def renew(self) -> None:
+        self._require_open()
 
     def close(self) -> None:
         if self._closed:

@@ -23,13 +23,15 @@ def write_keys(folder: Path, bs: int) -> None:
     """Create and write keys for base stations 0 ... `bs` - 1 and the cloud; only the owner can read secret ones.
 
     Raises:
-        LocalError: the folder contains keys already, or cannot be written.
+        LocalError: the folder is not empty, or cannot be written.
     """
     ring = ephemeral(bs)
     allowed = "".join(f'{identity(number).decode()} = "{_text(keys.public)}"\n' for number, keys in ring.edges.items())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Written first: it fails if the folder contains keys already.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise LocalError(f"{folder} is not empty: keys are written to a folder of their own")
+        # Written first: it fails if somebody else has begun to write keys meanwhile.
         _write(folder / "cloud.key", _pair(ring.cloud.public, ring.cloud.secret), 0o600)
         _write(folder / "cloud.pub", _text(ring.cloud.public) + "\n", 0o644)
         _write(folder / "allowed.toml", allowed, 0o644)

@@ -3,119 +3,268 @@
 The socket's monitor reports connections by file descriptor, in order but with a delay. A descriptor may be reused soon
 after its connection ended, so messages received over it are attributed to the last connection that had it. A connection
 that opens and ends between two readings of the monitor is not counted; an event records this. The monitor is therefore
-read as soon as a first message arrives over a connection that is not `known`. On systems without these kernel counts
-(other than Linux), connections are not recorded.
+read as soon as it has events, or as a first message arrives over a connection that is not `known`. On systems without
+these kernel counts (other than Linux), connections are not recorded, and no limits apply.
+
+Limits. ZeroMQ bounds a queue by messages and a message's parts by their length, but nothing bounds the parts of a
+message that never ends, and nobody sees them before that end. So the kernel's count is held against what the socket
+handed over: the difference is what a connection holds. The connections of a base station may together hold a full queue
+of the longest messages; those of strangers as many queues as there are base stations that have no connection yet. The
+one that holds most ends when they hold more, and the oldest when there are too many.
 """
 
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from fronthaul.transport.tcp_info import Tap
-from fronthaul.transport.transport import ConnectionCount, LinkEvent
+from fronthaul.transport.tcp_info import CLOSE, CLOSE_WAIT, Tap
+from fronthaul.transport.transport import ConnectionCount, EventKind, LinkEvent
 
 PATIENCE_S = 0.9
 """How long closing waits for the other end to acknowledge, and cutting for the socket to disconnect [s]."""
 
 
+SEGMENT_BYTES = 1220
+"""Segments of a message are this long, except the last: the payload of the smallest IPv6 packet, RFC 8200, 5 [B]."""
+BUFFER_BYTES = 8192
+"""What ZeroMQ reads at a time, and keeps while a queue is full [B]."""
+SPARE_BYTES, SPARE_SEGMENTS = 4096, 64
+"""What connections may hold beyond queues: messages that are not whole yet."""
+
+
+class Limits(NamedTuple):
+    """What the peers of a socket may occupy.
+
+    Attributes:
+        queue_messages: messages of a connection that wait to be handed over.
+        message_bytes: the longest message on the stream [B].
+        handshake_bytes: what comes before the first message [B].
+        stations: the base stations; everybody else is a stranger, and a connection is one's until it is heard.
+        strangers: number of connections of strangers.
+        per_station: number of connections of one base station.
+    """
+
+    queue_messages: int
+    message_bytes: int
+    handshake_bytes: int
+    stations: frozenset[int]
+    strangers: int
+    per_station: int
+
+    @property
+    def strange_events(self) -> int:
+        """Events of strangers in a second; more are counted only."""
+        return 2 * self.strangers
+
+    def may_hold(self, queues: int) -> tuple[int, int]:
+        """Return what so many full queues occupy: bytes of the stream [B], and segments.
+
+        The socket may keep a buffer for each segment, however short that is.
+        """
+        messages = queues * (self.queue_messages + 1)
+        may_bytes = messages * self.message_bytes + queues * BUFFER_BYTES + SPARE_BYTES
+        return may_bytes, messages * _segments(self.message_bytes) + (1 + queues) * SPARE_SEGMENTS
+
+
 @dataclass(slots=True)
-class _Open:
+class OpenConnection:
+    """A connection, until it has ended.
+
+    Attributes:
+        tap: our descriptor of it.
+        bs: base station that owns it; None if that is not known.
+        t_opened_ns: when it was noticed [ns].
+        taken_bytes: its messages that the socket handed over, on the stream [B].
+        free_at: the kernel's count of its segments when it held no message last.
+        taken_segments: segments that the messages since then may have come in.
+        ended: why it ended, or is about to; empty while it is open.
+    """
+
     tap: Tap
     bs: int | None
     t_opened_ns: int = field(default_factory=time.time_ns)
+    taken_bytes: int = 0
+    free_at: int = 0
+    taken_segments: int = 0
+    ended: str = ""
+
+
+@dataclass(slots=True)
+class _Taken:
+    """Messages handed over."""
+
+    bs: int | None = None
+    bytes: int = 0
+    segments: int = 0
+
+
+class _News(NamedTuple):
+    """What happened to a connection; `descriptor` if it has ended, and who owned it may still turn out."""
+
+    event: LinkEvent
+    counts: ConnectionCount | None = None
+    descriptor: int | None = None
 
 
 class ConnectionBook:
-    """Records connections and their events until they are taken.
+    """Records connections and their events until they are taken, and applies limits to them.
 
     Attributes:
-        heard: base station that sent the messages since the last `settle`, by descriptor; set by the socket for each
-            message.
+        lock: held by every method; a thread that calls several whose effects belong together holds it meanwhile.
         closing: whether we have closed our end; connections that end from then on do not count as cut.
         port: the cloud's port. A connection with another port is an unrelated one that reused the descriptor.
     """
 
-    def __init__(self, *, connecting: bool, owner: int | None = None) -> None:
+    def __init__(self, *, connecting: bool, owner: int | None = None, limits: Limits | None = None) -> None:
         """Start without connections.
 
         Args:
             connecting: whether this end calls connect.
             owner: base station that owns all connections; None if each has its own owner.
+            limits: applied by `enforce`.
         """
-        self.heard: dict[int, int] = {}
+        self.lock = threading.RLock()
         self.closing = False
         self.port = ""
         self._connecting = connecting
         self._owner = owner
-        self._open: dict[int, _Open] = {}
-        self._counts: list[ConnectionCount] = []
-        self._events: list[LinkEvent] = []
+        self._limits = limits
+        self._open: dict[int, OpenConnection] = {}  # oldest first
+        self._taken: dict[int, _Taken] = {}  # since the last `settle`
         self._failure = ""  # of a handshake, until its connection ends
         self._missed: set[int] = set()  # descriptors of connections that ended before we looked
-        self._unsettled: dict[int, tuple[int, int]] = {}  # descriptor to index in _counts and _events
+        self._news: list[_News] = []  # until `settle`
+        self._counts: list[ConnectionCount] = []
+        self._events: list[LinkEvent] = []
+        self._second = 0
+        self._strange_events = 0  # of this second
 
     def opened(self, descriptor: int) -> None:
         """Record a new connection, unless it has ended already."""
         if not hasattr(socket, "TCP_INFO"):
             return
-        try:
-            tap = Tap(descriptor, connecting=self._connecting)
-        except OSError:
-            self._missed.add(descriptor)
-            return
-        if not (tap.remote if self._connecting else tap.local).endswith(f":{self.port}"):
-            tap.close()
-            self._missed.add(descriptor)
-            return
-        self._open[descriptor] = _Open(tap, self._owner)
-        self._events.append(LinkEvent(time.time_ns(), "connected", tap.remote, "", self._owner))
+        with self.lock:
+            try:
+                tap = Tap(descriptor, connecting=self._connecting)
+            except OSError:
+                self._missed.add(descriptor)
+                return
+            if not (tap.remote if self._connecting else tap.local).endswith(f":{self.port}"):
+                tap.close()
+                self._missed.add(descriptor)
+                return
+            self._open[descriptor] = OpenConnection(tap, self._owner)
+            self._note("connected", tap.remote, "", self._owner)
 
     def known(self, descriptor: int) -> bool:
         """Whether `descriptor` is, at this moment, that of a recorded connection."""
-        connection = self._open.get(descriptor)
-        return connection is not None and not connection.tap.alone
+        with self.lock:
+            connection = self._open.get(descriptor)
+            return connection is not None and not connection.tap.alone
 
     def failed(self, detail: str) -> None:
         """Record that a handshake failed; the end of its connection is reported next."""
-        self._failure = f"the handshake failed: {detail}"
+        with self.lock:
+            self._failure = f"the handshake failed: {detail}"
 
     def refused(self, peer: str, detail: str) -> None:
         """Record that a peer was refused, such as for its key; its connection may last a moment longer."""
-        self._events.append(LinkEvent(time.time_ns(), "refused", peer, detail, self._owner))
+        with self.lock:
+            self._note("refused", peer, detail, self._owner)
 
     def ended(self, descriptor: int) -> None:
         """Record that a connection has ended, and close our descriptor of it."""
-        failure, self._failure = self._failure, ""
-        connection = self._open.pop(descriptor, None)
-        if connection is None:
-            if failure:
-                self.refused("", failure)
-            elif descriptor in self._missed:
-                # Recorded, since otherwise its bytes would be missing from the counts silently.
-                detail = "it was opened and closed between two readings of the monitor and was not counted"
-                self._events.append(LinkEvent(time.time_ns(), "disconnected", "", detail, self._owner))
-            self._missed.discard(descriptor)
-            return
-        self._unsettled[descriptor] = len(self._counts), len(self._events)
-        self._count(connection, cut=not self.closing)
-        if failure:
-            self.refused(connection.tap.remote, failure)
-        else:
-            self._disconnected(connection, "closed by the other end, or broken")
+        with self.lock:
+            failure, self._failure = self._failure, ""
+            connection = self._open.pop(descriptor, None)
+            if connection is None:
+                if failure:
+                    self.refused("", failure)
+                elif descriptor in self._missed:
+                    # Recorded, since otherwise its bytes would be missing from the counts silently.
+                    detail = "it was opened and closed between two readings of the monitor and was not counted"
+                    self._note("disconnected", "", detail, self._owner)
+                self._missed.discard(descriptor)
+                return
+            why = connection.ended or failure
+            kind: EventKind = "refused" if why else "disconnected"
+            event = self._event(kind, connection, why or "closed by the other end, or broken")
+            self._news.append(_News(event, self._count(connection, cut=not self.closing), descriptor))
+
+    def took(self, descriptor: int, bs: int | None, stream_bytes: int) -> bool:
+        """Record that the socket handed over a message of `bs`, which takes `stream_bytes` on the stream [B].
+
+        Returns:
+            Whether it is the first of its connection since the last `settle`.
+        """
+        with self.lock:
+            first = descriptor not in self._taken
+            taken = self._taken.setdefault(descriptor, _Taken())
+            taken.bs = bs
+            taken.bytes += stream_bytes
+            taken.segments += _segments(stream_bytes)
+            return first
 
     def settle(self) -> None:
         """Attribute received messages to their connections; call it after all events of the monitor are processed."""
-        for descriptor, bs in self.heard.items():
+        with self.lock:
+            taken, self._taken = self._taken, {}
+            for descriptor, messages in taken.items():
+                connection = self._open.get(descriptor)
+                if connection is not None:
+                    connection.bs = messages.bs
+                    connection.taken_bytes += messages.bytes
+                    connection.taken_segments += messages.segments
+            news, self._news = self._news, []
+            for event, counts, ended in news:
+                if counts is not None and ended in taken and ended not in self._open:
+                    bs = taken[ended].bs
+                    event, counts = event._replace(bs=bs), counts._replace(bs=bs)
+                self._record(event, counts)
+
+    def enforce(self) -> None:
+        """End connections until the limits hold; call it often, since a peer may send a gigabyte in a second."""
+        limits = self._limits
+        if limits is None:
+            return
+        with self.lock:
+            groups: dict[int | None, list[OpenConnection]] = {}
+            for connection in self._open.values():
+                if not connection.ended:
+                    whose = connection.bs if connection.bs in limits.stations else None
+                    groups.setdefault(whose, []).append(connection)
+            missing = len(limits.stations - groups.keys())
+            for whose, connections in groups.items():
+                most = limits.strangers if whose is None else limits.per_station
+                who = "strangers" if whose is None else f"BS {whose}"
+                for connection in connections[: max(0, len(connections) - most)]:
+                    self._end(connection, f"there are more than {most} connections of {who}")
+                self._end_fullest(connections, limits, missing if whose is None else 1)
+
+    def end(self, descriptor: int, detail: str) -> None:
+        """End the connection of `descriptor`, if there is one, because of what it sent."""
+        with self.lock:
             if descriptor in self._open:
-                self._open[descriptor].bs = bs
-            elif descriptor in self._unsettled:
-                count, event = self._unsettled[descriptor]
-                self._counts[count] = self._counts[count]._replace(bs=bs)
-                self._events[event] = self._events[event]._replace(bs=bs)
-        self.heard.clear()
-        self._unsettled.clear()
+                self._end(self._open[descriptor], detail)
+
+    def connection(self, descriptor: int) -> OpenConnection | None:
+        """Return the connection of `descriptor`; None if it is not known yet."""
+        with self.lock:
+            return self._open.get(descriptor)
+
+    def lives(self, connection: OpenConnection) -> bool:
+        """Return whether a connection is open at both ends, as far as the kernel knows."""
+        with self.lock:
+            return not connection.ended and connection.tap.read().state not in (CLOSE, CLOSE_WAIT)
+
+    @property
+    def connections(self) -> int:
+        """Number of open connections."""
+        return len(self._open)
 
     @property
     def alone(self) -> bool:
@@ -124,46 +273,112 @@ class ConnectionBook:
 
     def cut(self) -> None:
         """Reset all connections; data in flight is lost."""
-        for connection in self._open.values():
-            self._count(connection, cut=True, reset=True)
-            self._disconnected(connection, "cut on purpose")
-        self._open.clear()
+        self._drop("cut on purpose", reset=True)
+
+    def give_up(self) -> None:
+        """Close all connections, of which the socket has closed its ends; what it sent still arrives."""
+        self._drop("given up: nothing came back", reset=False)
 
     def close(self) -> None:
         """Close all connections, after waiting up to `PATIENCE_S` for everything sent to be acknowledged."""
         deadline = time.monotonic() + PATIENCE_S
-        for connection in self._open.values():
-            connection.tap.wait_acknowledged(deadline - time.monotonic())
-            self._count(connection, cut=False)
-        self._open.clear()
+        with self.lock:
+            for connection in self._open.values():
+                connection.tap.wait_acknowledged(deadline - time.monotonic())
+                self._counts.append(self._count(connection, cut=False))
+            self._open.clear()
+            self.settle()
 
     def take_connections(self) -> list[ConnectionCount]:
         """Return the connections that ended since the last call."""
-        taken, self._counts = self._counts, []
-        return taken
+        with self.lock:
+            taken, self._counts = self._counts, []
+            return taken
 
     def take_events(self) -> list[LinkEvent]:
         """Return what happened since the last call."""
-        taken, self._events = self._events, []
-        return taken
+        with self.lock:
+            self._say_left_out()
+            taken, self._events = self._events, []
+            return taken
 
-    def _count(self, connection: _Open, *, cut: bool, reset: bool = False) -> None:
+    def _drop(self, detail: str, *, reset: bool) -> None:
+        with self.lock:
+            for connection in self._open.values():
+                count = self._count(connection, cut=reset, reset=reset)
+                self._news.append(_News(self._event("disconnected", connection, detail), count))
+            self._open.clear()
+            self.settle()
+
+    def _end_fullest(self, connections: list[OpenConnection], limits: Limits, queues: int) -> None:
+        """End those that hold most, until the others hold no more than so many queues do."""
+        held = [(*_held(connection, limits.handshake_bytes), connection) for connection in connections]
+        held.sort(key=lambda item: item[:2])
+        may_bytes, may_segments = limits.may_hold(queues)
+        while sum(item[0] for item in held) > may_bytes or sum(item[1] for item in held) > may_segments:
+            held_bytes, _, connection = held.pop()
+            self._end(connection, f"it holds {held_bytes} B and no message of them")
+
+    def _end(self, connection: OpenConnection, detail: str) -> None:
+        connection.ended = detail
+        connection.tap.end()
+
+    def _count(self, connection: OpenConnection, *, cut: bool, reset: bool = False) -> ConnectionCount:
+        """Return the final counts of a connection, and close our descriptor of it."""
         tap = connection.tap
         counters = tap.read()
         tap.close(reset=reset)
-        self._counts.append(
-            ConnectionCount(
-                bs=connection.bs,
-                local=tap.local,
-                remote=tap.remote,
-                t_opened_ns=connection.t_opened_ns,
-                t_closed_ns=time.time_ns(),
-                sent_bytes=counters.sent,
-                received_bytes=counters.received,
-                cut=cut,
-            )
+        connection.ended = connection.ended or "closed"
+        return ConnectionCount(
+            bs=connection.bs,
+            local=tap.local,
+            remote=tap.remote,
+            t_opened_ns=connection.t_opened_ns,
+            t_closed_ns=time.time_ns(),
+            sent_bytes=counters.sent,
+            received_bytes=counters.received,
+            cut=cut,
         )
 
-    def _disconnected(self, connection: _Open, detail: str) -> None:
-        event = LinkEvent(time.time_ns(), "disconnected", connection.tap.remote, detail, connection.bs)
+    def _event(self, kind: EventKind, connection: OpenConnection, detail: str) -> LinkEvent:
+        return LinkEvent(time.time_ns(), kind, connection.tap.remote, detail, connection.bs)
+
+    def _note(self, kind: EventKind, peer: str, detail: str, bs: int | None) -> None:
+        self._news.append(_News(LinkEvent(time.time_ns(), kind, peer, detail, bs)))
+
+    def _record(self, event: LinkEvent, counts: ConnectionCount | None) -> None:
+        if self._limits is not None and event.bs not in self._limits.stations:
+            second = event.t_ns // 1_000_000_000
+            if second != self._second:
+                self._say_left_out()
+                self._second, self._strange_events = second, 0
+            self._strange_events += 1
+            if self._strange_events > self._limits.strange_events:
+                return
         self._events.append(event)
+        if counts is not None:
+            self._counts.append(counts)
+
+    def _say_left_out(self) -> None:
+        if self._limits is not None and (left_out := self._strange_events - self._limits.strange_events) > 0:
+            self._strange_events -= left_out
+            detail = f"{left_out} more events of strangers are left out"
+            self._events.append(LinkEvent(time.time_ns(), "refused", "", detail))
+
+
+def _held(connection: OpenConnection, handshake_bytes: int) -> tuple[int, int]:
+    """Return what was read from a connection and not handed over: bytes, and segments as far as they are known."""
+    kernel = connection.tap.read()
+    unread_bytes = connection.tap.unread_bytes()
+    held_bytes = kernel.received - unread_bytes - connection.taken_bytes - handshake_bytes
+    if held_bytes <= 0:
+        connection.free_at, connection.taken_segments = kernel.segments, 0
+        return 0, 0
+    if unread_bytes:  # nobody knows in how many segments
+        return held_bytes, 0
+    return held_bytes, max(0, kernel.segments - connection.free_at - connection.taken_segments)
+
+
+def _segments(stream_bytes: int) -> int:
+    """Return the number of segments that a message may come in."""
+    return 1 + stream_bytes // SEGMENT_BYTES

@@ -6,6 +6,7 @@ keeps the connection open: no FIN is sent before the duplicate is closed.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -14,19 +15,22 @@ import termios
 import time
 from typing import NamedTuple
 
-INFO_BYTES = 136
-"""Size of struct tcp_info up to tcpi_bytes_received: 8 B of flags, 24 u32, four u64 [B]."""
+INFO_BYTES = 156
+"""Size of struct tcp_info up to tcpi_data_segs_in: 8 B of flags, 24 u32, four u64, five u32 [B]."""
 COUNTERS_OFFSET = 120
 """Offset of tcpi_bytes_acked and tcpi_bytes_received [B]."""
+SEGMENTS_OFFSET = 152
+"""Offset of tcpi_data_segs_in [B]."""
 CLOSE, CLOSE_WAIT = 7, 8
 """Values of tcpi_state: closed (reset or unused); closed by the other end."""
 
 
 class Counters(NamedTuple):
-    """Bytes sent and received on the TCP stream [B]; `state` is tcpi_state."""
+    """Bytes sent and received on the TCP stream [B], segments received, and tcpi_state."""
 
     sent: int
     received: int
+    segments: int
     state: int
 
 
@@ -64,7 +68,8 @@ class Tap:
         information = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
         state = information[0]
         acknowledged, received = struct.unpack_from("=QQ", information, COUNTERS_OFFSET)
-        return Counters(acknowledged - self._connecting, received - (state == CLOSE_WAIT), state)
+        (segments,) = struct.unpack_from("=I", information, SEGMENTS_OFFSET)
+        return Counters(acknowledged - self._connecting, received - (state == CLOSE_WAIT), segments, state)
 
     @property
     def alone(self) -> bool:
@@ -80,6 +85,15 @@ class Tap:
         while self._outstanding() and self.read().state != CLOSE and time.monotonic() < deadline:
             time.sleep(0.001)
 
+    def unread_bytes(self) -> int:
+        """Return the number of bytes that have arrived and that the owner has not read [B] (SIOCINQ)."""
+        return self._queued(termios.FIONREAD)
+
+    def end(self) -> None:
+        """End the connection in both directions; its owner sees it closed by the other end."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self, *, reset: bool = False) -> None:
         """Close the descriptor; with `reset` the connection ends with an RST, and data in flight is lost."""
         if reset:
@@ -88,7 +102,10 @@ class Tap:
 
     def _outstanding(self) -> int:
         """Return the number of bytes written but not acknowledged [B] (SIOCOUTQ)."""
-        answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
+        return self._queued(termios.TIOCOUTQ)
+
+    def _queued(self, request: int) -> int:
+        answer = fcntl.ioctl(self._socket.fileno(), request, bytes(4))
         return int.from_bytes(answer, "little" if struct.pack("=H", 1)[0] else "big")
 
 

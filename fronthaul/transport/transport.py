@@ -20,12 +20,10 @@ class Received(NamedTuple):
     Attributes:
         owner: base station that the connection belongs to, identified by its key, or by its name without encryption.
             None if it does not belong to a base station.
-        peer: the transport's name of the connection.
         data: the message.
     """
 
     owner: int | None
-    peer: bytes
     data: bytes
 
 
@@ -53,22 +51,38 @@ class ConnectionCount(NamedTuple):
     cut: bool
 
 
+EventKind = Literal["connected", "disconnected", "refused"]
+
+
 class LinkEvent(NamedTuple):
     """Something that happened to a connection.
 
     Attributes:
         t_ns: when it was noticed [ns].
-        kind: "connected", "disconnected", or "refused": a handshake that failed, or a key that is not allowed.
+        kind: "connected", "disconnected", or "refused": a handshake that failed, a key that is not allowed, or a
+            connection that we ended because it broke a rule.
         peer: the other end, "ip:port"; "ip" or "" if no more is known.
         detail: one sentence of explanation; may be empty.
         bs: base station that the connection belongs to, if known.
     """
 
     t_ns: int
-    kind: Literal["connected", "disconnected", "refused"]
+    kind: EventKind
     peer: str
     detail: str
     bs: int | None = None
+
+
+class Load(NamedTuple):
+    """What the cloud expects of its base stations. A transport takes more than that for abuse, and limits it.
+
+    Attributes:
+        stations: their numbers; others are told that they do not take part.
+        message_bytes: length of their longest message [B].
+    """
+
+    stations: frozenset[int]
+    message_bytes: int = MAX_MESSAGE_BYTES
 
 
 class Transport(Protocol[MessageT]):
@@ -119,6 +133,15 @@ class EdgeTransport(Transport[bytes], Protocol):
         """Break the connection as an injected fault, and reconnect after `seconds` [s].
 
         Messages waiting to be sent are lost. Messages sent meanwhile wait for the new connection.
+
+        Raises:
+            LocalError: the transport is closed.
+        """
+
+    def renew(self) -> None:
+        """Give up a connection over which nothing comes back, and connect again; no effect without a connection.
+
+        Messages waiting to be sent still are.
 
         Raises:
             LocalError: the transport is closed.

@@ -3,14 +3,16 @@
 Defaults of ZeroMQ that lose data or hang silently are changed here:
 
     ROUTER_MANDATORY  sending to an unknown peer or a full queue is an error, not silence
-    ROUTER_HANDOVER   a BS that restarts after a crash may reconnect under its identity (without keys)
+    ROUTER_HANDOVER   a connection that ZeroMQ makes again takes over from the dead one, under the same name
     SNDHWM, RCVHWM    queue length on each side of a link, in messages
-    MAXMSGSIZE        a peer cannot make us allocate more than the longest message
+    MAXMSGSIZE        a peer cannot make us allocate more than the longest message for a part
+    HANDSHAKE_IVL     how long a peer may take for its handshake
     LINGER            how long closing waits for messages still to be sent
 
-Without keys (NULL), a connection belongs to the base station that it names; use this on one machine only. With keys
-(CURVE), it belongs to the base station whose key it has proven to hold; names are neither sent nor trusted.
-Connections are admitted in the thread that calls `receive`, which must therefore be called regularly.
+Without keys (NULL), a connection belongs to the base station that it names, unless another one does already; use this
+on one machine only. With keys (CURVE), it belongs to the base station whose key it has proven to hold; names are
+neither sent nor trusted. At the cloud a thread of its own admits connections and ends those that exceed the limits
+(`tcp_connections`), whatever the thread that calls `receive` is doing meanwhile.
 
 ZeroMQ's heartbeats stay off, because the ledger could not count their bytes. Sockets are not thread-safe and do not
 survive a fork: create a transport where it is used. Each has its own context.
@@ -19,10 +21,14 @@ survive a fork: create a transport where it is used. Each has its own context.
 from __future__ import annotations
 
 import math
+import os
+import resource
 import struct
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -30,10 +36,10 @@ import zmq
 
 from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
-from fronthaul.transport.identity import bs_of, identity
+from fronthaul.transport.identity import claimed, connection_name
 from fronthaul.transport.keys import CloudKeys, EdgeKeys, admit
-from fronthaul.transport.tcp_connections import PATIENCE_S, ConnectionBook
-from fronthaul.transport.transport import ConnectionCount, LinkEvent, Received, check_release, check_sendable
+from fronthaul.transport.tcp_connections import PATIENCE_S, ConnectionBook, Limits, OpenConnection
+from fronthaul.transport.transport import ConnectionCount, LinkEvent, Load, Received, check_release, check_sendable
 from fronthaul.transport.transport_costs import TransportCosts
 from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
@@ -43,6 +49,33 @@ LINGER_S = 2.0
 """How long closing waits for messages still to be sent [s]."""
 EVENTS_INTERVAL_S = 0.05
 """Interval of reading connection events while messages keep arriving [s]."""
+HANDSHAKE_S = 5.0
+"""How long a peer may take for its handshake with the cloud [s]; ZeroMQ's default is 30 s."""
+GUARD_S, GUARD_EACH_S = 0.01, 0.0001
+"""Interval of checking the connections at the cloud [s]: the longer of the first, and of the second for each."""
+GUARD_EVENTS = 1000
+"""Maximum number of connection events that are processed before the limits are checked again."""
+STRANGERS = 64
+"""Connections of strangers are ended beyond this number and one for each base station, which is one until heard."""
+PER_STATION = 4
+"""Connections of one base station are ended beyond this number: one, and those of its past that are not over yet."""
+REFUSED_MESSAGES = 100
+"""Maximum number of messages that one look for the next message discards."""
+OWN_FILES = 200
+"""Descriptors that the rest of the process may need."""
+LIVING_S = 3.0
+"""Without keys, a base station that was heard this long ago keeps its name from others [s]."""
+
+MONITORED = (
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_ACCEPTED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_MONITOR_STOPPED
+)
+"""Not EVENT_ACCEPT_FAILED, which comes as often as the poller turns while no descriptor is free."""
 
 KNOWN_FAILURES: dict[int, str] = {
     zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: "one end has keys and the other has none",
@@ -53,7 +86,7 @@ KNOWN_FAILURES: dict[int, str] = {
 Message = TypeVar("Message", bytes, Received)
 
 REFUSED = "the cloud does not know this base station's key"
-_owner_of_name = lru_cache(maxsize=4096)(bs_of)
+_claimed = lru_cache(maxsize=4096)(claimed)
 
 
 def new_key_pair() -> tuple[bytes, bytes]:
@@ -64,18 +97,20 @@ def new_key_pair() -> tuple[bytes, bytes]:
 class _Endpoint(ABC, Generic[Message]):
     """Common part of both ends: the socket, its monitor, its connections, and waiting for events of these."""
 
-    def __init__(self, kind: int, queue_messages: int, *, curve: bool, book: ConnectionBook) -> None:
+    def __init__(
+        self, kind: int, queue_messages: int, message_bytes: int, *, curve: bool, book: ConnectionBook
+    ) -> None:
         self.costs: TransportCosts = ZMTP_CURVE if curve else ZMTP_NULL
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(kind)
         self._socket.setsockopt(zmq.SNDHWM, queue_messages)
         self._socket.setsockopt(zmq.RCVHWM, queue_messages)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES + self.costs.encryption_bytes)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, message_bytes + self.costs.encryption_bytes)
         self._socket.setsockopt(zmq.LINGER, _milliseconds(LINGER_S))
         self._polled: list[tuple[Any, int]] = [(self._socket, zmq.POLLIN)]
         self._helpers: list[zmq.Socket[bytes]] = []
         # The monitor's queue must be unlimited: a full one would block the thread that serves all connections.
-        self._socket.monitor("inproc://monitor")
+        self._socket.monitor("inproc://monitor", MONITORED)
         self._monitor = self._helper(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)
         self._monitor.connect("inproc://monitor")
@@ -133,18 +168,13 @@ class _Endpoint(ABC, Generic[Message]):
         while not self._stopped and (remaining_s := deadline - time.monotonic()) > 0:
             zmq.zmq_poll([(helper, zmq.POLLIN) for helper in self._helpers], _milliseconds(remaining_s))
             self._read_events()
+        self._end()
+
+    def _end(self) -> None:
         for helper in self._helpers:
             helper.close(linger=0)
         self._context.term()
         self._book.close()
-
-    def _heard(self, descriptor: int, owner: int) -> None:
-        """Attribute a message to its connection, which is counted even if it ends before the next reading of events."""
-        # Asking the kernel about the descriptor takes longer than receiving a message.
-        first = descriptor not in self._book.heard
-        self._book.heard[descriptor] = owner
-        if first and not self._book.known(descriptor):
-            self._read_events()
 
     @abstractmethod
     def _take(self) -> Message | None:
@@ -158,11 +188,13 @@ class _Endpoint(ABC, Generic[Message]):
             self._read_events()
 
     def _read_events(self) -> None:
-        """Process all pending connection events."""
+        """Process the pending connection events."""
         if self._monitor.closed:
             return
         self._read_events_at = time.monotonic() + EVENTS_INTERVAL_S
-        while (news := _poll_message(self._monitor)) is not None:
+        for _ in range(GUARD_EVENTS):
+            if (news := _poll_message(self._monitor)) is None:
+                break
             event, value = struct.unpack("=hi", news[0])
             self._hear(event, value)
         self._book.settle()
@@ -206,19 +238,20 @@ class DealerTransport(_Endpoint[bytes]):
             LocalError: `address` is not valid.
         """
         book = ConnectionBook(connecting=True, owner=bs)
-        super().__init__(zmq.DEALER, queue_messages, curve=keys is not None, book=book)
-        if keys is None:
-            self._socket.setsockopt(zmq.IDENTITY, identity(bs))
-        else:
+        super().__init__(zmq.DEALER, queue_messages, MAX_MESSAGE_BYTES, curve=keys is not None, book=book)
+        if keys is not None:
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public)
             self._socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
             self._socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
-        self._address, self._bs = address, bs
+        self._address = address
+        self._bs = bs
+        self._mark = None if keys is not None else os.urandom(4)
+        self._connections = 0
         self._queue_messages = queue_messages
         self._during_cut: deque[bytes] = deque()
         self._refused = False
         try:
-            self._socket.connect(address)
+            self._connect()
         except zmq.ZMQError as error:
             self.close()
             raise LocalError(f"cannot connect to {address!r}: {error.strerror}") from error
@@ -251,15 +284,34 @@ class DealerTransport(_Endpoint[bytes]):
         self._read_events()
         if self._reconnect_at == math.inf:
             self._socket.setsockopt(zmq.LINGER, 0)
-            self._socket.disconnect(self._address)
+            self._disconnect()
             self._socket.setsockopt(zmq.LINGER, _milliseconds(LINGER_S))
+        self._during_cut.clear()
+        self._book.cut()
+        self._reconnect_at = time.monotonic() + seconds
+
+    def renew(self) -> None:
+        """Give up a mute connection, and connect again; see `EdgeTransport.renew`."""
+        self._begin()
+        self._read_events()
+        if self._book.connections:
+            self._disconnect()
+            self._book.give_up()
+            self._connect()
+
+    def _connect(self) -> None:
+        if self._mark is not None:
+            self._socket.setsockopt(zmq.IDENTITY, connection_name(self._bs, self._mark, self._connections))
+            self._connections += 1
+        self._socket.connect(self._address)
+
+    def _disconnect(self) -> None:
+        """Disconnect, and wait until the socket has closed its descriptor."""
+        self._socket.disconnect(self._address)
         deadline = time.monotonic() + PATIENCE_S
         while not self._book.alone and time.monotonic() < deadline:
             self._socket.getsockopt(zmq.EVENTS)  # lets the socket process the disconnect
             time.sleep(0.001)
-        self._during_cut.clear()
-        self._book.cut()
-        self._reconnect_at = time.monotonic() + seconds
 
     def _take(self) -> bytes | None:
         self._connected()
@@ -268,8 +320,12 @@ class DealerTransport(_Endpoint[bytes]):
         except zmq.Again:
             return None
         self.t_received_ns = time.time_ns()
-        self._heard(part.get(zmq.SRCFD), self._bs)
-        return part.bytes
+        data, descriptor = part.bytes, part.get(zmq.SRCFD)
+        if self._book.took(descriptor, self._bs, self.costs.stream_bytes(len(data))) and not self._book.known(
+            descriptor
+        ):
+            self._read_events()
+        return data
 
     def _hear(self, event: int, value: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -285,10 +341,27 @@ class DealerTransport(_Endpoint[bytes]):
         if time.monotonic() < self._reconnect_at:
             return False
         self._reconnect_at, self._refused = math.inf, False
-        self._socket.connect(self._address)
+        self._connect()
         while self._during_cut:
             self._socket.send(self._during_cut.popleft(), zmq.NOBLOCK)
         return True
+
+
+@dataclass(slots=True)
+class _Owner:
+    """The process that speaks for a base station.
+
+    Attributes:
+        mark: without keys, the mark in the names of its connections.
+        peer: ZeroMQ's name of the connection over which it was heard last.
+        heard_s: when it was heard last [s].
+        connection: its connection; None if that was not known yet.
+    """
+
+    mark: bytes
+    peer: bytes
+    heard_s: float
+    connection: OpenConnection | None
 
 
 class RouterTransport(_Endpoint[Received]):
@@ -305,6 +378,7 @@ class RouterTransport(_Endpoint[Received]):
         *,
         keys: CloudKeys | None = None,
         queue_messages: int = QUEUE_MESSAGES,
+        load: Load = Load(frozenset(range(STRANGERS))),  # noqa: B008 - immutable
     ) -> None:
         """Listen for base stations.
 
@@ -313,16 +387,34 @@ class RouterTransport(_Endpoint[Received]):
             port: TCP port; 0 picks a free one.
             keys: keys for encryption, and the keys to admit; None admits any peer, unencrypted.
             queue_messages: maximum number of messages queued on each side of each link.
+            load: of the base stations; peers that exceed it are cut off.
 
         Raises:
-            LocalError: the port is in use, or the host is not an address of this machine.
+            LocalError: the port is in use, the host is not an address of this machine, or the system allows too few
+                open files.
         """
-        super().__init__(zmq.ROUTER, queue_messages, curve=keys is not None, book=ConnectionBook(connecting=False))
+        costs = ZMTP_NULL if keys is None else ZMTP_CURVE
+        strangers = _allowed_strangers(len(load.stations))
+        limits = Limits(
+            queue_messages=queue_messages,
+            message_bytes=costs.stream_bytes(load.message_bytes),
+            handshake_bytes=costs.handshake_bytes(0xFFFF)[0],
+            stations=load.stations,
+            strangers=strangers,
+            per_station=PER_STATION,
+        )
+        book = ConnectionBook(connecting=False, limits=limits)
+        super().__init__(zmq.ROUTER, queue_messages, load.message_bytes, curve=keys is not None, book=book)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._waiting: deque[Received] = deque()
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, _milliseconds(HANDSHAKE_S))
         self._allowed: dict[bytes, int] | None = None
+        self._stations = load.stations
         self._door: zmq.Socket[bytes] | None = None  # where ZeroMQ sends authentication requests (ZAP, RFC 27)
-        self._routes: dict[int, bytes] = {}
+        self._owners: dict[int, _Owner] = {}
+        self._guard = threading.Thread(target=self._keep_guard, name="fronthaul guard", daemon=True)
+        self._broken: BaseException | None = None
+        self._closing = threading.Event()
+        self._ready_to_close = threading.Event()
         if keys is None:
             self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         else:
@@ -331,6 +423,8 @@ class RouterTransport(_Endpoint[Received]):
             self._socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
             self._door = self._helper(zmq.REP)
             self._door.bind("inproc://zeromq.zap.01")
+        self._polled = [entry for entry in self._polled if entry[0] is self._socket]  # the guard polls the helpers
+        self._guard.start()
         try:
             self._socket.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
@@ -346,11 +440,11 @@ class RouterTransport(_Endpoint[Received]):
         self._begin()
         check_sendable(data)
         check_release(t_release_ns)
-        route = identity(bs) if self._allowed is None else self._routes.get(bs)
-        if route is None:
+        owner = self._owners.get(bs)
+        if owner is None:
             raise TransportError(f"BS {bs} is not connected")
         try:
-            self._socket.send(route, zmq.SNDMORE | zmq.NOBLOCK)
+            self._socket.send(owner.peer, zmq.SNDMORE | zmq.NOBLOCK)
             self._socket.send(data, zmq.NOBLOCK)
         except zmq.Again as error:
             raise QueueFull(f"the queue to BS {bs} is full: does it still receive?") from error
@@ -359,39 +453,140 @@ class RouterTransport(_Endpoint[Received]):
                 raise
             raise TransportError(f"BS {bs} is not connected") from error
 
+    def take_connections(self) -> list[ConnectionCount]:
+        """Return the connections that have ended; see `Transport.take_connections`."""
+        return self._book.take_connections()
+
+    def take_events(self) -> list[LinkEvent]:
+        """Return the connection events; see `Transport.take_events`."""
+        return self._book.take_events()
+
+    def close(self) -> None:
+        """Send queued messages, for at most `LINGER_S`, and close."""
+        if self._socket.closed:
+            return
+        self._closing.set()
+        self._ready_to_close.wait(LINGER_S)
+        self._socket.close()
+        self._guard.join()
+        self._end()
+
+    def _begin(self) -> None:
+        if self._socket.closed:
+            raise LocalError("the transport is closed")
+        if self._broken is not None:
+            raise TransportError("the thread that guards the connections broke down") from self._broken
+
+    def _wait(self, timeout_s: float) -> bool:
+        ready = [source for source, _ in zmq.zmq_poll(self._polled, _milliseconds(timeout_s))]
+        return self._wake in ready
+
     def _take(self) -> Received | None:
-        # Our peers send one part per message. The parts of any other message are returned one by one, to fail on
-        # their own checksums, rather than joined into bytes that nobody sent.
-        if self._waiting:
-            return self._waiting.popleft()
-        try:
-            peer = self._socket.recv(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        for _ in range(REFUSED_MESSAGES):
+            try:
+                peer = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return None
+            if (received := self._admitted(peer)) is not None:
+                return received
+        return None
+
+    def _admitted(self, peer: bytes) -> Received | None:
+        """Receive the rest of a message of `peer`, and return it; None if its connection is ended because of it."""
         part = self._socket.recv(copy=False)
         self.t_received_ns = time.time_ns()
-        if self._allowed is None:
-            owner = _owner_of_name(peer)
-        else:
-            # Read from each message: a route may belong to another connection later.
-            owner = int(part.get("User-Id"))
-            self._routes[owner] = peer
-        if owner is not None:
-            self._heard(part.get(zmq.SRCFD), owner)
-        received = Received(owner, peer, part.bytes)
-        while part.more:
-            part = self._socket.recv(copy=False)
-            self._waiting.append(Received(owner, peer, part.bytes))
-        return received
+        descriptor: int = part.get(zmq.SRCFD)
+        # Read from each message: a route may belong to another connection later.
+        bs, mark = _claimed(peer) if self._allowed is None else (int(part.get("User-Id")), b"")
+        data = part.bytes
+        if part.more:
+            # Our peers send one part per message.
+            while part.more:
+                part = self._socket.recv(copy=False)
+            self._book.end(descriptor, "it sent a message of several parts")
+            return None
+        if bs is None:  # returned as evidence
+            self._book.end(descriptor, "it does not name a base station")
+        elif not self._speaks_for(bs, mark, peer, descriptor):
+            self._book.end(descriptor, f"it claims to be BS {bs}, which is connected already or not of this run")
+            return None
+        self._book.took(descriptor, bs, self.costs.stream_bytes(len(data)))
+        return Received(bs, data)
+
+    def _speaks_for(self, bs: int, mark: bytes, peer: bytes, descriptor: int) -> bool:
+        """Return whether a peer speaks for the base station that it claims to be, and address its answers to it."""
+        owner = self._owners.get(bs)
+        now_s = time.monotonic()
+        if owner is None:
+            if bs not in self._stations and len(self._owners) >= len(self._stations) + STRANGERS:
+                return False
+        elif owner.mark != mark and self._lives(owner, now_s):
+            return False
+        elif owner.peer == peer and owner.connection is not None and not owner.connection.ended:
+            owner.heard_s = now_s
+            return True
+        self._owners[bs] = _Owner(mark, peer, now_s, self._book.connection(descriptor))
+        return True
+
+    def _lives(self, owner: _Owner, now_s: float) -> bool:
+        """Return whether a peer is connected, and was heard not long before `now_s` [s]."""
+        return now_s - owner.heard_s < LIVING_S and (owner.connection is None or self._book.lives(owner.connection))
+
+    # --- the guard's thread, which alone uses the monitor and the door
+
+    def _keep_guard(self) -> None:
+        try:
+            self._watch()
+        except BaseException as error:
+            self._broken = error
+            self._ready_to_close.set()
+
+    def _watch(self) -> None:
+        deadline = math.inf
+        while not self._stopped and time.monotonic() < deadline:
+            pause_s = max(GUARD_S, GUARD_EACH_S * self._book.connections)
+            zmq.zmq_poll([(helper, zmq.POLLIN) for helper in self._helpers], _milliseconds(pause_s))
+            with self._book.lock:
+                self._read_events()
+                self._book.enforce()
+                if self._closing.is_set() and not self._book.closing:
+                    self._book.closing = True
+                    deadline = time.monotonic() + LINGER_S + 1.0
+                    self._ready_to_close.set()
 
     def _read_events(self) -> None:
-        if self._door is not None and not self._door.closed:
-            while (request := _poll_message(self._door)) is not None:
+        if self._door is not None:
+            for _ in range(GUARD_EVENTS):
+                if (request := _poll_message(self._door)) is None:
+                    break
                 reply, stranger = admit(request, self._allowed or {})
                 self._door.send_multipart(reply)
                 if stranger is not None:
                     self._book.refused(stranger, "its key belongs to no base station")
         super()._read_events()
+
+
+def _allowed_strangers(stations: int) -> int:
+    """Return how many connections that no base station owns may be open; raise the limit of open files for them.
+
+    Each takes two descriptors, the socket's and the book's.
+
+    Raises:
+        LocalError: the system allows too few open files even for the base stations.
+    """
+    reserved = 2 * PER_STATION * stations + OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = reserved + 2 * (STRANGERS + stations)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = wanted if soft == resource.RLIM_INFINITY else soft
+    strangers = min(wanted, room) - reserved
+    if strangers < 2 * stations:
+        raise LocalError(
+            f"{stations} base stations need {reserved + 2 * stations} open files, the system allows {room}"
+        )
+    return strangers // 2
 
 
 def _poll_message(socket: zmq.Socket[bytes]) -> list[bytes] | None:

@@ -6,11 +6,13 @@
     message     flags, and the length in 1 B up to 255 B, in 8 B above
 
 Sizes follow from the protocol: ZMTP RFC 37, CurveZMQ RFC 26. They hold for DEALER at the base station and ROUTER at the
-cloud. A router sends an empty identity; with CURVE so does the dealer, which is identified by its key.
+cloud. A router sends an empty identity; with CURVE so does the dealer, which is identified by its key. With NULL it
+sends its `connection_name`.
 """
 
 from dataclasses import replace
 
+from fronthaul.transport.identity import MARK_BYTES
 from fronthaul.transport.transport_costs import TransportCosts
 
 GREETING_BYTES = 64
@@ -43,11 +45,11 @@ def _stream(*bodies: int) -> int:
 
 ZMTP_NULL = replace(
     _MESSAGES,
-    handshake_up_bytes=_stream(_NULL_READY_NAME_BYTES + _DEALER),
+    handshake_up_bytes=_stream(_NULL_READY_NAME_BYTES + _DEALER + MARK_BYTES),
     handshake_down_bytes=_stream(_NULL_READY_NAME_BYTES + _ROUTER),
     names_station=True,
 )
-"""Unencrypted links. The base station's name adds at most 8 B to READY, which therefore keeps its short header."""
+"""Unencrypted links. READY keeps its short header: the base station's name takes at most 8 B, what follows it 11 B."""
 ZMTP_CURVE = replace(
     _MESSAGES,
     encryption_bytes=CURVE_BYTES,

@@ -272,6 +272,7 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
             minimum_bs=settings.minimum_bs,
             roster=settings.roster(scenario),
         ),
+        bundle=settings.bundle,
         batch=settings.batch,
         down=_down_links(settings, stations),
         seed=settings.seed,

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,6 +198,7 @@ class Splits:
 class Scenario:
     """A complete scenario; see the classes of its fields for units.
 
+    `name`: also of files and folders; letters, digits, dots, dashes and underscores, 64 at most (`is_name`).
     `data`: name of the scenario whose traced paths and shipped files this one uses; by default its own.
     `phases`: carrier phases of paths, ``"traced"``, ``"drawn"`` or ``"initial"``, see `sim.world.phases`.
     With `layouts`, `sites` holds the sites of one layout (`at_layout`), or none.
@@ -290,6 +292,14 @@ class Scenario:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text may name files and folders: it leads to no other folder, and is printable."""
+    return _NAME.fullmatch(text) is not None
+
+
 def load_scenario(name_or_path: str) -> Scenario:
     """Read a scenario by its name, if shipped, or by the path of its TOML file.
 
@@ -312,7 +322,7 @@ def _scenario_path(name_or_path: str) -> Path:
     if path.suffix == ".toml":
         return path
     path = SCENARIO_FOLDER / f"{name_or_path}.toml"
-    if not path.is_file():
+    if not is_name(name_or_path) or not path.is_file():
         known = [p.stem for p in SCENARIO_FOLDER.glob("*.toml")]
         raise UserError(
             f"There is no scenario {name_or_path!r}{nearest_hint(name_or_path, known)}; "
@@ -380,6 +390,10 @@ def require_possible(scenario: Scenario, where: str) -> None:
             raise UserError(f"{where}: {sentence}.")
 
 
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 64 else text[:63] + "…")
+
+
 def _rules(scenario: Scenario) -> _Rules:
     n, users, tracing, budget = scenario.numerology, scenario.users, scenario.tracing, scenario.link_budget
     arrays, sites = (scenario.array, scenario.user_array), scenario.station_count
@@ -387,7 +401,13 @@ def _rules(scenario: Scenario) -> _Rules:
     flat = np.linalg.matrix_rank(np.stack([x - x[0], y - y[0]])) < 2
     drawn = scenario.layouts is not None
     clock = scenario.clock
+    names = (
+        "must consist of letters, digits, dots, dashes and underscores, 64 at most, and not begin with a dot or dash"
+    )
     return [
+        (is_name(scenario.name), f"name: {_quoted(scenario.name)} {names}"),
+        (is_name(scenario.data or "own"), f"data: {_quoted(scenario.data)} {names}"),
+        (all(s.name.isprintable() and len(s.name) <= 64 for s in scenario.sites), "sites: a name is one short line"),
         (bool(scenario.sites) or drawn, "sites: at least one site is needed"),
         (len({s.position for s in scenario.sites}) == len(scenario.sites), "sites: two sites share one position"),
         (n.carrier_hz > 0 and n.subcarrier_spacing_hz > 0, "numerology: frequencies must be positive"),

@@ -7,8 +7,9 @@ import pytest
 from linked_node import NAME, Linked, frames, linked, state
 from tiny_nodes import ANSWER, MS, REPORT, cloud_parts, fill, office, place, site, waiting_node
 
-from edge.node import REPEAT_S, Refused
+from edge.node import REPEAT_S, UNANSWERED, Refused
 from edge.stages import StageRow, read_stages
+from fronthaul.clock import SimulatedClock
 from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.link.link_config import LinkConfig
 from fronthaul.log.received import read_received
@@ -16,6 +17,7 @@ from fronthaul.log.sent import TRANSPORT_FULL, amended, read_journal
 from fronthaul.message.messages import Abort, Goodbye, Ping, Pong, Registration, ReportKey, Welcome
 from fronthaul.message.wire import decode, encode, is_control
 from fronthaul.roster import Roster
+from fronthaul.transport.transport import EdgeTransport
 
 # Registration
 
@@ -230,6 +232,45 @@ def test_it_says_that_it_is_alive_while_it_waits(tmp_path: Path) -> None:
     own = begin_ns + 7919 % 100 * 40 * MS // 100  # its own share of the interval
     assert [pong.t_sent_ns for pong in pongs] == [own, own + 40 * MS, own + 80 * MS]
     assert all(pong.t_sent_ns <= pong.t_received_ns <= pong.t_answered_ns for pong in pongs)
+
+
+class Mute:
+    """A base station's end of a memory link over which nothing comes back, until it is made anew `heals` times."""
+
+    def __init__(self, inner: EdgeTransport, clock: SimulatedClock, heals: int) -> None:
+        self.inner = inner
+        self.clock = clock
+        self.heals = heals
+        self.renewed_ns: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        data = self.inner.receive(0.0) if len(self.renewed_ns) >= self.heals else None
+        if data is None:
+            self.clock.sleep_until(self.clock.now_ns() + round(timeout_s * 1e9))
+        return data
+
+    def renew(self) -> None:
+        self.renewed_ns.append(self.clock.now_ns())
+
+
+def test_it_connects_again_where_nothing_answers_and_waits_longer_each_time(tmp_path: Path) -> None:
+    """Without it, one whose connection is taken or forgotten somewhere on the way would be mute for ever."""
+    with linked(tmp_path, ping_ns=100 * MS) as made:
+        mute = Mute(made.transport.inner, made.clock, heals=2)
+        made.transport.inner = mute  # type: ignore[assignment]
+        made.node.start(0)
+        made.node.wait(3000 * MS)
+        first_ns, second_ns = mute.renewed_ns
+        assert first_ns == pytest.approx(UNANSWERED * 100 * MS, abs=150 * MS)
+        assert second_ns - first_ns == 2 * UNANSWERED * 100 * MS
+        made.say(Pong(5, 2, 0, 0, 0))  # it heals, and answers
+        made.node.wait(4500 * MS)
+        made.say(Pong(5, 2, 0, 0, 0))
+        made.node.wait(6000 * MS)
+    assert len(mute.renewed_ns) == 2
 
 
 # Ends

@@ -77,6 +77,9 @@ class ToyEdge(ToyEnd):
     def cut(self, seconds: float) -> None:
         raise NotImplementedError
 
+    def renew(self) -> None:
+        raise NotImplementedError
+
 
 class ToyCloud(ToyEnd):
     address = "toy://here"
@@ -92,7 +95,7 @@ class ToyCloud(ToyEnd):
     def receive(self, timeout_s: float) -> Received | None:
         for peer, pipe in self._up.items():
             if (data := pipe.get()) is not None:
-                return Received(bs_of(peer), peer, data)
+                return Received(bs_of(peer), data)
         return None
 
 

@@ -15,6 +15,7 @@ import fronthaul
 from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import read_stream
 from fronthaul.log.received import (
+    EVIDENCE_BYTES,
     Arrival,
     Received,
     ReceiveLog,
@@ -154,6 +155,7 @@ def test_a_log_keeps_whole_what_its_sender_cannot_vouch_for(tmp_path: Path) -> N
     log.append([])
     log.append([Arrival(None, b"", 7, FrameFate.CORRUPT, "truncated")])
     log.append([Arrival(None, b"", 8, FrameFate.REJECTED, "empty")])
+    log.append([Arrival(3, bytes(1000), 9, FrameFate.CORRUPT, "checksum")])
     log.close()
     table = read_received(path)
     assert Received(path).direction is Direction.DOWN
@@ -162,6 +164,7 @@ def test_a_log_keeps_whole_what_its_sender_cannot_vouch_for(tmp_path: Path) -> N
     good |= {"head": DATA[:HEADER_BYTES], "data": None}
     bad = good | {"head": None, "data": DATA}
     control = bad | {"bytes": len(welcome), "data": welcome, **NO_CLAIM}
+    long = bad | {"bytes": 1000, "data": bytes(EVIDENCE_BYTES), "epoch": 0, "seq": 0, "crc32": 0}
     nothing = bad | {"bs": None, "bytes": 0, "data": b"", **NO_CLAIM}
     assert table.to_pylist() == [
         good | {"t_received_ns": 1, "frame_fate": "delivered", "late": 1},
@@ -172,6 +175,7 @@ def test_a_log_keeps_whole_what_its_sender_cannot_vouch_for(tmp_path: Path) -> N
         control | {"t_received_ns": 6, "frame_fate": "rejected", "reason": "epoch"},
         nothing | {"t_received_ns": 7, "frame_fate": "corrupt", "reason": "truncated"},
         nothing | {"t_received_ns": 8, "frame_fate": "rejected", "reason": "empty"},
+        long | {"t_received_ns": 9, "frame_fate": "corrupt", "reason": "checksum"},  # its first bytes alone
     ]
 
 

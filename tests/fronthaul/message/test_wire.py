@@ -32,6 +32,7 @@ from fronthaul.message.wire import (
     BUNDLE_KEY_BYTES,
     CRC_BYTES,
     HEADER_BYTES,
+    MAX_CONTROL_BYTES,
     MAX_MESSAGE_BYTES,
     MIXED_KEY_BYTES,
     VERSION,
@@ -40,6 +41,7 @@ from fronthaul.message.wire import (
     encode,
     head,
     is_control,
+    longest_message_bytes,
     named,
     report_keys,
 )
@@ -245,6 +247,20 @@ def test_the_largest_bundle_survives_the_round_trip() -> None:
                              enumerate(frame.reports)))  # fmt: skip
     assert decode(encode(unequal)) == unequal
     assert [report.payload.bits for report in decode(encode(unequal)).reports] == 32 * [800, 0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("bits", "count"), [(0, 1), (3072, 1), (3072, MAX_BUNDLE), (12_345, 7)])
+def test_no_message_is_longer_than_is_said(bits: int, count: int) -> None:
+    varying = PayloadFormat(bits, 4, fixed=False)
+    most = longest_message_bytes([varying, PayloadFormat(8)], count)
+    whole = [Report(ReportKey(1, 2, n), Payload(bytes((bits + 7) // 8), bits), bytes(4)) for n in range(count)]
+    equal = Frame(0, tuple(whole))
+    unequal = Frame(0, (*whole[1:], replace(whole[0], payload=Payload(b"", 0))))
+    assert max(len(encode(equal)), len(encode(unequal))) <= most
+    registration = Registration(65535, 65535, "é" * 128, varying, varying, 3 * (99999.9,), 3 * (-3.1,))
+    assert max(len(encode(registration)), len(encode(Abort("x" * 256)))) < MAX_CONTROL_BYTES <= most
+    if bits > 8 * MAX_CONTROL_BYTES:
+        assert most - len(encode(equal)) <= 5 * count  # not much longer either
 
 
 def accepted_only_as_written(data: bytes) -> None:

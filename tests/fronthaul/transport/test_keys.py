@@ -128,7 +128,7 @@ def test_a_stolen_identity_takes_nothing_over(cloud: RouterTransport, ring: KeyR
     honest.send(b"first")
     received = cloud.receive(SOON_S)
     assert received is not None and received.owner == 1
-    thieves = [named(cloud, name, ring.edges[2]) for name in (received.peer, identity(1))]
+    thieves = [named(cloud, name, ring.edges[2]) for name in (cloud._owners[1].peer, identity(1))]
     for thief in thieves:
         thief.send(b"mine")
     assert from_owner(cloud, 2) == b"mine"  # under its own name; the one with the routing id is never heard
@@ -151,9 +151,9 @@ def test_a_freed_identity_is_not_believed_either(cloud: RouterTransport, ring: K
     deadline = time.monotonic() + SOON_S
     while not cloud.take_connections() and time.monotonic() < deadline:
         cloud.receive(0.01)
-    with closing(named(cloud, received.peer, ring.edges[2])) as thief:
+    with closing(named(cloud, cloud._owners[1].peer, ring.edges[2])) as thief:
         thief.send(b"I am BS 1")
-        assert cloud.receive(SOON_S) == Received(2, received.peer, b"I am BS 1")
+        assert cloud.receive(SOON_S) == Received(2, b"I am BS 1")
 
 
 def test_a_restart_with_the_same_key_takes_over(cloud: RouterTransport, ring: KeyRing) -> None:
@@ -191,10 +191,19 @@ def test_written_keys_open_a_link(tmp_path: Path) -> None:
 def test_keys_are_not_overwritten(tmp_path: Path) -> None:
     write_keys(tmp_path, 1)
     before = (tmp_path / "cloud.key").read_bytes()
-    with pytest.raises(LocalError, match="already"):
+    with pytest.raises(LocalError, match="is not empty"):
         write_keys(tmp_path, 2)
     assert (tmp_path / "cloud.key").read_bytes() == before
     assert not (tmp_path / "bs-001.key").exists()
+
+
+def test_keys_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("of somebody else")
+    with pytest.raises(LocalError, match="is not empty: keys are written to a folder of their own"):
+        write_keys(tmp_path, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    write_keys(tmp_path / "keys", 2)
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:

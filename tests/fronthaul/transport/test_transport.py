@@ -101,6 +101,7 @@ def test_a_second_start_takes_over(links: Links) -> None:
         assert received_by(cloud) == (5, start)
         cloud.send(5, start)
         assert edge.receive(SOON_S) == start
+        edge.close()
 
 
 def test_an_unknown_peer_is_an_error(links: Links) -> None:

@@ -18,8 +18,8 @@ from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
 from fronthaul.transport.keys import KeyRing
 from fronthaul.transport.new_keys import ephemeral
-from fronthaul.transport.transport import ConnectionCount, LinkEvent, Received
-from fronthaul.transport.zeromq import DealerTransport, RouterTransport
+from fronthaul.transport.transport import ConnectionCount, LinkEvent, Load, Received
+from fronthaul.transport.zeromq import PER_STATION, DealerTransport, RouterTransport
 
 SOON_S = 30.0
 """Longer than anything takes; nothing waits for it unless a test fails."""
@@ -114,12 +114,14 @@ def test_a_bare_socket_holds_nothing_back(cloud: RouterTransport, ring: KeyRing 
             cloud.send(1, b"to come", time.time_ns() + 10**12)
 
 
-def test_parts_of_a_strangers_message_come_out_one_by_one(cloud: RouterTransport, ring: KeyRing | None) -> None:
-    with closing(edge_of(cloud, 3, ring)) as edge:
-        edge._socket.send_multipart([b"two", b"parts"])
-        edge.send(b"one")
-        received = [cloud.receive(SOON_S) for _ in range(3)]
-        assert [(r.owner, r.data) for r in received if r] == [(3, b"two"), (3, b"parts"), (3, b"one")]
+def test_a_message_of_several_parts_ends_the_connection(cloud: RouterTransport, ring: KeyRing | None) -> None:
+    rude = edge_of(cloud, 3, ring)
+    rude.send(b"one part")
+    assert cloud.receive(SOON_S) == Received(3, b"one part")
+    rude._socket.send_multipart([b"two", b"parts"])
+    event = wait_for(cloud, "refused", rude)[-1]
+    assert event.bs == 3 and "a message of several parts" in event.detail
+    forget(rude)
 
 
 def test_a_message_over_the_limit_cuts_the_connection(cloud: RouterTransport, ring: KeyRing | None) -> None:
@@ -132,7 +134,7 @@ def test_a_message_over_the_limit_cuts_the_connection(cloud: RouterTransport, ri
     (event,) = wait_for(cloud, "disconnected")
     assert event.bs == 1
     polite.send(b"still here")
-    assert cloud.receive(SOON_S) == Received(2, b"bs-002" if ring is None else cloud._routes[2], b"still here")
+    assert cloud.receive(SOON_S) == Received(2, b"still here")
     (count,) = (c for c in cloud.take_connections() if c.bs == 1)
     assert count.cut and count.received_bytes > MAX_MESSAGE_BYTES
     forget(rude, polite)
@@ -182,6 +184,98 @@ def test_a_cut_may_follow_a_cut(cloud: RouterTransport, ring: KeyRing | None) ->
     edge.close()
 
 
+def test_a_mute_connection_is_made_anew_and_loses_nothing(cloud: RouterTransport, ring: KeyRing | None) -> None:
+    with closing(edge_of(cloud, 1, ring)) as edge:
+        edge.send(b"first")
+        assert cloud.receive(SOON_S) == Received(1, b"first")
+        for message in (b"second", b"third"):
+            edge.send(message)
+        edge.renew()
+        edge.send(b"fourth")
+        received = [cloud.receive(SOON_S) for _ in range(3)]
+        assert received == [Received(1, message) for message in (b"second", b"third", b"fourth")]
+        cloud.send(1, b"answer")
+        assert edge.receive(SOON_S) == b"answer"
+        kinds = [(event.kind, event.detail) for event in edge.take_events()]
+    assert kinds[1:] == [("disconnected", "given up: nothing came back"), ("connected", "")]
+    first, second = edge.take_connections()
+    assert not first.cut and not second.cut
+    assert first.local != second.local
+
+
+def test_a_name_has_one_owner_while_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without keys anybody may take a name that is free, and nobody one that is not."""
+    with closing(RouterTransport()) as cloud, closing(DealerTransport(cloud.address, 1)) as honest:
+        honest.send(b"mine")
+        assert cloud.receive(SOON_S) == Received(1, b"mine")
+        impostor = DealerTransport(cloud.address, 1)
+        impostor.send(b"no, mine")
+        event = wait_for(cloud, "refused", impostor)[-1]
+        assert "claims to be BS 1, which is connected already" in event.detail
+        cloud.send(1, b"to its owner")
+        assert honest.receive(SOON_S) == b"to its owner"
+        monkeypatch.setattr("fronthaul.transport.zeromq.LIVING_S", 0.0)  # its owner is silent for long
+        impostor.send(b"now it is")
+        assert cloud.receive(SOON_S) == Received(1, b"now it is")
+        monkeypatch.undo()
+        honest.send(b"refused, and connected again")
+        assert "BS 1" in wait_for(cloud, "refused", honest)[-1].detail
+        impostor.close()
+        received = None
+        deadline = time.monotonic() + SOON_S
+        while received is None and time.monotonic() < deadline:
+            honest.send(b"here again")
+            received = cloud.receive(0.2)
+        assert received == Received(1, b"here again")
+
+
+def test_too_many_connections_of_one_base_station_end_the_oldest() -> None:
+    ring = ephemeral(2)
+    with closing(RouterTransport(keys=ring.cloud)) as cloud, closing(edge_of(cloud, 0, ring)) as other:
+        other.send(b"first")
+        assert cloud.receive(SOON_S) == Received(0, b"first")
+        edges = []
+        for number in range(PER_STATION + 1):
+            edges.append(edge_of(cloud, 1, ring))
+            edges[-1].send(b"%d" % number)
+            assert cloud.receive(SOON_S) == Received(1, b"%d" % number)
+        event = wait_for(cloud, "refused")[-1]
+        assert (event.bs, event.detail) == (1, f"there are more than {PER_STATION} connections of BS 1")
+        edges[-1].send(b"the newest stays")
+        assert cloud.receive(SOON_S) == Received(1, b"the newest stays")
+        other.send(b"and so does another's")
+        assert cloud.receive(SOON_S) == Received(0, b"and so does another's")
+        forget(*edges)
+
+
+def test_a_full_queue_is_no_reason_to_be_cut_off(ring: KeyRing | None) -> None:
+    """What a cloud finds that was stopped for a while, of a base station that it knows and of one that it does not."""
+    load = Load(frozenset({1, 2}), 600)
+    with closing(RouterTransport(keys=ring.cloud if ring else None, queue_messages=100, load=load)) as cloud:
+        known, new = edge_of(cloud, 1, ring), edge_of(cloud, 2, ring)
+        known.send(b"known")
+        assert cloud.receive(SOON_S) == Received(1, b"known")
+        for edge in (known, new):
+            for _ in range(200):  # twice what the queue holds
+                edge.send(bytes(600))
+        time.sleep(1.0)
+        received = [cloud.receive(SOON_S) for _ in range(400)]
+        assert [message and len(message.data) for message in received] == [600] * 400
+        assert [event.kind for event in cloud.take_events()] == ["connected", "connected"]
+        forget(known, new)
+
+
+def test_a_guard_that_broke_down_is_an_error(cloud: RouterTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cloud._book, "enforce", broken)
+    deadline = time.monotonic() + SOON_S
+    with pytest.raises(TransportError, match="broke down"):
+        while time.monotonic() < deadline:
+            cloud.receive(0.01)
+
+
 CRASH = """
 import os, sys
 from fronthaul.transport.zeromq import DealerTransport
@@ -196,16 +290,16 @@ def test_a_process_that_dies_is_counted_and_may_return() -> None:
     with closing(RouterTransport()) as cloud:
         root = Path(__file__).resolve().parents[3]
         child = subprocess.Popen([sys.executable, "-c", CRASH, cloud.address], cwd=root)
-        assert cloud.receive(60.0) == Received(1, b"bs-001", b"alive")
+        assert cloud.receive(60.0) == Received(1, b"alive")
         cloud.send(1, b"die")
         assert wait_for(cloud, "disconnected")[-1].bs == 1
         child.wait()
         with closing(DealerTransport(cloud.address, 1)) as edge:
             edge.send(b"once more")
-            assert cloud.receive(SOON_S) == Received(1, b"bs-001", b"once more")
+            assert cloud.receive(SOON_S) == Received(1, b"once more")
             cloud.send(1, b"hello")
             assert edge.receive(SOON_S) == b"hello"
-        (count,) = (c for c in cloud.take_connections() if c.received_bytes == 113 + 2 + 5)
+        (count,) = (c for c in cloud.take_connections() if c.received_bytes == 124 + 2 + 5)
         assert count.cut and count.sent_bytes == 107 + 2 + 3
 
 

@@ -5,7 +5,7 @@ import pytest
 from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 
-@pytest.mark.parametrize(("bs", "up_bytes"), [(0, 113), (999, 113), (1000, 114), (12345, 115), (65535, 115)])
+@pytest.mark.parametrize(("bs", "up_bytes"), [(0, 124), (999, 124), (1000, 125), (12345, 126), (65535, 126)])
 def test_in_the_clear_each_character_of_a_name_costs_a_byte_up(bs: int, up_bytes: int) -> None:
     assert ZMTP_NULL.handshake_bytes(bs) == (up_bytes, 107)
 

@@ -57,7 +57,7 @@ def test_the_summary_adds_up(settings: EmulateSettings) -> None:
     assert summary["payload_ratio"] == pytest.approx(128 / (64 * 4 * 4 * 8))  # slots, antennas, tones
     counted = summary["bytes"]
     assert (counted["payload"], counted["side"], counted["header"]) == (reports * 16, reports * 4, reports * 19)
-    assert counted["handshake"] == 3 * (113 + 107)
+    assert counted["handshake"] == 3 * (124 + 107)
     stream = sum(counted[name] for name in ("payload", "side", "header", "padding", "zmtp", "curve"))
     assert stream == reports * ZMTP_NULL.stream_bytes(19 + 4 + 16) == sum(x["stream_bytes"] for x in summary["links"])
     assert summary["bytes_modelled"]["tcpip"] == stream + reports * 52

@@ -155,6 +155,40 @@ def test_bad_values_are_one_sentence(tmp_path: Path, old: str, new: str, sentenc
     require_one_sentence(caught.value)
 
 
+NAMES = [
+    "x/../../../ESCAPED",
+    "..",
+    ".hidden",
+    "-rf",
+    "a b",
+    "bell\a",
+    "two\nlines",
+    "nul\0",
+    "\x1b[2Jcleared",
+    "é",
+    "",
+]
+"""What names no file, leads elsewhere, or does something to a terminal."""
+
+
+@pytest.mark.parametrize("name", [*NAMES, "x" * 65, "x" * 300])
+def test_what_names_files_stays_within_its_folder(tmp_path: Path, name: str) -> None:
+    for key in ("name", "data"):
+        if name or key == "name":
+            with pytest.raises(UserError, match=f"{key}: .* must consist of letters") as caught:
+                load(tmp_path, f"{key} = {json.dumps(name)}\n" + BASE, base="")
+            assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+    with pytest.raises(UserError, match=r"There is no scenario|Cannot read the scenario file"):
+        load_scenario(name)
+    assert load(tmp_path, 'name = "A-b_c.9"\n' + BASE, base="").name == "A-b_c.9"
+
+
+def test_a_site_is_named_on_one_short_line(tmp_path: Path) -> None:
+    for name in ("two\nlines", "\x1b[2J", "x" * 65):
+        with pytest.raises(UserError, match="sites: a name is one short line"):
+            load(tmp_path, base=BASE.replace("20.0] }]", f"20.0], name = {json.dumps(name)} }}]"))
+
+
 def test_a_hull_needs_three_sites_that_span_one(tmp_path: Path) -> None:
     hull = BASE.replace("speed_mps = 1.0", 'speed_mps = 1.0\narea = "hull"')
     with pytest.raises(UserError, match="a hull needs three sites that do not stand in one line"):

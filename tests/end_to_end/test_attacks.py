@@ -1,0 +1,162 @@
+"""Attacks on the cloud's port: memory stays what it is without them, and so do the fixes.
+
+Each attacker is a process of its own, told port and keys, and attacks for as long as the run takes.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from besieged import SNAPSHOTS, STATIONS, Siege, siege
+
+GROWTH_MB = 50.0
+"""How much memory an attack may cost [MB]."""
+
+ATTACKER = """
+import os, socket, struct, sys, threading, time
+import zmq
+port, keys = int(sys.argv[1]), sys.argv[2]
+until = time.monotonic() + 4.0
+
+def dealer(name=None, bs=None):
+    made = zmq.Context.instance().socket(zmq.DEALER)
+    made.setsockopt(zmq.LINGER, 0)
+    made.setsockopt(zmq.SNDTIMEO, 200)
+    if name is not None:
+        made.setsockopt(zmq.IDENTITY, name)
+    if bs is not None:
+        from pathlib import Path
+        from fronthaul.transport.keys import load_edge_keys
+        found = load_edge_keys(Path(keys), bs)
+        made.curve_serverkey, made.curve_publickey = found.server_public, found.public
+        made.curve_secretkey = found.secret
+    made.connect(f"tcp://127.0.0.1:{port}")
+    return made
+
+def send(made, data, flags=0):
+    try:
+        made.send(data, flags)
+    except zmq.Again:
+        pass
+
+def bare():
+    # ZMTP 3.1 with NULL, without a library that would hold back what is not whole.
+    made = socket.create_connection(("127.0.0.1", port))
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.sendall(bytes([0xFF, *bytes(8), 0x7F, 3, 1]) + b"NULL".ljust(52, bytes(1)))
+    ready = b"\\5READY\\13Socket-Type" + struct.pack(">I", 6) + b"DEALER"
+    made.sendall(bytes([4, len(ready)]) + ready)
+    return made
+
+"""
+
+MESSAGES_OF_PARTS = """
+# With BS 2's own key, 200 MB in parts a message.
+made = dealer(bs=2)
+while time.monotonic() < until:
+    for _ in range(200_000_000 // {size}):
+        send(made, bytes({size}), zmq.SNDMORE)
+    send(made, b"")
+"""
+
+ENDLESS = """
+# Parts of a message that never ends; {pause} s between them, so that each has a segment and a buffer of its own.
+part = bytes([3]) + struct.pack(">Q", {size}) + bytes({size})
+def attack():
+    while time.monotonic() < until:
+        made = bare()
+        try:
+            while time.monotonic() < until:
+                made.sendall(part)
+                time.sleep({pause})
+        except OSError:
+            made.close()
+for thread in [threading.Thread(target=attack) for _ in range(4)]:
+    thread.start()
+"""
+
+GARBAGE = """
+# Messages that are none, of peers without a name, with a base station's, and with that of one who is not there.
+peers = [dealer(), dealer(b"bs-001"), dealer(b"bs-001/0000000000"), dealer(b"bs-007/0000000000")]
+while time.monotonic() < until:
+    for made in peers:
+        send(made, os.urandom({size}))
+"""
+
+HALF_OPEN = """
+# Connections that say nothing, half as many again as the cloud may have files, again and again.
+held = []
+while time.monotonic() < until:
+    try:
+        held.append(socket.create_connection(("127.0.0.1", port), timeout=0.5))
+    except OSError:
+        time.sleep(0.01)
+    if len(held) == 3000:
+        for made in held:
+            made.close()
+        held = []
+for made in held:
+    made.close()
+"""
+
+IMPOSTOR = """
+# BS 1's name.
+made = dealer(b"bs-001/0000000000")
+while time.monotonic() < until:
+    send(made, b"I am BS 1")
+    time.sleep(0.005)
+"""
+
+
+@contextmanager
+def attacked_by(script: str, besieged: Siege) -> Iterator[None]:
+    """Let a process attack meanwhile."""
+    command = [sys.executable, "-c", ATTACKER + script + "print('attacked')", str(besieged.port), str(besieged.keys)]
+    root = Path(__file__).resolve().parents[2]
+    attacker = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    try:
+        yield
+        assert "attacked" in attacker.communicate(timeout=60.0)[0]
+    finally:
+        attacker.kill()
+        attacker.wait()
+
+
+def refusals(tmp_path: Path, script: str, *, curve: bool, files: int = 4096) -> str:
+    """Run under attack, and return why connections were refused; memory and fixes must be as without it."""
+    with siege(tmp_path, curve=curve, files=files) as besieged, attacked_by(script, besieged):
+        books, grown_mb = besieged.end()
+    print(f"the attack cost {grown_mb:.1f} MB")
+    assert grown_mb < GROWTH_MB
+    used = [sorted(key.bs for key in fix.used) for fix in books.fixes]
+    assert used == [list(range(STATIONS))] * SNAPSHOTS
+    return " ".join(row["detail"] for row in books.sockets.events.to_pylist() if row["kind"] == "refused")
+
+
+@pytest.mark.parametrize(("size", "pause"), [(1000, 0.0), (36, 0.00005)])
+def test_a_message_that_never_ends(tmp_path: Path, size: int, pause: float) -> None:
+    assert "and no message of them" in refusals(tmp_path, ENDLESS.format(size=size, pause=pause), curve=False)
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1000])
+def test_parts_with_a_stations_own_key(tmp_path: Path, size: int) -> None:
+    found = refusals(tmp_path, MESSAGES_OF_PARTS.format(size=size), curve=True)
+    assert ("and no message of them" in found) == (size == 1000)  # the others exceed what a part may be long
+
+
+@pytest.mark.parametrize("size", [1 << 20, 400])
+def test_garbage_of_whoever_is_there(tmp_path: Path, size: int) -> None:
+    found = refusals(tmp_path, GARBAGE.format(size=size), curve=False)
+    assert ("it claims to be BS 1" in found and "it does not name" in found) == (size == 400)
+
+
+def test_more_connections_than_files(tmp_path: Path) -> None:
+    found = refusals(tmp_path, HALF_OPEN, curve=True, files=2048)
+    assert "there are more than 67 connections of strangers" in found
+
+
+def test_a_name_that_is_taken(tmp_path: Path) -> None:
+    assert "it claims to be BS 1, which is connected" in refusals(tmp_path, IMPOSTOR, curve=False)
