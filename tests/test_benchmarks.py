@@ -45,6 +45,14 @@ def test_every_part_but_the_whole_prints_what_it_writes(tmp_path: Path) -> None:
             assert each["reference"] is None or each["reference"] in names
 
 
+def test_closing_accounts_for_every_report_within_its_memory(tmp_path: Path) -> None:
+    """Its own process would fail if a report were unaccounted for or the audit found anything."""
+    _, written = quick(tmp_path, "closing")
+    rows = {each["case"]: each for each in written["parts"]["closing"]}
+    assert rows.keys() == {*(f"{job}, 3000 reports" for job in ("close", "audit", "inspect")), "peak memory"}
+    assert rows["peak memory"]["median"] < 1000
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_whole_compares_both_drivers_and_shows_their_stages(tmp_path: Path) -> None:

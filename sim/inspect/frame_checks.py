@@ -153,7 +153,6 @@ def check_order(run: RunTables) -> list[Finding]:
     t0_ns = None if run.summary is None else run.record.t0_ns
     last: dict[tuple[int, int, bool], tuple[int, int]] = {}  # by start and direction: seq and time of the last frame
     one_clock = run.was_cut or all(clock is None for clock in run.books.clocks.values())
-    fixed = dict(zip(run.used.snapshots.tolist(), range(len(run.used.snapshots)), strict=True))
     columns = ("snapshot", "round", "t_release_ns", "t_received_ns", "frame_fate", "report_fate", "reason")
     for frames in _all_frames(run, columns):
         rows, begins = frames.rows, frames.begins
@@ -182,7 +181,7 @@ def check_order(run: RunTables) -> list[Finding]:
         soon = ~down & (numbers(rows, "round") == 0) & (t_sent_ns < due_ns)
         problems.add_where("reports sent before they were due", soon, frames.name)
         if run.fixes is not None:
-            _check_last(frames, delivered & (fate == 0), t_received_ns, run.fixes, fixed, problems)
+            _check_last(frames, delivered & (fate == 0), t_received_ns, run.fixes, problems)
     return [finding("order", problems.sentences(), f"{count} frames in the order and at times that can be")]
 
 
@@ -220,14 +219,17 @@ def _check_last(
     used: Array,
     t_received_ns: Array,
     fixes: pa.Table,
-    fixed: dict[int, int],
     problems: Problems,
 ) -> None:
     """Check used reports of the last round of a fix against when the fix says that the last of them arrived."""
     snapshots = numbers(frames.rows, "snapshot")
     chosen = np.flatnonzero(used)
-    fix = np.array([fixed.get(snapshot, -1) for snapshot in snapshots[chosen].tolist()], np.int64)
-    chosen, fix = chosen[fix >= 0], fix[fix >= 0]
+    if not len(chosen) or not len(fixes):
+        return
+    fixed = numbers(fixes, "snapshot")
+    order = np.argsort(fixed, kind="stable")
+    at = np.minimum(np.searchsorted(fixed[order], snapshots[chosen]), len(fixed) - 1)
+    chosen, fix = chosen[fixed[order[at]] == snapshots[chosen]], order[at][fixed[order[at]] == snapshots[chosen]]
     last_ns, came_ns = numbers(fixes, "t_last_received_ns")[fix], t_received_ns[chosen]
     in_last = numbers(frames.rows, "round")[chosen] == numbers(fixes, "rounds")[fix] - 1
     of_last = numbers(frames.rows, "bs")[chosen] == numbers(fixes, "last_bs")[fix]
