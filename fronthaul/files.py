@@ -28,8 +28,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        if error.errno is None:
-            raise
+        if error.errno is None or error.filename not in (None, str(temporary), temporary):
+            raise  # of another file, which it names
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

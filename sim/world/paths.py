@@ -58,8 +58,8 @@ _ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
     "velocity": (np.float32, (3,)),
 }
 """Type of each array, and shape of one of its rows."""
-_MOST_DELAY_S = 1e-2
-"""Longest delay: a path of 3000 km. Longer ones are in other units."""
+_MOST_DELAY_S = 1.0
+"""Longest delay: seven times around the Earth. Longer ones are in other units."""
 _MOST_GAIN = 1e3
 """Highest amplitude gain of a path: above one already creates power."""
 

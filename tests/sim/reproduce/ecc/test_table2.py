@@ -23,7 +23,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Emula
     """One row that can be run; weights of other bits, none, and a test set that is missing."""
     monkeypatch.setattr("sim.world.store.ASSET_FOLDER", tmp_path / "assets")
     monkeypatch.setattr(table2, "DIRECT", tmp_path / "direct.npz")
-    there = dataclasses.replace(tiny_world.write(tmp_path), bits=4, capture=False)
+    there = dataclasses.replace(tiny_world.write(tmp_path), bits=4, capture=False, controls=True)
     made = {
         "B = 5": dataclasses.replace(there, bits=5),
         table2.B4: there,
