@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tiny_world
 import torch
 
@@ -47,7 +48,8 @@ def tiny_plan(folder: Path) -> Plan:
         snapshots=SNAPSHOTS,
         interval_ms=60.0,
         controls=False,
-        deadline_ms=5000.0,
+        deadline_ms=30_000.0,  # and heartbeats are rare: an overloaded machine must not change who takes part
+        ping_ms=5000.0,
     )
     return load_plan(settings)
 
@@ -88,7 +90,7 @@ class Siege:
             node.rehearse()
             node.register()
             node.await_welcome(30.0)
-        schedule = self._plan.schedule(time.time_ns() + 500_000_000)
+        self._schedule = schedule = self._plan.schedule(time.time_ns() + 500_000_000)
         self._cloud.stdin.write(f"{schedule.t0_ns}\n")
         self._cloud.stdin.flush()
         kwargs = {"first_snapshot": 0, "end_s": 20.0}
@@ -102,8 +104,12 @@ class Siege:
         self._normal_mb = self._memory_mb("VmRSS")
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # the peak begins again
 
-    def end(self) -> tuple[Books, float]:
-        """Wait for the end of the run; return its books, and by how much memory grew at most [MB]."""
+    def end(self) -> tuple[Books, float, float]:
+        """Wait for the end of the run.
+
+        Returns:
+            Its books, by how much memory grew at most [MB], and the median time from a snapshot to its fix [s].
+        """
         for thread in self._running:
             thread.join(60.0)
             assert not thread.is_alive()
@@ -113,7 +119,9 @@ class Siege:
         assert self._cloud.stdin is not None
         self._cloud.stdin.close()
         assert self._cloud.wait(60.0) == 0
-        return derive_books(self._plan, self.folder), grown_mb
+        books = derive_books(self._plan, self.folder)
+        zero_ns = np.array([self._schedule.time_zero_ns(snapshot) for snapshot in books.fixes["snapshot"].to_pylist()])
+        return books, grown_mb, float(np.median(books.fixes["t_fix_ns"].to_numpy() - zero_ns)) / 1e9
 
     def kill(self) -> None:
         """End the cloud's process, if it still lives."""
