@@ -25,7 +25,8 @@ def log_density(mixture: Mixture, x: FloatArray) -> FloatArray:
     square = np.einsum("nci,cij,ncj->nc", apart, np.linalg.inv(mixture.covariance), apart, optimize=True)
     norm = np.linalg.slogdet(mixture.covariance)[1] + x.shape[-1] * np.log(2 * np.pi)
     weight = mixture.weight / mixture.weight.sum()
-    return np.asarray(logsumexp(-(square + norm) / 2, axis=1, b=weight), np.float64)
+    with np.errstate(over="ignore"):  # SciPy divides by the least weight, which may be tiny
+        return np.asarray(logsumexp(-(square + norm) / 2, axis=1, b=weight), np.float64)
 
 
 def grid(size: int, count: int, reach: float = 5.0) -> tuple[FloatArray, float]:
