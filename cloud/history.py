@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def read_past(folder: Path, incarnation: int) -> Past:
     for earlier in range(incarnation):
         name = incarnation_name(earlier)
         with contextlib.suppress(FileNotFoundError, LocalError):
-            for data in read_journal(folder / f"{name}{SENT}")["message"].to_pylist():
+            for data in read_journal(folder / f"{name}{SENT}")["message"].drop_null().to_pylist():
                 if is_control(data):
                     welcomed.update(_welcome(data))
                 elif (claimed := claim(data)) is not None:
@@ -52,8 +53,9 @@ def read_past(folder: Path, incarnation: int) -> Past:
             names = ("bs", "frame_fate", "head", "data")
             for owner, fate, head, data in zip(*(received[column].to_pylist() for column in names), strict=True):
                 if fate == FrameFate.DELIVERED:
-                    delivered.update(report_keys(head))
-                elif fate is None:
+                    with contextlib.suppress(TypeError, IndexError, struct.error):  # the log is damaged there
+                        delivered.update(report_keys(head))
+                elif fate is None and data is not None:
                     _note_control(owner, data, welcomed, registrations, done)
         with contextlib.suppress(FileNotFoundError, LocalError):
             fixed.update(fix.snapshot for fix in read_fixes(folder / f"{name}{FIXES}"))

@@ -15,8 +15,9 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,12 @@ from fronthaul.errors import LocalError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-WINDOW_BYTES = 1 << 24
+WINDOW_BYTES = 1 << 23
 """How much of a file is read at once [B]; a longer batch is read whole."""
 MAX_SHAPES = 1024
 """Maximum number of shapes remembered; more would mean random lengths, which rarely recur."""
 
+_LEAST_BYTES = 4096
 _CONTINUATION = b"\xff\xff\xff\xff"
 _Bytes = npt.NDArray[np.uint8]
 
@@ -72,21 +74,27 @@ class StreamFile:
             yield from _read(file, self.schema.remove_metadata())
 
 
-def _read(file: BinaryIO, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _read(file: BufferedReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     layouts: dict[bytes, _Layout] = {}
-    window = file.read(WINDOW_BYTES)
-    while window:
-        scan = _scan(window, schema, layouts)
+    begin = file.tell()
+    # One buffer for all windows: touching fresh memory takes as long as reading.
+    window = bytearray(max(_LEAST_BYTES, min(WINDOW_BYTES, os.fstat(file.fileno()).st_size - begin)))
+    while True:
+        file.seek(begin)
+        size = file.readinto(window)
+        scan = _scan(window, size, schema, layouts)
         if scan.runs:
             joined = _joined(window, scan, schema)
             found, whole = _one_by_one(window, scan, schema) if joined is None else ([joined], True)
             yield from found
             if not whole:
                 return
-        left = os.fstat(file.fileno()).st_size - file.tell()
-        if scan.over or left <= 0 or scan.wanted > len(window) - scan.end + left:
+        begin += scan.end
+        left = os.fstat(file.fileno()).st_size - begin
+        if scan.over or scan.wanted > left or (not scan.runs and size >= left):
             return
-        window = window[scan.end :] + file.read(max(WINDOW_BYTES, scan.wanted))
+        if scan.wanted > len(window):
+            window = bytearray(scan.wanted)
 
 
 @dataclass(frozen=True)
@@ -127,24 +135,25 @@ class _Scan:
     wanted: int = 0
 
 
-def _scan(window: bytes, schema: pa.Schema, layouts: dict[bytes, _Layout]) -> _Scan:
+def _scan(window: bytearray, size: int, schema: pa.Schema, layouts: dict[bytes, _Layout]) -> _Scan:
     found = _Scan([])
     damage: tuple[type[Exception], ...] = (*_damage(), struct.error)
-    at, size = 0, len(window)
+    at = 0
     while at + 8 <= size:
         head_bytes = 8 + int.from_bytes(window[at + 4 : at + 8], "little")
-        head = window[at : at + head_bytes]
+        head = bytes(window[at : min(at + head_bytes, size)])
         layout = layouts.get(head)
         if layout is None:
             if head[:4] != _CONTINUATION or head_bytes == 8 or head_bytes > WINDOW_BYTES:  # the end, or no batch
                 found.over = True
                 break
             if len(head) < head_bytes:
+                found.wanted = head_bytes
                 break
             try:
                 total_bytes = head_bytes + _body_bytes(head)
                 if at + total_bytes <= size:
-                    layout = _learned(window[at : at + total_bytes], schema)
+                    layout = _learned(bytes(window[at : at + total_bytes]), schema)
             except damage:
                 found.over = True
                 break
@@ -157,16 +166,16 @@ def _scan(window: bytes, schema: pa.Schema, layouts: dict[bytes, _Layout]) -> _S
         if at + layout.total_bytes > size:
             found.wanted = layout.total_bytes
             break
-        count = _run(window, at, head, layout.total_bytes)
+        count = _run(window, at, size, head, layout.total_bytes)
         found.runs.append((layout, at, count))
         at += count * layout.total_bytes
     found.end = at
     return found
 
 
-def _run(window: bytes, at: int, head: bytes, total_bytes: int) -> int:
+def _run(window: bytearray, at: int, size: int, head: bytes, total_bytes: int) -> int:
     """Return how many whole batches with the same head follow each other from `at` on."""
-    count, most = 1, (len(window) - at) // total_bytes
+    count, most = 1, (size - at) // total_bytes
     while count < most and window.startswith(head, at + count * total_bytes):
         count += 1
     return count
@@ -214,7 +223,7 @@ def _buffers(array: pa.Array, base: int) -> _Buffers | None:
     return None
 
 
-def _joined(window: bytes, scan: _Scan, schema: pa.Schema) -> pa.RecordBatch | None:
+def _joined(window: bytearray, scan: _Scan, schema: pa.Schema) -> pa.RecordBatch | None:
     """Return the batches of a scan as one; None if one is damaged, or of a layout that is left to pyarrow."""
     import pyarrow as pa
 
@@ -249,7 +258,7 @@ def _joined(window: bytes, scan: _Scan, schema: pa.Schema) -> pa.RecordBatch | N
 class _Rows:
     """The batches of one shape in a window, as the rows of a matrix of bytes."""
 
-    def __init__(self, window: bytes, places: npt.NDArray[np.int64], total_bytes: int) -> None:
+    def __init__(self, window: bytearray, places: npt.NDArray[np.int64], total_bytes: int) -> None:
         data = np.frombuffer(window, np.uint8)
         self.count = len(places)
         self._flat: _Bytes | None = None
@@ -262,7 +271,7 @@ class _Rows:
         """Return the bytes of a buffer, (batches, length)."""
         begin, length = place
         if self._flat is not None:
-            return np.ascontiguousarray(self._flat[:, begin : begin + length])
+            return self._flat[:, begin : begin + length].copy()  # the window will hold other bytes
         view = np.lib.stride_tricks.sliding_window_view(self._data, length) if length else None
         return np.empty((self.count, 0), np.uint8) if view is None else view[self._places + begin]
 
@@ -303,7 +312,7 @@ def _array(column: _Buffers, rows: _Rows) -> pa.Array:
     return pa.Array.from_buffers(column.kind, length, [validity, joined, pa.py_buffer(data)])
 
 
-def _one_by_one(window: bytes, scan: _Scan, schema: pa.Schema) -> tuple[list[pa.RecordBatch], bool]:
+def _one_by_one(window: bytearray, scan: _Scan, schema: pa.Schema) -> tuple[list[pa.RecordBatch], bool]:
     """Return the batches of a scan up to the first damaged one, and whether there is none."""
     import pyarrow as pa
 
@@ -311,7 +320,7 @@ def _one_by_one(window: bytes, scan: _Scan, schema: pa.Schema) -> tuple[list[pa.
     for layout, begin, count in scan.runs:
         for at in range(begin, begin + count * layout.total_bytes, layout.total_bytes):
             try:
-                batch = pa.ipc.read_record_batch(pa.py_buffer(window[at : at + layout.total_bytes]), schema)
+                batch = pa.ipc.read_record_batch(pa.py_buffer(bytes(window[at : at + layout.total_bytes])), schema)
                 batch.validate(full=True)
             except _damage():
                 return found, False
