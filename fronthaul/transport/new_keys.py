@@ -30,7 +30,7 @@ def write_keys(folder: Path, bs: int) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise LocalError(f"{folder} is not empty: keys are written to a folder of their own")
+            raise LocalError(f"the folder {folder} is not empty: keys are written to a folder of their own")
         # Written first: it fails if somebody else has begun to write keys meanwhile.
         _write(folder / "cloud.key", _pair(ring.cloud.public, ring.cloud.secret), 0o600)
         _write(folder / "cloud.pub", _text(ring.cloud.public) + "\n", 0o644)

@@ -111,7 +111,8 @@ def test_who_dies_while_starting_is_started_again(settings: EmulateSettings) -> 
     result = emulate(chosen, on_tick=kill)
     assert killed == ["cloud", "BS 1", "BS 2"]
     summary = result.summary
-    assert [restart["name"] for restart in summary["restarts"]] == ["The cloud", "BS 1", "BS 2"]
+    # Two base stations die at once: which death is noticed first is open.
+    assert sorted(restart["name"] for restart in summary["restarts"]) == ["BS 1", "BS 2", "The cloud"]
     assert summary["failures"] == [] and summary["fixes"] == 10
     assert audit(result.folder).ok
 

@@ -291,7 +291,7 @@ def test_keys_are_written_once(folder: Path, capsys: pytest.CaptureFixture[str])
     assert set(names) == secret | {"cloud.pub", "allowed.toml"}
     assert {names[name] for name in secret} == {0o600}
     assert cli.main(["keys", "new", "--bs", "2"]) == 2
-    assert capsys.readouterr().err.startswith("There are keys in new already")
+    assert capsys.readouterr().err == "The folder new is not empty: keys are written to a folder of their own.\n"
 
 
 def test_ctrl_c_says_what_is_on_disk(
