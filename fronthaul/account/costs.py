@@ -10,15 +10,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from fronthaul.message.columns import FrameColumns, frame_columns
-from fronthaul.message.messages import Frame
+from fronthaul.message.columns import FrameColumns
 from fronthaul.message.wire import (
     BUNDLE_HEADER_BYTES,
     BUNDLE_KEY_BYTES,
     CRC_BYTES,
     HEADER_BYTES,
     MIXED_KEY_BYTES,
-    encode,
 )
 from fronthaul.transport.transport_costs import TransportCosts
 
@@ -65,19 +63,11 @@ COSTS = tuple(field.name for field in fields(FrameCost))
 """Names of the components, which are columns of a ledger."""
 
 
-def frame_costs(frame: Frame, transport: TransportCosts) -> tuple[FrameCost, ...]:
-    """Return what a frame costs on the stream of a transport, one entry per report.
-
-    The first entry includes what the reports of a bundle share, so that the sum over entries is the frame's cost.
-    """
-    import pyarrow as pa
-
-    columns = cost_columns(frame_columns(pa.array([encode(frame)])), transport)
-    return tuple(FrameCost(*row) for row in zip(*(columns[name].tolist() for name in COSTS), strict=True))
-
-
 def cost_columns(frames: FrameColumns, transport: TransportCosts) -> dict[str, npt.NDArray[np.int64]]:
-    """Return what frames of P reports cost on the stream of a transport: the fields of `FrameCost`, (P,) each."""
+    """Return what frames of P reports cost on the stream of a transport: the fields of `FrameCost`, (P,) each.
+
+    The first report of a frame includes what all of them share, so that the sum is the frame's cost.
+    """
     single = frames.count == 1
     bits = frames.payload_bits
     first = frames.part == 0

@@ -367,11 +367,3 @@ def _by_station(rows: pa.RecordBatch) -> Iterator[tuple[int | None, pa.RecordBat
 
 def _number(bs: int) -> int | None:
     return None if bs == UNKNOWN_BS else bs
-
-
-def close_ledger(journals: Sequence[Journal], logs: Sequence[Received], used: UsedReports) -> pa.Table:
-    """Return the ledgers of a small run as one table, `ledger_schema()`."""
-    import pyarrow as pa
-
-    rows = [batch for _, batch in Closing(journals, logs, used).rows()]
-    return pa.Table.from_batches(rows, ledger_schema()).combine_chunks()

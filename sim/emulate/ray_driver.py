@@ -321,8 +321,9 @@ class Run:
     def _gone(self, stations: list[int]) -> None:
         """Tell the cloud that base stations are gone, without waiting: it may be frozen or dead itself."""
         assert self.cloud is not None
-        for bs in stations:
-            self.cloud.actor.ask.remote(("gone", bs))
+        if self.cloud.connecting is None:  # else it does not listen yet, and waits for nobody
+            for bs in stations:
+                self.cloud.actor.ask.remote(("gone", bs))
 
     def _died(self, process: Process) -> None:
         """Note that a process died after its work was done; it is not started again."""

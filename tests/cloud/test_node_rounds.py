@@ -6,12 +6,12 @@ from typing import Any
 
 from cloud_streams import T0, fates, fixes, in_rounds
 from tiny_nodes import LAST, MS, Office, Peer, cloud_parts, controls, frame, registration, site, states, world
+from whole_ledger import close_ledger
 
 from cloud.fixlog import FixRecord
 from edge.pacing import run_batch
 from edge.schedule import Schedule
 from fronthaul.account.conservation import conservation
-from fronthaul.account.ledger import close_ledger
 from fronthaul.account.used import UsedReports
 from fronthaul.log.received import Received, read_received
 from fronthaul.log.sent import Journal

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from linked_node import NAME, frames, linked, state
 from tiny_nodes import SeveralRounds
+from whole_ledger import close_ledger
 
 from edge.stages import StageRow, read_stages
-from fronthaul.account.ledger import close_ledger
 from fronthaul.account.used import UsedReports
 from fronthaul.codec.bitstream import unpack
 from fronthaul.errors import LocalError

@@ -14,11 +14,11 @@ import pytest
 from any_message import controls, frames
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from whole_ledger import close_ledger
 
 from cloud.fixlog import FixLog, FixRecord, read_fixes
 from cloud.history import read_past
 from edge.stages import StageLog, StageRow, read_stages
-from fronthaul.account.ledger import close_ledger
 from fronthaul.account.used import UsedReports
 from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.codec.iq import compress, decompress, iq_codec

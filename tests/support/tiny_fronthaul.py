@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+from whole_ledger import close_ledger
 
-from fronthaul.account.ledger import close_ledger
 from fronthaul.account.used import UsedReports
 from fronthaul.log.received import Arrival, Received, ReceiveLog
 from fronthaul.log.sent import Departure, Journal, SendJournal, corrupted

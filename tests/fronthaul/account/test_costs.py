@@ -1,19 +1,22 @@
 """What frames cost, counted and modelled."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fronthaul.account.costs import (
+    COSTS,
     FrameCost,
-    frame_costs,
+    cost_columns,
     lossless_bits,
     modelled_ecpri_ethernet_bytes,
     modelled_ethernet_bytes,
     modelled_tcpip_bytes,
 )
 from fronthaul.codec.bitstream import pack
+from fronthaul.message.columns import frame_columns
 from fronthaul.message.messages import MAX_BUNDLE, Frame, Payload, Report, ReportKey
 from fronthaul.message.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, encode
 from fronthaul.transport.transport_costs import TransportCosts
@@ -26,6 +29,12 @@ def frame(count: int, bits: int, side_bytes: int) -> Frame:
     """Return a frame of zeros."""
     payload = Payload(bytes(-(-bits // 8)), bits)
     return Frame(0, tuple(Report(ReportKey(0, 0, index), payload, bytes(side_bytes)) for index in range(count)))
+
+
+def frame_costs(sent: Frame, transport: TransportCosts) -> list[FrameCost]:
+    """Return what each report of one frame costs."""
+    columns = cost_columns(frame_columns(pa.array([encode(sent)])), transport)
+    return [FrameCost(*row) for row in zip(*(columns[name].tolist() for name in COSTS), strict=True)]
 
 
 def test_overhead_stays_within_its_budget() -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
+from whole_ledger import close_ledger
 
-from fronthaul.account.ledger import close_ledger, ledger_schema
+from fronthaul.account.ledger import ledger_schema
 from fronthaul.account.used import UsedReports
 from fronthaul.errors import LocalError
 from fronthaul.link.link_model import GilbertElliott, LinkConfig, LinkModel
