@@ -52,7 +52,7 @@ REPEAT_S = 2.0
 """Interval at which an unanswered registration or goodbye is resent [s]: the cloud may have been restarted."""
 
 
-UNANSWERED = 5
+UNANSWERED = 10
 """Heartbeats without any message of the cloud after which a base station connects again; twice as many the next time,
 since over a slow link answers take longer."""
 

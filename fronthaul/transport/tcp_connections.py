@@ -10,18 +10,22 @@ Limits. ZeroMQ bounds a queue by messages and a message's parts by their length,
 message that never ends, and nobody sees them before that end. So the kernel's count is held against what the socket
 handed over: the difference is what a connection holds. The connections of a base station may together hold a full queue
 of the longest messages; those of strangers as many queues as there are base stations that have no connection yet. The
-one that holds most ends when they hold more, and the oldest when there are too many.
+one that holds most ends when they hold more. When there are too many, the oldest ends of a base station's. Of strangers
+it is any of those that have sent nothing, or any at all: so one that is about to become a base station's is most likely
+spared, whether the others come in a flood or stay.
 """
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fronthaul.transport.tcp_info import CLOSE, CLOSE_WAIT, Tap
+from fronthaul.transport.tcp_info import CLOSE, CLOSE_WAIT, Tap, end_connection
 from fronthaul.transport.transport import ConnectionCount, EventKind, LinkEvent
 
 PATIENCE_S = 0.9
@@ -93,15 +97,6 @@ class OpenConnection:
     ended: str = ""
 
 
-@dataclass(slots=True)
-class _Taken:
-    """Messages handed over."""
-
-    bs: int | None = None
-    bytes: int = 0
-    segments: int = 0
-
-
 class _News(NamedTuple):
     """What happened to a connection; `descriptor` if it has ended, and who owned it may still turn out."""
 
@@ -114,7 +109,7 @@ class ConnectionBook:
     """Records connections and their events until they are taken, and applies limits to them.
 
     Attributes:
-        lock: held by every method; a thread that calls several whose effects belong together holds it meanwhile.
+        lock: held by every method but `took`; a thread that calls several, whose effects belong together, holds it too.
         closing: whether we have closed our end; connections that end from then on do not count as cut.
         port: the cloud's port. A connection with another port is an unrelated one that reused the descriptor.
     """
@@ -134,12 +129,13 @@ class ConnectionBook:
         self._owner = owner
         self._limits = limits
         self._open: dict[int, OpenConnection] = {}  # oldest first
-        self._taken: dict[int, _Taken] = {}  # since the last `settle`
+        self._messages: deque[tuple[int, int | None, int]] = deque()  # handed over since the last `settle`
         self._failure = ""  # of a handshake, until its connection ends
         self._missed: set[int] = set()  # descriptors of connections that ended before we looked
         self._news: list[_News] = []  # until `settle`
         self._counts: list[ConnectionCount] = []
         self._events: list[LinkEvent] = []
+        self._crowded = False  # strangers come faster than they are ended
         self._second = 0
         self._strange_events = 0  # of this second
 
@@ -148,6 +144,9 @@ class ConnectionBook:
         if not hasattr(socket, "TCP_INFO"):
             return
         with self.lock:
+            if self._crowded:
+                end_connection(descriptor)
+                return
             try:
                 tap = Tap(descriptor, connecting=self._connecting)
             except OSError:
@@ -199,30 +198,28 @@ class ConnectionBook:
         """Record that the socket handed over a message of `bs`, which takes `stream_bytes` on the stream [B].
 
         Returns:
-            Whether it is the first of its connection since the last `settle`.
+            Whether it is the first since the last `settle`.
         """
-        with self.lock:
-            first = descriptor not in self._taken
-            taken = self._taken.setdefault(descriptor, _Taken())
-            taken.bs = bs
-            taken.bytes += stream_bytes
-            taken.segments += _segments(stream_bytes)
-            return first
+        first = not self._messages
+        self._messages.append((descriptor, bs, stream_bytes))  # without the lock, which another thread may hold
+        return first
 
     def settle(self) -> None:
         """Attribute received messages to their connections; call it after all events of the monitor are processed."""
         with self.lock:
-            taken, self._taken = self._taken, {}
-            for descriptor, messages in taken.items():
+            owners: dict[int, int | None] = {}
+            for _ in range(len(self._messages)):
+                descriptor, bs, stream_bytes = self._messages.popleft()
+                owners[descriptor] = bs
                 connection = self._open.get(descriptor)
                 if connection is not None:
-                    connection.bs = messages.bs
-                    connection.taken_bytes += messages.bytes
-                    connection.taken_segments += messages.segments
+                    connection.bs = bs
+                    connection.taken_bytes += stream_bytes
+                    connection.taken_segments += _segments(stream_bytes)
             news, self._news = self._news, []
             for event, counts, ended in news:
-                if counts is not None and ended in taken and ended not in self._open:
-                    bs = taken[ended].bs
+                if counts is not None and ended in owners and ended not in self._open:
+                    bs = owners[ended]
                     event, counts = event._replace(bs=bs), counts._replace(bs=bs)
                 self._record(event, counts)
 
@@ -238,11 +235,14 @@ class ConnectionBook:
                     whose = connection.bs if connection.bs in limits.stations else None
                     groups.setdefault(whose, []).append(connection)
             missing = len(limits.stations - groups.keys())
+            self._crowded = len(groups.get(None, ())) > 2 * limits.strangers
             for whose, connections in groups.items():
                 most = limits.strangers if whose is None else limits.per_station
                 who = "strangers" if whose is None else f"BS {whose}"
-                for connection in connections[: max(0, len(connections) - most)]:
-                    self._end(connection, f"there are more than {most} connections of {who}")
+                if len(connections) > most:
+                    dispensable = connections if whose in limits.stations else _by_use(connections)
+                    for connection in dispensable[: len(connections) - most]:
+                        self._end(connection, f"there are more than {most} connections of {who}")
                 self._end_fullest(connections, limits, missing if whose is None else 1)
 
     def end(self, descriptor: int, detail: str) -> None:
@@ -364,6 +364,12 @@ class ConnectionBook:
             self._strange_events -= left_out
             detail = f"{left_out} more events of strangers are left out"
             self._events.append(LinkEvent(time.time_ns(), "refused", "", detail))
+
+
+def _by_use(connections: list[OpenConnection]) -> list[OpenConnection]:
+    """Return connections in random order, first those that have received nothing."""
+    shuffled = random.sample(connections, len(connections))
+    return sorted(shuffled, key=lambda connection: connection.tap.read().received > 0)
 
 
 def _held(connection: OpenConnection, handshake_bytes: int) -> tuple[int, int]:

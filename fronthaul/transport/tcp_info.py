@@ -91,8 +91,7 @@ class Tap:
 
     def end(self) -> None:
         """End the connection in both directions; its owner sees it closed by the other end."""
-        with contextlib.suppress(OSError):  # it has ended already
-            self._socket.shutdown(socket.SHUT_RDWR)
+        end_connection(self._socket.fileno())
 
     def close(self, *, reset: bool = False) -> None:
         """Close the descriptor; with `reset` the connection ends with an RST, and data in flight is lost."""
@@ -107,6 +106,16 @@ class Tap:
     def _queued(self, request: int) -> int:
         answer = fcntl.ioctl(self._socket.fileno(), request, bytes(4))
         return int.from_bytes(answer, "little" if struct.pack("=H", 1)[0] else "big")
+
+
+def end_connection(descriptor: int) -> None:
+    """End the TCP connection of `descriptor`, which stays its owner's, in both directions."""
+    with contextlib.suppress(OSError):  # it has ended already
+        borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)  # told all, it asks nothing
+        try:
+            borrowed.shutdown(socket.SHUT_RDWR)
+        finally:
+            borrowed.detach()
 
 
 def _name(address: tuple[str, int] | tuple[str, int, int, int]) -> str:

@@ -55,6 +55,8 @@ GUARD_S, GUARD_EACH_S = 0.01, 0.0001
 """Interval of checking the connections at the cloud [s]: the longer of the first, and of the second for each."""
 GUARD_EVENTS = 1000
 """Maximum number of connection events that are processed before the limits are checked again."""
+NOTE_S = 0.02
+"""How long a first message waits for the guard to note its connection, at most [s]."""
 STRANGERS = 64
 """Connections of strangers are ended beyond this number and one for each base station, which is one until heard."""
 PER_STATION = 4
@@ -413,6 +415,7 @@ class RouterTransport(_Endpoint[Received]):
         self._owners: dict[int, _Owner] = {}
         self._guard = threading.Thread(target=self._keep_guard, name="fronthaul guard", daemon=True)
         self._broken: BaseException | None = None
+        self._waited_s = -math.inf
         self._closing = threading.Event()
         self._ready_to_close = threading.Event()
         if keys is None:
@@ -525,8 +528,19 @@ class RouterTransport(_Endpoint[Received]):
         elif owner.peer == peer and owner.connection is not None and not owner.connection.ended:
             owner.heard_s = now_s
             return True
-        self._owners[bs] = _Owner(mark, peer, now_s, self._book.connection(descriptor))
+        self._owners[bs] = _Owner(mark, peer, now_s, self._noted(descriptor, now_s))
         return True
+
+    def _noted(self, descriptor: int, now_s: float) -> OpenConnection | None:
+        """Return the connection of `descriptor`, after a moment for the guard to note it: it may end soon after.
+
+        A peer that connects again and again is not waited for each time.
+        """
+        if now_s - self._waited_s > 10 * NOTE_S:
+            while not self._book.known(descriptor) and time.monotonic() - now_s < NOTE_S:
+                self._waited_s = time.monotonic()
+                time.sleep(0.001)
+        return self._book.connection(descriptor)
 
     def _lives(self, owner: _Owner, now_s: float) -> bool:
         """Return whether a peer is connected, and was heard not long before `now_s` [s]."""
@@ -546,6 +560,7 @@ class RouterTransport(_Endpoint[Received]):
         while not self._stopped and time.monotonic() < deadline:
             pause_s = max(GUARD_S, GUARD_EACH_S * self._book.connections)
             zmq.zmq_poll([(helper, zmq.POLLIN) for helper in self._helpers], _milliseconds(pause_s))
+            begin = time.monotonic()
             with self._book.lock:
                 self._read_events()
                 self._book.enforce()
@@ -553,6 +568,7 @@ class RouterTransport(_Endpoint[Received]):
                     self._book.closing = True
                     deadline = time.monotonic() + LINGER_S + 1.0
                     self._ready_to_close.set()
+            time.sleep((time.monotonic() - begin) / 2)  # a flood must leave the interpreter to the caller for a third
 
     def _read_events(self) -> None:
         if self._door is not None:

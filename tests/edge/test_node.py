@@ -262,14 +262,14 @@ def test_it_connects_again_where_nothing_answers_and_waits_longer_each_time(tmp_
         mute = Mute(made.transport.inner, made.clock, heals=2)
         made.transport.inner = mute  # type: ignore[assignment]
         made.node.start(0)
-        made.node.wait(3000 * MS)
+        made.node.wait(4000 * MS)
         first_ns, second_ns = mute.renewed_ns
         assert first_ns == pytest.approx(UNANSWERED * 100 * MS, abs=150 * MS)
         assert second_ns - first_ns == 2 * UNANSWERED * 100 * MS
         made.say(Pong(5, 2, 0, 0, 0))  # it heals, and answers
-        made.node.wait(4500 * MS)
+        made.node.wait(5500 * MS)
         made.say(Pong(5, 2, 0, 0, 0))
-        made.node.wait(6000 * MS)
+        made.node.wait(7000 * MS)
     assert len(mute.renewed_ns) == 2
 
 

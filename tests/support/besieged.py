@@ -24,9 +24,12 @@ from cloud.node import CloudNode
 from edge.node import EdgeNode
 from edge.pacing import run_schedule
 from fronthaul.clock import WallClock
+from fronthaul.message.messages import Ping
+from fronthaul.message.wire import encode
 from fronthaul.transport.connect import cloud_transport, edge_transport
 from fronthaul.transport.keys import load_cloud_keys, load_edge_keys
 from fronthaul.transport.new_keys import write_keys
+from fronthaul.transport.transport import EdgeTransport
 from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
 from sim.records.books import Books, derive_books
@@ -79,13 +82,15 @@ class Siege:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self.pid = self._cloud.pid
+        self._nodes: list[EdgeNode] = []
+        self._running: list[threading.Thread] = []
 
     def begin(self) -> None:
         """Register the base stations and begin the run."""
         assert self._cloud.stdin is not None and self._cloud.stdout is not None
         address = self._cloud.stdout.readline().strip()
         self.port = int(address.rsplit(":", 1)[1])
-        self._nodes = [self._node(address, bs) for bs in range(STATIONS)]
+        self._nodes += [self._node(bs) for bs in range(STATIONS)]
         for node in self._nodes:
             node.rehearse()
             node.register()
@@ -94,7 +99,7 @@ class Siege:
         self._cloud.stdin.write(f"{schedule.t0_ns}\n")
         self._cloud.stdin.flush()
         kwargs = {"first_snapshot": 0, "end_s": 20.0}
-        self._running = [
+        self._running += [
             threading.Thread(target=run_schedule, args=([node], schedule, WallClock()), kwargs=kwargs)
             for node in self._nodes
         ]
@@ -123,19 +128,35 @@ class Siege:
         zero_ns = np.array([self._schedule.time_zero_ns(snapshot) for snapshot in books.fixes["snapshot"].to_pylist()])
         return books, grown_mb, float(np.median(books.fixes["t_fix_ns"].to_numpy() - zero_ns)) / 1e9
 
+    def answers_a_newcomer(self, bs: int) -> bool:
+        """Return whether another connection of `bs` gets an answer to one of its heartbeats."""
+        with contextlib.closing(self._connect(bs)) as edge:
+            for _ in range(20):
+                edge.send(encode(Ping(bs, 0, time.time_ns())))
+                if edge.receive(1.0) is not None:
+                    return True
+        return False
+
     def kill(self) -> None:
-        """End the cloud's process, if it still lives."""
+        """End the cloud's process and the base stations, if they still live."""
         self._cloud.kill()
         self._cloud.wait()
+        for thread in self._running:
+            thread.join(60.0)
+        for node in self._nodes:
+            node.close()
         for stream in (self._cloud.stdin, self._cloud.stdout):
             with contextlib.suppress(BrokenPipeError):
                 assert stream is not None
                 stream.close()
 
-    def _node(self, address: str, bs: int) -> EdgeNode:
+    def _node(self, bs: int) -> EdgeNode:
+        return EdgeNode(self._plan.sites[bs], self._connect(bs), self.folder.links, WallClock())
+
+    def _connect(self, bs: int) -> EdgeTransport:
         keys = None if self.keys is None else load_edge_keys(self.keys, bs)
-        transport = edge_transport(address, bs, keys=keys, queue_messages=1000, delayed=False)
-        return EdgeNode(self._plan.sites[bs], transport, self.folder.links, WallClock())
+        address = f"tcp://127.0.0.1:{self.port}"
+        return edge_transport(address, bs, keys=keys, queue_messages=1000, delayed=False)
 
     def _memory_mb(self, name: str) -> float:
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
