@@ -51,11 +51,12 @@ MACHINE = (
     *("end_to_end/test_intruders.py", "end_to_end/test_many.py", "end_to_end/test_restart.py"),
     *(
         "end_to_end/test_own_lengths.py",
+        "end_to_end/test_shadowed_names.py",
         "end_to_end/test_vinloc_registration.py",
         "fronthaul/transport",
         "sim/emulate/test_ray_driver.py",
     ),
-    *("sim/kernel/test_namespaces.py", "sim/reproduce/vinloc/test_lost.py", "test_benchmarks.py"),
+    *("sim/kernel/test_namespaces.py", "sim/reproduce/vinloc/test_lost.py", "sim/test_cores.py", "test_benchmarks.py"),
 )
 """What keeps to a clock, counts in the kernel, or takes several cores, as Ray does: one after the other."""
 

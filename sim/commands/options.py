@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,11 +17,9 @@ from fronthaul.link.link_config import IMPAIRMENTS
 from fronthaul.link.link_file import LinkPlan, read_links, with_options
 from sim.commands.common import parse_payload
 from sim.errors import UserError
+from sim.plan.places import places_of
 from sim.plan.setting import DRIVERS, LINKS, OUTPUT, WHAT, Setting, require_driver
 from sim.plan.settings import SETTINGS, EmulateSettings
-
-ACTORS_PER_CORE = 4
-"""Number of base-station processes per core: each takes seconds to start, and 300 MB."""
 
 _SCHEME_OPTIONS = {
     "steps": (
@@ -242,20 +238,6 @@ def interval_of(interval_ms: float | None, scheme: str) -> float:
     from sim.plan.scheme_options import default_interval_ms
 
     return default_interval_ms(scheme)
-
-
-def places_of(
-    per_actor: int | None, cpus: float | None, *, stations: int, cloud_cpus: float, local: bool
-) -> tuple[int, float]:
-    """Return base stations per actor and CPUs per base station.
-
-    None is replaced by a value that fits on this machine if `local`, else by 1 base station and 0.25 CPUs.
-    """
-    cores = os.cpu_count() or 1
-    room = max(cores - cloud_cpus, 0.01)
-    fits_cpus = min(0.25, math.floor(1000 * room / max(stations, 1)) / 1000) if local else 0.25
-    fits_actors = max(1, math.ceil(stations / (ACTORS_PER_CORE * cores))) if local else 1
-    return (fits_actors if per_actor is None else per_actor), (fits_cpus if cpus is None else cpus)
 
 
 def link_file_plan(path: Path | None) -> LinkPlan:

@@ -27,6 +27,7 @@ from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ig
 from ray.exceptions import AuthenticationError, RayActorError, RayError, RayTaskError
 
 from cloud.center import FusionError
+from sim.cores import cores
 from sim.errors import UserError
 from sim.plan.plan import Plan
 from sim.plan.settings import EmulateSettings
@@ -59,13 +60,15 @@ def _connected(plan: Plan, address: str) -> Iterator[bool]:
     local = address == "local"
     handlers = {number: signal.getsignal(number) for number in STOPPING}
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False if local else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=_runtime_environment(plan, local),
-        )
+        with tempfile.TemporaryDirectory(prefix="cofix-empty-") as empty:
+            ray.init(
+                address=address,
+                num_cpus=cores() if local else None,
+                include_dashboard=False if local else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=_runtime_environment(plan, local, empty),
+            )
     except Exception as error:  # Ray raises plain ones, too, such as where its node takes too long to start
         where = "on this machine" if local else f"at --ray-address {address}"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -203,19 +206,24 @@ def require_room(settings: EmulateSettings, stations: int) -> None:
             )
 
 
-def _runtime_environment(plan: Plan, local: bool) -> dict[str, Any]:
+def _runtime_environment(plan: Plan, local: bool, empty: str) -> dict[str, Any]:
     """Return the runtime environment that makes our code importable where actors run.
 
-    On this host, that is the driver's own import path. Other hosts may have no copy of our code, or another version:
-    the driver sends them the packages, and the modules of a user's own scheme. Data and weights are not sent, since
-    actors get theirs as arguments.
+    On this host, that is the driver's own import path, in its order. Other hosts may have no copy of our code, or
+    another version: the driver sends them the packages, and the modules of a user's own scheme. Data and weights are
+    not sent, since actors get theirs as arguments.
+
+    Actors work in a copy of `empty`: without a working directory, Ray puts the driver's first on their import
+    path, where a user may have a file named like one of our modules.
     """
     variables = {"OMP_NUM_THREADS": str(THREADS)}
     if local:
-        path = [entry or str(Path.cwd()) for entry in (str(_ROOT), *sys.path)]
-        return {"env_vars": variables | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}}
+        path = [str(Path(entry).absolute()) for entry in (*sys.path, str(_ROOT))]
+        variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
+        return {"env_vars": variables, "working_dir": empty}
     return {
         "env_vars": variables,
+        "working_dir": empty,
         "py_modules": [*(str(_ROOT / package) for package in _PACKAGES), *_foreign_modules(plan)],
         "excludes": ["assets", "assets/**", "**/assets/**", "**/__pycache__/**"],
     }

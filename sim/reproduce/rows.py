@@ -7,7 +7,6 @@ the options and the digests of the data and networks it was measured with. An in
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sim.cores import cores
 from sim.files import write_rows
 from sim.reproduce.bench import Bench
 
@@ -100,7 +100,7 @@ def measure_rows(
         begin = time.monotonic()
         record["result"] = row.run(bench)
         record["key"] = {"settings": row.settings(), "digests": identity}
-        record |= {"commit": commit, "date": datetime.now(UTC).date().isoformat(), "cores": os.cpu_count()}
+        record |= {"commit": commit, "date": datetime.now(UTC).date().isoformat(), "cores": cores()}
         record["minutes"] = round((time.monotonic() - begin) / 60, 2)
         write_rows(store, records)
     write_rows(store, records)

@@ -1,11 +1,11 @@
 """What `emulate` takes where the user says nothing of pace and places."""
 
-import os
-
 import pytest
 
-from sim.commands.options import interval_of, places_of
+from sim.commands.options import interval_of
 from sim.errors import UserError
+from sim.plan import places
+from sim.plan.places import places_of
 
 
 @pytest.mark.parametrize(
@@ -15,14 +15,14 @@ from sim.errors import UserError
 def test_base_stations_fit_on_this_machine(
     monkeypatch: pytest.MonkeyPatch, cores: int, stations: int, expected: tuple[int, float]
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(places, "cores", lambda: cores)
     found = places_of(None, None, stations=stations, cloud_cpus=0.5, local=True)
     assert found == expected
     assert found[1] * stations + 0.5 <= cores
 
 
 def test_what_is_said_stays_and_a_cluster_is_not_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(places, "cores", lambda: 2)
     assert places_of(1, 0.5, stations=18, cloud_cpus=0.5, local=True) == (1, 0.5)
     assert places_of(None, None, stations=18, cloud_cpus=0.5, local=False) == (1, 0.25)
 
