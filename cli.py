@@ -13,6 +13,7 @@ import typer
 
 from sim.commands import chaos, emulate, learn, look, sweep
 from sim.commands.common import INTERRUPTED, USER_ERROR, console
+from sim.cores import respect_quota
 
 _OUTPUT = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF)
 """What a standard output may fail with that is full, closed at its other end, or gone."""
@@ -94,7 +95,7 @@ def keys(
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, what is missing, and what to do about it."""
+    """Say what is installed, what is missing, what the machine leaves to a run, and what to do about it."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -128,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     words = sys.argv[1:] if arguments is None else arguments
     _accept_any_output()
+    respect_quota()
     try:
         # `obj` is available to commands as `context.obj`: the command-line arguments.
         status = int(app(words, prog_name="cofix", standalone_mode=False, obj=words) or 0)

@@ -1,10 +1,15 @@
-"""What is installed, what is missing, and what to do about it."""
+"""What is installed, what is missing, what the machine leaves to a run, and what to do about it."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import os
 import platform
+import resource
+import shutil
 import sys
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,7 +20,9 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from sim.cores import cores, cpu_quota
 from sim.errors import UserError
+from sim.plan.places import places_of
 
 State = Literal["ok", "missing", "broken"]
 
@@ -23,7 +30,18 @@ PYTHON_NEEDED = (3, 11)
 DEFAULT_RUN = ("paris-6", "ecc", 4)
 """Scenario, scheme and bits of `emulate` without options; their files must be shipped."""
 
+SOCKET_PATH_BYTES = 107
+"""Longest path of a Unix socket [B]: sun_path without its final zero (unix(7))."""
+SESSION_SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
+"""What Ray adds to the temporary folder, at its longest."""
+FREE_BYTES = 500_000_000
+"""Free disk that a run should find [B]: Ray's logs, and the streams of a long run."""
+OPEN_FILES = 1024
+"""Open files that a process of a run may need."""
+
 _DISTRIBUTION = "cofix"
+_MODULES = ("cli", "cloud", "edge", "fronthaul", "sim")
+_ROOT = Path(__file__).resolve().parents[1]
 _INSTALL = "`pip install -c constraints.txt -e .`"
 
 
@@ -54,6 +72,17 @@ def examine() -> Iterator[Finding]:
     yield _tracing()
     yield _gpu()
     yield from _assets()
+    yield from surroundings()
+
+
+def surroundings() -> Iterator[Finding]:
+    """Check what the machine, or the container, and this folder leave to a run, and say what `emulate` would do."""
+    yield _cores()
+    yield _temporary_folder()
+    yield _open_files()
+    yield _modules()
+    yield from _disks()
+    yield _plan()
 
 
 def _python() -> Finding:
@@ -155,6 +184,90 @@ def _assets() -> Iterator[Finding]:
         for path in sorted(folder.iterdir()):
             if not path.name.startswith("."):
                 yield _asset(path, sums.get(f"{folder.name}/{path.name}"))
+
+
+def _cores() -> Finding:
+    quota = cpu_quota()
+    limit = "no quota" if quota is None else f"a quota of {quota:g}"
+    return Finding("CPU cores", "ok", f"{cores()}: {len(os.sched_getaffinity(0))} to run on, {limit}")
+
+
+def _temporary_folder() -> Finding:
+    """Check that Ray's sockets fit into its temporary folder, whose path is part of theirs."""
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "")
+    folder = os.environ.get(variable, "/tmp")
+    room = SOCKET_PATH_BYTES - len(SESSION_SOCKET)
+    length = len(os.fsencode(folder))
+    if length > room:
+        detail = f"{variable} has {length} bytes, {room} are the most: Ray's sockets lie in it"
+        return Finding("temporary folder", "broken", detail, "Set RAY_TMPDIR to a short path, such as /tmp.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        advice = "Set RAY_TMPDIR to a folder that you can write to."
+        return Finding("temporary folder", "broken", f"{folder} cannot be written to", advice)
+    return Finding("temporary folder", "ok", f"{folder}, {length} of {room} bytes")
+
+
+def _open_files() -> Finding:
+    soft, hard = (
+        None if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
+    detail = f"{soft or 'any number of'} of them, {hard or 'no limit'} at most"
+    if hard is not None and hard < OPEN_FILES:
+        return Finding("open files", "broken", detail, f"Raise the hard limit to {OPEN_FILES} (`ulimit -Hn`).")
+    return Finding("open files", "ok", detail)  # a run raises its own limit as far as it may
+
+
+def _modules() -> Finding:
+    """Check that our modules are ours, and tell of the user's own in this folder that have the same names."""
+    name = "names of modules"
+    others = [
+        f"{module} is {spec.origin}"
+        for module in _MODULES
+        if (spec := importlib.util.find_spec(module)) is not None
+        and spec.origin is not None
+        and not Path(spec.origin).resolve().is_relative_to(_ROOT)
+    ]
+    if others:
+        return Finding(
+            name, "broken", ", ".join(others), "Rename it, or start `cofix` without its folder in PYTHONPATH."
+        )
+    here = Path.cwd()
+    same = [] if here == _ROOT else [m for m in _MODULES if (here / f"{m}.py").exists() or (here / m).is_dir()]
+    if same:
+        return Finding(name, "ok", f"{', '.join(same)} in this folder have names of ours; they are not imported")
+    return Finding(name, "ok", "none in this folder has a name of ours")
+
+
+def _disks() -> Iterator[Finding]:
+    for use, folder in (("runs", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
+        free = shutil.disk_usage(folder).free
+        detail = f"{free / 1e9:.1f} GB free in {folder}"
+        if free < FREE_BYTES:
+            advice = f"Make room, {FREE_BYTES / 1e9:g} GB at least, or choose another folder."
+            yield Finding(f"disk for {use}", "broken", detail, advice)
+        else:
+            yield Finding(f"disk for {use}", "ok", detail)
+
+
+def _plan() -> Finding:
+    """Say what `emulate` without options does."""
+    from sim.plan.settings import EmulateSettings
+    from sim.world.scenario import load_scenario
+
+    scenario, scheme, bits = DEFAULT_RUN
+    name = "`emulate` would"
+    try:
+        stations = load_scenario(scenario).station_count
+    except UserError as error:
+        return Finding(name, "broken", str(error), "Restore the file from the repository.")
+    cloud_cpus = EmulateSettings.cloud_cpus
+    per_actor, cpus = places_of(None, None, stations=stations, cloud_cpus=cloud_cpus, local=True)
+    actors = -(-stations // per_actor)
+    detail = (
+        f"run {scheme} with {bits} bit in {scenario!r}: start Ray with CPUs: {cores()}, processes: {actors}; "
+        f"base stations in each: {per_actor}; reserved for each: {cpus:g}, for the cloud: {cloud_cpus:g}"
+    )
+    return Finding(name, "ok", detail)
 
 
 def _default_run(assets: Path) -> Finding:

@@ -1,9 +1,13 @@
 """What doctor finds, and that it finds damage."""
 
 import re
+import resource
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_world
@@ -12,6 +16,7 @@ import cli
 import sim.plan.weights
 import sim.world.store
 from sim import doctor
+from sim.plan import places
 from sim.world.scenario import load_scenario
 
 
@@ -33,6 +38,10 @@ def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def findings() -> dict[str, doctor.Finding]:
     return {finding.name: finding for finding in doctor.examine()}
+
+
+def surroundings() -> dict[str, doctor.Finding]:
+    return {finding.name: finding for finding in doctor.surroundings()}
 
 
 def test_a_complete_installation_is_found_complete(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,3 +105,49 @@ def test_an_extra_in_brackets_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(doctor, "examine", lambda: iter([missing]))
     assert cli.main(["doctor"]) == 0
     assert "'.[trace]'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_temporary_folder_too_deep_for_rays_sockets_is_named(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(variable, "/tmp/" + "d" * 60)
+    finding = surroundings()["temporary folder"]
+    assert finding.state == "broken" and finding.required
+    assert finding.detail.startswith(f"{variable} has 65 bytes, 39 are the most")
+    assert finding.advice
+
+
+def test_a_users_own_names_in_this_folder_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert surroundings()["names of modules"].detail == "none in this folder has a name of ours"
+    (tmp_path / "edge.py").touch()
+    (tmp_path / "cloud").mkdir()
+    finding = surroundings()["names of modules"]
+    assert (finding.state, finding.detail.split(" in ")[0]) == ("ok", "cloud, edge")
+
+
+def test_another_module_in_the_place_of_ours_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "edge.py").touch()
+    program = "from sim.doctor import _modules; print(_modules().state, _modules().detail)"
+    root = str(Path(doctor.__file__).parents[1])
+    paths = f"import sys; sys.path[:0] = [{root!r}]; import sim; sys.path[:0] = [{str(tmp_path)!r}]; "
+    found = subprocess.run([sys.executable, "-c", paths + program], capture_output=True, text=True, check=True)
+    assert found.stdout == f"broken edge is {tmp_path / 'edge.py'}\n"
+
+
+def test_few_open_files_and_a_full_disk_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 512))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    found = surroundings()
+    for name in ("open files", "disk for runs", "disk for temporary files"):
+        assert found[name].state == "broken" and found[name].required and found[name].advice
+    assert found["open files"].detail == "256 of them, 512 at most"
+
+
+def test_what_emulate_would_do_under_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "cores", lambda: 1)
+    monkeypatch.setattr(places, "cores", lambda: 1)
+    assert surroundings()["`emulate` would"].detail == (
+        "run ecc with 4 bit in 'paris-6': start Ray with CPUs: 1, processes: 3; "
+        "base stations in each: 2; reserved for each: 0.083, for the cloud: 0.5"
+    )
