@@ -17,8 +17,10 @@ import torch
 from cloud.cloud_spec import CloudOutcome, CloudSpec
 from cloud.node import CloudNode, Request
 from fronthaul.clock import WallClock
+from fronthaul.errors import LocalError
 from fronthaul.log.workspace import Workspace
 from fronthaul.transport.connect import cloud_transport
+from fronthaul.transport.endpoint import in_url, is_ipv6, is_loopback
 from fronthaul.transport.keys import CloudKeys
 
 
@@ -82,8 +84,7 @@ class CloudActor:
             load=self._parts.load,
         )
         self._node = CloudNode(self._parts, transport, path, WallClock(), incarnation=incarnation)
-        # A wildcard address can be listened at, but not connected to.
-        return transport.address.replace("//0.0.0.0:", f"//{own}:")
+        return _reachable(transport.address, own)
 
     def serve(self, idle_timeout_s: float) -> CloudOutcome:
         """Run until all base stations have left, or the remaining ones have been silent for `idle_timeout_s` [s].
@@ -119,3 +120,18 @@ class CloudActor:
     def _running(self) -> CloudNode:
         assert self._node is not None, "listen comes first"
         return self._node
+
+
+def _reachable(address: str, own: str) -> str:
+    """Return an address to connect to: one that listens at all of this node's becomes its own.
+
+    Raises:
+        LocalError: it listens at all addresses of IPv6, and `own` is of IPv4.
+    """
+    if "//[::]:" not in address:
+        return address.replace("//0.0.0.0:", f"//{in_url(own)}:")
+    if is_loopback(own):
+        own = "::1"
+    if not is_ipv6(in_url(own)):
+        raise LocalError(f"[::] is no address to connect to, and {own} is not of IPv6: name one of this machine's")
+    return address.replace("//[::]:", f"//{in_url(own)}:")

@@ -90,5 +90,13 @@ class Downlink:
         config = self._links.get(bs)
         model = None
         if config is not None:
-            model = LinkModel(config, seed=self._seed, bs=bs, direction=Direction.DOWN, epoch=epoch, t0_ns=self._t0_ns)
+            model = LinkModel(
+                config,
+                seed=self._seed,
+                bs=bs,
+                direction=Direction.DOWN,
+                epoch=epoch,
+                t0_ns=self._t0_ns,
+                ip_header_bytes=self._transport.ip_header_bytes,
+            )
         return Outbox(model, transport=self._transport, first_seq=first_seq)

@@ -89,7 +89,14 @@ class EdgeNode:
         self._stages = StageLog(folder, name)
         self._model = None
         if site.up is not None:
-            self._model = LinkModel(site.up, seed=site.seed, bs=bs, direction=Direction.UP, epoch=epoch)
+            self._model = LinkModel(
+                site.up,
+                seed=site.seed,
+                bs=bs,
+                direction=Direction.UP,
+                epoch=epoch,
+                ip_header_bytes=transport.costs.ip_header_bytes,
+            )
         self._outbox = Outbox(self._model, transport=transport.costs, bundle=site.bundle)
         self._prepared: tuple[list[int], Tensor] | None = None  # snapshots, and the pilots received in each
         self._welcome: Control | None = None

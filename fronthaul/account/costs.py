@@ -1,7 +1,7 @@
 """Bytes that a message costs, each overhead by name (docs/fronthaul.md, "Bytes").
 
 Counted: the bytes on a link's stream, including our own header and the transport's overhead (`TransportCosts`).
-Modelled, and named so: what TCP/IP and Ethernet would add on a link with the stated MSS or MTU, without
+Modelled, and named so: what TCP/IP and Ethernet would add on a link with the stated MTU, without
 acknowledgements and retransmissions.
 """
 
@@ -18,10 +18,13 @@ from fronthaul.message.wire import (
     HEADER_BYTES,
     MIXED_KEY_BYTES,
 )
+from fronthaul.transport.endpoint import IPV4_HEADER_BYTES
 from fronthaul.transport.transport_costs import TransportCosts
 
-TCPIP_HEADER_BYTES = 52
-"""IPv4 20 B + TCP 20 B + timestamps 12 B [B]."""
+TCP_HEADER_BYTES = 32
+"""Header 20 B + timestamps 12 B [B]."""
+ETHERNET_MTU = 1500
+"""Longest IP packet on common links [B]."""
 ETHERNET_HEADER_BYTES = 14
 """Destination, source and ethertype [B]."""
 ETHERNET_MIN_PAYLOAD_BYTES = 46
@@ -90,31 +93,30 @@ def cost_columns(frames: FrameColumns, transport: TransportCosts) -> dict[str, n
     }
 
 
-def modelled_tcpip_bytes(stream_bytes: int, mss: int = 1448, header: int = TCPIP_HEADER_BYTES) -> int:
-    """Return stream and TCP/IP headers [B], assuming that the stream is cut into full segments of `mss` B."""
-    return stream_bytes + -(-stream_bytes // mss) * header
+def modelled_tcpip_bytes(stream_bytes: int, ip_header_bytes: int = IPV4_HEADER_BYTES) -> int:
+    """Return stream and TCP/IP headers [B], assuming that the stream is cut into full segments."""
+    return stream_bytes + _segments(stream_bytes, ip_header_bytes) * (ip_header_bytes + TCP_HEADER_BYTES)
 
 
 def modelled_ethernet_bytes(
-    stream_bytes: int,
-    mss: int = 1448,
-    header: int = TCPIP_HEADER_BYTES,
-    per_frame: int = ETHERNET_HEADER_BYTES,
-    *,
-    preamble_fcs_gap: bool = False,
+    stream_bytes: int, ip_header_bytes: int = IPV4_HEADER_BYTES, *, preamble_fcs_gap: bool = False
 ) -> int:
     """Return stream, TCP/IP and Ethernet headers [B]; `preamble_fcs_gap` adds 24 B to each Ethernet frame.
 
     No frame is padded: TCP/IP headers alone exceed the minimum of 46 B.
     """
-    segments = -(-stream_bytes // mss)
-    line = PREAMBLE_FCS_GAP_BYTES if preamble_fcs_gap else 0
-    return modelled_tcpip_bytes(stream_bytes, mss, header) + segments * (per_frame + line)
+    per_frame = ETHERNET_HEADER_BYTES + (PREAMBLE_FCS_GAP_BYTES if preamble_fcs_gap else 0)
+    return modelled_tcpip_bytes(stream_bytes, ip_header_bytes) + _segments(stream_bytes, ip_header_bytes) * per_frame
+
+
+def _segments(stream_bytes: int, ip_header_bytes: int) -> int:
+    """Return the number of TCP segments, of 1448 B over IPv4 and of 1428 B over IPv6."""
+    return -(-stream_bytes // (ETHERNET_MTU - ip_header_bytes - TCP_HEADER_BYTES))
 
 
 def modelled_ecpri_ethernet_bytes(
     report_bytes: int,
-    mtu: int = 1500,
+    mtu: int = ETHERNET_MTU,
     *,
     preamble_fcs_gap: bool = False,
 ) -> int:

@@ -31,6 +31,7 @@ from fronthaul.errors import LocalError
 from fronthaul.link.impairment import GilbertElliott, JitterShape
 from fronthaul.link.link_config import LinkConfig
 from fronthaul.message.messages import Direction
+from fronthaul.transport.endpoint import IPV4_HEADER_BYTES
 
 __all__ = ["DropReason", "GilbertElliott", "Line", "LinkConfig", "LinkModel", "Passage", "unit_jitter"]
 
@@ -78,7 +79,15 @@ class LinkModel:
     """
 
     def __init__(
-        self, config: LinkConfig, *, seed: int, bs: int, direction: Direction, epoch: int, t0_ns: int = 0
+        self,
+        config: LinkConfig,
+        *,
+        seed: int,
+        bs: int,
+        direction: Direction,
+        epoch: int,
+        t0_ns: int = 0,
+        ip_header_bytes: int = IPV4_HEADER_BYTES,
     ) -> None:
         """Start with an idle line.
 
@@ -89,8 +98,10 @@ class LinkModel:
             direction: which way the messages go.
             epoch: number of earlier starts of this BS.
             t0_ns: time zero of the run [ns].
+            ip_header_bytes: header of each IP packet on the line [B].
         """
         self.t0_ns = t0_ns
+        self._ip_header_bytes = ip_header_bytes
         self._config = config
         self._seed = seed
         self._key = (bs, 0 if direction is Direction.UP else 1, epoch)
@@ -128,7 +139,7 @@ class LinkModel:
 
         if self.outage_end_ns(now_ns) is not None:
             return Passage(now_ns, "outage", (), duplicate)
-        line_bytes = modelled_ethernet_bytes(stream_bytes, preamble_fcs_gap=True)
+        line_bytes = self._line_bytes(stream_bytes)
         if config.queue_bytes is not None and self._line.waiting_bytes(now_ns) + line_bytes > config.queue_bytes:
             return Passage(now_ns, "queue", (), duplicate)
         _, t_line_ns = self._line.put(line_bytes, now_ns)
@@ -167,11 +178,14 @@ class LinkModel:
             raise LocalError(f"no message has {stream_bytes} B on the stream")
         outage_end_ns = self.outage_end_ns(now_ns)
         ready_ns = now_ns if outage_end_ns is None else outage_end_ns
-        _, t_line_ns = self._line.put(modelled_ethernet_bytes(stream_bytes, preamble_fcs_gap=True), ready_ns)
+        _, t_line_ns = self._line.put(self._line_bytes(stream_bytes), ready_ns)
         # A reordered frame before it left the line before it, and without delay.
         t_release_ns = max(t_line_ns + self._delay_ns + round(self._jitter_ns), self._last_in_order_ns)
         self._last_in_order_ns = self._last_control_ns = t_release_ns
         return t_release_ns
+
+    def _line_bytes(self, stream_bytes: int) -> int:
+        return modelled_ethernet_bytes(stream_bytes, self._ip_header_bytes, preamble_fcs_gap=True)
 
     def _draws(self, seq: int) -> list[float]:
         draws: list[float] = generator(self._seed, "link", *self._key, seq).random(_DRAWS).tolist()

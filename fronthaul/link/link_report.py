@@ -21,6 +21,7 @@ from fronthaul.errors import LocalError
 from fronthaul.link.link_config import IMPAIRMENTS, LinkConfig
 from fronthaul.link.link_model import JITTER_DEVIATIONS, Line
 from fronthaul.message.fates import FrameFate
+from fronthaul.transport.endpoint import IPV4_HEADER_BYTES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,6 +87,7 @@ class _Frames:
         waited: whether it waited for the line.
         skipped: whether it skipped delay and jitter, being reordered.
         held: whether it was held back to keep the order, behind a frame with more jitter.
+        ip_header_bytes: header of each IP packet on the line, a number [B].
     """
 
     epoch: Array
@@ -103,15 +105,17 @@ class _Frames:
     waited: Array
     skipped: Array
     held: Array
+    ip_header_bytes: int
 
     def where(self, chosen: Array) -> _Frames:
         """Return the chosen frames."""
-        return _Frames(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "ip_header_bytes"}
+        return replace(self, **{name: array[chosen] for name, array in arrays.items()})
 
     def line_bytes(self) -> Array:
         """Return what each frame takes on the line, modelled [B]."""
         sizes, which = np.unique(self.stream_bytes, return_inverse=True)
-        modelled = [modelled_ethernet_bytes(int(size), preamble_fcs_gap=True) for size in sizes]
+        modelled = [modelled_ethernet_bytes(int(size), self.ip_header_bytes, preamble_fcs_gap=True) for size in sizes]
         found: Array = np.array(modelled, np.int64)[which]
         return found
 
@@ -122,7 +126,12 @@ _NO_REASON = -2
 
 
 def link_report(
-    ledger: pa.Table, config: LinkConfig | None, *, receiver_ahead_ns: int = 0, uncertainty_ns: int = 0
+    ledger: pa.Table,
+    config: LinkConfig | None,
+    *,
+    receiver_ahead_ns: int = 0,
+    uncertainty_ns: int = 0,
+    ip_header_bytes: int = IPV4_HEADER_BYTES,
 ) -> LinkReport:
     """Check a ledger against the configuration of its link.
 
@@ -131,12 +140,13 @@ def link_report(
         config: what was requested; None for a link without a model.
         receiver_ahead_ns: how far the receiver's clock is ahead of the sender's [ns].
         uncertainty_ns: uncertainty of `receiver_ahead_ns`, added to the tolerance of the delay [ns].
+        ip_header_bytes: header of each IP packet of the link [B].
 
     Raises:
         LocalError: rows of several links or directions.
     """
     config = config or LinkConfig()
-    frames = _retraced(_frames(ledger), config)
+    frames = _retraced(_frames(ledger, ip_header_bytes), config)
     on_line = frames.where(frames.on_line)
     arrived = frames.where(frames.arrived)
     report = LinkReport(
@@ -174,7 +184,7 @@ def _count(mask: Array) -> int:
     return int(np.count_nonzero(mask))
 
 
-def _frames(ledger: pa.Table) -> _Frames:
+def _frames(ledger: pa.Table, ip_header_bytes: int) -> _Frames:
     """Return the journaled frames, before the line; rows of reports that share a frame are merged."""
     import pyarrow.compute as pc
 
@@ -213,6 +223,7 @@ def _frames(ledger: pa.Table) -> _Frames:
         is_copy=is_copy,
         **{name: none for name in ("on_line", "waited", "skipped", "held")},
         t_line_ns=np.zeros(len(begins), np.int64),
+        ip_header_bytes=ip_header_bytes,
     )
 
 

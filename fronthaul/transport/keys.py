@@ -13,7 +13,6 @@ base station, and refuses all other keys. Keys are written in Z85, 40 characters
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,15 +114,6 @@ def load_edge_keys(folder: Path, bs: int) -> EdgeKeys:
 def edge_key_file(folder: Path, bs: int) -> Path:
     """Return the path of a base station's key pair."""
     return folder / f"{identity(bs).decode()}.key"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host`, with or without a scheme, is a loopback address, on which links may be unencrypted."""
-    address = host.rpartition("://")[2].strip("[]")
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def admit(request: list[bytes], allowed: Mapping[bytes, int]) -> tuple[list[bytes], str | None]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from fronthaul.documents import parse_json
 from fronthaul.errors import LocalError
+from fronthaul.transport.endpoint import IPV4_HEADER_BYTES
 from fronthaul.transport.identity import identity
 
 
@@ -33,6 +34,7 @@ class TransportCosts:
         handshake_down_bytes: handshake of a connection, from cloud to base station [B].
         names_station: whether the handshake up also carries the base station's name (`identity`), not counted above.
         kernel_counts: whether the kernel counts the bytes of a connection (`take_connections`).
+        ip_header_bytes: header of each IP packet, for what is modelled below the stream [B].
 
     Raises:
         LocalError: a size is negative, or a header or the encryption exceeds 255 B, the range of a ledger column.
@@ -47,6 +49,7 @@ class TransportCosts:
     handshake_down_bytes: int = 0
     names_station: bool = False
     kernel_counts: bool = False
+    ip_header_bytes: int = IPV4_HEADER_BYTES
 
     def __post_init__(self) -> None:
         columns = (self.header_bytes, self.long_header_bytes or 0, self.encryption_bytes)

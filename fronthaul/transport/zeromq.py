@@ -28,7 +28,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -36,6 +36,7 @@ import zmq
 
 from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
+from fronthaul.transport.endpoint import host_of, ip_header_bytes, is_ipv6
 from fronthaul.transport.identity import claimed, connection_name
 from fronthaul.transport.keys import CloudKeys, EdgeKeys, admit
 from fronthaul.transport.tcp_connections import PATIENCE_S, ConnectionBook, Limits, OpenConnection
@@ -100,11 +101,14 @@ class _Endpoint(ABC, Generic[Message]):
     """Common part of both ends: the socket, its monitor, its connections, and waiting for events of these."""
 
     def __init__(
-        self, kind: int, queue_messages: int, message_bytes: int, *, curve: bool, book: ConnectionBook
+        self, kind: int, address: str, queue_messages: int, message_bytes: int, *, curve: bool, book: ConnectionBook
     ) -> None:
-        self.costs: TransportCosts = ZMTP_CURVE if curve else ZMTP_NULL
+        self.costs: TransportCosts = replace(
+            ZMTP_CURVE if curve else ZMTP_NULL, ip_header_bytes=ip_header_bytes(address)
+        )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(kind)
+        self._socket.setsockopt(zmq.IPV6, is_ipv6(address))  # else libzmq takes names and addresses of IPv4 alone
         self._socket.setsockopt(zmq.SNDHWM, queue_messages)
         self._socket.setsockopt(zmq.RCVHWM, queue_messages)
         self._socket.setsockopt(zmq.MAXMSGSIZE, message_bytes + self.costs.encryption_bytes)
@@ -237,10 +241,13 @@ class DealerTransport(_Endpoint[bytes]):
             queue_messages: maximum number of messages queued on each side.
 
         Raises:
-            LocalError: `address` is not valid.
+            LocalError: `address` is not valid, or its host is not known.
         """
+        scheme, _, place = address.partition("://")
+        host, _, port = place.rpartition(":")
+        address = f"{scheme}://{host_of(host)}:{port}"
         book = ConnectionBook(connecting=True, owner=bs)
-        super().__init__(zmq.DEALER, queue_messages, MAX_MESSAGE_BYTES, curve=keys is not None, book=book)
+        super().__init__(zmq.DEALER, address, queue_messages, MAX_MESSAGE_BYTES, curve=keys is not None, book=book)
         if keys is not None:
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public)
             self._socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
@@ -257,7 +264,7 @@ class DealerTransport(_Endpoint[bytes]):
         except zmq.ZMQError as error:
             self.close()
             raise LocalError(f"cannot connect to {address!r}: {error.strerror}") from error
-        book.port = address.rsplit(":", 1)[-1]
+        book.port = port
 
     def send(self, data: bytes, t_release_ns: int = 0) -> None:
         """Queue one message for the cloud; see `EdgeTransport.send`. Cannot hold messages back."""
@@ -385,16 +392,17 @@ class RouterTransport(_Endpoint[Received]):
         """Listen for base stations.
 
         Args:
-            host: address of the interface to listen at.
+            host: name or address of the interface to listen at.
             port: TCP port; 0 picks a free one.
             keys: keys for encryption, and the keys to admit; None admits any peer, unencrypted.
             queue_messages: maximum number of messages queued on each side of each link.
             load: of the base stations; peers that exceed it are cut off.
 
         Raises:
-            LocalError: the port is in use, the host is not an address of this machine, or the system allows too few
-                open files.
+            LocalError: the port is in use, the host is not known or not an address of this machine, or the system
+                allows too few open files.
         """
+        address = f"tcp://{host_of(host)}"
         costs = ZMTP_NULL if keys is None else ZMTP_CURVE
         strangers = _allowed_strangers(len(load.stations))
         limits = Limits(
@@ -406,7 +414,7 @@ class RouterTransport(_Endpoint[Received]):
             per_station=PER_STATION,
         )
         book = ConnectionBook(connecting=False, limits=limits)
-        super().__init__(zmq.ROUTER, queue_messages, load.message_bytes, curve=keys is not None, book=book)
+        super().__init__(zmq.ROUTER, address, queue_messages, load.message_bytes, curve=keys is not None, book=book)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, _milliseconds(HANDSHAKE_S))
         self._allowed: dict[bytes, int] | None = None
@@ -429,7 +437,7 @@ class RouterTransport(_Endpoint[Received]):
         self._polled = [entry for entry in self._polled if entry[0] is self._socket]  # the guard polls the helpers
         self._guard.start()
         try:
-            self._socket.bind(f"tcp://{host}:{port or '*'}")
+            self._socket.bind(f"{address}:{port or '*'}")
         except zmq.ZMQError as error:
             self.close()
             if error.errno == zmq.EADDRINUSE:

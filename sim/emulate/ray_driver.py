@@ -40,6 +40,7 @@ from fronthaul.log.stream_names import SENT, incarnation_name
 from fronthaul.log.workspace import ship_leftovers
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import report_keys
+from fronthaul.transport.endpoint import host_of
 from sim.emulate.ray_launch import START_EACH_S, START_S, Launcher, Process
 from sim.errors import UserError
 from sim.kernel.namespaces import Namespaces
@@ -74,6 +75,7 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: 
         UserError: Ray is not available, actors do not fit or do not start, or the port is in use. Later errors are
             listed in the record's `failures`.
     """
+    _require_host(plan.settings.host)
     stations = [site.station.bs for site in plan.sites]
     spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
     with ray_session(plan) as local, spaces or contextlib.nullcontext():
@@ -83,6 +85,21 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: 
             return run.run()
         finally:
             run.kill()
+
+
+def _require_host(name: str | None) -> None:
+    """Check that the name of the cloud's host is known; whoever listens there finds out whether it is this machine.
+
+    Raises:
+        UserError: it is not.
+    """
+    scheme, _, host = (name or "").rpartition("://")
+    if not host or scheme not in ("", "tcp"):  # none, or an address of another transport
+        return
+    try:
+        host_of(host)
+    except LocalError as error:
+        raise UserError(f"--host: {error}.") from error
 
 
 class Run:

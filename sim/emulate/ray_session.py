@@ -27,6 +27,8 @@ from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ig
 from ray.exceptions import AuthenticationError, RayActorError, RayError, RayTaskError
 
 from cloud.center import FusionError
+from fronthaul.errors import LocalError
+from fronthaul.transport.endpoint import host_of
 from sim.cores import cores
 from sim.errors import UserError
 from sim.plan.plan import Plan
@@ -139,12 +141,18 @@ def _require_reachable(address: str) -> None:
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
-    if "/" in address or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if "/" in address or not host or bare or not port.isdigit() or not 0 < int(port) < 65536:
         raise UserError(
-            f"--ray-address {address!r} must be 'local', 'auto' or a cluster's address such as 10.0.0.5:6379."
+            f"--ray-address {address!r} must be 'local', 'auto' or a cluster's address such as 10.0.0.5:6379 or "
+            "[fd00::5]:6379."
         )
     try:
-        with socket.create_connection((host, int(port)), timeout=3.0) as probe:
+        literal = host_of(host).strip("[]")
+    except LocalError as error:
+        raise UserError(f"--ray-address {address}: {error}.") from error
+    try:
+        with socket.create_connection((literal, int(port)), timeout=3.0) as probe:
             probe.sendall(_HTTP2_HELLO)
             answer = probe.recv(9)
     except OSError as error:

@@ -27,7 +27,7 @@ _COLUMNS = (
 
 
 def drawn_problems(
-    ledgers: Ledgers, bs: int, config: LinkConfig, direction: Direction, seed: int, t0_ns: int
+    ledgers: Ledgers, bs: int, config: LinkConfig, direction: Direction, seed: int, t0_ns: int, header: int
 ) -> tuple[list[str], int]:
     """Draw a link's frames again; return what contradicts the ledger, and the number of frames.
 
@@ -38,6 +38,7 @@ def drawn_problems(
         direction: direction of the frames.
         seed: seed of the run.
         t0_ns: time zero of the run [ns].
+        header: header of each IP packet of the link [B].
     """
     problems, count = Problems(), 0
     alone = replace(config, rate_bps=None, queue_bytes=None, delay_s=0.0, jitter_s=0.0, reorder=0.0, outages=())
@@ -46,7 +47,15 @@ def drawn_problems(
         for row in _rows(frames, direction):
             if row.epoch not in starts:
                 models = [
-                    LinkModel(each, seed=seed, bs=bs, direction=direction, epoch=row.epoch, t0_ns=t0_ns)
+                    LinkModel(
+                        each,
+                        seed=seed,
+                        bs=bs,
+                        direction=direction,
+                        epoch=row.epoch,
+                        t0_ns=t0_ns,
+                        ip_header_bytes=header,
+                    )
                     for each in (alone, config)
                 ]
                 starts[row.epoch] = _Start(config, *models)

@@ -251,7 +251,8 @@ def check_links(run: RunTables) -> list[Finding]:
     for bs, way in asked:
         config = settings.links.config(bs, way)
         if bs in run.ledgers and config is not None:
-            found, frames = drawn_problems(run.ledgers, bs, config, way, settings.seed, run.record.t0_ns)
+            header = run.transport.ip_header_bytes
+            found, frames = drawn_problems(run.ledgers, bs, config, way, settings.seed, run.record.t0_ns, header)
             problems += [f"BS {bs} {way}: {problem}" for problem in found]
             count += frames
     told = f"{count} frames on {len(asked)} links were lost, copied and corrupted as drawn"

@@ -21,7 +21,18 @@ from fronthaul.message.wire import VERSION, encode
 from sim.errors import UserError, nearest_hint, reason
 from sim.records.books import Books, close, used_reports
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
-from sim.records.links import COUNTED, Ledgers, LinkTotals, all_totals, mask, numbers, read_table, valid
+from sim.records.links import (
+    COUNTED,
+    NO_TRANSPORT,
+    Ledgers,
+    LinkTotals,
+    all_totals,
+    mask,
+    numbers,
+    read_table,
+    valid,
+)
+from sim.records.stream_bytes import recorded_transport
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -168,7 +179,8 @@ def link_totals(folder: Path) -> list[LinkTotals]:
         UserError: the folder is not a run's, or has no ledgers.
     """
     ledgers = link_ledgers(folder)
-    return all_totals(ledgers, ledgers.stations)
+    transport = recorded_transport(RunFolder(folder)) or NO_TRANSPORT
+    return all_totals(ledgers, ledgers.stations, transport)
 
 
 def check_books(folder: Path) -> Conservation:

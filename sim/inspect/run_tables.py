@@ -10,7 +10,7 @@ from fronthaul.account.used import UsedReports
 from fronthaul.documents import parse_json, read_text
 from fronthaul.errors import LocalError
 from fronthaul.log.stream_names import SENT, EdgeStart, start_of
-from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
+from fronthaul.transport.transport_costs import TransportCosts
 from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 from sim.errors import UserError
 from sim.inspect.frames import link_ledgers
@@ -18,7 +18,7 @@ from sim.plan.outcome import RunRecord
 from sim.records.books import Books, read_books, read_fix_logs, used_reports
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
 from sim.records.links import LinkTotals, all_totals, read_table
-from sim.records.stream_bytes import Connection, read_connections
+from sim.records.stream_bytes import Connection, read_connections, recorded_transport
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,7 +79,7 @@ class RunTables:
     @cached_property
     def links(self) -> list[LinkTotals]:
         """Totals of each link, from the ledgers."""
-        return all_totals(self.ledgers, self.ledgers.stations)
+        return all_totals(self.ledgers, self.ledgers.stations, self.transport)
 
     @cached_property
     def connections(self) -> list[Connection]:
@@ -89,13 +89,8 @@ class RunTables:
     @cached_property
     def transport(self) -> TransportCosts:
         """Recorded costs that the transport added to each message; runs before 0.2.0 always used ZeroMQ."""
-        text = (read_table(self.folder.connections).schema.metadata or {}).get(b"transport")
-        if text is None:
-            return ZMTP_CURVE if self.configuration.settings.encrypted else ZMTP_NULL
-        try:
-            return recorded_costs(text.decode())
-        except (LocalError, ValueError) as error:
-            raise UserError(f"{self.folder.connections.name} is damaged: {error}.") from error
+        found = recorded_transport(self.folder)
+        return found or (ZMTP_CURVE if self.configuration.settings.encrypted else ZMTP_NULL)
 
     @cached_property
     def last_epochs(self) -> dict[int, int]:

@@ -490,7 +490,7 @@ class EmulateSettings:
             return False
         if self.curve is not None:
             return self.curve
-        from fronthaul.transport.keys import is_loopback
+        from fronthaul.transport.endpoint import is_loopback
 
         abroad = self.ray_address not in (None, "local") if self.host is None else not is_loopback(self.host)
         return abroad or self.netns or self.keys is not None

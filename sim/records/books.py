@@ -19,9 +19,10 @@ from fronthaul.errors import LocalError
 from fronthaul.files import write_parquet
 from fronthaul.log.pcapng import merge_captures
 from fronthaul.log.stream_names import CAPTURE, FIXES, CloudStart, EdgeStart, start_of
+from fronthaul.transport.transport_costs import TransportCosts
 from sim.errors import UserError
 from sim.records.folder import RunFolder
-from sim.records.links import Ledgers, LinkTotals, all_totals, close_ledgers, read_streams, read_table
+from sim.records.links import NO_TRANSPORT, Ledgers, LinkTotals, all_totals, close_ledgers, read_streams, read_table
 from sim.records.stages import write_stages
 from sim.records.stream_bytes import (
     Connection,
@@ -30,6 +31,7 @@ from sim.records.stream_bytes import (
     read_connections,
     read_socket_tables,
     read_sockets,
+    recorded_transport,
     write_connections,
 )
 
@@ -51,6 +53,7 @@ class Books:
         connections: bytes of each link, predicted and counted.
         sockets: TCP connections with the kernels' byte counts, and events.
         clocks: offset of the cloud's clock from a base station's, by start; None if both read the same clock.
+        transport: what the transport adds to messages.
     """
 
     folder: RunFolder
@@ -60,6 +63,7 @@ class Books:
     connections: list[Connection]
     sockets: Sockets
     clocks: dict[EdgeStart, ClockOffset | None]
+    transport: TransportCosts
 
     def conservation(self) -> Conservation:
         """Check the ledgers against the fixes."""
@@ -77,7 +81,7 @@ def close(folder: RunFolder, stations: Iterable[int]) -> Books:
     streams, sockets = read_streams(folder), read_sockets(folder)
     fixes = read_fix_logs(folder)
     besides = close_ledgers(folder, streams, stations, UsedReports.of_table(fixes))
-    links = all_totals(Ledgers(folder), stations)
+    links = all_totals(Ledgers(folder), stations, streams.transport)
     write_connections(folder, connections(besides, streams.transport, sockets, links), sockets, streams.transport)
     write_stages(folder)
     pings = ping_samples(besides.received)
@@ -87,6 +91,7 @@ def close(folder: RunFolder, stations: Iterable[int]) -> Books:
         ledgers=Ledgers(folder),
         fixes=fixes,
         links=links,
+        transport=streams.transport,
         connections=read_connections(folder),
         sockets=sockets,
         clocks=_clocks(pings, sockets.events),
@@ -100,12 +105,14 @@ def read_books(folder: RunFolder, stations: Iterable[int]) -> Books:
         UserError: a table is missing or damaged.
     """
     ledgers, sockets = Ledgers(folder), read_socket_tables(folder)
+    transport = recorded_transport(folder) or NO_TRANSPORT
     pings = [ClockSample(**row) for row in read_table(folder.pings).to_pylist()]
     return Books(
         folder=folder,
         ledgers=ledgers,
         fixes=read_table(folder.fixes),
-        links=all_totals(ledgers, [bs for bs in stations if bs in ledgers]),
+        links=all_totals(ledgers, [bs for bs in stations if bs in ledgers], transport),
+        transport=transport,
         connections=read_connections(folder),
         sockets=sockets,
         clocks=_clocks(pings, sockets.events),

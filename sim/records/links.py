@@ -29,6 +29,7 @@ from fronthaul.log.sent import Journal
 from fronthaul.log.stream_names import RECEIVED, SENT
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction
+from fronthaul.transport.endpoint import IPV4_HEADER_BYTES
 from fronthaul.transport.transport_costs import TransportCosts
 from sim.errors import UserError
 from sim.files import allow_open_files
@@ -322,8 +323,13 @@ TOTALLED = (
 """The columns of a ledger that `totals` needs."""
 
 
-def totals(bs: int, ledger: pa.Table, direction: Direction = Direction.UP) -> LinkTotals:
-    """Return the totals of one direction of a link's ledger, of which it takes the columns `TOTALLED`."""
+def totals(
+    bs: int, ledger: pa.Table, direction: Direction = Direction.UP, *, ip_header_bytes: int = IPV4_HEADER_BYTES
+) -> LinkTotals:
+    """Return the totals of one direction of a link's ledger, of which it takes the columns `TOTALLED`.
+
+    `ip_header_bytes`: header of each IP packet of the link [B].
+    """
     import pyarrow.compute as pc
 
     mine = ledger.filter(pc.equal(ledger["direction"], direction.value))
@@ -341,8 +347,8 @@ def totals(bs: int, ledger: pa.Table, direction: Direction = Direction.UP) -> Li
     sizes, counts = np.unique(np.stack([streams, overheads]), axis=1, return_counts=True)
     tcpip = ethernet = ecpri = jumbo = 0
     for stream, overhead, count in zip(*sizes.tolist(), counts.tolist(), strict=True):
-        tcpip += count * modelled_tcpip_bytes(stream)
-        ethernet += count * modelled_ethernet_bytes(stream)
+        tcpip += count * modelled_tcpip_bytes(stream, ip_header_bytes)
+        ethernet += count * modelled_ethernet_bytes(stream, ip_header_bytes)
         ecpri += count * modelled_ecpri_ethernet_bytes(stream - overhead)
         jumbo += count * modelled_ecpri_ethernet_bytes(stream - overhead, JUMBO_MTU)
     return LinkTotals(
@@ -360,12 +366,13 @@ def totals(bs: int, ledger: pa.Table, direction: Direction = Direction.UP) -> Li
     )
 
 
-def all_totals(ledgers: Ledgers, stations: Iterable[int]) -> list[LinkTotals]:
+def all_totals(ledgers: Ledgers, stations: Iterable[int], transport: TransportCosts) -> list[LinkTotals]:
     """Return the totals of both directions of all links; a downlink without frames is left out."""
+    header = transport.ip_header_bytes
     found = []
     for bs in stations:
         table = ledgers.table(bs, TOTALLED)
-        found += [totals(bs, table, direction) for direction in Direction]
+        found += [totals(bs, table, direction, ip_header_bytes=header) for direction in Direction]
     return [link for link in found if link.direction is Direction.UP or any(link.frames.values())]
 
 

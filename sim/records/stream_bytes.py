@@ -27,7 +27,7 @@ from fronthaul.log.arrow_stream import read_stream
 from fronthaul.log.recorder import connection_schema, event_schema
 from fronthaul.log.stream_names import CONNECTIONS, EVENTS, CloudStart, EdgeStart, start_of
 from fronthaul.message.messages import Direction
-from fronthaul.transport.transport_costs import TransportCosts
+from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
 from sim.errors import UserError
 from sim.records.folder import RunFolder
 from sim.records.links import Besides, LinkTotals, read_table
@@ -217,6 +217,19 @@ def write_connections(folder: RunFolder, table: list[Connection], sockets: Socke
     ]
     write_parquet(pa.concat_tables(ends), folder.sockets)
     write_parquet(sockets.events, folder.events)
+
+
+def recorded_transport(folder: RunFolder) -> TransportCosts | None:
+    """Read the transport's costs from the table of connections; None if they are not there, as before 0.2.0.
+
+    Raises:
+        UserError: the table is missing or damaged.
+    """
+    text = (read_table(folder.connections).schema.metadata or {}).get(b"transport")
+    try:
+        return None if text is None else recorded_costs(text.decode())
+    except (LocalError, ValueError) as error:
+        raise UserError(f"{folder.connections.name} is damaged: {error}.") from error
 
 
 def read_connections(folder: RunFolder) -> list[Connection]:

@@ -164,7 +164,13 @@ def _link(settings: EmulateSettings, books: Books, link: LinkTotals) -> dict[str
     ledger = books.ledgers.table(link.bs, LINK_COLUMNS)
     mine = ledger.filter(pc.equal(ledger["direction"], link.direction.value))
     offset = _largest_offset(books, link)
-    report = link_report(mine, config, receiver_ahead_ns=offset[0], uncertainty_ns=offset[1])
+    report = link_report(
+        mine,
+        config,
+        receiver_ahead_ns=offset[0],
+        uncertainty_ns=offset[1],
+        ip_header_bytes=books.transport.ip_header_bytes,
+    )
     return {
         "bs": link.bs,
         "direction": link.direction.value,

@@ -73,6 +73,13 @@ def test_modelled_tcpip_and_ethernet(stream_bytes: int, segments: int) -> None:
     assert modelled_ethernet_bytes(stream_bytes, preamble_fcs_gap=True) == stream_bytes + 90 * segments
 
 
+@pytest.mark.parametrize(("stream_bytes", "segments"), [(0, 0), (1, 1), (1428, 1), (1429, 2), (2856, 2), (2857, 3)])
+def test_ipv6_adds_20_bytes_to_each_segment_and_takes_them_from_it(stream_bytes: int, segments: int) -> None:
+    assert modelled_tcpip_bytes(stream_bytes, 40) == stream_bytes + 72 * segments
+    assert modelled_ethernet_bytes(stream_bytes, 40) == stream_bytes + 86 * segments
+    assert modelled_ethernet_bytes(stream_bytes, 40, preamble_fcs_gap=True) == stream_bytes + 110 * segments
+
+
 @pytest.mark.parametrize(
     ("report_bytes", "mtu", "total"),
     [

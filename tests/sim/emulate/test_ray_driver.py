@@ -164,6 +164,40 @@ def test_a_base_station_that_ends_early_is_named_and_accounted(
     assert len(found.books.fixes) == settings.snapshots
 
 
+def test_links_over_ipv6_give_what_the_process_gives(settings: EmulateSettings) -> None:
+    """Below the stream, only the IP header is longer."""
+    links = link_plan({"default": {"loss": "10%", "rate": "10mbit"}})
+    chosen = dataclasses.replace(settings, host="::1", links=links)
+    found = require_same_as_in_process(chosen)
+    in_process = emulate(chosen.in_process()).summary["bytes_modelled"]
+    modelled, crossed = found.summary["bytes_modelled"], found.summary["frames"]
+    segments = sum(crossed[fate] for fate in ("delivered", "duplicate", "corrupt"))
+    for name in ("tcpip", "ethernet"):
+        assert modelled[name] == in_process[name] + 20 * segments
+    for link in found.summary["links"]:
+        assert link["within"]["rate"] is not False
+    assert audit(found.folder).ok
+
+
+def test_an_unknown_host_is_told_before_ray_starts(settings: EmulateSettings) -> None:
+    with pytest.raises(UserError, match=r"^--host: there is no host 'nowhere\.invalid': [^(]*\.$"):
+        emulate(dataclasses.replace(settings, host="nowhere.invalid"))
+    assert list(settings.output.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("nowhere.invalid:6379", "there is no host 'nowhere.invalid'"),
+        ("[::1]:1", r"No Ray cluster answers at --ray-address \[::1\]:1: Connection refused"),
+        ("::1:6379", r"or \[fd00::5\]:6379"),
+    ],
+)
+def test_a_clusters_address_may_be_a_name_or_of_ipv6(settings: EmulateSettings, address: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        emulate(dataclasses.replace(settings, ray_address=address))
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
 def test_an_address_without_ray_is_refused_quickly(settings: EmulateSettings, address: str) -> None:
     begin = time.monotonic()

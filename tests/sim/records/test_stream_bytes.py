@@ -37,7 +37,7 @@ def link(settings: EmulateSettings) -> RunFolder:
 def link_of_bs_0(folder: RunFolder, edge: list[object], cloud: list[object], silent: dict[int, int]) -> Connection:
     streams = read_streams(folder)
     besides = close_ledgers(folder, streams, [0, 1, 2], UsedReports.of_fixes([]))
-    totals = all_totals(Ledgers(folder), [0, 1, 2])
+    totals = all_totals(Ledgers(folder), [0, 1, 2], streams.transport)
     tables = [pa.Table.from_pylist(rows, connection_schema()) for rows in (edge, cloud)]
     sockets = Sockets(*tables, event_schema().empty_table(), silent)
     return connections(besides, streams.transport, sockets, totals)[0]
