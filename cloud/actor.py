@@ -19,6 +19,7 @@ from cloud.node import CloudNode, Request
 from fronthaul.clock import WallClock
 from fronthaul.errors import LocalError
 from fronthaul.log.workspace import Workspace
+from fronthaul.sender.sender import PATIENCE_S
 from fronthaul.transport.connect import cloud_transport
 from fronthaul.transport.endpoint import in_url, is_ipv6, is_loopback
 from fronthaul.transport.keys import CloudKeys
@@ -81,6 +82,7 @@ class CloudActor:
             keys=keys,
             queue_messages=queue_messages,
             delayed=bool(self._parts.down),
+            patience_s=PATIENCE_S if self._parts.closed_loop else 0.0,
             load=self._parts.load,
         )
         self._node = CloudNode(self._parts, transport, path, WallClock(), incarnation=incarnation)

@@ -46,6 +46,11 @@ class CloudSpec:
     silence_ns: int = 0
 
     @property
+    def closed_loop(self) -> bool:
+        """Whether base stations send as fast as they can: a full queue holds up who sends, and loses nothing."""
+        return not self.rules.interval_ns
+
+    @property
     def load(self) -> Load:
         """What the base stations send; a transport limits everybody by it."""
         if self.report is None:  # of any length

@@ -52,7 +52,7 @@ from fronthaul.message.messages import (
     Welcome,
 )
 from fronthaul.message.wire import decode, encode
-from fronthaul.sender.sender import Sender
+from fronthaul.sender.sender import PATIENCE_S, QUEUE_PAUSE_NS, Sender
 from fronthaul.transport.transport import CloudTransport, Received
 
 FRAMES_PER_POLL = 256
@@ -99,7 +99,8 @@ class CloudNode:
         self._batch = 1 if self._center.asks else parts.batch  # base stations wait for the states
         self._allowance = Allowance(parts.rules.stations)
         self._admission = Admission(parts, self._collector, past.history.registrations)
-        self._sender = Sender(self._recorder, clock, transport.send, self._on_gone)
+        self._sender = Sender(self._recorder, clock, transport.send, self._on_gone, goes_on=True)
+        self._sender.patience_ns = round(PATIENCE_S * 1e9) if parts.closed_loop else 0
         self._downlink = Downlink(
             self._sender, clock, parts.down, seed=parts.seed, transport=transport.costs, next_seq=past.next_seq
         )
@@ -183,6 +184,7 @@ class CloudNode:
             LocalError: the disk is full.
         """
         self._do_requests()
+        self._sender.resume()
         wait_s = self._timeout_s(timeout_s)
         came = False
         arrivals: list[Arrival] = []
@@ -221,7 +223,7 @@ class CloudNode:
                     break
         self.finish()
         until_ns = self._clock.now_ns() + round(LINGER_S * 1e9)
-        while self._lingers and self._clock.now_ns() < until_ns:
+        while self._sender.waits or (self._lingers and self._clock.now_ns() < until_ns):
             self.poll(0.1)
 
     def finish(self) -> None:
@@ -253,7 +255,10 @@ class CloudNode:
         with contextlib.ExitStack() as each:  # close the others too if the disk is full
             each.callback(self._fix_log.close)
             each.callback(self._recorder.close)
-            self._transport.close()
+            try:
+                self._sender.resume(last=True)
+            finally:
+                self._transport.close()
             self._note_left_out(self._clock.now_ns())
             self._recorder.links(self._transport.take_connections(), self._transport.take_events())
 
@@ -271,6 +276,8 @@ class CloudNode:
     def _timeout_s(self, timeout_s: float) -> float:
         if self._pending:
             return 0.0
+        if self._sender.waits:
+            timeout_s = min(timeout_s, QUEUE_PAUSE_NS / 1e9)
         deadline_ns = self._collector.next_deadline_ns
         if deadline_ns is None:
             return timeout_s

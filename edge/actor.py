@@ -22,6 +22,7 @@ from edge.schedule import Schedule
 from edge.site import SiteSpec
 from fronthaul.clock import WallClock
 from fronthaul.log.workspace import Workspace
+from fronthaul.sender.sender import PATIENCE_S
 from fronthaul.transport.connect import edge_transport
 from fronthaul.transport.keys import EdgeKeys
 from fronthaul.transport.thread_namespace import inside
@@ -90,7 +91,7 @@ class EdgeActor:
                     keys=keys.get(bs),
                     queue_messages=queue_messages,
                     delayed=site.up is not None,
-                    waits=site.closed_loop,
+                    patience_s=PATIENCE_S if site.closed_loop else 0.0,
                 )
             self._nodes.append(EdgeNode(site, transport, path, WallClock()))
         for node in self._nodes:

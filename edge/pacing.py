@@ -8,11 +8,10 @@ from typing import NamedTuple
 from edge.node import REPEAT_S, EdgeNode
 from edge.schedule import Schedule
 from fronthaul.clock import Clock
+from fronthaul.sender.sender import PATIENCE_S
 
 PAUSE_NS = 500_000
 """Polling interval of the links of base stations that share a process [ns]; a single one waits on its socket."""
-PATIENCE_S = 30.0
-"""How long a full queue may block a base station in closed loop [s]."""
 GOODBYE_S = 10.0
 """At the end of a run, a base station whose link stays down at least this long does not wait for the goodbye [s]."""
 

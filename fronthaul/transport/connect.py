@@ -13,11 +13,11 @@ TRANSPORTS = {"tcp": (DealerTransport, RouterTransport)}
 
 
 def edge_transport(
-    address: str, bs: int, *, keys: EdgeKeys | None, queue_messages: int, delayed: bool, waits: bool = False
+    address: str, bs: int, *, keys: EdgeKeys | None, queue_messages: int, delayed: bool, patience_s: float = 0.0
 ) -> EdgeTransport:
     """Return a base station's end of its link; `delayed` if its link model may hold messages back.
 
-    `waits`: what was held back waits for room in a full queue, see `DelayedEdge`.
+    `patience_s`: how long what was held back waits for room in a full queue [s]; see `DelayedEdge`.
 
     Raises:
         LocalError: `address` is not valid, or names no known transport.
@@ -27,11 +27,18 @@ def edge_transport(
     def connect() -> SocketEdge:
         return edge(address, bs, keys=keys, queue_messages=queue_messages)
 
-    return DelayedEdge(connect, waits=waits) if delayed else connect()
+    return DelayedEdge(connect, patience_s=patience_s) if delayed else connect()
 
 
 def cloud_transport(
-    host: str, port: int, *, keys: CloudKeys | None, queue_messages: int, delayed: bool, load: Load
+    host: str,
+    port: int,
+    *,
+    keys: CloudKeys | None,
+    queue_messages: int,
+    delayed: bool,
+    load: Load,
+    patience_s: float = 0.0,
 ) -> CloudTransport:
     """Return the cloud's end of all links.
 
@@ -42,6 +49,7 @@ def cloud_transport(
         queue_messages: maximum number of messages queued on each side of each link.
         delayed: whether a link model may hold messages back.
         load: what the base stations send at most.
+        patience_s: how long what was held back waits for room in a full queue [s]; see `DelayedCloud`.
 
     Raises:
         LocalError: the port is in use, the host is not an address of this machine, there is no such transport, or the
@@ -53,7 +61,7 @@ def cloud_transport(
     def listen() -> SocketCloud:
         return cloud(own, port, keys=keys, queue_messages=queue_messages, load=load)
 
-    return DelayedCloud(listen) if delayed else listen()
+    return DelayedCloud(listen, patience_s=patience_s) if delayed else listen()
 
 
 def _scheme(address: str) -> str:

@@ -77,15 +77,16 @@ class _Held(NamedTuple):
     order: int
     data: bytes
     bs: int | None
+    give_up_ns: int = 0  # once its link's queue was full: until when it waits for room
 
 
 class _Delayed(ABC, Generic[Message]):
     """Common part of both ends: the thread, and everything it shares with the caller."""
 
-    def __init__(self, factory: Callable[[], Wakeable[Message]], *, waits: bool = False) -> None:
+    def __init__(self, factory: Callable[[], Wakeable[Message]], *, patience_s: float = 0.0) -> None:
         self.t_received_ns = 0
-        self._waits = waits
-        self._full = False  # the socket's queue, and a message waits for room in it
+        self._patience_ns = round(patience_s * 1e9)
+        self._full: dict[int | None, int] = {}  # links whose queue is full, and when to try again [ns]
         self._factory: Callable[[], Wakeable[Message]] = factory
         self._socket: Wakeable[Message]
         self._thread = threading.Thread(target=self._live, name=type(self).__name__, daemon=True)
@@ -151,7 +152,7 @@ class _Delayed(ABC, Generic[Message]):
         self._require_open()
         check_sendable(data)
         self._raise_errors()
-        if self._full:
+        if bs in self._full:
             raise QueueFull("messages that were held back wait for room in the queue")
         with self._lock:
             if len(self._held) >= HELD_MESSAGES:
@@ -250,21 +251,31 @@ class _Delayed(ABC, Generic[Message]):
     def _release_due(self) -> None:
         while True:
             with self._lock:
-                if not self._held or self._held[0].t_release_ns > time.time_ns():
-                    self._full = False
+                now_ns = time.time_ns()
+                if not self._held or self._held[0].t_release_ns > now_ns:
+                    self._full = {bs: again_ns for bs, again_ns in self._full.items() if again_ns > now_ns}
                     return
                 first = heapq.heappop(self._held)
+            again_ns = self._full.get(first.bs, 0)
+            if again_ns > now_ns:  # behind one that waits for room
+                self._defer(first, again_ns)
+                continue
             try:
                 self._release(first)
             except TransportError as error:
-                if self._waits and isinstance(error, QueueFull):
-                    with self._lock:
-                        heapq.heappush(self._held, first)
-                    self._full = True
-                    return
+                give_up_ns = first.give_up_ns or now_ns + self._patience_ns
+                if isinstance(error, QueueFull) and now_ns < give_up_ns:
+                    self._full[first.bs] = now_ns + round(POLL_S * 1e9)
+                    self._defer(first._replace(give_up_ns=give_up_ns), self._full[first.bs])
+                    continue
                 error.undelivered = first.data
                 self._errors.append(error)
                 self._inbox.put(None)
+
+    def _defer(self, held: _Held, t_release_ns: int) -> None:
+        """Hold a message until later; those of a link that wait together keep their order."""
+        with self._lock:
+            heapq.heappush(self._held, held._replace(t_release_ns=t_release_ns))
 
     def _take(self, timeout_s: float) -> None:
         while self._inbox.qsize() < WAITING_MESSAGES:
@@ -283,15 +294,15 @@ class DelayedEdge(_Delayed[bytes]):
 
     _socket: SocketEdge
 
-    def __init__(self, factory: Callable[[], SocketEdge], *, waits: bool = False) -> None:
+    def __init__(self, factory: Callable[[], SocketEdge], *, patience_s: float = 0.0) -> None:
         """Start the thread and create the socket there; an exception of `factory` is raised here.
 
         Args:
             factory: creates the socket.
-            waits: what finds the socket's queue full at its time of release waits for room, and `send` raises
-                `QueueFull` meanwhile; otherwise it is lost.
+            patience_s: how long what finds the socket's queue full at its time of release waits for room [s]; `send`
+                raises `QueueFull` meanwhile.
         """
-        super().__init__(factory, waits=waits)
+        super().__init__(factory, patience_s=patience_s)
 
     def send(self, data: bytes, t_release_ns: int = 0) -> None:
         """Send a message; see `EdgeTransport.send`, and the module docstring for errors of earlier messages."""
@@ -319,9 +330,15 @@ class DelayedCloud(_Delayed[Received]):
 
     _socket: SocketCloud
 
-    def __init__(self, factory: Callable[[], SocketCloud]) -> None:
-        """Start the thread and create the socket there; an exception of `factory` is raised here."""
-        super().__init__(factory)
+    def __init__(self, factory: Callable[[], SocketCloud], *, patience_s: float = 0.0) -> None:
+        """Start the thread and create the socket there; an exception of `factory` is raised here.
+
+        Args:
+            factory: creates the socket.
+            patience_s: how long what finds a link's queue full at its time of release waits for room [s]; `send` to
+                that link raises `QueueFull` meanwhile, and other links go on.
+        """
+        super().__init__(factory, patience_s=patience_s)
         self.address = self._socket.address
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:

@@ -245,7 +245,9 @@ class DealerTransport(_Endpoint[bytes]):
         """
         scheme, _, place = address.partition("://")
         host, _, port = place.rpartition(":")
-        address = f"{scheme}://{host_of(host)}:{port}"
+        if scheme != "tcp" or not host:
+            raise LocalError(f"cannot connect to {address!r}: it is not tcp://HOST:PORT")
+        address = f"tcp://{host_of(host)}:{port}"
         book = ConnectionBook(connecting=True, owner=bs)
         super().__init__(zmq.DEALER, address, queue_messages, MAX_MESSAGE_BYTES, curve=keys is not None, book=book)
         if keys is not None:

@@ -210,11 +210,11 @@ class Stubborn:
         return self.inner.receive(timeout_s)
 
 
-def stubborn(folder: Path) -> tuple[CloudNode, Stubborn, list[Peer]]:
+def stubborn(folder: Path, *, interval_ms: float = 0) -> tuple[CloudNode, Stubborn, list[Peer]]:
     clock = SimulatedClock(T0)
     network = MemoryNetwork(clock)
     transport = Stubborn(network)
-    node = CloudNode(cloud_parts(rounds=True, interval_ms=0), transport, folder, clock)
+    node = CloudNode(cloud_parts(rounds=True, interval_ms=interval_ms), transport, folder, clock)
     peers = [Peer(network, bs) for bs in range(2)]
     for peer in peers:
         peer.say(registration(peer.bs, rounds=True))
@@ -234,13 +234,41 @@ def ask_round_1(node: CloudNode, peers: list[Peer]) -> None:
 
 
 def test_what_a_full_queue_does_not_take_is_amended(tmp_path: Path) -> None:
-    node, transport, peers = stubborn(tmp_path)
+    node, transport, peers = stubborn(tmp_path, interval_ms=10)
     transport.on_send = [QueueFull("full")]
     ask_round_1(node, peers)
     assert [states(peer.hear()) for peer in peers] == [[], [(0, 1)]]
     node.close()
     rows = [row for row in sent(tmp_path) if not is_control(row["message"])]
     assert [(row["bs"], row["drop_reason"]) for row in rows] == [(0, TRANSPORT_FULL), (1, None)]
+
+
+def test_in_closed_loop_a_state_waits_for_room_and_the_cloud_goes_on(tmp_path: Path) -> None:
+    node, transport, peers = stubborn(tmp_path)
+    transport.on_send = [QueueFull("full")] * 4
+    for peer in peers:
+        peer.say(frame(peer.bs, 0))
+    node.poll(0.0)
+    node.poll(0.0)
+    assert [states(peer.hear()) for peer in peers] == [[], []]
+    while transport.on_send:
+        node.poll(0.0)
+    node.poll(0.0)
+    assert [states(peer.hear()) for peer in peers] == [[(0, 1)]] * 2
+    node.close()
+    rows = [row for row in sent(tmp_path) if not is_control(row["message"])]
+    assert [(row["bs"], row["drop_reason"]) for row in rows] == [(0, None), (1, None)]
+
+
+def test_what_still_waits_for_room_when_the_cloud_closes_is_amended(tmp_path: Path) -> None:
+    node, transport, peers = stubborn(tmp_path)
+    transport.on_send = [QueueFull("full")] * 50
+    for peer in peers:
+        peer.say(frame(peer.bs, 0))
+    node.poll(0.0)
+    node.close()
+    rows = [row for row in sent(tmp_path) if not is_control(row["message"])]
+    assert [(row["bs"], row["drop_reason"]) for row in rows] == [(0, TRANSPORT_FULL), (1, TRANSPORT_FULL)]
 
 
 def test_a_state_to_one_that_is_gone_is_amended_and_nobody_waits_for_it(tmp_path: Path) -> None:

@@ -30,7 +30,10 @@ class End:
         self.trouble: list[TransportError] = []
         self.put: list[tuple[int, bytes, int]] = []
         self.gone: list[int | None] = []
-        self.sender = Sender(self.recorder, self.clock, self._put, lambda bs, _: self.gone.append(bs))
+        self.sender = self.made()
+
+    def made(self, *, goes_on: bool = False) -> Sender:
+        return Sender(self.recorder, self.clock, self._put, lambda bs, _: self.gone.append(bs), goes_on=goes_on)
 
     def _put(self, bs: int, data: bytes, t_release_ns: int) -> None:
         assert any(row["message"] == FIRST.message for row in self.rows())  # before anything is sent
@@ -113,3 +116,43 @@ def test_news_of_an_earlier_message_amend_that_one_and_do_not_cost_this_one(tmp_
         assert made.reasons() == ["disconnected", None] and made.gone == [2, None]
         with pytest.raises(TransportError, match="broke down"):
             made.sender.note_lost(TransportError("the thread of the delay line broke down"))
+
+
+def test_an_end_of_several_links_goes_on_while_a_message_waits_for_room(tmp_path: Path) -> None:
+    with end(tmp_path) as made:
+        made.sender = made.made(goes_on=True)
+        made.sender.patience_ns = 10 * QUEUE_PAUSE_NS
+        made.trouble = [QueueFull("full")]
+        made.sender.send_all([(2, FIRST), (3, SECOND)])
+        made.sender.send(2, [SECOND])  # behind the first, even if there is room by now
+        assert [(bs, data) for bs, data, _ in made.put] == [(3, SECOND.message)]
+        assert made.sender.waits and made.clock.now_ns() == 100
+        made.trouble = [QueueFull("full")]
+        made.sender.resume()
+        assert len(made.put) == 1 and made.sender.waits
+        made.sender.resume()
+        assert [(bs, data) for bs, data, _ in made.put[1:]] == [(2, FIRST.message), (2, SECOND.message)]
+        assert not made.sender.waits and made.reasons() == [None] * 3
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_what_waited_too_long_is_amended(tmp_path: Path, last: bool) -> None:
+    with end(tmp_path) as made:
+        made.sender = made.made(goes_on=True)
+        made.sender.patience_ns = 10 * QUEUE_PAUSE_NS
+        made.trouble = [QueueFull("full")] * 9
+        made.sender.send(2, [FIRST])
+        if not last:
+            made.clock.sleep_until(100 + made.sender.patience_ns)
+        made.sender.resume(last=last)
+        assert made.put == [] and not made.sender.waits and made.reasons() == [TRANSPORT_FULL]
+
+
+def test_what_waits_for_one_that_is_gone_is_amended(tmp_path: Path) -> None:
+    with end(tmp_path) as made:
+        made.sender = made.made(goes_on=True)
+        made.sender.patience_ns = 10 * QUEUE_PAUSE_NS
+        made.trouble = [QueueFull("full"), TransportError("not connected")]
+        made.sender.send(2, [FIRST])
+        made.sender.resume()
+        assert made.gone == [2] and not made.sender.waits and made.reasons() == ["disconnected"]

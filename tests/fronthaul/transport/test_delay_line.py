@@ -160,7 +160,7 @@ def test_in_closed_loop_a_full_queue_holds_the_sender_up_and_loses_nothing() -> 
     with closing(RouterTransport()) as nobody:
         port = int(nobody.address.rsplit(":", 1)[1])
     with closing(
-        DelayedEdge(lambda: DealerTransport(f"tcp://127.0.0.1:{port}", 1, queue_messages=3), waits=True)
+        DelayedEdge(lambda: DealerTransport(f"tcp://127.0.0.1:{port}", 1, queue_messages=3), patience_s=SOON_S)
     ) as edge:
         sent = []
         until = time.monotonic() + SOON_S
@@ -184,8 +184,37 @@ def test_in_closed_loop_a_full_queue_holds_the_sender_up_and_loses_nothing() -> 
             assert edge.receive(0.0) is None  # no message was lost
 
 
+def test_in_closed_loop_a_full_link_of_the_cloud_loses_nothing_and_holds_no_other_up() -> None:
+    """No base station reads before the cloud is held up; what waits beyond queues and kernel has 100 kB each."""
+    with closing(DelayedCloud(lambda: RouterTransport(queue_messages=5), patience_s=SOON_S)) as cloud:
+        edges = [DealerTransport(cloud.address, bs, queue_messages=5) for bs in range(2)]
+        for edge in edges:
+            edge.send(b"here")
+            assert cloud.receive(SOON_S) is not None
+        sent = 0
+        until = time.monotonic() + SOON_S
+        while time.monotonic() < until:
+            try:
+                cloud.send(0, b"%06d" % sent + bytes(100_000), time.time_ns() + MILLISECOND_NS)
+            except QueueFull:
+                break
+            sent += 1
+            time.sleep(0.001)
+        assert sent > 5 and time.monotonic() < until
+        cloud.send(1, b"to the other")
+        assert edges[1].receive(SOON_S) == b"to the other"
+        for number in range(sent):
+            message = edges[0].receive(SOON_S)
+            assert message is not None and int(message[:6]) == number
+        cloud.send(0, b"more")
+        assert edges[0].receive(SOON_S) == b"more"
+        assert cloud.receive(0.0) is None  # no message was lost
+        for edge in edges:
+            edge.close()
+
+
 def test_a_line_with_a_full_queue_closes() -> None:
-    edge = DelayedEdge(lambda: DealerTransport("tcp://127.0.0.1:9", 1, queue_messages=1), waits=True)
+    edge = DelayedEdge(lambda: DealerTransport("tcp://127.0.0.1:9", 1, queue_messages=1), patience_s=SOON_S)
     for number in range(2):
         edge.send(b"%d" % number)
     begin = time.monotonic()
