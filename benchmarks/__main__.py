@@ -15,9 +15,8 @@ from benchmarks import report, world
 from benchmarks.machine import this_machine
 from benchmarks.timing import FULL, QUICK, Bench, Row
 from fronthaul.errors import FronthaulError
-from sim.emulate.in_process import torch_threads
+from sim.arithmetic import THREADS, fixed_arithmetic
 from sim.errors import UserError
-from sim.records.folder import THREADS
 
 
 class Part(StrEnum):
@@ -49,7 +48,7 @@ def main(
     console = Console(stderr=True)
     rows: dict[str, list[Row]] = {}
     try:
-        with tempfile.TemporaryDirectory(prefix="cofix-benchmarks-") as folder, torch_threads(THREADS):
+        with tempfile.TemporaryDirectory(prefix="cofix-benchmarks-") as folder, fixed_arithmetic(THREADS):
             machine = this_machine()
             path, weights = world.weights(Path(folder))
             bench = Bench(QUICK if quick else FULL, Path(folder), path)

@@ -25,7 +25,7 @@ from edge.score_network import Denoiser, build_network
 from edge.score_station import ScoreStation
 from fronthaul.payload.diffloc import ScoreFormat, score_format
 from fronthaul.payload.noise_levels import Level
-from sim.emulate.in_process import torch_threads
+from sim.arithmetic import fixed_arithmetic
 from sim.errors import UserError
 from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
@@ -194,7 +194,7 @@ def _name(what: str, batch: int) -> str:
 
 
 def _threaded(call: Callable[[], object]) -> None:
-    with torch_threads(THREADS):
+    with fixed_arithmetic(THREADS):
         call()
 
 

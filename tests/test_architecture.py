@@ -20,7 +20,7 @@ ORDER = (
     "sim.records sim.learn sim.kernel sim.doctor",  # kernel: shaped links, for emulate; doctor: what a machine can do
     "sim.plan",
     "sim.world",
-    "sim.toml sim.files sim.terminal sim.signals sim.cores",
+    "sim.toml sim.files sim.terminal sim.signals sim.cores sim.arithmetic",
     "sim.errors",
     "edge cloud",
     "fronthaul.sender",

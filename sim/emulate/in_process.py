@@ -7,11 +7,8 @@ computation takes no simulated time. Fates are exact, and runs scale to thousand
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import torch
 
 from cloud.center import FusionError
 from cloud.node import CloudNode
@@ -20,10 +17,11 @@ from edge.pacing import run_batch
 from edge.schedule import Schedule
 from fronthaul.clock import SimulatedClock
 from fronthaul.transport.memory import MemoryNetwork
+from sim.arithmetic import fixed_arithmetic
 from sim.files import allow_open_files
 from sim.plan.outcome import OnProgress, Progress, RunRecord
 from sim.plan.plan import Plan
-from sim.records.folder import THREADS, RunFolder
+from sim.records.folder import RunFolder
 
 STREAMS_OF_A_LINK = 6
 """Number of files that a base station holds open."""
@@ -33,7 +31,7 @@ PROGRESS_S = 0.1
 def run_in_process(plan: Plan, folder: RunFolder, on_progress: OnProgress) -> RunRecord:
     """Run a plan; all streams go to `folder`. An error of the fusion rule is listed in the record's `failures`."""
     clock = SimulatedClock()
-    with torch_threads(THREADS):
+    with fixed_arithmetic():
         world = assemble(plan, folder, clock)
         begin_s = time.perf_counter()
         failures = []
@@ -128,14 +126,3 @@ def drive(world: World, schedule: Schedule, on_progress: OnProgress) -> int:
     world.settle()
     world.advance(None)
     return schedule.t0_ns
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Set the number of torch threads for the block, and restore it afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

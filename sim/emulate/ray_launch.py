@@ -16,11 +16,12 @@ from edge.actor import EdgeActor
 from fronthaul.errors import LocalError
 from fronthaul.transport.keys import EdgeKeys, KeyRing, load_cloud_keys, load_edge_keys
 from fronthaul.transport.new_keys import ephemeral
+from sim.arithmetic import THREADS
 from sim.errors import UserError
 from sim.kernel.namespaces import Namespaces
 from sim.plan.plan import Plan
 from sim.plan.settings import EmulateSettings
-from sim.records.folder import THREADS, RunFolder
+from sim.records.folder import RunFolder
 
 START_S = 180.0
 """How long actors may take to start [s], plus `START_EACH_S` for each, since each imports torch."""

@@ -29,11 +29,11 @@ from ray.exceptions import AuthenticationError, RayActorError, RayError, RayTask
 from cloud.center import FusionError
 from fronthaul.errors import LocalError
 from fronthaul.transport.endpoint import host_of
+from sim.arithmetic import THREADS
 from sim.cores import cores
 from sim.errors import UserError
 from sim.plan.plan import Plan
 from sim.plan.settings import EmulateSettings
-from sim.records.folder import THREADS
 from sim.signals import STOPPING
 
 _PACKAGES = ("fronthaul", "edge", "cloud", "sim")

@@ -21,12 +21,12 @@ from cloud.fusion.scheme import Fix
 from edge.scheme import weights_scheme
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Payload, Report, ReportKey
-from sim.emulate.in_process import torch_threads
+from sim.arithmetic import fixed_arithmetic
 from sim.errors import UserError
 from sim.plan.plan import cloud_parts
 from sim.plan.weights import Weights, find_weights, load_weights
 from sim.records.books import used_reports
-from sim.records.folder import THREADS, RunConfiguration, RunFolder, read_configuration
+from sim.records.folder import RunConfiguration, RunFolder, read_configuration
 from sim.records.links import read_ledgers, read_table
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class ReplayResult:
         return self.compared == self.total and max(self.max_difference_m, self.max_sigma_difference_m) <= TOLERANCE_M
 
 
+@fixed_arithmetic()
 def replay(folder: Path) -> ReplayResult:
     """Fuse the logged reports of a run again, and compare the fixes.
 
@@ -79,7 +80,7 @@ def replay(folder: Path) -> ReplayResult:
         if all(key in reports for key in keys):
             groups.append((snapshot, [reports[key] for key in keys]))
             wanted.append((tuple(position), covariance))
-    with torch_threads(THREADS), torch.inference_mode():
+    with torch.inference_mode():
         made = _fused(center, groups, configuration.settings.batch)
     pairs = list(zip(wanted, made, strict=True))
     return ReplayResult(

@@ -30,6 +30,7 @@ from fronthaul.draws import generator
 from fronthaul.link.link_model import LinkConfig
 from fronthaul.message.messages import Direction, PayloadFormat
 from fronthaul.payload.choice import PayloadChoice
+from sim.arithmetic import fixed_arithmetic
 from sim.errors import UserError
 from sim.plan.scheme_options import known_spec, scheme_options
 from sim.plan.settings import EmulateSettings
@@ -95,6 +96,7 @@ class Plan:
         return Schedule(t0_ns, settings.interval_ns, settings.snapshots, settings.batch)
 
 
+@fixed_arithmetic()
 def load_plan(settings: EmulateSettings) -> Plan:
     """Read everything that a run needs.
 

@@ -27,15 +27,13 @@ from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_plan, link_table
 from fronthaul.log.stream_names import CAPTURE, LEDGER, SENT, ledgers, link_name, start_of, streams
 from fronthaul.message.messages import PayloadFormat
+from sim.arithmetic import THREADS
 from sim.errors import UserError
 from sim.files import write_text
 from sim.plan.plan import Plan
 from sim.plan.settings import EmulateSettings
 from sim.toml.write import toml_text
 from sim.world.scenario import Scenario, scenario_from_table, scenario_table
-
-THREADS = 1
-"""Number of torch threads at edge and cloud: with more, the order of sums may vary."""
 
 _PACKAGES = ("cofix", "numpy", "torch", "pyarrow", "pyzmq", "ray", "msgpack", "bitarray", "safetensors")
 _SOURCE_FOLDER = Path(__file__).resolve().parents[2]

@@ -26,8 +26,8 @@ from cloud.fusion.scheme import OneRound, as_fusion
 from fronthaul.codec.bitstream import unpack
 from fronthaul.draws import generator
 from fronthaul.message.messages import Report, ReportKey
+from sim.arithmetic import fixed_arithmetic
 from sim.emulate.emulator import emulate
-from sim.emulate.in_process import torch_threads
 from sim.inspect.replay import logged_reports, replay
 from sim.plan import plan as compose
 from sim.plan.settings import EmulateSettings
@@ -152,7 +152,7 @@ def test_threads_flip_few_indices_and_move_fixes_by_less_than_a_millimetre(setti
     reports: list[Reports] = []
     fixes: list[Positions] = []
     for threads in (1, 2):
-        with torch_threads(threads):
+        with fixed_arithmetic(threads):
             reports.append(observed(plan, 400))
             fixes.append(fused(plan, reports[0], 400))
     require_few_flips(*reports)
@@ -163,7 +163,7 @@ def test_threads_and_batches_leave_all_draws_alone(settings: EmulateSettings) ->
     """Draws × other batch size or threads: exact; a radio knows no batch, and may be asked in any order."""
     digests = set()
     for threads in (1, 2):
-        with torch_threads(threads):
+        with fixed_arithmetic(threads):
             digests.add(draws_digest())
     assert len(digests) == 1
     radio = compose.load_plan(settings).sites[1].radio

@@ -17,8 +17,9 @@ from cloud.fusion.scheme import Fix
 from fronthaul.clock import SimulatedClock
 from fronthaul.message.messages import Report
 from fronthaul.transport.zmtp import ZMTP_NULL
+from sim.arithmetic import fixed_arithmetic
 from sim.emulate.emulator import Progress, RunResult, close_books, emulate, run_plan
-from sim.emulate.in_process import assemble, drive, torch_threads
+from sim.emulate.in_process import assemble, drive
 from sim.errors import UserError
 from sim.inspect.frames import recover
 from sim.inspect.replay import replay
@@ -115,7 +116,7 @@ def run_without(settings: EmulateSettings, silent: int) -> tuple[CloudOutcome, B
     write_configuration(folder, plan)
     world = assemble(plan, folder, SimulatedClock())
     heard = [node for node in world.edges if node.station.bs != silent]
-    with torch_threads(1):
+    with fixed_arithmetic(1):
         t0_ns = drive(dataclasses.replace(world, edges=heard), plan.schedule(0), lambda _: None)
     for node in world.edges:
         node.close()
