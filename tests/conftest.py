@@ -1,6 +1,7 @@
 """What every test shares: torch's one thread, the tiny world, and which tests are quick or have the machine alone."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -85,6 +86,13 @@ class ByModule(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
     return ByModule(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leaks_are_told_where_they_are() -> Iterator[None]:
+    """Collect garbage after each module: a file left open is told as its error, not as one of whatever runs later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
