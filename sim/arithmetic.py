@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ def fixed_arithmetic(threads: int = THREADS) -> Iterator[None]:
 
     Flushing of denormal numbers is a setting of the calling thread, everything else one of the process.
     """
-    onednn = torch.backends.mkldnn
+    onednn: Any = torch.backends.mkldnn  # its module has members that its types do not
     products = (onednn.matmul, onednn.conv)
     before = [each.fp32_precision for each in products]
     state = torch.get_num_threads(), torch.get_default_dtype(), _flushes_denormal()

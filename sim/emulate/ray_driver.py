@@ -30,11 +30,11 @@ from sim.files import write_bytes
 from sim.emulate.ray_session import ray_session, require_room, sentence  # isort: skip  # before Ray: it sets its environment
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cloud.cloud_spec import CloudOutcome
-from fronthaul.errors import LocalError
+from fronthaul.errors import LocalError, TransportError
 from fronthaul.log.sent import read_journal
 from fronthaul.log.stream_names import SENT, incarnation_name
 from fronthaul.log.workspace import ship_leftovers
@@ -87,6 +87,11 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: 
             run.kill()
 
 
+def _is_unanswered(error: RayError) -> bool:
+    """Return whether a base station failed because its link did not bring the cloud's answer."""
+    return isinstance(error, RayTaskError) and isinstance(error.cause, TransportError)
+
+
 def _require_host(name: str | None) -> None:
     """Check that the name of the cloud's host is known; whoever listens there finds out whether it is this machine.
 
@@ -135,7 +140,7 @@ class Run:
         self.t0_ns = 0
         self.restarts: list[Restart] = []
         self._zombies: list[Process] = []
-        self._cut_off: set[int] = set()  # base stations whose link was down at the end, as they were asked for
+        self._excused: set[int] = set()  # base stations that may be missing: link down at the end, or not started again
         self._outcome: CloudOutcome | None = None  # of the cloud's last incarnation, once it has finished
 
     def run(self) -> RunRecord:
@@ -243,16 +248,19 @@ class Run:
         return [process for process in (self.cloud, *self.edges) if process is not None]
 
     def _give_up_on_late_starts(self) -> bool:
-        """Give up on restarted processes that do not come up; return whether the cloud is one, which ends the run."""
+        """Give up on restarted processes that do not come up; return whether the cloud is one, which ends the run.
+
+        The run goes on without base stations.
+        """
         late_ns = time.time_ns() - round(START_S * 1e9)
         for process in self._processes:
             if process.connecting is None or process.restart is None or process.restart > late_ns:
                 continue
-            self._failures.append(f"{process.name} was started again and did not come up within {START_S:g} s.")
-            process.connecting = process.running = None
             if process is self.cloud:
+                self._failures.append(f"{process.name} was started again and did not come up within {START_S:g} s.")
+                process.connecting = process.running = None
                 return True
-            ray.kill(process.actor)
+            self._absent(process)
         return False
 
     def _outages(self) -> None:
@@ -317,13 +325,16 @@ class Run:
             fresh.restart = edge.restart or time.time_ns()
             return
         except RayError as error:
+            if self.t0_ns and edge.connecting is not None and _is_unanswered(error):
+                self._absent(edge)
+                return
             self._gone(edge.stations)
             self._failures.append(sentence(error, edge.name))
             edge.connecting = edge.running = None
             return
         if edge.connecting is None:
             edge.running = None
-            self._cut_off.update(end.cut_off)
+            self._excused.update(end.cut_off)
             self._gone(end.cut_off)
             if end.unanswered and not self._failures:
                 missed = ", ".join(map(str, end.unanswered))
@@ -334,6 +345,14 @@ class Run:
         if self.t0_ns:
             first = max(self._next_of(bs) for bs in edge.stations)
             edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), first, self._end_s)
+
+    def _absent(self, edge: Process) -> None:
+        """Go on without a base station that was started again and does not get to work."""
+        ray.kill(edge.actor)
+        self.restarts.append(Restart(edge.name, edge.restart or 0, None))
+        edge.connecting = edge.running = None
+        self._excused.update(edge.stations)
+        self._gone(edge.stations)
 
     def _gone(self, stations: list[int]) -> None:
         """Tell the cloud that base stations are gone, without waiting: it may be frozen or dead itself."""
@@ -425,10 +444,10 @@ class Run:
     def _judged_outcome(self) -> CloudOutcome:
         """Return the outcome of the cloud; base stations that it misses without a reason are a failure."""
         outcome = self._outcome or CloudOutcome()
-        if outcome.missing - self._cut_off and not self._failures:
-            missing = ", ".join(map(str, sorted(outcome.missing - self._cut_off)))
+        if outcome.missing - self._excused and not self._failures:
+            missing = ", ".join(map(str, sorted(outcome.missing - self._excused)))
             self._failures.append(f"BS {missing} stopped responding before the end of the run.")
-        return replace(outcome, missing=outcome.missing | self._cut_off)
+        return replace(outcome, missing=outcome.missing | self._excused)
 
     def _write(self, streams: dict[str, bytes]) -> None:
         for name, data in streams.items():

@@ -14,6 +14,7 @@ from sim.emulate import ray_driver as cluster  # isort: skip  # before Ray: it s
 
 import ray
 
+from sim.emulate import ray_launch
 from sim.emulate.emulator import emulate
 from sim.emulate.ray_launch import Process
 from sim.inspect.audit import audit
@@ -115,6 +116,31 @@ def test_who_dies_while_starting_is_started_again(settings: EmulateSettings) -> 
     assert sorted(restart["name"] for restart in summary["restarts"]) == ["BS 1", "BS 2", "The cloud"]
     assert summary["failures"] == [] and summary["fixes"] == 10
     assert audit(result.folder).ok
+
+
+def test_who_is_not_welcomed_after_its_restart_is_absent_and_the_run_ends_well(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+
+    def kill(run: cluster.Run) -> None:
+        if not killed and run.t0_ns and time.time_ns() > run.t0_ns + 1_000_000_000:
+            monkeypatch.setattr(ray_launch, "REGISTER_S", 0.0)  # no cloud is that fast
+            killed.append(pid_of(run.edges[1]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    # The deadline is far away: what a busy machine delays is used nevertheless.
+    chosen = dataclasses.replace(
+        settings, driver="ray", snapshots=100, interval_ms=200.0, deadline_ms=30_000.0, cpus_per_bs=0.1
+    )
+    result = emulate(chosen, on_tick=kill)
+    summary = result.summary
+    assert killed and summary["failures"] == [] and summary["missing_bs"] == [1]
+    assert [(restart["name"], restart["t_back_ns"]) for restart in summary["restarts"]] == [("BS 1", None)]
+    fixes = run_tables.fixes(result.folder).to_pylist()
+    assert [fix["snapshot"] for fix in fixes] == list(range(100))
+    assert fixes[0]["used_bs"] == [0, 1, 2] and fixes[-1]["used_bs"] == [0, 2]
+    assert check_books(result.folder).ok and audit(result.folder).ok
 
 
 def test_who_dies_after_its_work_does_not_cost_the_run(
