@@ -398,7 +398,10 @@ class CloudNode:
             if fix.finite:
                 fixes.append(fix)
             else:
-                self._recorder.event(fix.t_fix_ns, "fusion", f"snapshot {fix.snapshot} came to no finite position")
+                shared = set(fix.excluded.values())
+                why = f": every base station {shared.pop()}" if not fix.used and len(shared) == 1 else ""
+                detail = f"snapshot {fix.snapshot} came to no finite position{why}"
+                self._recorder.event(fix.t_fix_ns, "fusion", detail)
         if fixes:
             self._fix_log.append(fixes)
             self._fixes_made += len(fixes)

@@ -1,6 +1,7 @@
 """A base station's signal processing, from received pilots Y to reports.
 
 Y -> estimate -> scheme: encode, quantise, code -> check -> report
+Y -> more energy than noise? -> scheme: mark     -> as a scheme's reports say it
 the cloud's state  ->  scheme: answer, code       -> check -> report of a later round
 """
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from edge.estimation import Estimator, LeastSquaresEstimator, LmmseEstimator
-from edge.scheme import EdgeScheme, EdgeSetup, RoundScheme
+from edge.scheme import EdgeScheme, EdgeSetup, HearingScheme, RoundScheme
 from fronthaul.errors import LocalError
 from fronthaul.message.messages import Payload, PayloadFormat, Report, ReportKey
 
@@ -48,6 +49,8 @@ class StationSpec:
         noise_w: noise power per antenna and tone [W].
         power_w: transmit power per tone [W].
         pilots: (tone,) complex64 of unit modulus.
+        silence_w: a user is heard if a snapshot's pilots have more energy than this, summed over slots, antennas and
+            tones [W].
     """
 
     bs: int
@@ -58,13 +61,14 @@ class StationSpec:
     noise_w: float
     power_w: float
     pilots: Tensor
+    silence_w: float = 0.0
 
     def assemble(self) -> BaseStation:
         """Build the base station."""
         estimator: Estimator = LeastSquaresEstimator(self.power_w, self.pilots)
         if self.covariance is not None:
             estimator = LmmseEstimator(self.covariance, self.noise_w, self.power_w, self.pilots)
-        return BaseStation(self.bs, self.epoch, estimator, self.build(self.setup))
+        return BaseStation(self.bs, self.epoch, estimator, self.build(self.setup), silence_w=self.silence_w)
 
 
 class BaseStation:
@@ -84,14 +88,19 @@ class BaseStation:
         estimator: Estimator,
         scheme: EdgeScheme,
         timer_ns: Callable[[], int] = time.perf_counter_ns,
+        silence_w: float = 0.0,
     ) -> None:
-        """Combine estimator and scheme; `timer_ns` is the clock of the stage times [ns]."""
+        """Combine estimator and scheme.
+
+        `timer_ns` is the clock of the stage times [ns]; `silence_w` as in `StationSpec`.
+        """
         self.bs = bs
         self.epoch = epoch
         self.scheme = scheme
         self.stage_ns = StageTimes(0, 0, 0)
         self._estimator = estimator
         self._timer_ns = timer_ns
+        self._silence_w = silence_w
         self._contexts: dict[int, Any] = {}
 
     @property
@@ -120,6 +129,8 @@ class BaseStation:
             channel = self._estimator.estimate(received)
             estimated_ns = self._timer_ns()
             encoded = scheme.encode(channel)
+            if isinstance(scheme, HearingScheme):
+                encoded = scheme.mark(encoded, self._heard(received))
         encoded_ns = self._timer_ns()
         sides = encoded.side or len(snapshots) * [b""]
         if not len(encoded.payloads) == len(sides) == len(snapshots):
@@ -138,6 +149,11 @@ class BaseStation:
             del self._contexts[next(iter(self._contexts))]
         self.stage_ns = StageTimes(estimated_ns - begin_ns, encoded_ns - estimated_ns, self._timer_ns() - encoded_ns)
         return reports
+
+    def _heard(self, received: Tensor) -> list[bool]:
+        energy_w = received.flatten(1).abs().double().square().sum(1)
+        heard: list[bool] = (energy_w > self._silence_w).tolist()
+        return heard
 
     def answer(self, snapshot: int, round_: int, state: Payload) -> Report | None:
         """Answer a state of the cloud.

@@ -12,12 +12,12 @@ Number formats and payload sizes are defined in `fronthaul.payload.diffloc`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
-from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
+from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec, with_hearing
 from edge.score_station import EMBEDDING_ONLY, ScoreStation, StationAtCloud, embedding_payload
 from fronthaul.message.messages import Payload
 from fronthaul.payload.diffloc import OPTIONS, EmbeddingPayload, ScoreFormat, score_format
@@ -86,6 +86,10 @@ class RoundsEdge:
             payloads = [self._score.encode_covariance(self._station.local_covariance(samples)) for samples in drawn]
         return Encoded(payloads, context=list(embedding))
 
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Say in each report whether the user is heard."""
+        return with_hearing(encoded, heard)
+
     def answer(self, context: Tensor, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
         """Answer the state of a round, as it was received, for the embedding `context` (E,).
 
@@ -115,6 +119,10 @@ class CentralEdge:
         """Embed Ĥ (B, slot, pair, tone or tap)."""
         return Encoded([self._code.encode(embedding) for embedding in self._station.embed(channel).float().numpy()])
 
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Say in each report whether the user is heard."""
+        return with_hearing(encoded, heard)
+
 
 class OneShotEdge:
     """Sends its own posterior in one message."""
@@ -130,3 +138,7 @@ class OneShotEdge:
         """Sample the own posterior for each Ĥ (B, slot, pair, tone or tap); encode a mixture fitted to the samples."""
         drawn = self._station.samples(self._station.embed(channel), self._score.particles)
         return Encoded([self._score.encode_mixture(self._station.own_mixture(samples)) for samples in drawn])
+
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Say in each report whether the user is heard."""
+        return with_hearing(encoded, heard)

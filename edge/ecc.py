@@ -8,6 +8,8 @@ selects the format. The codecs of both are in `fronthaul.payload.ecc`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -18,7 +20,7 @@ from edge.encoder import SegNetEncoder
 from edge.preprocessing import preprocess
 from edge.scheme import EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
 from fronthaul.payload.choice import PayloadChoice
-from fronthaul.payload.ecc import ChannelPayload, LatentPayload
+from fronthaul.payload.ecc import ChannelPayload, LatentPayload, unheard
 
 
 def make(setup: EdgeSetup) -> EdgeScheme:
@@ -63,6 +65,10 @@ class EccEdge:
         latent = self._encoder(x.to(self._device)).flatten(1).cpu().numpy()  # ECC Eq. 17
         return _encoded(self.payload, latent, gain)
 
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Mark reports on users that are not heard."""
+        return _marked(encoded, heard)
+
 
 class ForwardingEdge:
     """Sends the preprocessed channel itself, coded by an IQ codec."""
@@ -81,8 +87,17 @@ class ForwardingEdge:
         csi = torch.view_as_complex(x.permute(0, 3, 2, 1).contiguous())  # (B, slot·antenna, tone)
         return _encoded(self.payload, csi.numpy(), gain)
 
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Mark reports on users that are not heard."""
+        return _marked(encoded, heard)
+
 
 def _encoded(codec: LatentPayload | ChannelPayload, numbers: npt.NDArray[Any], gain: Tensor) -> Encoded:
     """Encode the numbers (B, …) of each snapshot, with gains (B,) as side information."""
     pairs = [codec.encode(own, g) for own, g in zip(numbers, gain.float().tolist(), strict=True)]
     return Encoded([payload for payload, _ in pairs], [side for _, side in pairs])
+
+
+def _marked(encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+    sides = zip(encoded.side, heard, strict=True)
+    return replace(encoded, side=[side if is_heard else unheard(side) for side, is_heard in sides])

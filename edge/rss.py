@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from edge.preprocessing import channel_gain
-from edge.scheme import EdgeScheme, EdgeSetup, Encoded
+from edge.scheme import EdgeScheme, EdgeSetup, Encoded, with_hearing
 from fronthaul.payload.rss import RssPayload
 
 
@@ -30,3 +32,7 @@ class RssEdge:
         """Encode Ĥ (B, slot, antenna, tone) into one number per snapshot."""
         level = 20 * torch.log10(channel_gain(channel).clamp_min(1e-12))
         return Encoded([self._payload.encode(gain_db) for gain_db in level.float().tolist()])
+
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Say in each report whether the user is heard."""
+        return with_hearing(encoded, heard)

@@ -1,8 +1,8 @@
 """Received signal strength in several rounds: neither the gain nor the path-loss model leaves the base station.
 
 Base station k at p_k models its gain g_k [dB] as a_k − 10 n_k log10 ‖x − p_k‖ + e, e ~ N(0, σ_k²), like scheme `rss`.
-The report of round 0 is empty. To every estimate x that the cloud broadcasts, base station k answers two numbers of B
-bits each, with d_k = ‖x − p_k‖:
+The report of round 0 says whether the user is heard, in a byte of side information. To every estimate x that the cloud
+broadcasts, base station k answers two numbers of B bits each, with d_k = ‖x − p_k‖:
 
     z_k = (g_k − a_k + 10 n_k log10 d_k) / σ_k            residual in standard deviations, clipped to ±2
     s_k = ∂z_k/∂d_k = (10 n_k / ln 10) / (σ_k d_k)        its slope over distance [1/m], coded on a log scale
@@ -13,13 +13,14 @@ The gradient of its log-likelihood is −z_k s_k along the line from p_k to x, w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edge.preprocessing import channel_gain
-from edge.scheme import EdgeSetup, Encoded, SchemeSpec
+from edge.scheme import EdgeSetup, Encoded, SchemeSpec, with_hearing
 from fronthaul.message.messages import Payload
 from fronthaul.payload.rss_rounds import NOTHING, AnswerPayload, StatePayload
 
@@ -43,6 +44,10 @@ class RssRoundsEdge:
         """Measure the gains [dB] of Ĥ (B, slot, antenna, tone) and keep them as context; payloads are empty."""
         level = 20 * torch.log10(channel_gain(channel).double().clamp_min(1e-12))
         return Encoded(len(channel) * [NOTHING], context=level.tolist())
+
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Say in each report of round 0 whether the user is heard."""
+        return with_hearing(encoded, heard)
 
     def answer(self, context: float, snapshot: int, round_: int, state: Payload) -> tuple[Payload, bytes]:
         """Return z_k and s_k at the estimate `state`, for the gain `context` [dB]."""

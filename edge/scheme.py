@@ -7,7 +7,7 @@ user's own scheme needs no change in this tree (docs/schemes.md shows one).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fronthaul.message.messages import Payload, PayloadFormat
 from fronthaul.payload.choice import PayloadChoice
+from fronthaul.payload.hearing import HEARD, UNHEARD
 
 ENTRY_POINT_GROUP = "cofix.edge"
 
@@ -64,6 +65,24 @@ class RoundScheme(Protocol):
         Raises:
             ValueError: the state is not of this scheme. The frame is then rejected, as on a RemoteError of `unpack`.
         """
+
+
+@runtime_checkable
+class HearingScheme(Protocol):
+    """Addition to `EdgeScheme` for a scheme whose reports say whether the base station hears the user."""
+
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Return the result of `encode` with what it says about hearing.
+
+        Args:
+            encoded: what `encode` made of B snapshots.
+            heard: for each, whether more than noise was received (`edge.base_station.StationSpec.silence_w`).
+        """
+
+
+def with_hearing(encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+    """Return reports whose side information is the byte of `fronthaul.payload.hearing`."""
+    return replace(encoded, side=[HEARD if is_heard else UNHEARD for is_heard in heard])
 
 
 @dataclass(frozen=True)

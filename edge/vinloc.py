@@ -1,12 +1,13 @@
 """VIn-Loc at a base station: impulse response, one network for all base stations, midrise quantiser. VIn-Loc Sec. 3.
 
 A report carries the 256 values of the embedding and a flag, whether the base station hears the user
-(`fronthaul.payload.vinloc`); the cloud leaves out base stations that do not. A base station hears the user if the mean
-power per tap of its channel estimate, relative to the transmit power, is finite and exceeds `silence` of the weights'
-configuration. The default of 0 suits estimates without noise, which are zero where no path exists.
+(`fronthaul.payload.vinloc`); the cloud leaves out base stations that do not. A base station does not hear a user whose
+pilots have no more energy than noise, or whose channel estimate is zero or not finite.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -30,7 +31,6 @@ class VinLocEdge:
         self._device = torch.device(setup.device)
         self._network.eval().to(self._device)
         self._shape = (1, int(shape.get("antennas", 1)), int(shape.get("taps", 256)))
-        self._silence = float(setup.config.get("silence", 0.0))
         self._payload = VinLocPayload(setup.bits)
         self.format = self._payload.format
 
@@ -44,12 +44,19 @@ class VinLocEdge:
         if tuple(channel.shape[1:]) != self._shape:
             raise ValueError(f"the network takes channels of {_sizes(self._shape)}, not of {_sizes(channel.shape[1:])}")
         power = channel.abs().double().square().mean((1, 2, 3))
-        heard = (power.isfinite() & (power > self._silence)).cpu()
+        heard = (power.isfinite() & (power > 0)).cpu()
         values = iter(())
         if heard.any():
             values = iter(self._network(channel[heard, 0].to(self._device)).float().cpu().numpy())
         pairs = [self._payload.encode(next(values) if is_heard else None) for is_heard in heard.tolist()]
         return Encoded([payload for payload, _ in pairs], [side for _, side in pairs])
+
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Replace reports on users that are not heard."""
+        nothing = self._payload.encode(None)
+        pairs = zip(encoded.payloads, encoded.side, heard, strict=True)
+        made = [(payload, side) if is_heard else nothing for payload, side, is_heard in pairs]
+        return Encoded([payload for payload, _ in made], [side for _, side in made])
 
 
 def make(setup: EdgeSetup) -> EdgeScheme:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cloud.fusion.diffloc_spec import Answer, DiffLocSpec, Floats, is_exact, is_finite
-from cloud.fusion.scheme import CloudSetup, Fix
+from cloud.fusion.scheme import CloudSetup, Fix, unheard_fix
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.diffloc import Mixture, ScoreFormat
 from fronthaul.payload.noise_levels import Level
@@ -43,7 +43,9 @@ class CentralFusion:
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         """Sample a position for each group."""
-        return [self._fuse_one(sorted(group, key=lambda report: report.key.bs)) for group in groups]
+        return [
+            unheard_fix(group) or self._fuse_one(sorted(group, key=lambda report: report.key.bs)) for group in groups
+        ]
 
     def _fuse_one(self, group: Sequence[Report]) -> Fix:
         read = {report.key.bs: self._networks[report.key.bs].read(report.payload) for report in group}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cloud.fusion.diffloc_spec import DiffLocSpec
-from cloud.fusion.scheme import CloudSetup, Fix
+from cloud.fusion.scheme import CloudSetup, Fix, unheard_fix
 from fronthaul.message.messages import Report
 from fronthaul.payload.diffloc import ScoreFormat
 
@@ -24,7 +24,9 @@ class OneShotFusion:
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         """Multiply the mixtures of each group; the fix is the mean and covariance of the product."""
-        return [self._fuse_one(sorted(group, key=lambda report: report.key.bs)) for group in groups]
+        return [
+            unheard_fix(group) or self._fuse_one(sorted(group, key=lambda report: report.key.bs)) for group in groups
+        ]
 
     def _fuse_one(self, group: Sequence[Report]) -> Fix:
         read = {report.key.bs: self._score.decode_mixture(report.payload) for report in group}

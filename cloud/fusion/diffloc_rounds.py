@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cloud.fusion.diffloc_spec import DiffLocSpec, Floats, is_finite
-from cloud.fusion.scheme import CloudSetup, Fix
+from cloud.fusion.scheme import CloudSetup, Fix, unheard_fix
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.diffloc import ScoreFormat
 
@@ -53,6 +53,8 @@ class ScoreExchange:
     def advance(self, reports: Sequence[Report]) -> Payload | Fix:
         """Take a step with a round's answers; those of round 0 hold covariances, or nothing."""
         if self._round == 0:
+            if (unheard := unheard_fix(reports)) is not None:
+                return unheard
             self._take_covariances(reports)
         elif not self._step(reports):
             return self.conclude() or self._parts.none(self._excluded)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from cloud.fusion.cma import CmaFusionNetwork, read_out
-from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
+from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion, unheard_fix
 from fronthaul.message.messages import Report
-from fronthaul.payload.ecc import ChannelPayload, LatentPayload
+from fronthaul.payload.ecc import ChannelPayload, LatentPayload, is_heard
 
 
 def build(setup: CloudSetup) -> OneRoundFusion:
@@ -54,4 +54,5 @@ class EccFusion:
                 present[row, k] = True
         given = (part.to(self._device) for part in (latent, gain, present))
         estimate = read_out(self._network(*given), self._network.readout).cpu()
-        return [Fix((float(x), float(y), float(z))) for x, y, z in estimate.double()]
+        fixes = [Fix((x, y, z)) for x, y, z in estimate.double().tolist()]
+        return [unheard_fix(group, is_heard) or fix for group, fix in zip(groups, fixes, strict=True)]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
+from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion, unheard_fix
 from fronthaul.message.messages import Report
 from fronthaul.payload.rss import RssPayload
 
@@ -43,7 +43,7 @@ class RssFusion:
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         """Make one fix from each group of reports."""
-        return [self._fuse_one(group) for group in groups]
+        return [unheard_fix(group) or self._fuse_one(group) for group in groups]
 
     def _fuse_one(self, group: Sequence[Report]) -> Fix:
         log_likelihood = np.zeros(len(self._grid))

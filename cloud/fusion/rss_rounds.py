@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import lsq_linear
 
-from cloud.fusion.scheme import CloudSetup, Fix
+from cloud.fusion.scheme import CloudSetup, Fix, unheard_fix
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.rss_rounds import AnswerPayload, StatePayload
 
@@ -63,8 +63,10 @@ class RssExchange:
         self._rows: dict[int, tuple[_Vector, float]] = {}  # j_k = s_k u_k and j_kᵀ x − z_k of the last answer
 
     def advance(self, reports: Sequence[Report]) -> Payload | Fix:
-        """Take a step with a round's answers; those of round 0 are empty."""
+        """Take a step with a round's answers; those of round 0 say whether the user is heard."""
         rule = self._rule
+        if self._round == 0 and (unheard := unheard_fix(reports)) is not None:
+            return unheard
         if self._round:
             self._take(reports)
             step = self._next_step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from fronthaul.message.messages import Payload, Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
+from fronthaul.payload.hearing import UNHEARD
 
 ENTRY_POINT_GROUP = "cofix.fusion"
 
@@ -35,6 +37,25 @@ class Fix:
     def uses(self, key: ReportKey) -> bool:
         """Return whether a report that was given to the rule is used in the fix."""
         return key.bs not in self.excluded or key.round < self.excluded_from.get(key.bs, 0)
+
+
+NOTHING_HEARD = "receives nothing from the user"
+"""Reason to exclude a base station that does not hear the user."""
+
+
+def unheard_fix(reports: Sequence[Report], is_heard: Callable[[bytes], bool] = UNHEARD.__ne__) -> Fix | None:
+    """Return the result without a position where there are reports and all say that nobody hears the user, else None.
+
+    For rules that were trained on what base stations measure where no path reaches them: as long as one hears the user,
+    that others do not is information, and their reports are used.
+
+    Args:
+        reports: reports of round 0 of one snapshot.
+        is_heard: reads this from their side information.
+    """
+    if not reports or any(is_heard(report.side) for report in reports):
+        return None
+    return Fix((math.nan, math.nan, math.nan), None, {report.key.bs: NOTHING_HEARD for report in reports})
 
 
 class Exchange(Protocol):

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from cloud.fusion.loc_token import MOST_STATIONS, LocTokenNetwork
-from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
+from cloud.fusion.scheme import NOTHING_HEARD, CloudSetup, Fix, OneRoundFusion
 from fronthaul.message.messages import Report
-from fronthaul.payload.vinloc import HEARD, VALUES, Values, VinLocPayload
+from fronthaul.payload.hearing import HEARD
+from fronthaul.payload.vinloc import VALUES, Values, VinLocPayload
 
 
 def build(setup: CloudSetup) -> OneRoundFusion:
@@ -83,7 +84,7 @@ class VinLocFusion:
                 raise ValueError(f"BS {bs} has not registered its position")
             sent = self._payload.decode(report.payload, report.side)
             if sent is None:
-                excluded[bs] = "receives nothing from the user"
+                excluded[bs] = NOTHING_HEARD
             elif report.side != HEARD:
                 excluded[bs] = f"its side information is neither 00 nor 01: {report.side.hex()}"
             elif not (np.abs(sent) <= 1).all():  # also true of NaN

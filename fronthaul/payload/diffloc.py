@@ -12,9 +12,9 @@ P particles.
 
     embedding (e − centre) / scale on ±4, `EmbeddingPayload`                                           E
 
-All but the state reserve an index for "not finite" (`codebook.OptionalCodebook`). A deviation σ is sent as log σ
-on log 0.001 … log 2, so it is reconstructed within a factor exp(3.8 / (2^B − 1)): 1.5 % at 8 bits, 29 % at 4;
-correlations within 1 / (2^B − 1).
+Beside every report of round 0 is a byte that says whether the user is heard. All but the state reserve an index for
+"not finite" (`codebook.OptionalCodebook`). A deviation σ is sent as log σ on log 0.001 … log 2, so it is reconstructed
+within a factor exp(3.8 / (2^B − 1)): 1.5 % at 8 bits, 29 % at 4; correlations within 1 / (2^B − 1).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.codec.codebook import OptionalCodebook, UniformCodebook
 from fronthaul.errors import LocalError
 from fronthaul.message.messages import Payload, PayloadFormat
+from fronthaul.payload.hearing import HEARD
 from fronthaul.payload.noise_levels import Level, noise_schedule
 from fronthaul.payload.score_rules import RULES
 
@@ -142,7 +143,7 @@ class ScoreFormat:
     def report_format(self) -> PayloadFormat:
         """Format of round 0: empty, a covariance or a mixture; embeddings use `EmbeddingPayload.format` instead."""
         spread = self.pairs if self.local else 0
-        return PayloadFormat.uniform(self.bits, self.mixture_size if self.where == "one-shot" else spread)
+        return PayloadFormat.uniform(self.bits, self.mixture_size if self.where == "one-shot" else spread, len(HEARD))
 
     @property
     def answer_format(self) -> PayloadFormat:
@@ -272,7 +273,7 @@ class EmbeddingPayload:
         """Set the centre (E,) and scale (E,) that normalise embeddings, and B."""
         self._centre, self._scale, self._bits = centre, scale, bits
         self._book = OptionalCodebook(-EMBEDDING_RANGE, EMBEDDING_RANGE, bits)
-        self.format = PayloadFormat.uniform(bits, len(centre))
+        self.format = PayloadFormat.uniform(bits, len(centre), len(HEARD))
 
     def encode(self, embedding: npt.NDArray[np.float32]) -> Payload:
         """Return the payload of an embedding (E,)."""

@@ -3,6 +3,7 @@
     latent    L = tones × coefficients indices of B bits, in tone order                                 ECC Eq. 17, 19
     channel   the preprocessed channel in the words of an IQ codec (`fronthaul.codec.iq`)               ECC Eq. 37
     side      the gain g as float32                                                                     ECC Eq. 7
+              negative if the base station does not hear the user, and g is that of noise
 
 Fixed-point numbers need no scale beside the gain: the preprocessed channel has a known norm (Eq. 8).
 """
@@ -88,6 +89,16 @@ class ChannelPayload:
         return np.ascontiguousarray(csi.T).view(np.float32), _gain(side)
 
 
+def unheard(side: bytes) -> bytes:
+    """Return side information that says that the base station does not hear the user."""
+    return _GAIN.pack(-_gain(side))
+
+
+def is_heard(side: bytes) -> bool:
+    """Return whether the base station hears the user."""
+    return not side[0] & 0x80  # the sign
+
+
 def _gain(side: bytes) -> float:
     gain: float = _GAIN.unpack(side)[0]
-    return gain
+    return abs(gain)

@@ -1,4 +1,4 @@
-"""Payload of `rss`: one gain [dB] in B bits, on the interval seen in training."""
+"""Payload of `rss`: one gain [dB] in B bits, on the interval seen in training; beside it, whether the user is heard."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.codec.codebook import UniformCodebook
 from fronthaul.message.messages import Payload, PayloadFormat
+from fronthaul.payload.hearing import HEARD
 
 LOSSLESS_BITS = 16
 """Bits that stand in for lossless: steps below 0.002 dB."""
@@ -23,7 +24,7 @@ class RssPayload:
         """Quantise on `low_db`..`high_db` in `bits`; None uses the finest resolution."""
         self._bits = bits or LOSSLESS_BITS
         self._codebook = UniformCodebook(low_db, high_db, self._bits)
-        self.format = PayloadFormat.uniform(self._bits, 1)
+        self.format = PayloadFormat.uniform(self._bits, 1, len(HEARD))
 
     def encode(self, gain_db: float) -> Payload:
         """Return the payload of a gain [dB]."""

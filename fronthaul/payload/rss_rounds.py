@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.codec.codebook import UniformCodebook
 from fronthaul.message.messages import Payload, PayloadFormat
+from fronthaul.payload.hearing import HEARD
 
 COORDINATE_BITS = 16
 RESIDUAL = 2.0
@@ -52,7 +53,7 @@ class AnswerPayload:
     """Payload of residual and slope of one base station.
 
     Attributes:
-        report_format: format of a report of round 0, which is empty.
+        report_format: format of a report of round 0: a byte that says whether the user is heard.
         format: format of every answer.
     """
 
@@ -61,7 +62,7 @@ class AnswerPayload:
         self._bits = bits or LOSSLESS_BITS
         self._residual = UniformCodebook(-RESIDUAL, RESIDUAL, self._bits)
         self._log_slope = UniformCodebook(math.log(SLOPE_PER_M[0]), math.log(SLOPE_PER_M[1]), self._bits)
-        self.report_format = PayloadFormat.uniform(self._bits, 0)
+        self.report_format = PayloadFormat.uniform(self._bits, 0, len(HEARD))
         self.format = PayloadFormat.uniform(self._bits, 2)
 
     def encode(self, residual: float, slope_per_m: float) -> Payload:

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from fronthaul.codec.bitstream import pack, unpack
 from fronthaul.codec.codebook import MidriseCodebook
 from fronthaul.message.messages import Payload, PayloadFormat
+from fronthaul.payload.hearing import HEARD, UNHEARD
 
 VALUES = 256
 """Count of numbers that a base station sends per snapshot."""
 LOSSLESS_BITS = 32
-HEARD, UNHEARD = b"\1", b"\0"
 
 Values = npt.NDArray[np.float32]
 

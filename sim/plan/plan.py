@@ -35,7 +35,7 @@ from sim.errors import UserError
 from sim.plan.scheme_options import known_spec, scheme_options
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import Weights, find_weights, load_weights
-from sim.world.channel import PaddedPaths, Radio, pad_paths, scenario_pilots
+from sim.world.channel import PaddedPaths, Radio, pad_paths, scenario_pilots, silence_w
 from sim.world.made_for import PLACE, differences
 from sim.world.paths import PathSet
 from sim.world.phases import phased
@@ -322,6 +322,7 @@ def _site_parts(
         noise_w=scenario.tone_noise_w,
         power_w=scenario.tone_power_w,
         pilots=scenario_pilots(scenario),
+        silence_w=silence_w(scenario),
     )
     # A contiguous copy: a view would send the paths of all sites to the actor.
     own = paths.site(bs)

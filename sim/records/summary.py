@@ -75,6 +75,7 @@ def _why_no_fix(settings: EmulateSettings, figures: Mapping[str, Any]) -> str:
         why = f"all reports that arrived came after the deadline of {settings.deadline_ms:g} ms"
     elif figures["undetermined"]:
         why = f"the fusion rule came to no finite position in {figures['undetermined']} snapshots"
+        why += "; links/events.parquet says why for each" if figures["excluded"] else ""
     else:
         why = f"no snapshot had reports of {settings.minimum_bs} base stations in time"
     return f"The run has no fix: {why}."

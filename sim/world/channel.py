@@ -381,6 +381,24 @@ def scenario_pilots(scenario: Scenario) -> Tensor:
     return torch.ones(numerology.taps, dtype=torch.complex64) if numerology.taps else pilot_sequence(numerology.tones)
 
 
+def silence_w(scenario: Scenario) -> float:
+    """Return the energy of a snapshot's pilots at a site up to which they may be noise alone [W].
+
+    It is the mean energy of noise over slots, pairs and tones, or taps, plus five standard deviations, which noise
+    exceeds about once in 10^5 snapshots; zero where sites that no path reaches receive nothing at all.
+    """
+    if scenario.link_budget.noise != "thermal":
+        return 0.0
+    slots, pairs, width = scenario.csi_shape
+    mean, variance = float(width), float(width)  # of the energy of `width` numbers of unit variance
+    if scenario.numerology.taps:
+        root = white_to_taps(scenario.numerology).to(torch.complex128)
+        covariance = root @ root.mH
+        mean, variance = float(covariance.trace().real), float(covariance.abs().square().sum())
+    rows = slots * pairs
+    return scenario.tone_noise_w * (rows * mean + 5 * math.sqrt(rows * variance))
+
+
 def receiver_noise(scenario: Scenario, signal: Tensor, white: Tensor) -> Tensor:
     """Return noise N (…, slot, pair, tone or tap) complex64 [√W] of a scenario's receivers.
 

@@ -212,7 +212,7 @@ def test_sizes_are_those_that_the_documentation_states() -> None:
                 made = halves.fusion.open(0).advance(rounds[0])  # type: ignore[union-attr]
                 assert isinstance(made, Payload) and made.bits == 5 * particles * dimensions
         assert Halves(weights, 1, 5, {"where": "one-shot"}).edges[0].format.max_bits == 15 * (1 + dimensions + pairs)
-        assert Halves(weights, 1, 5, {"where": "central"}).edges[0].format == PayloadFormat.uniform(5, 64)
+        assert Halves(weights, 1, 5, {"where": "central"}).edges[0].format == PayloadFormat.uniform(5, 64, 1)
 
 
 def test_the_covariance_is_calibrated_and_in_square_metres() -> None:

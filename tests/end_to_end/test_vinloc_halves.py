@@ -137,12 +137,13 @@ def test_who_hears_nothing_says_so_and_sends_zeros(bits: int | None) -> None:
     assert nothing.side == 4 * [b"\0"] and not indices(nothing, bits or 32).any()
 
 
-def test_where_estimates_carry_noise_the_weights_say_how_much_of_it_is_silence() -> None:
-    channel = channels(3)
-    channel[1] = 1e-3 * channel[1]
-    power = channel.abs().double().square().mean((1, 2, 3))
-    assert edge(4).encode(channel).side == 3 * [b"\1"]
-    assert edge(4, silence=float(10 * power[1])).encode(channel).side == [b"\1", b"\0", b"\1"]
+def test_a_user_below_the_noise_is_not_heard() -> None:
+    channel, scheme = channels(3), edge(4)
+    encoded = scheme.encode(channel)
+    marked = scheme.mark(encoded, [True, False, True])
+    assert encoded.side == 3 * [b"\1"] and marked.side == [b"\1", b"\0", b"\1"]
+    assert not indices(marked, 4)[1].any()
+    np.testing.assert_array_equal(indices(marked, 4)[[0, 2]], indices(encoded, 4)[[0, 2]])
 
 
 def test_a_channel_that_is_not_finite_is_not_heard() -> None:

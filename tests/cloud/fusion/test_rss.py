@@ -98,7 +98,7 @@ def test_the_edge_sends_the_gain_in_decibels(bits: int | None) -> None:
     channel = 1e-5 * torch.randn(3, *WORLD.csi_shape, dtype=torch.complex64)
     encoded = scheme.encode(channel)
     width = bits or 16
-    assert not encoded.side and scheme.format == PayloadFormat.uniform(width, 1)
+    assert not encoded.side and scheme.format == PayloadFormat.uniform(width, 1, 1)
     sent = UniformCodebook(-120.0, -20.0, width).reconstruct(indices(encoded, width))[:, 0]
     energy = (np.abs(channel.numpy().astype(np.complex128)) ** 2).sum((1, 2, 3))
     assert np.abs(sent - 10 * np.log10(energy)).max() <= 50 / 2**width * 1.01
