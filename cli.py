@@ -14,6 +14,7 @@ import typer
 from sim.commands import chaos, emulate, learn, look, sweep
 from sim.commands.common import INTERRUPTED, USER_ERROR, console
 from sim.cores import respect_quota
+from sim.signals import end_undisturbed
 
 _OUTPUT = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF)
 """What a standard output may fail with that is full, closed at its other end, or gone."""
@@ -171,5 +172,13 @@ def one_sentence(text: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
 
 
+def run() -> None:
+    """Run the command of the command line and end the process."""
+    status = main()
+    if status == INTERRUPTED:
+        end_undisturbed()
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

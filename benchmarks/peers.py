@@ -22,6 +22,7 @@ import zmq
 
 from benchmarks.samples import STATIONS, frame, reports
 from cloud.collector import Collector, CollectorRules
+from fronthaul.clock import real_ns
 from fronthaul.errors import QueueFull, TransportError
 from fronthaul.log.received import Arrival
 from fronthaul.log.recorder import Recorder
@@ -146,7 +147,7 @@ class _Station:
 
     def send(self, made: Sequence[Report]) -> None:
         """Journal and send reports, as `EdgeNode` does."""
-        departures = self.outbox.frames(made, time.time_ns())
+        departures = self.outbox.frames(made, real_ns())
         self.recorder.sent(self.bs, departures)
         for departure in departures:
             while True:
@@ -277,7 +278,7 @@ def _rounds(transport: CloudTransport, collector: Collector, recorder: Recorder,
     outboxes = [Outbox(transport=transport.costs) for _ in range(STATIONS)]
     begin_s = time.perf_counter()
     for snapshot in range(count):
-        now_ns = time.time_ns()
+        now_ns = real_ns()
         departures = [
             (bs, departure)
             for bs, outbox in enumerate(outboxes)

@@ -16,7 +16,7 @@ import torch
 
 from cloud.cloud_spec import CloudOutcome, CloudSpec
 from cloud.node import CloudNode, Request
-from fronthaul.clock import WallClock
+from fronthaul.clock import Origin, WallClock, adopt
 from fronthaul.errors import LocalError
 from fronthaul.log.workspace import Workspace
 from fronthaul.sender.sender import PATIENCE_S
@@ -28,15 +28,17 @@ from fronthaul.transport.keys import CloudKeys
 class CloudActor:
     """The cloud in its own process."""
 
-    def __init__(self, parts: CloudSpec, threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
+    def __init__(self, parts: CloudSpec, origin: Origin, threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
         """Store the parts; nothing is built before `listen`.
 
         Args:
             parts: specification of the cloud.
+            origin: of the driver's times.
             threads: number of threads that torch uses.
             device: device on which the networks run.
             gpus: share of a GPU assigned to this process.
         """
+        adopt(origin)
         if gpus > 0:
             # Ray places fractions and does not enforce them.
             torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))

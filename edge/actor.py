@@ -20,7 +20,7 @@ from edge.node import EdgeNode
 from edge.pacing import End, run_schedule
 from edge.schedule import Schedule
 from edge.site import SiteSpec
-from fronthaul.clock import WallClock
+from fronthaul.clock import Origin, WallClock, adopt
 from fronthaul.log.workspace import Workspace
 from fronthaul.sender.sender import PATIENCE_S
 from fronthaul.transport.connect import edge_transport
@@ -31,15 +31,19 @@ from fronthaul.transport.thread_namespace import inside
 class EdgeActor:
     """Base stations that share a process."""
 
-    def __init__(self, sites: Sequence[SiteSpec], threads: int, device: str = "cpu", gpus: float = 0.0) -> None:
+    def __init__(
+        self, sites: Sequence[SiteSpec], origin: Origin, threads: int, device: str = "cpu", gpus: float = 0.0
+    ) -> None:
         """Store the sites and configure torch.
 
         Args:
             sites: one or several base stations.
+            origin: of the driver's times.
             threads: number of torch threads.
             device: compute device of the networks.
             gpus: share of a GPU that is allotted to this process.
         """
+        adopt(origin)
         torch.set_num_threads(threads)
         self._threads = threads
         if gpus > 0:

@@ -1,6 +1,7 @@
 """Who may import whom."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -141,6 +142,11 @@ def test_zmq_is_in_the_sockets_alone() -> None:
 def test_sockets_are_chosen_for_the_actor_shells_alone() -> None:
     choosing = {name_of(path) for path in modules(*PACKAGES) if "fronthaul.transport.connect" in imported(path)}
     assert choosing <= RAY_FILES
+
+
+def test_nothing_else_reads_a_clock_that_somebody_may_set() -> None:
+    reading = [name_of(path) for path in modules(*PACKAGES) if re.search(r"\btime\.time(_ns)?\(", path.read_text())]
+    assert reading == ["fronthaul/clock.py"]
 
 
 def test_fronthaul_imports_no_torch() -> None:

@@ -25,6 +25,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from fronthaul.clock import real_ns
 from fronthaul.errors import FronthaulError, LocalError, QueueFull, TransportError
 from fronthaul.transport.transport import (
     CloudTransport,
@@ -142,7 +143,7 @@ class _Delayed(ABC, Generic[Message]):
         if self._closed:
             return
         self._closed = True
-        self._close_by_ns = time.time_ns() + round(CLOSE_S * 1e9)
+        self._close_by_ns = real_ns() + round(CLOSE_S * 1e9)
         self._wake()
         self._thread.join()
         os.close(self._wake_out)
@@ -226,7 +227,7 @@ class _Delayed(ABC, Generic[Message]):
             self._release_due()
             if self._close_by_ns and (not self._held or self._held[0].t_release_ns > self._close_by_ns):
                 return
-            if self._full and 0 < self._close_by_ns < time.time_ns():
+            if self._full and 0 < self._close_by_ns < real_ns():
                 return
             wait_s = self._plan()
             if wait_s < 2 * POLL_S:
@@ -240,7 +241,7 @@ class _Delayed(ABC, Generic[Message]):
 
     def _plan(self) -> float:
         """Return the time to the next release [s], at most `COARSE_S`; a message due earlier wakes the thread."""
-        now_ns = time.time_ns()
+        now_ns = real_ns()
         with self._lock:
             until_ns = now_ns + round(COARSE_S * 1e9)
             if self._held:
@@ -251,7 +252,7 @@ class _Delayed(ABC, Generic[Message]):
     def _release_due(self) -> None:
         while True:
             with self._lock:
-                now_ns = time.time_ns()
+                now_ns = real_ns()
                 if not self._held or self._held[0].t_release_ns > now_ns:
                     self._full = {bs: again_ns for bs, again_ns in self._full.items() if again_ns > now_ns}
                     return
@@ -284,7 +285,7 @@ class _Delayed(ABC, Generic[Message]):
                 return
             self._inbox.put((self._socket.t_received_ns, message))
             timeout_s = 0.0
-            if self._held and self._held[0].t_release_ns <= time.time_ns():
+            if self._held and self._held[0].t_release_ns <= real_ns():
                 return  # arrivals without a pause must not delay releases
         time.sleep(min(timeout_s, POLL_S))
 

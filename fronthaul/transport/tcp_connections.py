@@ -25,6 +25,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from fronthaul.clock import real_ns
 from fronthaul.transport.tcp_info import CLOSE, CLOSE_WAIT, Tap, end_connection
 from fronthaul.transport.transport import ConnectionCount, EventKind, LinkEvent
 
@@ -334,17 +335,17 @@ class ConnectionBook:
             local=tap.local,
             remote=tap.remote,
             t_opened_ns=connection.t_opened_ns,
-            t_closed_ns=time.time_ns(),
+            t_closed_ns=real_ns(),
             sent_bytes=counters.sent,
             received_bytes=counters.received,
             cut=cut,
         )
 
     def _event(self, kind: EventKind, connection: OpenConnection, detail: str) -> LinkEvent:
-        return LinkEvent(time.time_ns(), kind, connection.tap.remote, detail, connection.bs)
+        return LinkEvent(real_ns(), kind, connection.tap.remote, detail, connection.bs)
 
     def _note(self, kind: EventKind, peer: str, detail: str, bs: int | None) -> None:
-        self._news.append(_News(LinkEvent(time.time_ns(), kind, peer, detail, bs)))
+        self._news.append(_News(LinkEvent(real_ns(), kind, peer, detail, bs)))
 
     def _record(self, event: LinkEvent, counts: ConnectionCount | None) -> None:
         if self._limits is not None and event.bs not in self._limits.stations:
@@ -363,7 +364,7 @@ class ConnectionBook:
         if self._limits is not None and (left_out := self._strange_events - self._limits.strange_events) > 0:
             self._strange_events -= left_out
             detail = f"{left_out} more events of strangers are left out"
-            self._events.append(LinkEvent(time.time_ns(), "refused", "", detail))
+            self._events.append(LinkEvent(real_ns(), "refused", "", detail))
 
 
 def _by_use(connections: list[OpenConnection]) -> list[OpenConnection]:

@@ -4,9 +4,9 @@ Messages arrive whole and, per link, in order. Transports do not interpret their
 wall clock, or of the clock given to a transport.
 """
 
-import time
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
+from fronthaul.clock import real_ns
 from fronthaul.errors import LocalError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
 from fronthaul.transport.transport_costs import TransportCosts
@@ -188,5 +188,5 @@ def check_release(t_release_ns: int) -> None:
     Raises:
         LocalError: `t_release_ns` is in the future [ns].
     """
-    if t_release_ns > 0 and t_release_ns > time.time_ns():
+    if t_release_ns > 0 and t_release_ns > real_ns():
         raise LocalError("a socket cannot hold messages back: use a delay line")

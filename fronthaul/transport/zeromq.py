@@ -34,6 +34,7 @@ from typing import Any, Generic, TypeVar
 
 import zmq
 
+from fronthaul.clock import real_ns
 from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
 from fronthaul.transport.endpoint import host_of, ip_header_bytes, is_ipv6
@@ -330,7 +331,7 @@ class DealerTransport(_Endpoint[bytes]):
             part = self._socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
-        self.t_received_ns = time.time_ns()
+        self.t_received_ns = real_ns()
         data, descriptor = part.bytes, part.get(zmq.SRCFD)
         if self._book.took(descriptor, self._bs, self.costs.stream_bytes(len(data))) and not self._book.known(
             descriptor
@@ -507,7 +508,7 @@ class RouterTransport(_Endpoint[Received]):
     def _admitted(self, peer: bytes) -> Received | None:
         """Receive the rest of a message of `peer`, and return it; None if its connection is ended because of it."""
         part = self._socket.recv(copy=False)
-        self.t_received_ns = time.time_ns()
+        self.t_received_ns = real_ns()
         descriptor: int = part.get(zmq.SRCFD)
         # Read from each message: a route may belong to another connection later.
         bs, mark = _claimed(peer) if self._allowed is None else (int(part.get("User-Id")), b"")

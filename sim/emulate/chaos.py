@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from fronthaul.clock import real_ns
 from fronthaul.draws import generator
 from sim.emulate.emulator import emulate, sign
 from sim.errors import UserError
@@ -179,7 +179,7 @@ class Injector:
 
     def tick(self, run: Run) -> None:
         """Inject the faults that are due; the driver calls this a few times a second."""
-        now_ns = time.time_ns()
+        now_ns = real_ns()
         self._end_due_faults(run, now_ns)
         while self._faults and run.t0_ns and now_ns >= run.t0_ns + self._faults[0].at_s * 1e9:
             fault = self._faults.pop(0)
@@ -217,7 +217,7 @@ class Injector:
             _signal(cloud.pid, signal.SIGKILL)
         else:
             _signal(cloud.pid, signal.SIGSTOP)
-            self._frozen.append((time.time_ns() + round(fault.seconds * 1e9), cloud.pid))
+            self._frozen.append((real_ns() + round(fault.seconds * 1e9), cloud.pid))
         return fault
 
     def _edge_fault(self, run: Run, fault: Fault) -> Fault | None:
@@ -235,7 +235,7 @@ class Injector:
                 run.cut(bs, fault.seconds)
             elif fault.kind == "freeze":
                 _signal(edge.pid, signal.SIGSTOP)
-                self._frozen.append((time.time_ns() + round(fault.seconds * 1e9), edge.pid))
+                self._frozen.append((real_ns() + round(fault.seconds * 1e9), edge.pid))
             else:
                 _signal(edge.pid, signal.SIGSTOP)
                 self._overlaps.append((bs, run.replace(bs)))

@@ -34,6 +34,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cloud.cloud_spec import CloudOutcome
+from fronthaul.clock import adopt, origin, read_origin, real_ns
 from fronthaul.errors import LocalError, TransportError
 from fronthaul.log.sent import read_journal
 from fronthaul.log.stream_names import SENT, incarnation_name
@@ -76,6 +77,7 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: 
             listed in the record's `failures`.
     """
     _require_host(plan.settings.host)
+    adopt(read_origin())
     stations = [site.station.bs for site in plan.sites]
     spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
     with ray_session(plan) as local, spaces or contextlib.nullcontext():
@@ -139,6 +141,7 @@ class Run:
         self.edges: list[Process] = []
         self.t0_ns = 0
         self.restarts: list[Restart] = []
+        self._step_ns = 0
         self._zombies: list[Process] = []
         self._excused: set[int] = set()  # base stations that may be missing: link down at the end, or not started again
         self._outcome: CloudOutcome | None = None  # of the cloud's last incarnation, once it has finished
@@ -149,12 +152,12 @@ class Run:
         self._start_up(START_S)
         self.edges = self._launcher.edges()
         self._start_up(START_S + START_EACH_S * len(self.edges))
-        self.t0_ns = time.time_ns() + round(LEAD_S * 1e9)
+        self.t0_ns = real_ns() + round(LEAD_S * 1e9)
         self._ask(("start", self.t0_ns))
         for edge in self.edges:
             edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), 0, self._end_s)
         self._watch()
-        seconds = max(0.0, (time.time_ns() - self.t0_ns) / 1e9)
+        seconds = max(0.0, (real_ns() - self.t0_ns) / 1e9)
         self._await_end()
         self._collect_edges()
         self._collect_cloud()
@@ -166,6 +169,7 @@ class Run:
             address=self._launcher.address,
             failures=self._failures,
             restarts=self.restarts,
+            step_ns=self._step_ns,
         )
 
     def kill(self) -> None:
@@ -188,7 +192,7 @@ class Run:
         """Start a new process for a base station while the old one still runs; return the old one, which goes on."""
         old = self.edge_of(bs)
         self.edges[self.edges.index(old)] = fresh = self._launcher.edge(old.stations, old.number + 1)
-        fresh.restart = time.time_ns()
+        fresh.restart = real_ns()
         self._zombies.append(old)
         return old
 
@@ -241,6 +245,7 @@ class Run:
             elif self._cloud_done(process, call):
                 return True
         self._on_tick(self)
+        self._step_ns = max(self._step_ns, read_origin().t_ns - origin().t_ns, key=abs)
         return False
 
     @property
@@ -252,7 +257,7 @@ class Run:
 
         The run goes on without base stations.
         """
-        late_ns = time.time_ns() - round(START_S * 1e9)
+        late_ns = real_ns() - round(START_S * 1e9)
         for process in self._processes:
             if process.connecting is None or process.restart is None or process.restart > late_ns:
                 continue
@@ -267,7 +272,7 @@ class Run:
         """Take links of namespaces down and up on schedule; without namespaces the link model does it."""
         if self._spaces is None:
             return
-        after_s = (time.time_ns() - self.t0_ns) / 1e9
+        after_s = (real_ns() - self.t0_ns) / 1e9
         for edge in self.edges:
             for bs in edge.stations:
                 config = self._settings.links.config(bs, Direction.UP)
@@ -290,7 +295,7 @@ class Run:
                 )
                 return True
             self.cloud = self._launcher.cloud(cloud.number + 1)
-            self.cloud.restart = cloud.restart or time.time_ns()
+            self.cloud.restart = cloud.restart or real_ns()
             return False
         except RayError as error:
             self._failures.append(sentence(error, cloud.name))
@@ -322,7 +327,7 @@ class Run:
                 edge.connecting = edge.running = None
                 return
             self.edges[self.edges.index(edge)] = fresh = self._launcher.edge(edge.stations, edge.number + 1)
-            fresh.restart = edge.restart or time.time_ns()
+            fresh.restart = edge.restart or real_ns()
             return
         except RayError as error:
             if self.t0_ns and edge.connecting is not None and _is_unanswered(error):
@@ -363,12 +368,12 @@ class Run:
 
     def _died(self, process: Process) -> None:
         """Note that a process died after its work was done; it is not started again."""
-        self.restarts.append(Restart(process.name, time.time_ns(), None))
+        self.restarts.append(Restart(process.name, real_ns(), None))
         process.connecting = process.running = None
 
     def _back(self, process: Process) -> None:
         if process.restart is not None:
-            self.restarts.append(Restart(process.name, process.restart, time.time_ns()))
+            self.restarts.append(Restart(process.name, process.restart, real_ns()))
             process.restart = None
 
     def _next_of(self, bs: int) -> int:

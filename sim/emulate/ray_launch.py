@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cloud.actor import CloudActor
 from edge.actor import EdgeActor
+from fronthaul.clock import origin
 from fronthaul.errors import LocalError
 from fronthaul.transport.keys import EdgeKeys, KeyRing, load_cloud_keys, load_edge_keys
 from fronthaul.transport.new_keys import ephemeral
@@ -99,7 +100,7 @@ class Launcher:
                 max_concurrency=3,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=incarnation == 0),
             )
-            .remote(self._plan.cloud, THREADS, self._settings.cloud_device, self._settings.cloud_gpus)
+            .remote(self._plan.cloud, origin(), THREADS, self._settings.cloud_device, self._settings.cloud_gpus)
         )
         host = self._settings.host or ("127.0.0.1" if self._local else None)
         if self._spaces is not None:
@@ -137,7 +138,7 @@ class Launcher:
                 max_concurrency=2,
                 scheduling_strategy="SPREAD",
             )
-            .remote(group, THREADS, settings.edge_device, settings.gpus_per_bs * len(group))
+            .remote(group, origin(), THREADS, settings.edge_device, settings.gpus_per_bs * len(group))
         )
         own: dict[int, EdgeKeys] = {bs: self._keys.edges[bs] for bs in stations} if self._keys else {}
         connecting = actor.connect.remote(

@@ -60,7 +60,7 @@ def ray_session(plan: Plan) -> Iterator[bool]:
 
 def _connected(plan: Plan, address: str) -> Iterator[bool]:
     local = address == "local"
-    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *STOPPING)}
     try:
         with tempfile.TemporaryDirectory(prefix="cofix-empty-") as empty:
             ray.init(

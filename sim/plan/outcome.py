@@ -57,6 +57,7 @@ class RunRecord:
         address: address on which the cloud listened.
         failures: one sentence per failure; empty if there was none.
         restarts: processes that died and were started again.
+        step_ns: by how much the wall clock of the driver's host was set during the run, at most [ns].
     """
 
     cloud: CloudOutcome
@@ -66,6 +67,7 @@ class RunRecord:
     address: str
     failures: list[str] = field(default_factory=list)
     restarts: list[Restart] = field(default_factory=list)
+    step_ns: int = 0
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,24 @@ def summarise(
         "notes": [
             *weights_notes(plan),
             *overload_notes(settings, figures["links"]),
+            *step_notes(record),
             *([] if len(fixes) else [_why_no_fix(settings, figures)]),
         ],
     }
+
+
+STEP_NS = 20_000_000
+"""Least step of the wall clock that is worth a note [ns]: more than a busy machine makes of two readings."""
+
+
+def step_notes(record: RunRecord) -> list[str]:
+    """Return a sentence if somebody set the wall clock during the run."""
+    if abs(record.step_ns) < STEP_NS:
+        return []
+    return [
+        f"The wall clock was set by {record.step_ns / 1e9:+.3g} s during the run, whose times go on as if it had not "
+        "been."
+    ]
 
 
 def _why_no_fix(settings: EmulateSettings, figures: Mapping[str, Any]) -> str:

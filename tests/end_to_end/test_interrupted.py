@@ -26,7 +26,7 @@ def command(folder: Path, *options: str, before: str = "") -> list[str]:
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import sys; from pathlib import Path; import sim.world.store as store\n"
         f"store.ASSET_FOLDER = Path({str(folder / 'assets')!r})\n{before}\n"
-        f"import cli; sys.exit(cli.main({arguments!r}))"
+        f"import cli; sys.argv[1:] = {arguments!r}; cli.run()"
     )
     return [sys.executable, "-c", code]
 
@@ -74,9 +74,13 @@ def test_a_signal_ends_a_run_with_a_sentence(tmp_path: Path, number: signal.Sign
             assert running.poll() is None
             time.sleep(0.2)
         running.send_signal(number)
+        for _ in range(3):  # whoever is impatient changes nothing
+            time.sleep(0.1)
+            running.send_signal(signal.SIGINT)
         _, told = running.communicate(timeout=60.0)
     assert running.returncode == 130
     assert "Stopped; every frame sent until then is journaled in" in told
+    assert told.count("Stopping already: what is open is being closed.") == 1
     assert "Traceback" not in told and "***" not in told  # nor a dump of Ray's C++ code
     assert recovered(tmp_path) > 0
 

@@ -198,6 +198,26 @@ def test_a_clusters_address_may_be_a_name_or_of_ipv6(settings: EmulateSettings, 
         emulate(dataclasses.replace(settings, ray_address=address))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("step_s", [3, -60])
+def test_a_run_goes_on_where_somebody_sets_the_clock(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch, step_s: int
+) -> None:
+    wall_ns = time.time_ns
+    settings = dataclasses.replace(settings, snapshots=40, deadline_ms=3000.0, bs_per_actor=3)
+
+    def set_clock(run: object) -> None:
+        if getattr(run, "t0_ns", 0):
+            monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + step_s * 10**9)
+
+    begin_s = time.monotonic()
+    result = emulate(settings, on_tick=set_clock)
+    assert 0 < result.summary["seconds"] < time.monotonic() - begin_s
+    assert result.summary["fixes"] == 40
+    (note,) = [note for note in result.summary["notes"] if "wall clock" in note]
+    assert note.startswith(f"The wall clock was set by {step_s:+d} s during the run")
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
 def test_an_address_without_ray_is_refused_quickly(settings: EmulateSettings, address: str) -> None:
     begin = time.monotonic()
