@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
 
 _DPI = 120
 _COLOURS = 256
+
+
+def require_writable(path: Path) -> None:
+    """Check that a file can be written, before hours of work that end with it.
+
+    Raises:
+        OSError: it cannot; the error names it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    probe = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        probe.write_bytes(b"")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

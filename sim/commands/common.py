@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +62,21 @@ def require_choice(option: str, value: str, known: tuple[str, ...]) -> None:
 
     if value not in known:
         raise UserError(f"There is no --{option} {value!r}{nearest_hint(value, known)}.")
+
+
+def emulate_command(scenario: str, stations: int, scheme: str, weights: Path, bits: str | None = None) -> str:
+    """Return the command that emulates a scheme with weights that were just trained.
+
+    Args:
+        scenario: name or file, as the user gave it.
+        stations: number of base stations.
+        scheme: name of the scheme.
+        weights: a file of the weights.
+        bits: value of ``--bits``; None leaves the default.
+    """
+    words = ["emulate", "--scenario", scenario, "--scheme", scheme, "--bs", str(stations)]
+    words += [] if bits is None else ["--bits", bits]
+    return f"python cli.py {shlex.join([*words, '--weights', str(weights)])}"
 
 
 def console() -> Console:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.commands.common import parse_bits, require_choice, stoppable
+from sim.commands.common import emulate_command, parse_bits, require_choice, stoppable
 from sim.plan.setting import OUTPUT, TIMING, WHAT
 
 if TYPE_CHECKING:
@@ -212,7 +213,9 @@ def train(
     rate = rate if rate is not None else 1e-3 if is_diffloc else 2e-3
     from sim.world.scenario import load_scenario
 
-    wanted = load_scenario(scenario or ("paris-7" if is_diffloc else "paris-6"))
+    scenario = scenario or ("paris-7" if is_diffloc else "paris-6")
+    wanted = load_scenario(scenario)
+    use = partial(emulate_command, scenario, wanted.station_count, scheme)
     if is_diffloc:
         from sim.learn.diffloc.train import DiffLocTraining
 
@@ -220,10 +223,11 @@ def train(
             model, split, soft, max(1, round(epochs)), batch, rate,
             average=0.0 if budget is None else 0.1, budget_s=None if budget is None else 60 * budget, seed=seed,
         )  # fmt: skip
-        _train_diffloc(wanted, data, training_of, device, output)
+        print(use(_train_diffloc(wanted, data, training_of, device, output)))
         return
     from dataclasses import replace as changed
 
+    from sim.files import require_writable
     from sim.learn.device import training_device
     from sim.learn.ecc.train import EccTraining, train_ecc
     from sim.learn.trainer import Schedule, TrainProgress
@@ -241,6 +245,7 @@ def train(
         target = output or folder / "rss.safetensors"
         deviation = train_rss(wanted, paths, split, target)  # type: ignore[arg-type]  # checked above
         print(f"path-loss model fitted, residual {deviation:.2f} dB (standard deviation): {target}")
+        print(use(target))
         return
     if output is not None and len(payloads) > 1:
         raise UserError("--output is for one payload: with several, each file gets its own name.")
@@ -248,6 +253,8 @@ def train(
     variant = [phase] * (phase != "slot") + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
     labels = ["lossless" if resolution is None else f"b{resolution}" for resolution in payloads]
     targets = [output or folder / f"{'-'.join(['ecc', label, *variant])}.safetensors" for label in labels]
+    for target in targets:
+        require_writable(target)
     training = EccTraining(
         phase=phase,  # type: ignore[arg-type]  # checked above
         split=split,  # type: ignore[arg-type]  # checked above
@@ -278,11 +285,15 @@ def train(
             errors = train_ecc(wanted, paths, trainings, advance, checkpoint=checkpoint, scalars=scalars, device=place)
     for target, error in errors.items():
         print(f"mean 3D error on validation positions {error:.3f} m: {target}")
+    for target, resolution in zip(targets, payloads, strict=True):
+        print(use(target, "lossless" if resolution is None else str(resolution)))
 
 
 def _train_diffloc(
     scenario: Scenario, data: Path | None, training: DiffLocTraining, device: str | None, output: Path | None
-) -> None:
+) -> Path:
+    """Train and say how well; return a file of the weights."""
+    from sim.files import require_writable
     from sim.learn.device import training_device
     from sim.learn.diffloc.train import train_diffloc
     from sim.terminal import ProgressBar
@@ -291,6 +302,7 @@ def _train_diffloc(
     variant = ["soft"] * training.soft + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
     name = "-".join(["diffloc", model, *variant])
     target = output or Path("checkpoints") / scenario.name / f"{name}.safetensors"
+    require_writable(target)
     place = training_device(device)
     told = f"Stopped; the last tenth epoch is in {target.parent}, and the same command resumes."
     with stoppable(lambda: told), ProgressBar() as bar:
@@ -301,6 +313,7 @@ def _train_diffloc(
         paths, report = train_diffloc(scenario, data, training, target, advance, place)
     print(report)
     print("\n".join(map(str, paths)))
+    return paths[0]
 
 
 def reproduce(
@@ -318,9 +331,11 @@ def reproduce(
     ] = True,
 ) -> None:
     """Measure a published table and show the paper's values beside it; can be resumed."""
+    from sim.files import require_writable
     from sim.reproduce.tables import reproduce as measure
     from sim.terminal import ProgressBar
 
+    require_writable(output / f"{table}.json")
     told = f"Stopped; finished rows are in {output}, and the same command resumes."
     with stoppable(lambda: told), ProgressBar() as bar:
         path = measure(table, output, lambda label, done, total: bar.update(label, done, total), train=train)

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.commands.common import stoppable
+from sim.commands.common import emulate_command, stoppable
 from sim.errors import UserError, nearest_hint
+from sim.files import require_writable
 from sim.terminal import ProgressBar
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def train_vinloc(
     folder = DATA_FOLDER / wanted.data_name / "vinloc"
     if job != known:
         job, folder = replace(job, name=target.stem), target.parent
+    require_writable(target)
     told = f"Stopped; a checkpoint of the last minutes is in {folder}, and the same command resumes."
     last: list[float] = []
     with stoppable(lambda: told), ProgressBar() as bar:
@@ -82,6 +84,8 @@ def train_vinloc(
         files = _run(job, folder, target, advance, place)
     print(f"mean 3D error on validation users {last[0]:.3f} m" if last else "trained before")
     print("\n".join(map(str, files)))
+    if not isinstance(job, ResNetJob):
+        print(emulate_command(job.scenario, wanted.station_count, "vinloc", files[0]))
 
 
 def _find(name: str) -> Job | ResNetJob:

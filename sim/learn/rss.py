@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from edge.preprocessing import channel_gain
+from sim.errors import UserError
 from sim.learn.data import SnapshotSource, measure_covariance
 from sim.learn.splits import SplitName, split_positions
 from sim.plan.weights import Weights, save_weights
@@ -21,6 +22,9 @@ def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path
     """Fit a_k, n_k, σ_k of g_k [dB] = a_k − 10 n_k log10(distance [m]) + e on training positions; write the weights.
 
     Returns the mean σ [dB] over the base stations.
+
+    Raises:
+        UserError: a base station has a path to fewer than three training positions.
     """
     parts = split_positions(scenario, paths.position, split)
     index = parts.train[:positions]
@@ -37,6 +41,11 @@ def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path
     level = np.concatenate(levels)  # (N, K)
     model = np.zeros((len(scenario.sites), 3))
     for k, site in enumerate(scenario.sites):
+        if heard[:, k].sum() < 3:
+            raise UserError(
+                f"Site {k} has paths to fewer than 3 of the {len(index)} training positions, "
+                "to which no line can be fitted."
+            )
         distance = np.linalg.norm(paths.position[index] - np.array(site.position), axis=1)
         design = np.stack([np.ones_like(distance), -10 * np.log10(distance)], 1)[heard[:, k]]
         line, *_ = np.linalg.lstsq(design, level[heard[:, k], k], rcond=None)

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from cloud.fusion.cma import read_out
 from edge.preprocessing import preprocess
-from sim.errors import UserError
 from sim.learn.average import WeightAverage
 from sim.learn.budget import Length
 from sim.learn.checkpoint import Checkpoint
 from sim.learn.data import SnapshotSource
+from sim.learn.diverged import require_finite
 from sim.learn.optimizer import MatrixOptimizer, warm_cosine
 
 Loss = Literal["distance", "squared"]
@@ -256,7 +256,7 @@ class Trainer:
     def _tell(self, step: int, on_progress: OnProgress) -> None:
         for name, learner in self._learners.items():
             loss = learner.loss()
-            _require_finite(loss, step)
+            require_finite(loss, f"step {step}")
             on_progress(TrainProgress("train", step, self._length.steps(step), loss, self._length.seconds(), name=name))
             if self._scalars:
                 self._scalars.add_scalar(f"loss/train/{name}".rstrip("/"), loss, step)
@@ -267,7 +267,7 @@ class Trainer:
             with learner.average.applied():
                 errors = self.validate(name)
             means[name] = float(errors.mean())
-            _require_finite(means[name], step)
+            require_finite(means[name], f"step {step}")
             made = TrainProgress("train", step, self._length.steps(step), learner.loss(), self._length.seconds(),
                                  means[name], float(errors.median()), name)  # fmt: skip
             on_progress(made)
@@ -297,11 +297,6 @@ class Trainer:
                     self._captured = given.copied_to(self._captured)
                     given = self._captured
                 yield given
-
-
-def _require_finite(value: float, step: int) -> None:
-    if not math.isfinite(value):
-        raise UserError(f"The training diverged before step {step}: lower the learning rate.")
 
 
 def random_presence(gain: Tensor, share: float, draw: torch.Generator) -> Tensor:

@@ -1,6 +1,7 @@
 """DiffLoc through the whole emulator: bits, replay, losses, faults, and what may not be asked for."""
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 import tiny_scores
 import tiny_world
 import torch
+from rich.console import Console
 from torch import Tensor
 
 import cli
 from edge.score_station import ScoreStation
 from fronthaul.link.link_file import link_plan
+from sim.commands.summary import show_summary
 from sim.emulate.emulator import RunResult, emulate
 from sim.errors import UserError
 from sim.inspect.audit import audit
@@ -95,6 +98,24 @@ def test_a_part_of_the_base_stations_makes_fixes(tmp_path: Path, monkeypatch: py
     for options in ({}, {"where": "central"}, {"where": "one-shot"}):
         result = run(settings, **options)
         assert result.summary["fixes"] == 2 and replay(result.folder).identical == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "payload 16 bit per answer of a later round, none in round 0"),
+        ({"local": 8}, "payload 24 bit per BS and fix, 1.17 % of lossless CSI; 16 bit per answer of a later round"),
+        ({"where": "one-shot"}, "payload 144 bit per BS and fix, 7.03 % of lossless CSI"),
+    ],
+)
+def test_the_summary_says_what_each_round_carries(
+    settings: EmulateSettings, options: dict[str, str | int], said: str
+) -> None:
+    result = run(settings, **options)
+    out = io.StringIO()
+    show_summary(Console(file=out, width=120), result.summary, result.folder)
+    lines = out.getvalue().splitlines()
+    assert [line.strip() for line in lines if line.startswith("payload ")] == [said]
 
 
 def test_options_are_recorded_and_come_back(settings: EmulateSettings, capsys: pytest.CaptureFixture[str]) -> None:

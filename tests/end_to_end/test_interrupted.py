@@ -83,6 +83,9 @@ def test_a_signal_ends_a_run_with_a_sentence(tmp_path: Path, number: signal.Sign
     assert told.count("Stopping already: what is open is being closed.") == 1
     assert "Traceback" not in told and "***" not in told  # nor a dump of Ray's C++ code
     assert recovered(tmp_path) > 0
+    (part,) = (tmp_path / "runs").glob("*.part")
+    (kernel,) = [finding for finding in audit(part).findings if finding.name == "kernel"]
+    assert "memory" not in kernel.detail and kernel.state != "fails", kernel
 
 
 def has_frames(journal: Path) -> bool:

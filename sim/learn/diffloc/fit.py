@@ -16,6 +16,7 @@ from sim.learn.budget import Length
 from sim.learn.checkpoint import Checkpoint, Stateful
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.objectives import Objective
+from sim.learn.diverged import require_finite
 
 _VALIDATION_PASSES = 8
 _VALIDATION_SEED = 10_000
@@ -76,7 +77,7 @@ def fit(
     so that a resumed training repeats them.
 
     Raises:
-        UserError: the checkpoint belongs to another training.
+        UserError: the checkpoint belongs to another training, or the training diverges.
     """
     return _Fit(features, shape, objective, schedule, checkpoint, device or torch.device("cpu")).run(on_epoch)
 
@@ -115,6 +116,7 @@ class _Fit:
             training = self._epoch(epoch)
             with self._average.applied():
                 validation = self._validate()
+                require_finite(training + float(validation.sum()), f"the end of epoch {epoch + 1}")
                 self._best.keep(self._network, validation, epoch)
             epoch += 1
             told = training, float(validation.mean()), list(self._best.epoch), length.seconds()

@@ -28,6 +28,7 @@ from sim.learn.diffloc.cnn import fit_cnn, make_images
 from sim.learn.diffloc.features import Features, FeatureSetting, make_features
 from sim.learn.diffloc.fit import FitProgress, OnEpoch, Schedule, fit
 from sim.learn.diffloc.objectives import Consistency, Diffusion, Grid, Objective, Regression, grid_over
+from sim.learn.diverged import require_finite
 from sim.learn.splits import Split, split_positions
 from sim.world.paths import PathSet, load_paths
 from sim.world.scenario import Scenario, load_scenario
@@ -191,6 +192,7 @@ def run(job: Job, folder: Path = FITS, device: torch.device | None = None) -> No
             record["grid"] = asdict(objective)
         # Unused statistics are not stored: the networks take z, not fingerprints.
         tensors |= {n: v.contiguous() for n, v in network.state_dict().items() if n not in ("mean", "deviation")}
+    require_finite(sum(losses), f"the end of {job.name}")
     record |= {"validation_loss": losses, "minutes": (time.monotonic() - begin) / 60}
     with whole_file(path) as temporary:
         save_file(tensors, temporary, metadata={"record": json.dumps(record)})

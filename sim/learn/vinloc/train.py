@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sim.learn.average import WeightAverage
 from sim.learn.budget import Length
 from sim.learn.checkpoint import Checkpoint, Stateful
+from sim.learn.diverged import require_finite, require_finite_weights
 from sim.learn.draws import Draws, device_draws, torch_generator
 from sim.learn.optimizer import MatrixOptimizer, warm_cosine
 from sim.learn.vinloc.data import CirSet, delayed
@@ -143,6 +144,9 @@ class UserTrainer(ABC):
 
         Returns:
             The mean validation error [m] of the averaged weights.
+
+        Raises:
+            UserError: the training diverges; the last checkpoint is of the time before.
         """
         step = self._checkpoint.resume()
         self._length.start()
@@ -167,9 +171,10 @@ class UserTrainer(ABC):
                     break
             if self._schedule.budget_s is None and step % (2 * self._per_epoch) == 0:
                 self._tell(on_progress, step, loss, self._error())
+        error = self._error()
+        require_finite(error, f"step {step}")
         self._save(step, on_save)
         self._average.apply()
-        error = self._error()
         self._tell(on_progress, step, loss, error)
         return error
 
@@ -181,6 +186,7 @@ class UserTrainer(ABC):
             return float(self.validate().mean())
 
     def _save(self, step: int, on_save: Callable[[], None]) -> None:
+        require_finite_weights(self._network, f"step {step}")
         self._checkpoint.save(step)
         with self._average.applied():
             on_save()

@@ -9,6 +9,7 @@ import straight_world
 import torch
 from straight_world import Array, Wall
 
+from sim.errors import UserError
 from sim.world.channel import (
     Motion,
     PaddedPaths,
@@ -143,9 +144,13 @@ def test_not_to_move_changes_nothing() -> None:
 
 
 def test_moving_needs_mirrors() -> None:
-    padded = pad_paths(straight_world.trace(WORLD, straight_world.positions(WORLD, 3)), CARRIER)
+    paths = straight_world.trace(WORLD, straight_world.positions(WORLD, 3))
+    padded = pad_paths(paths, CARRIER)
     with pytest.raises(ValueError, match="mirrors"):
         move_users(padded, torch.zeros(3, 3), CARRIER)
+    without = dataclasses.replace(paths, mirror=np.zeros((0, 4), np.float32))
+    with pytest.raises(UserError, match=r"^The path data hold no mirrors, without which users cannot be moved: trace"):
+        pad_paths(without, CARRIER, mirrors=True)
 
 
 def test_a_mirror_matrix_is_its_householder_reflection() -> None:

@@ -57,6 +57,15 @@ def users(count: int) -> np.ndarray:
     return np.random.default_rng(3).uniform([-25, -8, 1.5], [25, 8, 8], (count, 3))
 
 
+def test_a_carrier_outside_the_range_of_a_material_is_one_sentence(canyon: Scenario) -> None:
+    low = replace(canyon, numerology=replace(canyon.numerology, carrier_hz=0.4e9))
+    with pytest.raises(
+        UserError, match=r"^Scenario 'canyon': numerology\.carrier_hz does not suit the scene: "
+    ) as refused:
+        Tracer(low)
+    assert "\n" not in str(refused.value)
+
+
 def test_synthesis_equals_sionnas_frequency_response(canyon: Scenario, tracer: Tracer) -> None:
     rt = tracer._rt
     scene = tracer._scene

@@ -9,6 +9,7 @@ import torch
 from ticking import Ticking
 
 from edge.score_network import NetworkShape, ScoreNetwork
+from sim.errors import UserError
 from sim.learn import budget
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.fit import FitProgress, Schedule, fit
@@ -54,6 +55,15 @@ def test_a_budget_of_time_replaces_epochs_and_patience(monkeypatch: pytest.Monke
     assert rates[0] == QUICK.rate
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.05 * QUICK.rate
+
+
+def test_a_training_that_diverges_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    diverging = replace(QUICK, rate=1e9)
+    with pytest.raises(
+        UserError, match=r"^The training diverged before the end of epoch 1: lower the learning rate\.$"
+    ):
+        fit(features(), SHAPE, Regression(), diverging, checkpoint=tmp_path / "a.pt")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_averaged_weights_are_validated_and_kept() -> None:

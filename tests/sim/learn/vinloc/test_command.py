@@ -1,15 +1,20 @@
 """`train vinloc`: jobs by name, variants beside their weights."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import straight_world
 import tiny_hall
 import torch
 
 import cli
+from sim.learn.splits import write_test_set
 from sim.learn.vinloc import resnet_train
 from sim.plan.weights import load_weights
+from sim.toml.write import toml_text
+from sim.world.scenario import scenario_table
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +38,29 @@ def test_a_job_is_trained_where_tables_look_for_it(folder: Path, capsys: pytest.
     assert weights.config["record"]["job"] == "any"
 
 
+def test_training_ends_with_the_command_that_uses_it(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is printed, but for a driver that suits a test."""
+    world = straight_world.scenario()
+    Path("straight.toml").write_text(toml_text(scenario_table(world)))
+    paths = straight_world.trace(world, straight_world.positions(world, 60))
+    paths.save(Path("data/straight/paths.npz"))
+    write_test_set(world, paths, Path("data/straight"))
+    of_straight = "--scenario straight.toml"
+    for line in (
+        "vinloc",
+        f"rss {of_straight}",
+        f"ecc {of_straight} --bits 2 --epochs 1 --batch 8 --output x.safetensors",
+    ):
+        assert cli.main(["train", *line.split()]) == 0
+        command = capsys.readouterr().out.splitlines()[-1]
+        assert command.startswith("python cli.py emulate --scenario ")
+        short = ["--driver", "process", "--snapshots", "2", "--no-controls"]
+        assert cli.main([*shlex.split(command)[2:], *short]) == 0
+        capsys.readouterr()
+
+
 def test_a_variant_has_its_checkpoint_beside_its_weights(folder: Path) -> None:
     before = (folder / "data/tiny-hall/vinloc/any.pt").stat()
     assert cli.main(["train", "vinloc", "--job", "any", "--epochs", "0.5", "--batch", "20", "--seed", "3"]) == 0
@@ -46,6 +74,25 @@ def test_fingerprinting_is_trained_without_weights_to_run(folder: Path, capsys: 
     assert cli.main(["train", "vinloc", "--job", "resnet-packed"]) == 0
     assert "data/tiny-hall/vinloc/resnet-packed.pt" in capsys.readouterr().out
     assert (folder / "data/tiny-hall/vinloc/resnet-packed.pt").is_file()
+
+
+@pytest.mark.parametrize("job", ["any", "resnet-packed"])
+def test_a_training_that_diverges_says_so_and_leaves_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], job: str
+) -> None:
+    wild = ["--rate", "1e9", "--epochs", "3", "--output", "wild/x.safetensors"]
+    assert cli.main(["train", "vinloc", "--job", job, *wild]) == 2
+    assert "The training diverged before step 6: lower the learning rate.\n" in capsys.readouterr().err
+    assert list((folder / "wild").iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_training(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "blocked").write_text("")
+    for line in ("train vinloc --seed 9 --output blocked/x.safetensors", "reproduce vinloc-bits --output blocked"):
+        assert cli.main(line.split()) == 2
+        assert capsys.readouterr().err == "Cannot use blocked: File exists.\n"
 
 
 @pytest.mark.parametrize(
