@@ -113,8 +113,6 @@ def load_plan(settings: EmulateSettings) -> Plan:
     scheme_options(settings)
     path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
     weights = load_weights(path)
-    if not settings.force:
-        require_made_for(weights, path, scenario)
     scenario, paths = load_test_set(scenario, settings)
     return compose(
         settings,
@@ -150,8 +148,10 @@ def compose(
 
     Raises:
         UserError: the paths have no users or too few sites, the scheme is unknown or does not take the options, or the
-            weights do not fit it.
+            weights do not fit it, or were made for another place and the settings do not force it.
     """
+    if not settings.force:
+        require_made_for(weights, weights_path, scenario)
     stations = settings.stations(scenario)
     if len(paths) == 0 or paths.sites < len(stations):
         raise UserError(f"The test paths hold {len(paths)} users and {paths.sites} sites; trace them again.")
@@ -172,7 +172,8 @@ def compose(
     except _UNFIT as error:
         why = f"no {error}" if isinstance(error, KeyError) else textwrap.shorten(str(error), 300, placeholder=" …")
         raise UserError(
-            f"The weights {weights_path} do not fit scheme {settings.scheme!r} with {settings.payload.words}: {why}."
+            f"The weights{_named(weights_path)} do not fit scheme {settings.scheme!r} with {settings.payload.words}: "
+            f"{why}."
         ) from error
     return Plan(
         settings=settings,
@@ -241,9 +242,14 @@ def require_made_for(weights: Weights, path: Path, scenario: Scenario) -> None:
     found = differences(weights.made_for, scenario, PLACE)
     if found:
         raise UserError(
-            f"The weights {path} were trained for {'; for '.join(found.values())}: train weights for scenario "
+            f"The weights{_named(path)} were trained for {'; for '.join(found.values())}: train weights for scenario "
             f"{scenario.name!r}, or run with these by --force."
         )
+
+
+def _named(path: Path) -> str:
+    """Return the path as a sentence names it; nothing for weights that are in no file."""
+    return "" if path == Path() else f" {path}"
 
 
 def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights) -> CloudSpec:

@@ -26,8 +26,11 @@ from torch import Tensor
 from edge.fingerprint import beam_levels, fingerprint
 from fronthaul.draws import generator
 from fronthaul.files import whole_file
+from sim.errors import UserError
 from sim.learn.splits import Split, SplitName, split_positions
+from sim.world.arrays import DAMAGED, load_arrays
 from sim.world.channel import Motion, Synthesizer, pad_paths, receiver_noise
+from sim.world.made_for import GRID, made_for
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
@@ -37,6 +40,7 @@ beams and delays, which keep the joint information of the antennas and drop abso
 
 SCALE_M = 100.0
 """Length of a normalised unit [m]; users' positions then have a standard deviation of about 0.5 on each axis."""
+_TABLES = ("z", "mean", "deviation", "basis")
 _FIT_SAMPLES = 3000
 _CHUNK = 250
 _FLOOR = 0.03
@@ -162,23 +166,24 @@ def make_features(
         split: indices of positions; by default those of `setting.split`.
         cache: folder of stored features; None disables it.
         device: where they are computed; they are returned on the CPU.
+
+    Raises:
+        UserError: a stored file is damaged, or was made for something else.
     """
     parts = split if split is not None else split_positions(scenario, paths.position, setting.split, paths.user)
     dimensions = 2 if np.ptp(paths.position[:, 2]) < 1e-6 else 3
     centre = paths.position[parts.train, :dimensions].mean(0)
     position = torch.from_numpy((paths.position[:, :dimensions] - centre) / SCALE_M).float()
     copies = len(setting.snr_db)
-    file = None if cache is None else cache / f"{_digest(scenario, paths, setting, parts)}.npz"
+    key = _digest(scenario, paths, setting, parts)
+    file = None if cache is None else cache / f"{key}.npz"
     if file is not None and file.is_file():
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            tables = {name: torch.from_numpy(archive[name]) for name in ("z", "mean", "deviation", "basis")}
+        tables = _read(file, key)
     else:
         stacked = [_compress(scenario, paths, k, setting, parts.train, device) for k in setting.stations]
-        names = ("z", "mean", "deviation", "basis")
-        tables = {name: torch.stack([one[i].cpu() for one in stacked]) for i, name in enumerate(names)}
+        tables = {name: torch.stack([one[i].cpu() for one in stacked]) for i, name in enumerate(_TABLES)}
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _write(file, {name: value.numpy() for name, value in tables.items()})
+            _write(file, {name: value.numpy() for name, value in tables.items()} | {"made_for": np.array(key)})
     count = len(paths)
     shift = np.arange(copies)[:, None] * count
     return Features(
@@ -234,9 +239,30 @@ def _write(file: Path, tables: dict[str, Any]) -> None:
         np.savez(stream, **tables)
 
 
+def _read(file: Path, key: str) -> dict[str, Tensor]:
+    try:
+        held = load_arrays(file)
+        tables, stored = {name: torch.from_numpy(held[name]) for name in _TABLES}, str(held["made_for"])
+    except DAMAGED as error:
+        raise UserError(f"{file} is damaged ({error}); remove it, it will be made again.") from error
+    if stored != key:
+        raise UserError(f"{file} was made for another scenario; remove it, it will be made again.")
+    return tables
+
+
 def _digest(scenario: Scenario, paths: PathSet, setting: FeatureSetting, split: Split) -> str:
-    parts = (setting, scenario.array, scenario.user_array, scenario.numerology)
-    total = hashlib.sha256(json.dumps([asdict(part) for part in parts]).encode())
-    for part in (split.train, paths.position, paths.delay):
+    """Return a digest of everything that features depend on."""
+    grid = {name: part for name, part in made_for(scenario).items() if name in GRID}
+    total = hashlib.sha256(json.dumps([asdict(setting), grid], sort_keys=True).encode())
+    arrays = (
+        paths.position,
+        paths.delay,
+        paths.matrix,
+        paths.site_angle,
+        paths.user_angle,
+        paths.velocity,
+        paths.offset,
+    )
+    for part in (split.train, *arrays):
         total.update(np.ascontiguousarray(part).tobytes())
     return total.hexdigest()[:16]

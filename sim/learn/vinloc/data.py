@@ -196,8 +196,8 @@ def load_users(
                 paths = paths or _drawn(scenario, folder)
                 chosen = getattr(split_positions(scenario, paths.position, split, paths.user), part)
                 found = synthesise(scenario, paths.select(chosen), scale, get_args(Part).index(part), device)
-            _save(path, found.to(torch.device("cpu")))
-        made[part] = _load(path)
+            _save(path, found.to(torch.device("cpu")), key)
+        made[part] = _load(path, key)
     return Users(**made)
 
 
@@ -266,18 +266,27 @@ def _of_layouts(
     return join(parts)
 
 
-def _save(path: Path, users: CirSet) -> None:
+def _save(path: Path, users: CirSet, key: str) -> None:
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file, cir=users.cir.numpy(), site=users.site.numpy(), present=users.present.numpy(),
-            position=users.position.numpy(), scale=users.scale,
+            position=users.position.numpy(), scale=users.scale, made_for=key,
         )  # fmt: skip
 
 
-def _load(path: Path) -> CirSet:
+def _load(path: Path, key: str) -> CirSet:
+    """Read responses; those of files older than the entry ``made_for`` are what the file's name says.
+
+    Raises:
+        UserError: the file is damaged, or its responses were made for something else.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             tensors = {name: torch.from_numpy(archive[name]) for name in ("cir", "site", "present", "position")}
-            return CirSet(**tensors, scale=float(archive["scale"]))
+            found = CirSet(**tensors, scale=float(archive["scale"]))
+            made_for = str(archive["made_for"]) if "made_for" in archive else key
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged ({error}); remove it, it will be made again.") from error
+    if made_for != key:
+        raise UserError(f"{path} was made for another scenario; remove it, it will be made again.")
+    return found

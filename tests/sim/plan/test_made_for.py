@@ -12,7 +12,7 @@ from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.learn.data import SnapshotSource, measure_covariance
 from sim.learn.fingerprints import FingerprintTable
-from sim.plan.plan import load_plan, weights_notes
+from sim.plan.plan import compose, load_plan, weights_notes
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import Weights, find_weights, load_weights, save_weights
 from sim.toml.write import toml_text
@@ -60,6 +60,16 @@ def test_another_shape_and_other_sites_run_only_if_forced(settings: EmulateSetti
     assert differences(weights.made_for, moved) == {"sites": "other sites than the scenario's"}
     there = dataclasses.replace(world, scene="elsewhere")
     assert set(differences(weights.made_for, there)) == {"scene"}
+
+
+def test_a_plan_composed_by_hand_is_checked_too(settings: EmulateSettings) -> None:
+    assert settings.weights is not None
+    weights, world = load_weights(settings.weights), tiny_world.scenario()
+    moved = dataclasses.replace(world, sites=world.sites[::-1])
+    with pytest.raises(UserError, match=r"trained for other sites than the scenario's: train weights .* by --force"):
+        compose(settings, moved, tiny_world.paths(moved), weights)
+    forced = dataclasses.replace(settings, force=True)
+    assert "other sites" in weights_notes(compose(forced, moved, tiny_world.paths(moved), weights))[0]
 
 
 def test_forced_runs_say_so(settings: EmulateSettings, tmp_path: Path) -> None:

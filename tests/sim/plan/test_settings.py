@@ -61,7 +61,9 @@ def test_weights_of_another_shape_are_one_sentence(settings: EmulateSettings, ch
     other = dataclasses.replace(world, numerology=dataclasses.replace(world.numerology, **change))
     assert settings.weights is not None
     with pytest.raises(UserError, match="do not fit scheme 'ecc' with 4 bits"):
-        compose.compose(settings, other, tiny_world.paths(world), load_weights(settings.weights))
+        compose.compose(
+            dataclasses.replace(settings, force=True), other, tiny_world.paths(world), load_weights(settings.weights)
+        )
 
 
 @pytest.mark.parametrize(

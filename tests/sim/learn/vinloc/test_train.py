@@ -200,6 +200,19 @@ def test_users_drawn_on_a_device_are_those_of_the_data_set(tmp_path: Path) -> No
         assert float(unlikeness(one, other).max()) < 1e-5  # half precision, and gains rounded in files
 
 
+def test_responses_under_anothers_name_are_refused(tmp_path: Path) -> None:
+    draw_factory(FEW, tmp_path / "shards").save(tmp_path / "paths.npz")
+    load_users(FEW, folder=tmp_path)
+    stored = tmp_path / "vinloc"
+    (own,) = stored.glob("test-*")
+    late = replace(FEW, clock=ClockErrors(ue_bias_ns=40.0))
+    load_users(late, folder=tmp_path)
+    (other,) = {*stored.glob("test-*")} - {own}
+    other.replace(own)
+    with pytest.raises(UserError, match=r"made for another scenario; remove it, it will be made again\.$"):
+        load_users(FEW, folder=tmp_path)
+
+
 def test_further_users_are_trained_on_and_nothing_else() -> None:
     own, more = (drawn_users(FEW, torch.device("cpu"), further) for further in (0, 25))
     assert (len(more.train), len(more.validation), len(more.test)) == (46 + 25, 6, 8)
