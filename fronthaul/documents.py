@@ -85,6 +85,16 @@ def parse_json(text: str) -> Any:
         raise LocalError(str(error)) from error
 
 
+def read_json(path: Path) -> Any:
+    """Return the value that a JSON file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        LocalError: as for `read_text` and `parse_json`.
+    """
+    return parse_json(read_text(path))
+
+
 def _measured(text: str) -> str:
     if len(text) > MOST_BYTES:
         raise LocalError(f"it is longer than {MOST_BYTES} characters")

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import fuzzing
 import hypothesis
 import pytest
 import tiny_world
@@ -18,7 +19,9 @@ from sim.world import store
 torch.set_num_threads(1)
 
 # A time limit on an example would only test how busy the machine is.
-hypothesis.settings.register_profile("suite", hypothesis.settings(), deadline=None)
+hypothesis.settings.register_profile(
+    "suite", hypothesis.settings(max_examples=fuzzing.TIMES * hypothesis.settings.default.max_examples), deadline=None
+)
 hypothesis.settings.load_profile("suite")
 
 TESTS = Path(__file__).parent

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud.cloud_spec import CloudOutcome
 from fronthaul.account.used import UsedReports
-from fronthaul.documents import parse_json, read_text
+from fronthaul.documents import read_json
 from fronthaul.errors import LocalError
 from fronthaul.log.stream_names import SENT, EdgeStart, start_of
 from fronthaul.transport.transport_costs import TransportCosts
@@ -109,7 +109,7 @@ class RunTables:
         if not self.folder.summary.exists():
             return None
         try:
-            table = parse_json(read_text(self.folder.summary))
+            table = read_json(self.folder.summary)
         except (OSError, LocalError) as error:
             raise UserError(f"{self.folder.summary} cannot be read: the file is damaged.") from error
         if not isinstance(table, dict):

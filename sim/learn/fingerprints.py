@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fronthaul.documents import parse_json
+from fronthaul.errors import LocalError
 from sim.errors import UserError
 from sim.learn.data import SnapshotSource
 from sim.world.arrays import DAMAGED, load_arrays, save_arrays
@@ -102,10 +104,10 @@ class FingerprintTable:
         try:
             held = load_arrays(path)
             position = held["position"] if "position" in held else load_arrays(path.with_name(_POSITIONS))["position"]
-            known = json.loads(str(held["made_for"])) if "made_for" in held else {}
+            known = parse_json(str(held["made_for"])) if "made_for" in held else {}
             components = held["components"].astype(np.float32)
             table = cls(held["mean"], components, held["scale"], held["codes"], position, known)
-        except DAMAGED as error:
+        except (*DAMAGED, LocalError) as error:
             raise UserError(f"The fingerprint table {path} is missing or damaged ({error}).") from error
         if len(table.position) != len(table.codes):
             raise UserError(f"The fingerprint table {path} and the training positions are of different data.")

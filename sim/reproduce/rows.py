@@ -14,7 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fronthaul.documents import read_json
+from fronthaul.errors import LocalError
 from sim.cores import cores
+from sim.errors import UserError
 from sim.files import write_rows
 from sim.reproduce.bench import Bench
 
@@ -80,13 +83,10 @@ def measure_rows(
         on_row: called with label, number of rows done, number of all rows.
 
     Raises:
-        UserError: path data are missing.
+        UserError: path data are missing, or `store` is damaged.
     """
     bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
-    stored = (
-        {record["label"]: record for record in json.loads(store.read_text(encoding="utf-8"))} if store.is_file() else {}
-    )
-    records = stored_records(rows, stored)
+    records = stored_records(rows, read_records(store) if store.is_file() else {})
     for number, (row, record) in enumerate(zip(rows, records, strict=True)):
         for name in row.jobs:
             if train and not bench.is_trained(name):
@@ -105,8 +105,19 @@ def measure_rows(
         write_rows(store, records)
     write_rows(store, records)
     on_row("done", len(rows), len(rows))
-    found: list[Record] = json.loads(store.read_text(encoding="utf-8"))
-    return found
+    return list(read_records(store).values())
+
+
+def read_records(store: Path) -> dict[str, Record]:
+    """Return the records of a table's file by their labels.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return {record["label"]: record for record in read_json(store)}
+    except (OSError, LocalError, LookupError, TypeError) as error:
+        raise UserError(f"The table {store} is damaged ({error}); restore or remove it.") from error
 
 
 def stored_records(rows: Sequence[Row], stored: Mapping[str, Record]) -> list[Record]:
@@ -121,7 +132,8 @@ def _blank(row: Row) -> Record:
 
 def _known(record: Record | None, row: Row) -> Record:
     """Return the stored fields of a row if it was measured with the same options, else none."""
-    if record is None or record["key"] is None or record["key"]["settings"] != row.settings():
+    key = None if record is None else record.get("key")
+    if record is None or not isinstance(key, dict) or key.get("settings") != row.settings() or "digests" not in key:
         return {}
     kept = ("key", "result", "commit", "date", "cores", "minutes")
     return {name: record[name] for name in kept if name in record}

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.scheme import weights_scheme
-from fronthaul.documents import parse_json, read_text
+from fronthaul.documents import read_json
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_table
 from sim.errors import UserError
@@ -165,7 +165,7 @@ def _require_own(output: Path, finished: Sequence[Row | None]) -> None:
     """
     table = output / "sweep.json"
     try:
-        stored = parse_json(read_text(table))["rows"] if table.is_file() else []
+        stored = read_json(table)["rows"] if table.is_file() else []
         others = [row for row in stored if row not in finished]
     except (OSError, LocalError, LookupError, TypeError):  # damaged: there is nothing to keep
         return
@@ -292,7 +292,7 @@ def quantile_of_all(error_m: npt.NDArray[np.float64], snapshots: int, share: flo
 def _finished(folder: Path, key: str) -> Row | None:
     """Return the row if it was run before with the same key, else None."""
     try:
-        found = parse_json(read_text(folder / "row.json"))
+        found = read_json(folder / "row.json")
     except (OSError, LocalError):
         return None
     row: Row | None = found.get("row") if isinstance(found, dict) and found.get("key") == key else None

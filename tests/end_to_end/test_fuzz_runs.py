@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
+from fuzzing import STRANGE, cases
 
 import cli
 from fronthaul.link.link_file import LinkPlan, with_options
@@ -22,7 +23,6 @@ from sim.emulate.emulator import emulate
 from sim.plan.settings import EmulateSettings
 from sim.world import store
 
-CASES = 45
 COMMANDS = (
     ["inspect", "{run}"],
     ["inspect", "{run}", "--link", "0", "--from", "0"],
@@ -31,7 +31,6 @@ COMMANDS = (
     ["audit", "{run}"],
     ["replay", "{run}"],
 )
-STRANGE: tuple[Any, ...] = (None, [], {}, [1, [2]], {"a": {"b": 1}}, "", "x" * 70, -1, 0, 3, 1e300, float("nan"), True)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +151,7 @@ HOW: dict[str, Callable[[Path, random.Random], str]] = {
 
 def test_commands_take_any_folder(whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     refused = 0
-    for case in range(CASES):
+    for case in cases(45):
         draw = random.Random(case)
         run = Path(shutil.copytree(whole, tmp_path / "run"))
         told = changed(run, draw)
@@ -168,4 +167,4 @@ def test_commands_take_any_folder(whole: Path, tmp_path: Path, capfd: pytest.Cap
             assert status != 2 or len(err.strip().splitlines()) == 1, told
             refused += status == 2
         shutil.rmtree(run)
-    assert refused > CASES // 5
+    assert refused > len(cases(45)) // 5

@@ -17,12 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from edge.score_network import Body, NetworkShape, ScoreNetwork
+from fronthaul.documents import parse_json
+from fronthaul.errors import LocalError
 from fronthaul.files import whole_file
 from fronthaul.payload.noise_levels import BETA
+from sim.errors import UserError
 from sim.learn.device import training_device
 from sim.learn.diffloc.cnn import fit_cnn, make_images
 from sim.learn.diffloc.features import Features, FeatureSetting, make_features
@@ -220,22 +223,41 @@ def _objective(job: Job, features: Features) -> Objective:
 
 
 def load_fit(job: Job, folder: Path = FITS) -> Fit | None:
-    """Read the result of a job; None if it has not been run."""
+    """Read the result of a job; None if it has not been run.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = folder / f"{job.name}.safetensors"
     if not path.is_file():
         return None
-    with safe_open(path, framework="pt") as file:
-        record = json.loads(file.metadata()["record"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    if "estimates" in tensors:
-        return Fit(job, None, tensors["estimates"], None, record)
-    stations = 1 if job.model.startswith("joint") else len(job.setting.stations)
-    network = ScoreNetwork(NetworkShape(**record["shape"]), stations)
-    blank = {name: value for name, value in network.state_dict().items() if name in ("mean", "deviation")}
-    network.load_state_dict(tensors | blank)
-    stored = record.get("grid")
-    grid = None if stored is None else Grid(tuple(stored["low"]), stored["spacing"], tuple(stored["counts"]))
-    return Fit(job, network.eval(), None, grid, record)
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = parse_json(file.metadata()["record"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        if "estimates" in tensors:
+            return Fit(job, None, tensors["estimates"], None, record)
+        stations = 1 if job.model.startswith("joint") else len(job.setting.stations)
+        network = ScoreNetwork(NetworkShape(**record["shape"]), stations)
+        blank = {name: value for name, value in network.state_dict().items() if name in ("mean", "deviation")}
+        network.load_state_dict(tensors | blank)
+        stored = record.get("grid")
+        grid = None if stored is None else Grid(tuple(stored["low"]), stored["spacing"], tuple(stored["counts"]))
+        return Fit(job, network.eval(), None, grid, record)
+    except (
+        SafetensorError,
+        LocalError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise UserError(
+            f"The network {path} is damaged ({type(error).__name__}); remove it, and train it again."
+        ) from error
 
 
 def chosen(found: Sequence[Job], only: Sequence[str]) -> Iterator[Job]:

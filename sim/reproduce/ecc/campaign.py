@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fronthaul.documents import read_json
 from sim.errors import UserError
 from sim.files import write_json
 from sim.learn.device import training_device
@@ -174,7 +175,7 @@ def _direct(scenario: Scenario, paths: PathSet, assets: Path, trained: Path, epo
 
 def _record(folder: Path, name: str, values: dict[str, float]) -> None:
     path = folder / "campaign.json"
-    table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    table = read_json(path) if path.is_file() else {}
     table[name] = {key: round(value, 4) for key, value in values.items()}
     write_json(path, table)
     print(name, table[name], flush=True)

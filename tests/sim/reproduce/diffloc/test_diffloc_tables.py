@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import straight_world
 import torch
+from safetensors.torch import save_file
 
 from sim.errors import UserError
 from sim.learn.diffloc import jobs
@@ -136,6 +137,19 @@ def test_a_table_is_measured_written_and_resumed(
     monkeypatch.setattr(rows.Row, "run", not_again)
     monkeypatch.setattr(bench.Bench, "train", not_again)
     assert tables.reproduce(name, world / "out", bench=bench.Bench(tiny_jobs())).read_text() == text
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "null", "[3]", '[{"name": "x"}]', "\xff"])
+def test_a_damaged_table_or_network_is_one_sentence(world: Path, text: str) -> None:
+    store = world / "damaged.json"
+    store.write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=rf"^The table {store} is damaged \(.*\); restore or remove it\.$"):
+        rows.read_records(store)
+    path = world / "damaged.safetensors"
+    save_file({}, path, metadata={"record": text})
+    job = dataclasses.replace(tiny_jobs()[0], name="damaged")
+    with pytest.raises(UserError, match=rf"^The network {path} is damaged \(\w+\); remove it, and train it again\.$"):
+        jobs.load_fit(job, world)
 
 
 def test_rows_of_other_networks_or_options_alone_are_measured_again(desk: bench.Bench, world: Path) -> None:
