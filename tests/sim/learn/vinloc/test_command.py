@@ -1,5 +1,6 @@
 """`train vinloc`: jobs by name, variants beside their weights."""
 
+import resource
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,28 @@ def test_an_output_that_cannot_be_written_is_found_before_the_training(
     for line in ("train vinloc --seed 9 --output blocked/x.safetensors", "reproduce vinloc-bits --output blocked"):
         assert cli.main(line.split()) == 2
         assert capsys.readouterr().err == "Cannot use blocked: File exists.\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train vinloc --seed 8 --output full/x.safetensors",
+        "train vinloc --job resnet-packed --seed 8 --output full/x.safetensors",
+        "reproduce vinloc-bits --no-train --output full",
+        "trace inf-dh-18 --positions 3 --output full",
+    ],
+)
+def test_a_full_disk_is_one_sentence(folder: Path, capfd: pytest.CaptureFixture[str], line: str) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))  # to a program that is what a full disk looks like
+    try:
+        assert cli.main(line.split()) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = capfd.readouterr().err
+    assert "File too large." in told.splitlines()[-1] or "is the disk full?" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert [path for path in (folder / "full").rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize(
