@@ -38,6 +38,7 @@ CONTROLS = {
     "prior": "prior: mean training position",
     "prior_draw": "prior: random training position",
     "wknn": "WKNN on unquantised CSI",
+    "linear": "local linear regression on unquantised CSI",
     "bound": "error bound",
 }
 """Controls: key in ``summary["controls"]`` → name; others are shown by their key."""

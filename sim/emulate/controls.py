@@ -1,4 +1,4 @@
-"""Controls for comparison with a run, on the same users: prior, weighted nearest neighbours, position error bound.
+"""Controls for comparison with a run, on the same users: prior, look-ups of fingerprints, position error bound.
 
 They use data that the scheme does not have: unquantised channels of all the run's sites in one place. Noise, motion
 and clocks are the same draws as in the run, so errors can be compared snapshot by snapshot. If only a subset of the
@@ -38,21 +38,23 @@ class Controls:
         prior: error of the mean training position.
         prior_draw: error of a random training position, as of an estimator that is given another user's channel.
         wknn: error of weighted nearest neighbours.
+        linear: error of local linear regression on the same fingerprints, the stronger of the two.
         bound: lower bound on the root mean square error of any unbiased estimator.
         notes: a sentence for each difference between the run and what the nearest-neighbour table was made for; if the
-            channels themselves differ, `wknn` is left out.
+            channels themselves differ, `wknn` and `linear` are left out.
     """
 
     prior: Errors | None = None
     prior_draw: Errors | None = None
     wknn: Errors | None = None
+    linear: Errors | None = None
     bound: Errors | None = None
     notes: tuple[str, ...] = ()
 
     def items(self) -> dict[str, Errors]:
         """Return the evaluated controls by name."""
-        table = {"prior": self.prior, "prior_draw": self.prior_draw, "wknn": self.wknn, "bound": self.bound}
-        return {name: errors for name, errors in table.items() if errors is not None}
+        names = ("prior", "prior_draw", "wknn", "linear", "bound")
+        return {name: errors for name in names if (errors := getattr(self, name)) is not None}
 
 
 def compute_controls(
@@ -68,28 +70,32 @@ def compute_controls(
 ) -> Controls:
     """Evaluate the controls on the users of `paths`; snapshot n is that of user n.
 
-    The nearest-neighbour table holds fingerprints of all sites, so WKNN is left out if not all of them take part.
+    The table of fingerprints is of all sites, so look-ups are left out if not all of them take part.
     """
     prior = prior_draw = None
     if training is not None and len(training):
         prior = np.linalg.norm(paths.position - training.mean(0), axis=1)
         drawn = training[generator(seed, "prior").integers(0, len(training), len(paths))]
         prior_draw = np.linalg.norm(paths.position - drawn, axis=1)
-    wknn, notes = None, []
+    wknn = linear = None
+    notes = []
     everybody = sites == len(scenario.sites) and roster is None
     if fingerprints is not None and fingerprints.is_file() and everybody:
         table = FingerprintTable.load(fingerprints)
         found = differences(table.made_for or made_for_shipped(scenario.data_name), scenario)
-        left_out = ": WKNN is left out" if GRID & found.keys() else ""
+        left_out = ": look-ups of fingerprints are left out" if GRID & found.keys() else ""
         notes = [f"The fingerprints were made for {difference}{left_out}." for difference in found.values()]
         if not left_out:
             array = scenario.array
             channel = estimated_channels(scenario, paths, weights, sites=sites, seed=seed)
-            wknn = np.linalg.norm(table.locate(channel, array.rows, array.columns) - paths.position, axis=1)
+            wknn, linear = (
+                np.linalg.norm(locate(channel, array.rows, array.columns) - paths.position, axis=1)
+                for locate in (table.locate, table.locate_linear)
+            )
     bound = None
     if len(paths.mirror) == len(paths.delay):
         bound = position_error_bound(scenario, paths if roster is None else heard_paths(paths, roster), sites)
-    return Controls(prior, prior_draw, wknn, bound, tuple(notes))
+    return Controls(prior, prior_draw, wknn, linear, bound, tuple(notes))
 
 
 def heard_paths(paths: PathSet, roster: Roster) -> PathSet:

@@ -152,7 +152,7 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table, controls: Con
 
 
 def evaluate_controls(plan: Plan) -> Controls:
-    """Evaluate the controls. WKNN is left out of runs with shuffled channels or a test set of the user's own."""
+    """Evaluate the controls; a run with shuffled channels or a test set of the user's own has no look-ups."""
     fingerprints = data_folder(plan.scenario) / "fingerprints.npz"
     own = not plan.settings.shuffle_csi and plan.settings.test is None
     return compute_controls(

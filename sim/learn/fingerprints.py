@@ -1,8 +1,14 @@
-"""Weighted k-nearest neighbours on angle-delay fingerprints: the classical control.
+"""Look-up of positions by fingerprints: the classical controls. The stronger of the two is a local linear regression.
 
-A fingerprint holds, for each site, the magnitude of the channel over beams and delays (2-D DFT over the array, inverse
-DFT over the tones, averaged over slots) and the log-gain. It is projected onto the first `dimensions` principal
-components of the training set, 8 bits each, so that a table of 10⁵ positions takes a few megabytes.
+Both take the k training fingerprints nearest to a query. *Weighted neighbours* (WKNN) average their positions.
+*Local linear regression* (LOESS; Cleveland, J. Am. Stat. Assoc. 74, 1979) fits position = a + B fingerprint to them and
+evaluates it at the query, so that it follows the slope of positions between fingerprints, where an average of
+neighbours is pulled towards wherever more of them stand.
+
+A fingerprint of `FingerprintTable` holds, for each site, the magnitude of the channel over beams and delays (2-D DFT
+over the array, inverse DFT over the tones, averaged over slots) and the log-gain. It is projected onto the first
+`dimensions` principal components of the training set, 8 bits each, so that a table of 10⁵ positions takes a few
+megabytes.
 """
 
 from __future__ import annotations
@@ -26,6 +32,11 @@ from sim.world.made_for import made_for
 
 _POSITIONS = "train-positions.npz"
 _GAIN_WEIGHT = 0.02  # per dB, against magnitudes of unit norm per site
+WEIGHTED, LINEAR, RIDGE = 5, 100, 0.03
+"""Numbers of neighbours of either look-up on `FingerprintTable`, and the ridge of the linear one: the best on
+validation positions, ``python -m sim.reproduce.ecc.neighbours``."""
+_CHUNK_VALUES = 16_000_000
+"""Values of neighbours' fingerprints that are gathered at once."""
 
 
 def raw_fingerprint(channel: Tensor, rows: int, columns: int) -> Tensor:
@@ -113,15 +124,75 @@ class FingerprintTable:
             raise UserError(f"The fingerprint table {path} and the training positions are of different data.")
         return table
 
-    def locate(self, channel: Tensor, rows: int, columns: int, neighbours: int = 5) -> npt.NDArray[np.float64]:
-        """Return positions (B, 3) [m], means of neighbours weighted by inverse squared fingerprint distance."""
+    def locate(self, channel: Tensor, rows: int, columns: int, neighbours: int = WEIGHTED) -> npt.NDArray[np.float64]:
+        """Return positions (B, 3) [m] of channels (B, K, slot, antenna, tone) by weighted neighbours."""
+        return weighted_neighbours(*self._looked_up(channel, rows, columns), neighbours).numpy()  # type: ignore[no-any-return]
+
+    def locate_linear(
+        self, channel: Tensor, rows: int, columns: int, neighbours: int = LINEAR, ridge: float = RIDGE
+    ) -> npt.NDArray[np.float64]:
+        """Return positions (B, 3) [m] of channels (B, K, slot, antenna, tone) by local linear regression."""
+        return local_linear(*self._looked_up(channel, rows, columns), neighbours, ridge).numpy()  # type: ignore[no-any-return]
+
+    def _looked_up(self, channel: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return fingerprints (B, d) of channels, those of the table (N, d), and its positions (N, 3)."""
         raw = raw_fingerprint(channel, rows, columns).numpy()
-        query = (raw - self.mean) @ self.components / self.scale
-        table = torch.from_numpy(self.codes).float()
-        # All pairs at once: in 32 dimensions a tree visits most of the table anyway.
-        found_distance, nearest = torch.cdist(torch.from_numpy(query).float(), table).topk(neighbours, largest=False)
-        distance, index = found_distance.double().numpy(), nearest.numpy()
-        weight = 1 / np.maximum(distance, 1e-6) ** 2
-        weight /= weight.sum(1, keepdims=True)
-        found: npt.NDArray[np.float64] = (weight[..., None] * self.position[index].astype(np.float64)).sum(1)
-        return found
+        query = torch.from_numpy((raw - self.mean) @ self.components / self.scale).float()
+        return query, torch.from_numpy(self.codes).float(), torch.from_numpy(self.position)
+
+
+def weighted_neighbours(query: Tensor, table: Tensor, position: Tensor, neighbours: int) -> Tensor:
+    """Return means (Q, D) of the nearest neighbours' positions, weighted by inverse squared distance; float64.
+
+    Args:
+        query: fingerprints (Q, d).
+        table: training fingerprints (N, d).
+        position: their positions (N, D).
+        neighbours: number of neighbours, k.
+    """
+    # All pairs at once: in 32 dimensions a tree visits most of the table anyway.
+    distance, index = torch.cdist(query, table).topk(min(neighbours, len(table)), largest=False)
+    weight = 1 / distance.double().clamp_min(1e-6) ** 2
+    weight = weight / weight.sum(1, keepdim=True)
+    return (weight[..., None] * position.double()[index]).sum(1)
+
+
+def local_linear(
+    query: Tensor, table: Tensor, position: Tensor, neighbours: int = LINEAR, ridge: float = RIDGE
+) -> Tensor:
+    """Return positions (Q, D) by local linear regression; float64. Arguments as of `weighted_neighbours`."""
+    distance, index = torch.cdist(query, table).topk(min(neighbours, len(table)), largest=False)
+    parts = torch.arange(len(query)).split(max(1, _CHUNK_VALUES // (index.shape[1] * query.shape[1])))
+    return torch.cat(
+        [linear_fit(query[some], table[index[some]], distance[some], position[index[some]], ridge) for some in parts]
+    )
+
+
+def linear_fit(query: Tensor, table: Tensor, distance: Tensor, position: Tensor, ridge: float) -> Tensor:
+    """Fit position = a + B fingerprint to each query's own neighbours, and return its value (Q, D) there; float64.
+
+    Neighbours have Cleveland's tricube weights (1 − (distance / farthest)³)³. The slope B is shrunk by `ridge` times
+    the mean variance of a feature, as there may be fewer neighbours than features.
+
+    Args:
+        query: fingerprints (Q, d).
+        table: fingerprints (Q, k, d) of the neighbours.
+        distance: their distances (Q, k), ascending; what they are of need not be all of the fingerprint.
+        position: their positions (Q, k, D).
+        ridge: see above.
+    """
+    query, table, distance, position = (values.double() for values in (query, table, distance, position))
+    weight = (1 - (distance / distance[:, -1:].clamp_min(1e-9)) ** 3).clamp_min(1e-9) ** 3
+    weight = (weight / weight.sum(1, keepdim=True))[..., None]
+    centre, mean = (weight * table).sum(1, keepdim=True), (weight * position).sum(1, keepdim=True)
+    root = weight.sqrt()
+    x, y = root * (table - centre), root * (position - mean)
+    features = x.shape[2]
+    shrink = (ridge * x.square().sum((1, 2)) / features).clamp_min(1e-12)[:, None, None]
+    # Of the two forms of ridge regression, the one whose system is smaller: d × d, or k × k.
+    if features <= x.shape[1]:
+        slope = torch.linalg.solve(x.mT @ x + shrink * torch.eye(features, dtype=x.dtype), x.mT @ y)
+    else:
+        slope = x.mT @ torch.linalg.solve(x @ x.mT + shrink * torch.eye(x.shape[1], dtype=x.dtype), y)
+    found: Tensor = (mean + (query[:, None] - centre) @ slope)[:, 0]
+    return found

@@ -1,8 +1,10 @@
 """Statistics of position errors, under the same names in every summary, table and page.
 
 Intervals are bootstrap intervals: percentiles over resamples, whose draws depend on the seed alone. A resample draws
-positions, each with all its errors: errors at one position share its channel, so they are not independent (a cluster
-bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8).
+clusters, each with all its errors: the repeated fixes of one position share its channel, the positions of one walk most
+of their surroundings, and the users of one layout its base stations, so their errors are not independent (a cluster
+bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). A cluster is whatever the
+largest of these is; `cluster` arguments give each error a number (N,) or a position (N, D), equal within a cluster.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ from scipy.spatial import cKDTree
 from fronthaul.draws import generator
 
 FloatArray = npt.NDArray[np.float64]
+Cluster = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 _RESAMPLES = 1000
 
 
-def error_statistics(error_m: FloatArray, seed: int, position: FloatArray | None = None) -> dict[str, Any] | None:
+def error_statistics(error_m: FloatArray, seed: int, cluster: Cluster | None = None) -> dict[str, Any] | None:
     """Return mean, median, RMSE, percentiles and the 95 % interval of the mean of N errors [m]; None if N = 0.
 
-    `position` (N, D) holds the true positions, some of which may be equal; None stands for N different ones.
+    Without `cluster` (see above) the errors are independent.
     """
     if len(error_m) == 0:
         return None
@@ -34,15 +37,16 @@ def error_statistics(error_m: FloatArray, seed: int, position: FloatArray | None
         "rmse": rmse(error_m),
         "p90": float(np.percentile(error_m, 90)),
         "p95": float(np.percentile(error_m, 95)),
-        "ci95_of_mean": ci95(error_m, lambda drawn: float(drawn.mean()), seed, position),
+        "ci95_of_mean": ci95(error_m, lambda drawn: float(drawn.mean()), seed, cluster),
     }
 
 
-def sample_statistics(error_m: FloatArray, position: FloatArray | None = None) -> dict[str, Any]:
-    """Return `error_statistics` of N > 0 errors [m] with seed 0, and N as ``samples``."""
-    found = error_statistics(error_m, 0, position)
+def sample_statistics(error_m: FloatArray, cluster: Cluster | None = None) -> dict[str, Any]:
+    """Return `error_statistics` of N > 0 errors [m] with seed 0, N as ``samples``, the clusters as ``clusters``."""
+    found = error_statistics(error_m, 0, cluster)
     assert found is not None, "there are no errors"
-    return found | {"samples": len(error_m)}
+    count = len(error_m) if cluster is None else int(numbered(cluster).max()) + 1
+    return found | {"samples": len(error_m), "clusters": count}
 
 
 def rmse(error_m: FloatArray) -> float:
@@ -54,10 +58,10 @@ def ci95(
     error_m: FloatArray,
     statistic: Callable[[FloatArray], float],
     seed: int = 0,
-    position: FloatArray | None = None,
+    cluster: Cluster | None = None,
 ) -> list[float]:
-    """Return the ends of the 95 % interval of a statistic of N errors at positions (N, D), from 1000 resamples."""
-    place = np.arange(len(error_m)) if position is None else places(position)
+    """Return the ends of the 95 % interval of a statistic of N errors in clusters (see above), from 1000 resamples."""
+    place = np.arange(len(error_m)) if cluster is None else numbered(cluster)
     grouped = error_m[np.argsort(place, kind="stable")]
     size = np.bincount(place)
     start = np.cumsum(size) - size
@@ -71,9 +75,9 @@ def ci95(
     return [float(value) for value in np.percentile(values, [2.5, 97.5])]
 
 
-def places(position: FloatArray) -> npt.NDArray[np.int64]:
-    """Return the number (N,) of each position (N, D) among the different ones, in order of their first occurrence."""
-    _, first, place = np.unique(position, axis=0, return_index=True, return_inverse=True)
+def numbered(cluster: Cluster) -> npt.NDArray[np.int64]:
+    """Return the number (N,) of each value (N,) or (N, D) among the different ones, in order of first occurrence."""
+    _, first, place = np.unique(cluster, axis=0, return_index=True, return_inverse=True)
     rank = np.empty_like(first)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[place.ravel()]

@@ -23,7 +23,7 @@ from sim.records.coverage import coverage_90
 from sim.records.fix_table import MEASURED, STAGES, true_positions
 from sim.records.folder import RunConfiguration
 from sim.records.links import LinkTotals, numbers, report_keys
-from sim.records.statistics import error_statistics, places
+from sim.records.statistics import error_statistics, numbered
 from sim.records.stream_bytes import Connection
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def measured(
         "clock": "wall" if record.wall_clock else "simulated",
         "t0_ns": record.t0_ns,
         "fixes": len(fixes),
-        "positions": int(places(truth).max(initial=-1)) + 1,
+        "positions": int(numbered(truth).max(initial=-1)) + 1,
         **{
             name: error_statistics(fixes[name].to_numpy(), settings.seed, truth)
             for name in ("error_3d_m", "error_2d_m", "error_vertical_m")

@@ -1,8 +1,10 @@
 """Position error bound (Cramér-Rao) of ray-traced snapshots, under the scenario's own clock keys.
 
 Model at one site: Y = Σ_p g_p a_p + noise, a_p = space ⊗ frequency as in `sim.world.channel`, the same in T slots.
-The unknowns are the position (3), all complex path gains g_p (which absorb the carrier phase), and the clock errors
-where the scenario has them. Delays and directions follow the position exactly for specular paths with a known map:
+The unknowns are the position (3), all complex path gains g_p, and the clock errors where the scenario has them. A gain
+is the path's coefficient times e^{−j2π f_c τ_p}: as an unknown it absorbs the carrier's phase, so that its phase says
+nothing about the position, but the paths' true relative phases decide how much of the Jacobian the gains can explain.
+Delays and directions follow the position exactly for specular paths with a known map:
 
     ∂τ_p/∂p = −q_p / c,     ∂u_p/∂p = (I − u_p u_pᵀ) R_p / d_p
 
@@ -26,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.errors import UserError
-from sim.world.channel import antenna_positions, tone_offsets
+from sim.world.channel import antenna_positions, propagation_phasor, tone_offsets
 from sim.world.paths import PathSet, mirror_matrix, unit_vector
 from sim.world.scenario import SPEED_OF_LIGHT, Scenario
 
@@ -41,7 +43,7 @@ def position_error_bound(
 
     None where the model above does not describe the scenario: users with several antennas, dual polarisation (four
     unknown gains per path), taps instead of tones, noise other than thermal receiver noise, clock errors that are not
-    Gaussian, or an indoor factory, which has no map.
+    Gaussian, carrier phases that are not the traced ones, or an indoor factory, which has no map.
 
     Args:
         scenario: arrays, numerology, link budget and clocks.
@@ -72,7 +74,7 @@ def position_error_bound(
 def covered(scenario: Scenario) -> bool:
     """Return whether `position_error_bound` covers the scenario."""
     single = scenario.user_array.antennas == 1 and not scenario.polarized
-    mapped = scenario.factory is None and not scenario.clock.bs_limit_sigmas
+    mapped = scenario.factory is None and scenario.phases == "traced" and not scenario.clock.bs_limit_sigmas
     return single and mapped and not scenario.numerology.taps and scenario.link_budget.noise == "thermal"
 
 
@@ -83,12 +85,13 @@ def _site_information(scenario: Scenario, paths: PathSet, rows: slice, site: int
     antenna = antenna_positions(scenario.array, scenario.sites[site], numerology)  # (M, 3)
     tone = tone_offsets(numerology)
     u, q = unit_vector(paths.site_angle[rows]), unit_vector(paths.user_angle[rows])  # (P, 3)
-    length = paths.delay[rows].astype(np.float64) * SPEED_OF_LIGHT
+    delay = paths.delay[rows].astype(np.float64)
+    length = delay * SPEED_OF_LIGHT
     mirror = mirror_matrix(paths.mirror[rows], paths.bounces[rows])
-    gain = paths.matrix[rows, 0, 0].astype(np.complex128)
+    gain = paths.matrix[rows, 0, 0] * propagation_phasor(numerology.carrier_hz, delay)
 
     space = np.exp(1j * wavenumber * antenna @ u.T)  # (M, P)
-    frequency = np.exp(-2j * np.pi * np.outer(tone, length / SPEED_OF_LIGHT))  # (F, P)
+    frequency = np.exp(-2j * np.pi * np.outer(tone, delay))  # (F, P)
     steering = space[:, None] * frequency  # (M, F, P)
     turn = mirror - u[:, :, None] * (u[:, None, :] @ mirror)  # (I − uuᵀ) R
     by_space = 1j * wavenumber * np.einsum("mi,pij->mpj", antenna, turn / length[:, None, None])  # (M, P, 3)

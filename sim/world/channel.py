@@ -116,7 +116,7 @@ def pad_paths(
         return torch.from_numpy(out).reshape(len(paths), paths.sites, width, *values.shape[1:])
 
     delay = paths.delay[row].astype(np.float64)
-    phasor = np.exp(-2j * np.pi * np.mod(carrier_hz * delay, 1.0))
+    phasor = propagation_phasor(carrier_hz, delay)
     coefficient = paths.matrix[row, 0, 0] * phasor
     return PaddedPaths(
         padded(coefficient, np.complex64),
@@ -127,6 +127,12 @@ def pad_paths(
         padded(paths.matrix[row] * phasor[:, None, None], np.complex64) if matrices else None,
         torch.from_numpy(paths.velocity.copy()) if len(paths.velocity) else None,
     )
+
+
+def propagation_phasor(carrier_hz: float, delay_s: npt.NDArray[np.float64]) -> npt.NDArray[np.complex128]:
+    """Return e^{−j2π f_c τ} of paths' delays τ [s]: traced coefficients are without it."""
+    phasor: npt.NDArray[np.complex128] = np.exp(-2j * np.pi * np.mod(carrier_hz * delay_s, 1.0))
+    return phasor
 
 
 def move_users(paths: PaddedPaths, step: Tensor, carrier_hz: float) -> PaddedPaths:

@@ -255,12 +255,3 @@ def coverage(estimate: Estimate, truth: FloatArray, factor: float = 1.0) -> floa
     """Return the share of samples within their 90 % region, with covariances multiplied by `factor`."""
     size = truth.shape[-1]
     return float((normalised_squares(estimate, truth) <= factor * chi2.ppf(SHARE, size)).mean())
-
-
-def nearest_neighbours(query: FloatArray, table: FloatArray, position: FloatArray, neighbours: int) -> FloatArray:
-    """Return k-nearest-neighbour estimates (N, D), weighted by inverse squared distance of fingerprints."""
-    distance, index = torch.cdist(torch.from_numpy(query), torch.from_numpy(table)).topk(neighbours, largest=False)
-    weight = 1 / distance.clamp_min(1e-9) ** 2
-    weight = weight / weight.sum(1, keepdim=True)
-    found: FloatArray = (weight[..., None] * torch.from_numpy(position)[index]).sum(1).numpy()
-    return found

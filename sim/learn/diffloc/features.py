@@ -79,6 +79,7 @@ class Features:
         height_m: mean height of the users [m], the height of all of them if D is 2.
         split: indices into the C·N samples.
         sample: (C·N,) index of each sample's position in the path set.
+        walk: (C·N,) number of each sample's walk; the number of its position where there are no walks.
         mean: (K, F) float32, mean of the training fingerprints.
         deviation: (K, F) float32, standard deviation of the training fingerprints, with a floor.
         basis: (K, F, d) float32: z = ((h − mean) / deviation) @ basis.
@@ -90,6 +91,7 @@ class Features:
     height_m: float
     split: Split
     sample: npt.NDArray[np.int64]
+    walk: npt.NDArray[np.int64]
     mean: Tensor
     deviation: Tensor
     basis: Tensor
@@ -101,6 +103,11 @@ class Features:
     def index(self, part: str) -> Tensor:
         """Return indices of the "train", "validation" or "test" samples."""
         return torch.from_numpy(getattr(self.split, part))
+
+    def walks(self, part: str) -> npt.NDArray[np.int64]:
+        """Return the numbers (N,) of the walks of a part's samples."""
+        found: npt.NDArray[np.int64] = self.walk[getattr(self.split, part)]
+        return found
 
     def truth(self, part: str) -> npt.NDArray[np.float64]:
         """Return normalised true positions (N, D) of a part."""
@@ -192,6 +199,7 @@ def make_features(
         height_m=float(paths.position[:, 2].mean()),
         split=Split(*((shift + index).ravel() for index in (parts.train, parts.validation, parts.test))),
         sample=np.tile(np.arange(count), copies),
+        walk=np.tile(paths.user.astype(np.int64) if len(paths.user) else np.arange(count), copies),
         **tables,
     )
 

@@ -43,7 +43,7 @@ ALL = (0, 1, 2, 3, 4, 5, 6)
 THREE = (0, 3, 6)
 """Base stations of studies that would take too long with all seven."""
 SNRS_DB = (50.0, 40.0, 30.0, 20.0, 10.0)
-SPACINGS_M = (8.0, 16.0, 30.0)
+SPACINGS_M = (2.0, 4.0, 8.0, 16.0)
 STEPS = (2, 5, 10, 20, 50, 100)
 DENSE = "paris-7-dense"
 
@@ -107,12 +107,12 @@ def jobs() -> list[Job]:
         Job("paris-7-block-ct", "paris-7", "ct", replace(usual, split="block")),
         Job("paris-7-block-regression", "paris-7", "regression", replace(usual, split="block"), schedule=quick),
     ]
-    found += [Job(f"paris-7-unet-t{steps}", "paris-7", "unet", few, timesteps=steps) for steps in STEPS]
+    found += [Job(f"paris-7-unet-t{steps}", "paris-7", "unet", usual, timesteps=steps) for steps in STEPS]
     noisy = Schedule(epochs=40, patience=15)
     for snr_db in SNRS_DB:
-        setting = replace(few, snr_db=(snr_db,))
+        setting = replace(usual, snr_db=(snr_db,))
         found.append(Job(f"paris-7-unet-snr{snr_db:g}", "paris-7", "unet", setting, schedule=noisy))
-    mixed = replace(few, snr_db=(None, *SNRS_DB))
+    mixed = replace(usual, snr_db=(None, *SNRS_DB))
     found.append(Job("paris-7-unet-snrmixed", "paris-7", "unet", mixed, schedule=Schedule(epochs=20, patience=6)))
     for seed in (1, 2):
         for model in ("regression", "ct", "unet"):

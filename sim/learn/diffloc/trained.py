@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -51,6 +52,10 @@ class Trained:
     def truth(self, part: str) -> FloatArray:
         """Return normalised true positions (N, D) of "train", "validation" or "test" samples."""
         return self.features.truth(part)
+
+    def walks(self, part: str) -> npt.NDArray[np.int64]:
+        """Return the numbers (N,) of the walks of a part's samples."""
+        return self.features.walks(part)
 
     def networks(self, part: str, *, shuffled: bool = False, z: Tensor | None = None) -> Networks:
         """Return the networks on the samples of a part.

@@ -1,33 +1,38 @@
-"""Measurements of DiffLoc's baselines: joint regressions, grid fusion, nearest neighbours, and the prior.
+"""Measurements of DiffLoc's baselines: joint regressions, grid fusion, look-ups of fingerprints, and the prior.
 
 Interfaces are as in `measures`. The paper's baselines are those of DiffLoc Sec. V-B, the others are controls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sim.learn.diffloc.evaluate import FloatArray, errors_m, nearest_neighbours
+from sim.learn.diffloc.evaluate import FloatArray, errors_m
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.jobs import Fit, joined
 from sim.learn.diffloc.objectives import regress
+from sim.learn.fingerprints import local_linear, weighted_neighbours
 from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.diffloc.measures import by_distance, each_statistics
 from sim.reproduce.rows import Result
 
 NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
+LINEAR_NEIGHBOURS = (15, 30, 60, 120, 240, 480, 960)
+RIDGES = (1e-3, 0.01, 0.1, 1.0, 10.0, 100.0)
+Lookup = Callable[..., Tensor]
 
 
 def joint_regression(bench: Bench, jobs: Sequence[str]) -> Result:
     """Measure one network on the fingerprints of all base stations; the paper's supervised MLP is one."""
     fit, features = bench.fit(jobs[0]), joined(bench.features(jobs[0]))
     found = _outputs(fit, features, "test")[0].double().numpy()
-    return {"fused": {"joint": sample_statistics(errors_m(found, features.truth("test")))}}
+    return {"fused": {"joint": sample_statistics(errors_m(found, features.truth("test")), features.walks("test"))}}
 
 
 def convolutional(bench: Bench, jobs: Sequence[str]) -> Result:
@@ -35,7 +40,7 @@ def convolutional(bench: Bench, jobs: Sequence[str]) -> Result:
     fit, features = bench.fit(jobs[0]), bench.features(jobs[0])
     assert fit.estimates is not None
     found = fit.estimates[features.index("test")].double().numpy()
-    return {"fused": {"joint": sample_statistics(errors_m(found, features.truth("test")))}}
+    return {"fused": {"joint": sample_statistics(errors_m(found, features.truth("test")), features.walks("test"))}}
 
 
 def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
@@ -50,11 +55,11 @@ def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
         validation[name] = float(errors_m(fused, features.truth("validation")).mean())
     best = min(jobs, key=lambda name: validation[name])
     alone, fused = _grid_positions(bench.fit(best), features, "test")
-    truth = features.truth("test")
+    truth, walk = features.truth("test"), features.walks("test")
     return {
         "stations": [k + 1 for k in bench.stations(best)],
-        "alone": each_statistics(errors_m(alone, truth)),
-        "fused": {"product": sample_statistics(errors_m(fused, truth))},
+        "alone": each_statistics(errors_m(alone, truth), walk),
+        "fused": {"product": sample_statistics(errors_m(fused, truth), walk)},
         "spacing_m": bench.job(best).spacing_m,
         "validation": [{"spacing_m": bench.job(name).spacing_m, "mean": validation[name]} for name in jobs],
     }
@@ -65,19 +70,31 @@ def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | 
 
     k is chosen on validation samples, separately for each base station and for all side by side.
     """
-    features = bench.features(names[0])
-    known = bench.stations(names[0])
+    return _looked_up(bench, names[0], weighted_neighbours, [{"neighbours": k} for k in NEIGHBOURS], stations)
+
+
+def linear(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | None = None) -> Result:
+    """Measure local linear regression on the same fingerprints; k and the ridge are chosen in the same way."""
+    tried = [{"neighbours": k, "ridge": ridge} for k in LINEAR_NEIGHBOURS for ridge in RIDGES]
+    return _looked_up(bench, names[0], local_linear, tried, stations)
+
+
+def _looked_up(
+    bench: Bench, name: str, lookup: Lookup, tried: Sequence[dict[str, Any]], stations: Sequence[int] | None
+) -> Result:
+    features = bench.features(name)
+    known = bench.stations(name)
     chosen = known if stations is None else tuple(stations)
     tables = [features.z[known.index(k)] for k in chosen]
-    truth = features.truth("test")
-    alone = [_neighbours(features, z) for z in tables]
-    fused, best = _neighbours(features, torch.cat(tables, -1))
+    truth, walk = features.truth("test"), features.walks("test")
+    alone = [_best_of(features, z, lookup, tried) for z in tables]
+    fused, best = _best_of(features, torch.cat(tables, -1), lookup, tried)
     error = errors_m(fused, truth)
     return {
         "stations": [k + 1 for k in chosen],
-        "alone": each_statistics(errors_m(np.stack([found for found, _ in alone]), truth)),
-        "fused": {"joint": sample_statistics(error)},
-        "neighbours": {"alone": [k for _, k in alone], "joint": best},
+        "alone": each_statistics(errors_m(np.stack([found for found, _ in alone]), truth), walk),
+        "fused": {"joint": sample_statistics(error, walk)},
+        "chosen": {"alone": [one for _, one in alone], "joint": best},
         "by_distance": by_distance(features.truth("train"), truth, error),
     }
 
@@ -87,7 +104,8 @@ def prior_mean(bench: Bench, names: Sequence[str]) -> Result:
     features = bench.features(names[0])
     truth = features.truth("test")
     mean = features.truth("train").mean(0)
-    return {"fused": {"joint": sample_statistics(errors_m(np.broadcast_to(mean, truth.shape), truth))}}
+    errors = errors_m(np.broadcast_to(mean, truth.shape), truth)
+    return {"fused": {"joint": sample_statistics(errors, features.walks("test"))}}
 
 
 def prior_draw(bench: Bench, names: Sequence[str]) -> Result:
@@ -95,7 +113,7 @@ def prior_draw(bench: Bench, names: Sequence[str]) -> Result:
     features = bench.features(names[0])
     truth, training = features.truth("test"), features.truth("train")
     errors = errors_m(np.broadcast_to(training[:, None], (len(training), *truth.shape)), truth).mean(0)
-    return {"fused": {"joint": sample_statistics(errors)}}
+    return {"fused": {"joint": sample_statistics(errors, features.walks("test"))}}
 
 
 @torch.no_grad()
@@ -114,12 +132,13 @@ def _grid_positions(fit: Fit, features: Features, part: str) -> tuple[FloatArray
     return alone.double().numpy(), fused.double().numpy()
 
 
-def _neighbours(features: Features, z: Tensor) -> tuple[FloatArray, int]:
-    """Return estimates of the test samples, and the k that is best on validation samples."""
-    table, position = z[features.index("train")].numpy(), features.truth("train")
-    truth = features.truth("validation")
-    query = z[features.index("validation")].numpy()
-    counts = [k for k in NEIGHBOURS if k <= len(table)]
-    errors = [errors_m(nearest_neighbours(query, table, position, k), truth).mean() for k in counts]
-    best = counts[int(np.argmin(errors))]
-    return nearest_neighbours(z[features.index("test")].numpy(), table, position, best), best
+def _best_of(
+    features: Features, z: Tensor, lookup: Lookup, tried: Sequence[dict[str, Any]]
+) -> tuple[FloatArray, dict[str, Any]]:
+    """Return estimates of the test samples with the options that are best on validation samples, and these."""
+    train, validation, test = (z[features.index(part)] for part in ("train", "validation", "test"))
+    position, truth = torch.from_numpy(features.truth("train")), features.truth("validation")
+    known = [options for options in tried if options["neighbours"] <= len(train)]
+    errors = [errors_m(lookup(validation, train, position, **options).numpy(), truth).mean() for options in known]
+    best = known[int(np.argmin(errors))]
+    return lookup(test, train, position, **best).numpy(), best

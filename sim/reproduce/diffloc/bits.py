@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from fronthaul.link.link_file import link_plan
 from sim.learn.diffloc.export import export_weights
@@ -25,7 +26,7 @@ from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
 from sim.records.fix_table import true_positions
 from sim.records.links import read_table
-from sim.records.statistics import error_statistics
+from sim.records.statistics import Cluster, error_statistics
 from sim.reproduce import markdown
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.drawing import COLOURS, error_bars, new_axes, save_figure
@@ -36,6 +37,7 @@ from sim.world.scenario import Scenario, load_scenario
 from sim.world.store import DATA_FOLDER, load_test_paths
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.axes import Axes
 
 NAME = "diffloc-bits"
@@ -244,12 +246,20 @@ def measured(bench: BitsBench, names: Sequence[str]) -> Result:
         "fixes": len(fixes),
         "cut": int((rounds < asked).sum()),
         "steps_p50": float(np.median(rounds)) - 1 if len(fixes) else None,
-        "error_2d_m": error_statistics(fixes["error_2d_m"].to_numpy(), summary["seed"], true_positions(fixes)),
+        "error_2d_m": error_statistics(fixes["error_2d_m"].to_numpy(), summary["seed"], _walks(summary, fixes)),
         "coverage_90": summary["coverage_90"],
         "latency_ms": {f"p{p}": float(np.percentile(total_ms, p)) for p in (50, 95)} if len(fixes) else None,
         "per_snapshot": _sizes(result, snapshots),
         "weights_digest": summary["weights_digest"],
     }
+
+
+def _walks(summary: dict[str, Any], fixes: pa.Table) -> Cluster:
+    """Return the number of the walk (N,) of each fix: of the test user who stood there."""
+    paths = load_test_paths(load_scenario(summary["scenario"]))
+    place = cKDTree(paths.position).query(true_positions(fixes))[1]
+    walk: Cluster = (paths.user if len(paths.user) else np.arange(len(paths)))[place].astype(np.int64)
+    return walk
 
 
 def _sizes(result: RunResult, snapshots: int) -> Result:

@@ -22,7 +22,7 @@ from sim.learn.diffloc.evaluate import (
     sample,
 )
 from sim.learn.diffloc.features import SCALE_M
-from sim.learn.diffloc.trained import CT_STEPS
+from sim.learn.diffloc.trained import CT_STEPS, Trained
 from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.markdown import NOT_TRAINED, Record, metres, page, table, with_interval
@@ -75,7 +75,7 @@ def by_rule(
         local = local_covariances(local_samples(networks, local_steps, local_particles)) if local_steps else None
         return sample(networks, rule, steps, particles=particles, local=local)
 
-    return _judged(estimate("validation"), trained.truth("validation"), estimate("test"), trained.truth("test"))
+    return _judged(trained, estimate("validation"), estimate("test"))
 
 
 def exactly(
@@ -93,18 +93,21 @@ def exactly(
     errors = {share: float(errors_m(one.position, truth).mean()) for share, one in tried.items()}
     best = min(shares, key=lambda share: errors[share])
     test = fuse_mixtures(samples(trained.networks("test")), best * trained.posterior)
-    judged = _judged(tried[best], truth, test, trained.truth("test"))
-    return judged | {"share": best, "validation": [{"share": share, "mean": errors[share]} for share in shares]}
+    return _judged(trained, tried[best], test) | {
+        "share": best,
+        "validation": [{"share": share, "mean": errors[share]} for share in shares],
+    }
 
 
-def _judged(seen: Estimate, seen_truth: FloatArray, estimate: Estimate, truth: FloatArray) -> dict[str, Any]:
+def _judged(trained: Trained, seen: Estimate, estimate: Estimate) -> dict[str, Any]:
     """Return errors, claimed errors and coverage on test samples; the factor is from validation samples (`seen`)."""
-    factor = calibration(seen, seen_truth)
+    truth = trained.truth("test")
+    factor = calibration(seen, trained.truth("validation"))
     after = coverage(estimate, truth, factor)
     trace = np.trace(estimate.covariance, axis1=1, axis2=2)
     claimed = float(np.sqrt(trace).mean() * SCALE_M)
     return {
-        "error": sample_statistics(errors_m(estimate.position, truth)),
+        "error": sample_statistics(errors_m(estimate.position, truth), trained.walks("test")),
         "claimed_m": claimed,
         "coverage": coverage(estimate, truth),
         "factor": factor,

@@ -63,13 +63,13 @@ def leaky_rows(_: Bench) -> list[Row]:
             figures = paper.figures("sum", fused[key][1], alone[key][1])
             rows.append(Row(f"{number}. {label}", measure, (f"{prefix[key]}-unet",), section=section, paper=figures))
         figures = paper.figures("sum", 100 * paper.NOISE[SNR_DB])
-        rows.append(Row(f"{number}. noise of {SNR_DB:g} dB, in training, too (three BSs)", measure,
+        rows.append(Row(f"{number}. noise of {SNR_DB:g} dB, in training, too", measure,
                         ("paris-7-unet-snr10",), section=section, paper=figures))  # fmt: skip
         rows.append(Row(f"{number}. noise of {SNR_DB:g} dB, training without", measure, ("paris-7-random-unet",),
                         noisy, section=section))  # fmt: skip
         for steps in (2, 50):
             figures = paper.figures("sum", 100 * paper.STEPS[steps])
-            rows.append(Row(f"{number}. T = {steps} (three BSs)", measure, (f"paris-7-unet-t{steps}",),
+            rows.append(Row(f"{number}. T = {steps}", measure, (f"paris-7-unet-t{steps}",),
                             section=section, paper=figures))  # fmt: skip
     return rows
 
@@ -79,9 +79,9 @@ def consistency_leak(bench: Bench, jobs: Sequence[str], *, sigma: float, snr_db:
     trained, networks, truth = _at_work(bench, jobs[0], snr_db)
     said = leaky_consistency(networks, truth, sigma)
     expected = RAYLEIGH * sigma * SCALE_M
-    fused = {"mean": sample_statistics(errors_m(leaky_fused(said), truth))}
+    fused = {"mean": sample_statistics(errors_m(leaky_fused(said), truth), trained.walks("test"))}
     known = {"expected_m": expected, "expected_fused_m": expected / len(said) ** 0.5}
-    return _leak(trained, errors_m(said, truth), fused) | known | _honest(networks, truth, "gauss", CT_STEPS)
+    return _leak(trained, errors_m(said, truth), fused) | known | _honest(trained, networks, truth, "gauss", CT_STEPS)
 
 
 def denoising_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = None) -> dict[str, Any]:
@@ -91,12 +91,12 @@ def denoising_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = 
     last = networks.levels(trained.fit.job.timesteps)[-1]
     expected = RAYLEIGH * last.ratio * SCALE_M
     fused = {
-        "sum": sample_statistics(errors_m(leaky_sum(networks, truth), truth)),
-        "mean": sample_statistics(errors_m(leaky_fused(said), truth)),
+        "sum": sample_statistics(errors_m(leaky_sum(networks, truth), truth), trained.walks("test")),
+        "mean": sample_statistics(errors_m(leaky_fused(said), truth), trained.walks("test")),
     }
     steps = min(STEPS, trained.fit.job.timesteps)
     known = {"expected_m": expected}
-    return _leak(trained, errors_m(said, truth), fused) | known | _honest(networks, truth, "sum", steps)
+    return _leak(trained, errors_m(said, truth), fused) | known | _honest(trained, networks, truth, "sum", steps)
 
 
 def start_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = None) -> dict[str, Any]:
@@ -106,8 +106,9 @@ def start_leak(bench: Bench, jobs: Sequence[str], *, snr_db: float | None = None
     said = np.stack([leaky_start(networks.of([k]), truth, DDPM_BAR, "sum", STEPS)[0] for k in each])
     fused, bar = leaky_start(networks, truth, DDPM_BAR, "sum", STEPS)
     steps = min(STEPS, trained.fit.job.timesteps)
-    found = _leak(trained, errors_m(said, truth), {"sum": sample_statistics(errors_m(fused, truth))})
-    return found | {"bar": bar} | _honest(networks, truth, "sum", steps)
+    error = sample_statistics(errors_m(fused, truth), trained.walks("test"))
+    found = _leak(trained, errors_m(said, truth), {"sum": error})
+    return found | {"bar": bar} | _honest(trained, networks, truth, "sum", steps)
 
 
 def _at_work(bench: Bench, name: str, snr_db: float | None) -> tuple[Trained, Networks, FloatArray]:
@@ -119,16 +120,17 @@ def _at_work(bench: Bench, name: str, snr_db: float | None) -> tuple[Trained, Ne
 
 def _leak(trained: Trained, alone_m: FloatArray, fused: dict[str, Any]) -> dict[str, Any]:
     stations = [k + 1 for k in trained.fit.job.setting.stations]
-    return {"stations": stations, "alone": each_statistics(alone_m), "fused": fused}
+    return {"stations": stations, "alone": each_statistics(alone_m, trained.walks("test")), "fused": fused}
 
 
-def _honest(networks: Networks, truth: FloatArray, rule: str, steps: int) -> dict[str, Any]:
+def _honest(trained: Trained, networks: Networks, truth: FloatArray, rule: str, steps: int) -> dict[str, Any]:
     """Measure the same networks on the same samples, with sampling started from noise."""
+    walk = trained.walks("test")
     found = {
         "rule": rule,
         "steps": steps,
-        "alone": each_statistics(errors_m(sampled_alone(networks, steps), truth)),
-        "fused": sample_statistics(errors_m(sample(networks, rule, steps).position, truth)),
+        "alone": each_statistics(errors_m(sampled_alone(networks, steps), truth), walk),
+        "fused": sample_statistics(errors_m(sample(networks, rule, steps).position, truth), walk),
     }
     return {"honest": found}
 

@@ -19,16 +19,16 @@ from sim.learn.diffloc.evaluate import FloatArray, Networks, errors_m, fuse_gaus
 from sim.learn.diffloc.features import SCALE_M, raw_features
 from sim.learn.diffloc.jobs import load_data
 from sim.learn.diffloc.trained import Trained
-from sim.records.statistics import distance_to_nearest, errors_by_distance, sample_statistics
+from sim.records.statistics import Cluster, distance_to_nearest, errors_by_distance, sample_statistics
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.rows import Result
 
 DISTANCES_M = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0)
 
 
-def each_statistics(errors_m: FloatArray) -> list[dict[str, Any]]:
-    """Return statistics of each base station's errors (K, N) [m]."""
-    return [sample_statistics(row) for row in errors_m]
+def each_statistics(errors_m: FloatArray, walk: Cluster) -> list[dict[str, Any]]:
+    """Return statistics of each base station's errors (K, N) [m] on samples of walks (N,)."""
+    return [sample_statistics(row, walk) for row in errors_m]
 
 
 def by_distance(training: FloatArray, truth: FloatArray, errors_m: FloatArray) -> list[dict[str, float]]:
@@ -64,15 +64,15 @@ def sampled(
     trained = bench.trained(jobs[0])
     chosen = trained.fit.job.setting.stations if stations is None else stations
     networks = trained.networks("test", shuffled=shuffled).of(places(trained, stations))
-    truth = trained.truth("test")
+    truth, walk = trained.truth("test"), trained.walks("test")
     result: Result = {"stations": [k + 1 for k in chosen]}
     if alone:
-        result["alone"] = each_statistics(errors_m(sampled_alone(networks, steps, particles), truth))
+        result["alone"] = each_statistics(errors_m(sampled_alone(networks, steps, particles), truth), walk)
     errors = {}
     for rule in rules:
         with contextlib.suppress(NotFiniteError):  # a sum that overflowed has no error: it is left out
             errors[rule] = errors_m(sample(networks, rule, steps, particles=particles).position, truth)
-    result["fused"] = {rule: sample_statistics(error) for rule, error in errors.items()}
+    result["fused"] = {rule: sample_statistics(error, walk) for rule, error in errors.items()}
     if distances:
         result["by_distance"] = by_distance(trained.truth("train"), truth, errors[distances])
     return result
@@ -91,12 +91,12 @@ def regressed(
     trained = bench.trained(jobs[0])
     chosen = trained.fit.job.setting.stations if stations is None else stations
     some = places(trained, stations)
-    found, truth = trained.regressed("test")[some], trained.truth("test")
+    found, truth, walk = trained.regressed("test")[some], trained.truth("test"), trained.walks("test")
     error = errors_m(fuse_gaussians(found, trained.posterior[some]).position, truth)
     result: Result = {
         "stations": [k + 1 for k in chosen],
-        "alone": each_statistics(errors_m(found, truth)),
-        "fused": {"precision": sample_statistics(error)},
+        "alone": each_statistics(errors_m(found, truth), walk),
+        "fused": {"precision": sample_statistics(error, walk)},
     }
     if distances:
         result["by_distance"] = by_distance(trained.truth("train"), truth, error)

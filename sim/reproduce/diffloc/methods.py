@@ -11,6 +11,7 @@ from sim.reproduce.diffloc.baselines import (
     convolutional,
     grid_fusion,
     joint_regression,
+    linear,
     neighbours,
     prior_draw,
     prior_mean,
@@ -106,6 +107,7 @@ def _controls(name: str) -> list[Row]:
             section=CONTROLS),
         Row("joint regression, UNet", joint_regression, (f"{name}-joint-unet",), section=CONTROLS),
         Row("weighted k nearest neighbours", neighbours, features=any_job, section=CONTROLS),
+        Row("local linear regression on fingerprints", linear, features=any_job, section=CONTROLS),
         Row("prior: mean training position", prior_mean, features=any_job, section=CONTROLS),
         Row("prior: a training position drawn at random", prior_draw, features=any_job, section=CONTROLS),
     ]  # fmt: skip
@@ -124,6 +126,7 @@ def _accuracy_rows(bench: Bench, name: str) -> list[Row]:
             Row(f"{label}: DiffLoc-CT", sampled, (f"{prefix}-ct",), options | TWO_STEPS | {"distances": "gauss"},
                 section=BUYS),
             Row(f"{label}: neighbours", neighbours, (), options, features=(f"{prefix}-ct",), section=BUYS),
+            Row(f"{label}: local linear", linear, (), options, features=(f"{prefix}-ct",), section=BUYS),
         ]  # fmt: skip
 
     def variant(label: str, prefix: str) -> list[Row]:
@@ -131,6 +134,7 @@ def _accuracy_rows(bench: Bench, name: str) -> list[Row]:
             Row(f"{label}: regression", regressed, (f"{prefix}-regression",), {"distances": True}, section=BUYS),
             Row(f"{label}: DiffLoc-CT", sampled, (f"{prefix}-ct",), TWO_STEPS | {"distances": "gauss"}, section=BUYS),
             Row(f"{label}: neighbours", neighbours, features=(f"{prefix}-ct",), section=BUYS),
+            Row(f"{label}: local linear", linear, features=(f"{prefix}-ct",), section=BUYS),
         ]
 
     return [
@@ -176,6 +180,12 @@ def method_page(name: str, records: Sequence[Record]) -> str:
     return page(name, [*lines, *errors_by_distance(records, told), *_chosen(records)], records)
 
 
+def _options(chosen: Record) -> str:
+    """Return the options of a look-up in words."""
+    ridge = f" and ridge {chosen['ridge']:g}" if "ridge" in chosen else ""
+    return f"k = {chosen['neighbours']}{ridge}"
+
+
 def _chosen(records: Sequence[Record]) -> list[str]:
     """List the choices made on validation samples."""
     lines = []
@@ -185,7 +195,7 @@ def _chosen(records: Sequence[Record]) -> list[str]:
             tried = ", ".join(f"{one['spacing_m']:g} m: {metres(one['mean'])} m" for one in result["validation"])
             spacing = f"{result['spacing_m']:g} m"
             lines.append(f"{record['label']}: spacing {spacing} (validation error by spacing: {tried})")
-        if "neighbours" in result:
-            alone = ", ".join(str(k) for k in result["neighbours"]["alone"])
-            lines.append(f"{record['label']}: k = {result['neighbours']['joint']}; of single base stations {alone}")
+        if "chosen" in result:
+            alone = ", ".join(_options(one) for one in result["chosen"]["alone"])
+            lines.append(f"{record['label']}: {_options(result['chosen']['joint'])}; of single base stations {alone}")
     return listed("Chosen on validation samples:", lines)

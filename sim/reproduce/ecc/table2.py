@@ -101,15 +101,16 @@ def table2_rows(bench: Emulations) -> list[Row]:
     for label, settings in bench.settings.items():
         known = dict(zip(("mean", "p90"), PAPER.get(label, ()), strict=False))
         short = settings.weights is not None and settings.weights.name.startswith("short")
-        rows.append(Row(label, emulated, (label,), section=SHORT if short else "", paper=known))
+        controls = {"controls": True} if label == B4 else {}
+        rows.append(Row(label, emulated, (label,), controls, section=SHORT if short else "", paper=known))
     return [*rows, Row(REGRESSION, regressed, (REGRESSION,), section=CONTROLS)]
 
 
-def emulated(bench: Emulations, names: Sequence[str]) -> Result:
-    """Run the emulation; keep its errors, payload and controls."""
+def emulated(bench: Emulations, names: Sequence[str], *, controls: bool = False) -> Result:
+    """Run the emulation; keep its errors, payload and, if wanted, controls."""
     result = bench.run(names[0])
-    kept = ("error_3d_m", "error_2d_m", "error_vertical_m", "payload_bits_per_report", "payload_ratio", "controls",
-            "snapshots", "weights_digest")  # fmt: skip
+    kept = ["error_3d_m", "error_2d_m", "error_vertical_m", "payload_bits_per_report", "payload_ratio", "snapshots",
+            "weights_digest", *["controls"] * controls]  # fmt: skip
     fixes = read_table(result.folder / "fixes.parquet", columns=["error_3d_m", "training_distance_m"])
     distance, error = (fixes[name].to_numpy() for name in ("training_distance_m", "error_3d_m"))
     bins = errors_by_distance(distance, error, _DISTANCES_M)
@@ -132,6 +133,7 @@ def table2_page(name: str, records: Sequence[Record]) -> str:
     for label, found in (
         (REGRESSION, results[REGRESSION].get("error_3d_m")),
         ("weighted k nearest neighbours", controls.get("wknn")),
+        ("local linear regression on fingerprints", controls.get("linear")),
         ("prior: mean training position", controls.get("prior")),
         ("position error bound", controls.get("bound")),
     ):

@@ -17,11 +17,19 @@ from edge.cir_embedding import VALUES
 from sim.learn.vinloc.data import CirSet, Users
 from sim.learn.vinloc.evaluate import hidden, late_clocks, positions_of, shuffled
 from sim.learn.vinloc.resnet_train import resnet_positions
-from sim.records.statistics import FloatArray, ci95, distance_to_nearest, errors_by_distance, rmse, sample_statistics
+from sim.records.statistics import (
+    Cluster,
+    FloatArray,
+    ci95,
+    distance_to_nearest,
+    errors_by_distance,
+    rmse,
+    sample_statistics,
+)
 from sim.reproduce.rows import Result
 from sim.reproduce.vinloc.baselines import neighbour_positions, prior_positions
 from sim.reproduce.vinloc.bench import Bench
-from sim.world.scenario import load_scenario
+from sim.world.scenario import Scenario, load_scenario
 
 DISTANCES_M = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 8.0)
 FLOAT_BITS = 32
@@ -64,7 +72,7 @@ def layouts(bench: Bench, jobs: Sequence[str], *, bits: int = 0, shuffle: bool =
     assert made is not None, f"{jobs[0]} has no layouts"
     test = shuffled(users.test) if shuffle else users.test
     found = positions_of(bench.network(jobs[0]), hidden(test), made.sites, bits)
-    result = _result(users, found, False) | payload(users.test, made.sites, bits)
+    result = _result(users, found, False, layouts_of(scenario, users.test)) | payload(users.test, made.sites, bits)
     return result if shuffle else result | {"layouts": _each_layout(users.test, found, made.test)}
 
 
@@ -93,8 +101,15 @@ def neighbours(bench: Bench, names: Sequence[str], *, size: int, scenario: str =
 
 def prior(bench: Bench, names: Sequence[str]) -> Result:
     """Measure the error of the mean training position: an estimate without information."""
-    users = bench.users(bench.scenario(names[0]))
-    return _result(users, prior_positions(users), False)
+    scenario = bench.scenario(names[0])
+    users = bench.users(scenario)
+    return _result(users, prior_positions(users), False, layouts_of(scenario, users.test))
+
+
+def layouts_of(scenario: Scenario, users: CirSet) -> Cluster | None:
+    """Return the number of the layout (N,) of each test user; None if the scenario has none."""
+    made = scenario.layouts
+    return None if made is None else np.repeat(np.arange(made.test), len(users) // made.test)
 
 
 def payload(users: CirSet, size: int, bits: int) -> Result:
@@ -105,26 +120,31 @@ def payload(users: CirSet, size: int, bits: int) -> Result:
     return {"size": size, "bits": bits, "payload_bits": each, "fix_bits": each * size, "of_lossless": share}
 
 
-def _result(users: Users, found: Tensor, distances: bool) -> Result:
+def _result(users: Users, found: Tensor, distances: bool, cluster: Cluster | None = None) -> Result:
     estimate, truth = _array(found), _array(users.test.position)
-    result: Result = {"errors": position_statistics(estimate, truth)}
+    result: Result = {"errors": position_statistics(estimate, truth, cluster)}
     if distances:
         apart = distance_to_nearest(_array(users.train.position), truth)
         result["by_distance"] = errors_by_distance(apart, np.linalg.norm(estimate - truth, axis=1), DISTANCES_M)
     return result
 
 
-def position_statistics(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> dict[str, Any]:
+def position_statistics(
+    estimate: npt.ArrayLike, truth: npt.ArrayLike, cluster: Cluster | None = None
+) -> dict[str, Any]:
     """Return error statistics [m] of estimates (N, 3) [m] against true positions (N, 3) [m].
+
+    Intervals resample the users of a `cluster` (N,) together, by default those at one position.
 
     Errors are the distances |p̂ − p| in 3D; under ``horizontal`` those in the horizontal plane, under ``axes`` those of
     each coordinate.
     """
-    error = np.asarray(estimate, np.float64) - np.asarray(truth, np.float64)
+    place = np.asarray(truth, np.float64)
+    error, together = np.asarray(estimate, np.float64) - place, place if cluster is None else cluster
     distance: FloatArray = np.linalg.norm(error, axis=1)
     return {
-        **sample_statistics(distance, np.asarray(truth, np.float64)),
-        "ci95_of_rmse": ci95(distance, rmse, position=np.asarray(truth, np.float64)),
+        **sample_statistics(distance, together),
+        "ci95_of_rmse": ci95(distance, rmse, cluster=together),
         "horizontal": _plain(np.linalg.norm(error[:, :2], axis=1)),
         "axes": {axis: _plain(np.abs(error[:, place])) for place, axis in enumerate("xyz")},
     }

@@ -28,8 +28,9 @@ from sim.reproduce.markdown import (
 
 KINDS = """\
 RMSE, MAE, median and percentiles are of the distance |p̂ − p| in 3D, of test users that no training saw; in brackets,
-95 % bootstrap intervals. The paper's figures are as printed: it does not say of which kind of error they are, and they
-cannot all be of one kind (`sim/reproduce/vinloc/paper.py`), so that those of single axes stand below."""
+95 % bootstrap intervals, which resample users, or whole layouts where there are any. The paper's figures are as
+printed: it does not say of which kind of error they are, and they cannot all be of one kind
+(`sim/reproduce/vinloc/paper.py`), so that those of single axes stand below."""
 
 
 DISTANCES = "MAE [m] by distance to the nearest training position (users):"

@@ -165,7 +165,7 @@ def test_a_diffloc_training_there_learns(tmp_path: Path, model: str) -> None:
     index = np.arange(600)
     blank = torch.zeros(1, 1)
     split = Split(index[:400], index[400:500], index[500:])
-    features = Features(z, position, np.zeros(2), 1.5, split, index, blank, blank + 1, torch.zeros(1, 1, 12))
+    features = Features(z, position, np.zeros(2), 1.5, split, index, index, blank, blank + 1, torch.zeros(1, 1, 12))
     losses = []
     for epochs in (1, 20):
         schedule = DiffLocSchedule(epochs=epochs, batch=50, average=0.1)

@@ -8,7 +8,7 @@ from sim.records.statistics import (
     distance_to_nearest,
     error_statistics,
     errors_by_distance,
-    places,
+    numbered,
     rmse,
     sample_statistics,
 )
@@ -47,8 +47,22 @@ def test_errors_at_one_position_are_resampled_together() -> None:
     assert found is not None and found["ci95_of_mean"] == ci95(errors, np.mean, 7, position)
 
 
+def test_walks_are_resampled_whole() -> None:
+    """Errors within a walk that are alike make the interval of the mean that of the walks' means."""
+    draw = np.random.default_rng(3)
+    walk = np.repeat(np.arange(200), 10)
+    errors = 5 + draw.normal(0, 2, 200)[walk] + draw.normal(0, 0.5, 2000)
+    order = draw.permutation(2000)  # a random split leaves walks scattered
+    found = sample_statistics(errors[order], walk[order])
+    assert (found["samples"], found["clusters"]) == (2000, 200)
+    low, high = found["ci95_of_mean"]
+    assert high - low == pytest.approx(2 * 1.96 * np.hypot(2, 0.5 / 10**0.5) / 200**0.5, rel=0.15)
+    low, high = sample_statistics(errors)["ci95_of_mean"]
+    assert high - low < 2 * 1.96 * 2.2 / 2000**0.5
+
+
 def test_positions_are_numbered_in_order_of_their_first_occurrence() -> None:
-    assert places(np.array([[5.0, 0.0], [1.0, 1.0], [5.0, 0.0], [1.0, 0.0], [1.0, 1.0]])).tolist() == [0, 1, 0, 2, 1]
+    assert numbered(np.array([[5.0, 0.0], [1.0, 1.0], [5.0, 0.0], [1.0, 0.0], [1.0, 1.0]])).tolist() == [0, 1, 0, 2, 1]
 
 
 def test_errors_by_distance_to_the_nearest_training_position() -> None:

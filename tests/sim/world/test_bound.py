@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import straight_world
+import torch
 from straight_world import Array, Wall
 
 from sim.errors import UserError
 from sim.world.bound import position_error_bound
-from sim.world.channel import antenna_positions
+from sim.world.channel import Motion, Synthesizer, antenna_positions, pad_paths
 from sim.world.paths import PathSet
 from sim.world.scenario import SPEED_OF_LIGHT, ClockErrors, Scenario
 
@@ -48,6 +49,12 @@ def signal(world: Scenario, site: int, walls: list[Wall], theta: Array) -> npt.N
     return made.ravel()
 
 
+def channel_gains(world: Scenario, paths: PathSet, rows: slice) -> npt.NDArray[np.complex128]:
+    """What multiplies the steering vectors: coefficients, turned by the carrier on the way."""
+    turn = np.exp(-2j * np.pi * world.numerology.carrier_hz * paths.delay[rows].astype(float))
+    return np.asarray(paths.matrix[rows, 0, 0] * turn)
+
+
 def by_finite_differences(world: Scenario, paths: PathSet, walls: list[Wall], user: int) -> float:
     """Invert the whole information matrix: nothing is projected out beforehand.
 
@@ -60,7 +67,7 @@ def by_finite_differences(world: Scenario, paths: PathSet, walls: list[Wall], us
     information = np.zeros((7 + own * sites, 7 + own * sites))
     for k in range(sites):
         first = int(paths.offset[user * sites + k])
-        gains = paths.matrix[first : first + amplitudes // 2, 0, 0].astype(complex)
+        gains = channel_gains(world, paths, slice(first, first + amplitudes // 2))
         phase = draw.uniform(0, 2 * np.pi, slots) if world.clock.per_slot_phase else np.zeros(slots)
         theta = np.array([*paths.position[user], 0, 0, 0, 0, *gains.view(float), *phase])
         steps = [1e-3] * 3 + [1e-2] * 4 + [1e-9] * amplitudes + [1e-4] * (own - amplitudes)
@@ -84,6 +91,19 @@ def by_finite_differences(world: Scenario, paths: PathSet, walls: list[Wall], us
     # One path per site cannot tell velocity from phases: values of 1e-15 there, and above 1e-5 elsewhere.
     inverse = unit[:, None] * np.linalg.pinv(unit[:, None] * information * unit, 1e-10, hermitian=True) * unit
     return float(np.sqrt(np.trace(inverse[:3, :3])))
+
+
+@pytest.mark.parametrize("user", range(len(USERS)))
+def test_the_model_is_the_channel_that_is_synthesised(user: int) -> None:
+    paths = straight_world.trace(WORLD, USERS, WALLS)
+    still = Motion(torch.zeros(1, 3), torch.zeros(1, 1), torch.zeros(1, 1, WORLD.numerology.slots))
+    for site in range(len(WORLD.sites)):
+        padded = pad_paths(paths.select(np.array([user]), [site]), WORLD.numerology.carrier_hz)
+        made = Synthesizer(WORLD, [site]).response(padded, still)[0, 0].numpy().ravel()
+        first = int(paths.offset[user * len(WORLD.sites) + site])
+        gains = channel_gains(WORLD, paths, slice(first, first + 1 + len(WALLS)))
+        theta = np.array([*paths.position[user], 0, 0, 0, 0, *gains.view(float), *np.zeros(WORLD.numerology.slots)])
+        np.testing.assert_allclose(signal(WORLD, site, WALLS, theta), made, atol=2e-3 * abs(made).max())
 
 
 WALLS: list[Wall] = [((1.0, 0.0, 0.0), 170.0), ((0.48, 0.6, 0.64), 190.0)]

@@ -29,7 +29,7 @@ def features(samples: int = 200) -> Features:
     index = np.arange(samples)
     parts = Split(index[:120], index[120:160], index[160:])
     blank = torch.zeros(2, 1)
-    return Features(z, position, np.zeros(2), 1.5, parts, index, blank, blank + 1, torch.zeros(2, 1, 12))
+    return Features(z, position, np.zeros(2), 1.5, parts, index, index, blank, blank + 1, torch.zeros(2, 1, 12))
 
 
 def trained(schedule: Schedule, seen: list[FitProgress], checkpoint: Path | None = None) -> ScoreNetwork:
