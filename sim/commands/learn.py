@@ -320,7 +320,7 @@ def reproduce(
     table: Annotated[
         str,
         typer.Argument(
-            help="ecc-table2; diffloc- with table4, table5, table6, fusion, leaky, fig7, fig8, fig9, fig11 or bits; "
+            help="ecc-table2; diffloc- with table4, table5, table6, fusion, leaky, fig5 to fig11 or bits; "
             "vinloc- with table2, table4, bits, trps, lost, sync or phase.",
             show_default=False,
         ),

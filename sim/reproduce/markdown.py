@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 Record = dict[str, Any]
@@ -14,7 +14,7 @@ _ASTRAY_M = 1e4
 def page(name: str, lines: Iterable[str], records: Sequence[Record]) -> str:
     """Return a page with these lines, between a header with the command that makes it and its provenance."""
     head = [f"<!-- made by `python cli.py reproduce {name}`; do not edit -->", ""]
-    return "\n".join([*head, *lines, *provenance(records)]).rstrip() + "\n"
+    return "\n".join([*head, *lines, *resampling(records), *provenance(records)]).rstrip() + "\n"
 
 
 def picture(name: str) -> list[str]:
@@ -76,6 +76,29 @@ def not_trained(records: Sequence[Record]) -> list[str]:
     """Return a sentence on rows without a result."""
     missing = [record["label"] for record in records if record["result"] is None]
     return [f"Not trained: {', '.join(missing)}.", ""] if missing else []
+
+
+def resampling(records: Sequence[Record]) -> list[str]:
+    """Return a sentence on what the intervals resample; older rows, which resample single samples, are named."""
+    kinds = {record["label"]: list(_clustered(record["result"])) for record in records if record["result"]}
+    whole = {count for found in kinds.values() for samples, count in found if count is not None and count < samples}
+    older = [label for label, found in kinds.items() if any(count is None for _, count in found)]
+    if not whole:
+        return []
+    told = f"Intervals resample whole walks or layouts ({', '.join(map(str, sorted(whole)))} in the test samples)"
+    return [f"{told}, but single samples, and are too narrow, in: {'; '.join(older)}." if older else f"{told}.", ""]
+
+
+def _clustered(value: Any) -> Iterator[tuple[int, int | None]]:
+    """Yield the numbers of samples and clusters, None if not known, of all error statistics in a result."""
+    if isinstance(value, dict):
+        if "ci95_of_mean" in value and "samples" in value:
+            yield value["samples"], value.get("clusters")
+        for one in value.values():
+            yield from _clustered(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _clustered(one)
 
 
 def provenance(records: Sequence[Record]) -> list[str]:

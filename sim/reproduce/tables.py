@@ -11,7 +11,7 @@ from sim.errors import UserError, nearest_hint
 from sim.files import write_text
 from sim.records.folder import commit
 from sim.reproduce.bench import Bench
-from sim.reproduce.diffloc import bits, figures, fusion_rows, leaky_table, methods
+from sim.reproduce.diffloc import bits, figures, fusion_rows, leaky_table, maps, methods
 from sim.reproduce.diffloc.bench import Bench as DiffLocBench
 from sim.reproduce.ecc import table2
 from sim.reproduce.markdown import Record
@@ -42,6 +42,9 @@ TABLES = {
     "diffloc-table4": Table(DiffLocBench, methods.table4, methods.method_page),
     "diffloc-table5": Table(DiffLocBench, methods.table5, methods.method_page),
     "diffloc-table6": Table(DiffLocBench, methods.table6, methods.method_page),
+    "diffloc-fig5": Table(DiffLocBench, maps.fig5_rows, maps.fig5_page, maps.places_draw),
+    "diffloc-fig6": Table(DiffLocBench, maps.fig6_rows, maps.fig6_page, maps.fig6_draw),
+    "diffloc-fig10": Table(DiffLocBench, maps.fig10_rows, maps.fig10_page, maps.places_draw),
     "diffloc-fig7": Table(DiffLocBench, figures.fig7_rows, figures.fig7_page, figures.fig7_draw),
     "diffloc-fig8": Table(DiffLocBench, figures.fig8_rows, figures.fig8_page, figures.fig8_draw),
     "diffloc-fig9": Table(DiffLocBench, figures.fig9_rows, figures.fig9_page, figures.fig9_draw),

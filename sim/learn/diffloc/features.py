@@ -4,7 +4,9 @@ A first layer W h learns nothing about directions of h in which no training fing
 training samples span at most N − 1 of the 38 400 dimensions. Networks are therefore trained on the principal components
 of the standardised training fingerprints, z = Pᵀ (h − mean) / deviation, and P is multiplied into the first layer
 afterwards, so that a base station runs the paper's network on the whole fingerprint. Keeping d of the N − 1 components
-regularises; d is chosen on validation samples.
+regularises; d is chosen on validation samples. It does lose information: of one base station's fingerprints, 100
+components hold 55 % of the training samples' variance and 45 % of the test samples' energy, as each position's phases
+are its own.
 
 Shapes: K base stations, N samples, F values of a fingerprint, d components.
 """

@@ -152,7 +152,7 @@ class _Fit:
         return float(torch.stack(total).mean()) if total else 0.0
 
     def _losses(self, index: Tensor, draw: torch.Generator) -> Tensor:
-        # bfloat16 halves the time; its error of 0.4 % of a coordinate is centimetres where errors are metres.
+        # bfloat16 halves the time. It resolves a coordinate of 100 m to 0.4 %, 40 cm, where errors are metres.
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._network.training):
             embedding = self._network.embed_channel(self._z[:, index])
             return self._objective.loss(self._network, embedding, self._position[index], draw)

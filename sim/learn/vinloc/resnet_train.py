@@ -1,4 +1,7 @@
-"""Named trainings of ResNet fingerprinting, with the users, subsets, optimizer and schedule form of VIn-Loc."""
+"""Named trainings of ResNet fingerprinting: VIn-Loc's optimizer and subsets, on the users of the path data alone.
+
+They are shorter than VIn-Loc's, 5 epochs; `sim.learn.vinloc.jobs` has a job of VIn-Loc with the same users and length.
+"""
 
 from __future__ import annotations
 

@@ -49,12 +49,8 @@ def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
     A base station alone estimates the mean of its map; the fused estimate is the mean of the product of all maps.
     """
     features = bench.features(jobs[0])
-    validation = {}
-    for name in jobs:
-        _, fused = _grid_positions(bench.fit(name), features, "validation")
-        validation[name] = float(errors_m(fused, features.truth("validation")).mean())
-    best = min(jobs, key=lambda name: validation[name])
-    alone, fused = _grid_positions(bench.fit(best), features, "test")
+    best, fused, validation = best_grid(bench, jobs)
+    alone, _ = _grid_positions(bench.fit(best), features, "test")
     truth, walk = features.truth("test"), features.walks("test")
     return {
         "stations": [k + 1 for k in bench.stations(best)],
@@ -63,6 +59,20 @@ def grid_fusion(bench: Bench, jobs: Sequence[str]) -> Result:
         "spacing_m": bench.job(best).spacing_m,
         "validation": [{"spacing_m": bench.job(name).spacing_m, "mean": validation[name]} for name in jobs],
     }
+
+
+def best_grid(bench: Bench, jobs: Sequence[str]) -> tuple[str, FloatArray, dict[str, float]]:
+    """Return the grid that is best on validation samples, its fused test estimates (N, D), and all validation errors.
+
+    Validation errors are means [m], by job.
+    """
+    features = bench.features(jobs[0])
+    validation = {}
+    for name in jobs:
+        _, fused = _grid_positions(bench.fit(name), features, "validation")
+        validation[name] = float(errors_m(fused, features.truth("validation")).mean())
+    best = min(jobs, key=lambda name: validation[name])
+    return best, _grid_positions(bench.fit(best), features, "test")[1], validation
 
 
 def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | None = None) -> Result:
@@ -123,11 +133,15 @@ def _outputs(fit: Fit, features: Features, part: str) -> Tensor:
     return regress(fit.network, fit.network.embed_channel(features.z[:, features.index(part)]))
 
 
+def grid_chances(fit: Fit, features: Features, part: str) -> Tensor:
+    """Return the log-probabilities (K, N, cells) of each base station's map."""
+    return torch.log_softmax(_outputs(fit, features, part), -1)
+
+
 def _grid_positions(fit: Fit, features: Features, part: str) -> tuple[FloatArray, FloatArray]:
     """Return the mean (K, N, D) of each base station's map, and that (N, D) of their product."""
     assert fit.grid is not None
-    chance = torch.log_softmax(_outputs(fit, features, part), -1)
-    points = fit.grid.points()
+    chance, points = grid_chances(fit, features, part), fit.grid.points()
     alone, fused = chance.exp() @ points, torch.softmax(chance.sum(0), -1) @ points
     return alone.double().numpy(), fused.double().numpy()
 

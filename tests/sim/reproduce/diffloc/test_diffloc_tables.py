@@ -73,7 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(methods, "AVERAGED", {"steps": 3, "particles": 2, "rules": ("sum", "gauss")})
         for name, value in (("STEPS", 3), ("PARTICLES", 2), ("LOCAL", {"local_steps": 3, "local_particles": 8})):
             patch.setattr(fusion_rows, name, value)
-        for name, value in (("DIFFUSION_STEPS", (2, 5)), ("SHORT", 4), ("DDIM_STEPS", 3), ("SUBSETS", 2)):
+        for name, value in (("DIFFUSION_STEPS", (2, 5)), ("SHORT", 4), ("SUBSETS", 2)):
             patch.setattr(figures, name, value)
         patch.setattr(leaky_table, "STEPS", 3)
         position = straight_world.positions(tiny, MORE)
