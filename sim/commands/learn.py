@@ -321,7 +321,7 @@ def reproduce(
         str,
         typer.Argument(
             help="ecc-table2; diffloc- with table4, table5, table6, fusion, leaky, fig5 to fig11 or bits; "
-            "vinloc- with table2, table4, bits, trps, lost, sync or phase.",
+            "vinloc- with table2, table4, fig7, bits, trps, lost, sync, noise or phase.",
             show_default=False,
         ),
     ],

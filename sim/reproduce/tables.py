@@ -16,7 +16,7 @@ from sim.reproduce.diffloc.bench import Bench as DiffLocBench
 from sim.reproduce.ecc import table2
 from sim.reproduce.markdown import Record
 from sim.reproduce.rows import OnRow, Row, measure_rows
-from sim.reproduce.vinloc import lost, method_rows, pages
+from sim.reproduce.vinloc import angles, lost, method_rows, pages
 from sim.reproduce.vinloc.bench import Bench as VinLocBench
 
 
@@ -54,9 +54,11 @@ TABLES = {
     bits.NAME: Table(bits.BitsBench, bits.bits_rows, bits.bits_page, bits.bits_draw),
     "vinloc-table2": Table(VinLocBench, method_rows.table2, pages.table2_page),
     "vinloc-table4": Table(VinLocBench, method_rows.table4, pages.table4_page),
+    angles.NAME: Table(VinLocBench, angles.fig7_rows, angles.fig7_page, angles.fig7_draw),
     "vinloc-bits": Table(VinLocBench, method_rows.bits_rows, pages.bits_page, pages.bits_draw),
     "vinloc-trps": Table(VinLocBench, method_rows.size_rows, pages.size_page, pages.size_draw),
     "vinloc-sync": Table(VinLocBench, method_rows.sync_rows, pages.sync_page, pages.sync_draw),
+    "vinloc-noise": Table(VinLocBench, method_rows.noise_rows, pages.noise_page, pages.noise_draw),
     "vinloc-phase": Table(VinLocBench, method_rows.phase_rows, pages.phase_page),
     lost.NAME: Table(VinLocBench, lost.lost_rows, pages.lost_page, pages.lost_draw),
 }

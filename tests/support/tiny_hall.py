@@ -81,6 +81,8 @@ def trainings(files: dict[str, str], patch: pytest.MonkeyPatch) -> tuple[dict[st
             ("rows", "rows", QUICK),
             ("packed", "packed", QUICK),
             ("shuffled", "shuffled", QUICK),
+            ("short-fixed", "rows", dataclasses.replace(QUICK, subset=(SITES,))),
+            ("short-rows", "rows", QUICK),
         )
     }
     return own, resnets

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from sim.world.paths import PathSet, load_paths
 from sim.world.scenario import Scenario
 from sim.world.store import DATA_FOLDER
 
+Clock = Literal["stations", "user"]
 SEED = 20
 """Seed of the draw of base stations for each test user; the same for all methods."""
 _BATCH = 100
@@ -101,23 +103,33 @@ def shuffled(users: CirSet) -> CirSet:
     return replace(users[heard], position=users.position)
 
 
-def late_clocks(scenario: Scenario, users: CirSet, sigma_ns: float, folder: Path | None = None) -> CirSet:
-    """Synthesise the test users of a factory again, with clock errors at the base stations.
+def late_clocks(scenario: Scenario, users: CirSet, sigma_ns: float, whose: Clock = "stations") -> CirSet:
+    """Synthesise the test users of a factory again, with Gaussian clock errors of standard deviation `sigma_ns` [ns].
 
-    Errors are independent for each user and base station: Gaussian with standard deviation `sigma_ns`, truncated at
-    twice that (TR 38.855).
+    Those of ``stations`` are independent for each user and base station, and truncated at twice the standard deviation
+    (TR 38.855); the ``user``'s is one for all base stations. Arguments as of `again`.
+    """
+    own = {"ue_bias_ns": sigma_ns} if whose == "user" else {"bs_sigma_ns": sigma_ns, "bs_limit_sigmas": 2.0}
+    return again(replace(scenario, clock=replace(scenario.clock, **own)), users)
+
+
+def noisy(scenario: Scenario, users: CirSet, snr_db: float) -> CirSet:
+    """Synthesise the test users of a factory again, with white noise `snr_db` below the mean power of each link."""
+    return again(replace(scenario, link_budget=replace(scenario.link_budget, noise="snr", snr_db=snr_db)), users)
+
+
+def again(scenario: Scenario, users: CirSet, folder: Path | None = None) -> CirSet:
+    """Synthesise the test users of a factory again, for a variant of its scenario.
 
     Args:
-        scenario: scenario of the users; its base station clock errors are replaced.
+        scenario: scenario of the users with other clocks or noise.
         users: the test users; they define the unit.
-        sigma_ns: standard deviation [ns].
         folder: folder of the drawn path data; default ``data/NAME``.
     """
-    clock = replace(scenario.clock, bs_sigma_ns=sigma_ns, bs_limit_sigmas=2.0)
     paths = paths_of_test(scenario, folder or DATA_FOLDER / scenario.data_name)
     if not np.allclose(paths.position, users.position.numpy(), atol=1e-3):
         raise AssertionError("the test users are not those of the path data")
-    return synthesise(replace(scenario, clock=clock), paths, users.scale, seed=_TEST)
+    return synthesise(scenario, paths, users.scale, seed=_TEST)
 
 
 def paths_of_test(scenario: Scenario, folder: Path) -> PathSet:

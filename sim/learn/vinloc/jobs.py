@@ -21,6 +21,8 @@ ANY_SUBSET = (3, 4, 5, 6, 8, 10, 12, 15, 15, 15, 15, 18, 18)
 _MORE_SUBSET = (4, 6, 9, 12, 15, 15, 15, 15, 18, 18)
 _FEW_SIZES = (3, 5, 8, 12, 15, 15, 15, 18, 18)
 """As ANY_SUBSET; a GPU prepares for each size of its inputs, which takes seconds."""
+EQUAL_EPOCHS = 2
+"""Epochs of trainings that are compared with each other: VIn-Loc with and without positions, and ResNet."""
 _SHORT = Schedule(epochs=2, rate=5e-4, subset=(15,))
 """Schedule of variants that start from the weights of job ``any``."""
 
@@ -64,6 +66,16 @@ JOBS = {
             further=60_000,
         ),
         Job("blind", "inf-dh-18", positions=False, schedule=_SHORT, start="any"),
+        *(
+            Job(
+                f"short{part}{'-blind' * blind}",
+                "inf-dh-18",
+                positions=not blind,
+                schedule=Schedule(epochs=EQUAL_EPOCHS, subset=(size,), resolutions=(0,)),
+            )
+            for part, size in (("-fixed", 18), ("", 15))
+            for blind in (False, True)
+        ),
         Job("initial", "inf-dh-18-initial", schedule=_SHORT, start="any"),
         Job("sync", "inf-dh-18", schedule=replace(_SHORT, sync_ns=50.0), start="any"),
         Job("street", "paris-street-12", schedule=Schedule(epochs=24, subset=(12,))),

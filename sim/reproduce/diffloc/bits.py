@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -23,6 +23,7 @@ from fronthaul.link.link_file import link_plan
 from sim.learn.diffloc.export import export_weights
 from sim.learn.diffloc.jobs import FITS
 from sim.plan.outcome import RunResult
+from sim.plan.plan import load_test_set
 from sim.plan.settings import EmulateSettings
 from sim.records.fix_table import true_positions
 from sim.records.links import read_table
@@ -246,7 +247,9 @@ def measured(bench: BitsBench, names: Sequence[str]) -> Result:
         "fixes": len(fixes),
         "cut": int((rounds < asked).sum()),
         "steps_p50": float(np.median(rounds)) - 1 if len(fixes) else None,
-        "error_2d_m": error_statistics(fixes["error_2d_m"].to_numpy(), summary["seed"], _walks(summary, fixes)),
+        "error_2d_m": error_statistics(
+            fixes["error_2d_m"].to_numpy(), summary["seed"], _walks(bench.settings[names[0]], fixes)
+        ),
         "coverage_90": summary["coverage_90"],
         "latency_ms": {f"p{p}": float(np.percentile(total_ms, p)) for p in (50, 95)} if len(fixes) else None,
         "per_snapshot": _sizes(result, snapshots),
@@ -254,9 +257,9 @@ def measured(bench: BitsBench, names: Sequence[str]) -> Result:
     }
 
 
-def _walks(summary: dict[str, Any], fixes: pa.Table) -> Cluster:
+def _walks(settings: EmulateSettings, fixes: pa.Table) -> Cluster:
     """Return the number of the walk (N,) of each fix: of the test user who stood there."""
-    paths = load_test_paths(load_scenario(summary["scenario"]))
+    _, paths = load_test_set(load_scenario(settings.scenario), settings)
     place = cKDTree(paths.position).query(true_positions(fixes))[1]
     walk: Cluster = (paths.user if len(paths.user) else np.arange(len(paths)))[place].astype(np.int64)
     return walk

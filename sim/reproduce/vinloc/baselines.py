@@ -1,4 +1,4 @@
-"""Baselines of VIn-Loc beside ResNet fingerprinting: weighted nearest neighbours, and the prior mean.
+"""Baselines of VIn-Loc beside ResNet fingerprinting: look-ups of fingerprints, and the prior mean.
 
 Neighbours are found by magnitudes of impulse responses, over the base stations that the test user (15 of 18 kept, for
 example) and the training user have in common. Phases do not identify neighbours: they turn within a wavelength.
@@ -8,17 +8,23 @@ Shapes: Q query users, T training users, K base stations, L delays.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from sim.learn.fingerprints import linear_fit
 from sim.learn.vinloc.data import CirSet, Users
 from sim.learn.vinloc.evaluate import hidden, kept_stations
 
 Compression = Literal["square root", "fourth root", "logarithm"]
 NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
+LINEAR_NEIGHBOURS = (30, 60, 120, 240, 480)
+COMPONENTS = (2, 4, 8, 16)
+"""Principal components of a base station's fingerprints, for the local linear regression."""
+RIDGES = (1e-3, 0.01, 0.1, 1.0)
 _FLOOR = 1e-3
 """Floor of the logarithm, relative to the root mean square of a tap: −60 dB."""
 _CHUNK = 250
@@ -30,6 +36,14 @@ class Choice:
 
     compression: Compression
     neighbours: int
+
+
+@dataclass(frozen=True)
+class LinearChoice(Choice):
+    """As `Choice`, and the number of components of a base station, and the ridge (`sim.learn.fingerprints`)."""
+
+    components: int
+    ridge: float
 
 
 def fingerprints(users: CirSet, compression: Compression) -> Tensor:
@@ -101,6 +115,55 @@ def neighbour_positions(users: Users, size: int) -> tuple[Tensor, Choice]:
     query, queried = _kept(hidden(users.test), size, chosen.compression)
     found = nearest(query, queried, table, users.train.present, users.train.position, [chosen.neighbours])
     return found[chosen.neighbours], chosen
+
+
+@torch.inference_mode()
+def linear_positions(users: Users, size: int) -> tuple[Tensor, LinearChoice]:
+    """Return positions (N, 3) [m] of the test users by local linear regression, and the choices made.
+
+    Neighbours and compression are those of `neighbour_positions`; the regression is on the leading principal components
+    of each base station's fingerprints, over the base stations that the user has.
+    """
+    compression = neighbour_positions(users, size)[1].compression
+    table = fingerprints(users.train, compression)
+    centre, axes = _principal(table, max(COMPONENTS))
+    counts = [k for k in LINEAR_NEIGHBOURS if k <= len(users.train)] or [len(users.train)]
+    leading = torch.einsum("nkd,kdc->nkc", table - centre, axes)
+
+    def looked_up(some: CirSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        query, queried = _kept(some, size, compression)
+        near = [
+            masked_distances(query[index], queried[index], table, users.train.present).topk(max(counts), largest=False)
+            for index in torch.arange(len(query)).split(_CHUNK)
+        ]
+        own = torch.einsum("nkd,kdc->nkc", query - centre, axes) * queried[..., None]
+        return own, queried, torch.cat([one.values for one in near]), torch.cat([one.indices for one in near])
+
+    def fitted(found: tuple[Tensor, Tensor, Tensor, Tensor], components: int, k: int, ridge: float) -> Tensor:
+        parts = []
+        for index in torch.arange(len(found[0])).split(max(1, _CHUNK * 100 // k)):
+            own, queried, distance, place = (one[index] for one in found)
+            near = leading[place[:, :k], :, :components] * queried[:, None, :, None]
+            apart = distance[:, :k].nan_to_num(posinf=1e9)
+            position = users.train.position[place[:, :k]]
+            parts.append(linear_fit(own[..., :components].flatten(1), near.flatten(2), apart, position, ridge))
+        return torch.cat(parts)
+
+    seen, best, chosen = looked_up(users.validation), float("inf"), LinearChoice(compression, 1, 1, 0.0)
+    for components, k, ridge in itertools.product(COMPONENTS, counts, RIDGES):
+        error = float((fitted(seen, components, k, ridge) - users.validation.position).norm(dim=1).mean())
+        if error < best:
+            best, chosen = error, LinearChoice(compression, k, components, ridge)
+    found = fitted(looked_up(hidden(users.test)), chosen.components, chosen.neighbours, chosen.ridge)
+    return found.float(), chosen
+
+
+def _principal(table: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the mean (K, D) of fingerprints (N, K, D) and each base station's leading directions (K, D, count)."""
+    some = table[:: max(1, len(table) // 4000)]
+    centre = some.mean(0)
+    spread = torch.einsum("nkd,nke->kde", some - centre, some - centre)
+    return centre, torch.linalg.eigh(spread).eigenvectors[..., -count:].flip(-1)  # ascending
 
 
 def _kept(users: CirSet, size: int, compression: Compression) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edge.cir_embedding import VALUES
 from sim.learn.vinloc.data import CirSet, Users
-from sim.learn.vinloc.evaluate import hidden, late_clocks, positions_of, shuffled
+from sim.learn.vinloc.evaluate import Clock, hidden, late_clocks, noisy, positions_of, shuffled
 from sim.learn.vinloc.resnet_train import resnet_positions
 from sim.records.statistics import (
     Cluster,
@@ -27,7 +27,7 @@ from sim.records.statistics import (
     sample_statistics,
 )
 from sim.reproduce.rows import Result
-from sim.reproduce.vinloc.baselines import neighbour_positions, prior_positions
+from sim.reproduce.vinloc.baselines import linear_positions, neighbour_positions, prior_positions
 from sim.reproduce.vinloc.bench import Bench
 from sim.world.scenario import Scenario, load_scenario
 
@@ -76,13 +76,23 @@ def layouts(bench: Bench, jobs: Sequence[str], *, bits: int = 0, shuffle: bool =
     return result if shuffle else result | {"layouts": _each_layout(users.test, found, made.test)}
 
 
-def unsynchronised(bench: Bench, jobs: Sequence[str], *, size: int, sigma_ns: float) -> Result:
-    """Measure VIn-Loc with clock errors at the base stations, see `evaluate.late_clocks`; values are float."""
+def unsynchronised(
+    bench: Bench, jobs: Sequence[str], *, size: int, sigma_ns: float, whose: Clock = "stations"
+) -> Result:
+    """Measure VIn-Loc with clock errors, see `evaluate.late_clocks`; values are float."""
     scenario = bench.scenario(jobs[0])
     users = bench.users(scenario)
-    late = late_clocks(scenario, users.test, sigma_ns)
+    late = late_clocks(scenario, users.test, sigma_ns, whose)
     found = positions_of(bench.network(jobs[0]), hidden(late), size)
     return _result(users, found, False) | {"sigma_ns": sigma_ns}
+
+
+def in_noise(bench: Bench, jobs: Sequence[str], *, size: int, snr_db: float) -> Result:
+    """Measure VIn-Loc on responses with white noise, see `evaluate.noisy`; values are float."""
+    scenario = bench.scenario(jobs[0])
+    users = bench.users(scenario)
+    found = positions_of(bench.network(jobs[0]), hidden(noisy(scenario, users.test, snr_db)), size)
+    return _result(users, found, False) | {"snr_db": snr_db}
 
 
 def resnet(bench: Bench, jobs: Sequence[str]) -> Result:
@@ -96,6 +106,13 @@ def neighbours(bench: Bench, names: Sequence[str], *, size: int, scenario: str =
     """Measure weighted nearest neighbours on the users of a job's scenario, or of another."""
     users = bench.users(load_scenario(scenario) if scenario else bench.scenario(names[0]))
     found, choice = neighbour_positions(users, size)
+    return _result(users, found, True) | {"chosen": asdict(choice)}
+
+
+def linear(bench: Bench, names: Sequence[str], *, size: int) -> Result:
+    """Measure local linear regression on the magnitudes that nearest neighbours compare."""
+    users = bench.users(bench.scenario(names[0]))
+    found, choice = linear_positions(users, size)
     return _result(users, found, True) | {"chosen": asdict(choice)}
 
 

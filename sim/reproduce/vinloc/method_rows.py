@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from sim.learn.vinloc.jobs import EQUAL_EPOCHS
 from sim.reproduce.rows import Row
 from sim.reproduce.vinloc import paper
 from sim.reproduce.vinloc.bench import Bench
-from sim.reproduce.vinloc.measures import layouts, located, neighbours, prior, resnet, unsynchronised
+from sim.reproduce.vinloc.measures import (
+    in_noise,
+    layouts,
+    linear,
+    located,
+    neighbours,
+    prior,
+    resnet,
+    unsynchronised,
+)
 
 ALL, SOME = 18, 15
 """Numbers of base stations in the hall, and in the paper's variable case."""
+EQUAL = f"from scratch, {EQUAL_EPOCHS:g} epochs over 17 500 users each"
 FIXED, VARIABLE, CONTROLS = "fixed: 18 of 18", "variable: 15 of 18, drawn for each user", "controls, 15 of 18"
 BITS = 4
 """Resolution of the shipped payload [bit]."""
 RESOLUTIONS = (0, 8, 5, 4, 3, 2, 1)
 SIZES = (3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 18)
 SIGMAS_NS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+SNRS_DB = (40.0, 30.0, 20.0, 10.0, 0.0, -10.0)
+"""Signal-to-noise ratios of a link's 256 taps; the path data have no noise."""
 PHASES = {
     "with the way's phase": "inf-dh-18",
     "drawn": "inf-dh-18-phases",
@@ -34,6 +47,7 @@ def table2(_: Bench) -> list[Row]:
         Row(f"VIn-Loc, 18 of 18 (shipped weights, B = {BITS})", located, SHIPPED, {"size": ALL, "bits": BITS},
             section=FIXED),
         Row("weighted nearest neighbours", neighbours, features=SHIPPED, options={"size": ALL}, section=FIXED),
+        Row("local linear regression", linear, features=SHIPPED, options={"size": ALL}, section=FIXED),
         Row("ResNet fingerprinting, slots in the order of the sites", resnet, ("resnet-packed",), section=VARIABLE,
             paper=paper.VARIABLE_RESNET),
         Row("ResNet fingerprinting, slots in any order", resnet, ("resnet-shuffled",), section=VARIABLE,
@@ -46,9 +60,26 @@ def table2(_: Bench) -> list[Row]:
             paper=paper.VARIABLE_BLIND),
         Row("weighted nearest neighbours, 15 of 18", neighbours, features=SHIPPED, options={"size": SOME},
             section=VARIABLE),
+        Row("local linear regression, 15 of 18", linear, features=SHIPPED, options={"size": SOME}, section=VARIABLE),
+        *_equally_trained(),
         Row("responses shuffled among users, shipped weights", located, SHIPPED, {"size": SOME, "shuffle": True},
             section=CONTROLS),
         Row("prior: mean training position", prior, features=SHIPPED, section=CONTROLS),
+    ]  # fmt: skip
+
+
+def _equally_trained() -> list[Row]:
+    """Make rows of networks from scratch, with the same users, optimizer and number of epochs."""
+    return [
+        Row("18 of 18: VIn-Loc, short", located, ("short-fixed",), {"size": ALL}, section=EQUAL, paper=paper.FIXED),
+        Row("18 of 18: VIn-Loc without TRP positions, short", located, ("short-fixed-blind",), {"size": ALL},
+            section=EQUAL, paper=paper.FIXED_BLIND),
+        Row("18 of 18: ResNet, short", resnet, ("resnet-short-fixed",), section=EQUAL, paper=paper.FIXED_RESNET),
+        Row("15 of 18: VIn-Loc, short", located, ("short",), {"size": SOME}, section=EQUAL, paper=paper.VARIABLE),
+        Row("15 of 18: VIn-Loc without TRP positions, short", located, ("short-blind",), {"size": SOME},
+            section=EQUAL, paper=paper.VARIABLE_BLIND),
+        Row("15 of 18: ResNet, a row for each TRP, short", resnet, ("resnet-short-rows",), section=EQUAL,
+            paper=paper.VARIABLE_RESNET),
     ]  # fmt: skip
 
 
@@ -84,11 +115,24 @@ def size_rows(_: Bench) -> list[Row]:
 
 def sync_rows(_: Bench) -> list[Row]:
     """Make the rows of error against synchronisation errors."""
-    named = {SHIPPED[0]: "trained with perfect clocks", "sync": "trained with errors up to 50 ns"}
+    named: dict[str, tuple[str, dict[str, str]]] = {
+        "trained with perfect clocks": (SHIPPED[0], {}),
+        "the user's clock, trained with perfect ones": (SHIPPED[0], {"whose": "user"}),
+        "trained with errors up to 50 ns": ("sync", {}),
+    }
     return [
-        Row(f"{section}, {sigma:g} ns", unsynchronised, (job,), {"size": SOME, "sigma_ns": sigma}, section=section)
-        for job, section in named.items()
+        Row(f"{section}, {sigma:g} ns", unsynchronised, (job,), {"size": SOME, "sigma_ns": sigma, **whose},
+            section=section)
+        for section, (job, whose) in named.items()
         for sigma in SIGMAS_NS
+    ]  # fmt: skip
+
+
+def noise_rows(_: Bench) -> list[Row]:
+    """Make the rows of error against noise, which no training had."""
+    return [
+        Row(f"{snr_db:g} dB", in_noise, SHIPPED, {"size": SOME, "snr_db": snr_db}, section="trained without noise")
+        for snr_db in SNRS_DB
     ]
 
 

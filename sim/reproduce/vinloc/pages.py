@@ -89,10 +89,22 @@ def sync_page(name: str, records: Sequence[Record]) -> str:
     text = [
         *picture(name),
         "15 TRPs of 18, values float. Each TRP's clock is off by a Gaussian error of the standard deviation σ,",
-        "truncated at 2 σ (TR 38.855), one draw for each user and TRP; test responses are synthesised again with it.",
+        "truncated at 2 σ (TR 38.855), one draw for each user and TRP; or the user's clock is, by one error for all",
+        "TRPs. Test responses are synthesised again with it.",
         "",
     ]
     return _page(name, [*text, *by_section(records, "sigma_ns", "σ [ns]")], records)
+
+
+def noise_page(name: str, records: Sequence[Record]) -> str:
+    """Return the page of error against noise."""
+    text = [
+        *picture(name),
+        "15 TRPs of 18, values float. White noise on the 256 taps of each link, so far below its own mean power; the",
+        "paper's channels, and those of all trainings here, have none.",
+        "",
+    ]
+    return _page(name, [*text, *by_section(records, "snr_db", "SNR [dB]")], records)
 
 
 def phase_page(name: str, records: Sequence[Record]) -> str:
@@ -176,7 +188,8 @@ def chosen(records: Sequence[Record]) -> list[str]:
     for record in records:
         found = (record["result"] or {}).get("chosen")
         if found:
-            lines.append(f"{record['label']}: k = {found['neighbours']}, magnitudes by {found['compression']}")
+            fit = f", {found['components']} components a TRP, ridge {found['ridge']:g}" if found.get("ridge") else ""
+            lines.append(f"{record['label']}: k = {found['neighbours']}, magnitudes by {found['compression']}{fit}")
     return listed("Chosen on validation users:", lines)
 
 
@@ -271,4 +284,5 @@ def _draw_sections(path: Path, records: Sequence[Record], *, key: str, label: st
 
 size_draw = partial(_draw_sections, key="size", label="base stations of 18")
 sync_draw = partial(_draw_sections, key="sigma_ns", label="standard deviation of base stations' clocks [ns]")
+noise_draw = partial(_draw_sections, key="snr_db", label="signal-to-noise ratio of a link [dB]")
 lost_draw = partial(_draw_sections, key="lost", label="base stations of 18 whose links are cut")

@@ -13,6 +13,7 @@ from sim.reproduce.vinloc import paper
 from sim.reproduce.vinloc.baselines import (
     Compression,
     fingerprints,
+    linear_positions,
     masked_distances,
     nearest,
     neighbour_positions,
@@ -146,3 +147,13 @@ def test_the_papers_figures_of_its_resnet_are_of_no_single_error() -> None:
     variance = known["rmse"] ** 2 - known["mean"] ** 2
     beyond = known["p90"] - known["mean"]
     assert variance / (variance + beyond**2) < 0.1  # Cantelli: fewer than a tenth are as far off as its p90
+
+
+def test_the_linear_look_up_beats_neighbours_and_uses_no_truth() -> None:
+    users = Users(random_users(600, 1), random_users(60, 2), random_users(80, 3))
+    found, choice = linear_positions(users, 4)
+    error = (found - users.test.position).norm(dim=1)
+    nearest_error = (neighbour_positions(users, 4)[0] - users.test.position).norm(dim=1)
+    assert error.mean() < 0.9 * nearest_error.mean() and choice.components > 1
+    blind = replace(users, test=replace(users.test, position=torch.full_like(users.test.position, torch.nan)))
+    assert torch.equal(linear_positions(blind, 4)[0], found)

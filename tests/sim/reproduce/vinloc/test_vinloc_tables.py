@@ -13,14 +13,14 @@ import tiny_hall
 import torch
 
 from sim.errors import UserError
-from sim.learn.vinloc.evaluate import hidden, late_clocks, positions_of, shuffled
+from sim.learn.vinloc.evaluate import hidden, late_clocks, noisy, positions_of, shuffled
 from sim.reproduce import markdown, tables
 from sim.reproduce.rows import Row
-from sim.reproduce.vinloc import bench, lost, pages
+from sim.reproduce.vinloc import angles, bench, lost, pages
 from sim.reproduce.vinloc import method_rows as methodrows
 from sim.world import store
 
-NAMES = [name for name in tables.TABLES if name.startswith("vinloc")]
+NAMES = [name for name in tables.TABLES if name.startswith("vinloc") and name != angles.NAME]
 TRAINED = "hall"
 
 
@@ -35,7 +35,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bench.Bench]:
         files = tiny_hall.write(folder)
         for name, value in (
             ("ALL", tiny_hall.SITES), ("SOME", tiny_hall.KEPT), ("SIZES", (3, 5, 6)), ("RESOLUTIONS", (0, 4, 1)),
-            ("SIGMAS_NS", (0.0, 20.0)), ("PHASES", {"its own": files["tiny-hall"], "drawn": files["tiny-drawn"]}),
+            ("SIGMAS_NS", (0.0, 20.0)), ("SNRS_DB", (20.0, 0.0)),
+            ("PHASES", {"its own": files["tiny-hall"], "drawn": files["tiny-drawn"]}),
         ):  # fmt: skip
             patch.setattr(methodrows, name, value)
         for name, value in (("LOST", (0, 2)), ("SNAPSHOTS", 20), ("BATCH", 5)):
@@ -82,7 +83,7 @@ def test_a_table_is_measured_written_and_resumed(desk: bench.Bench, name: str, m
 
 
 def test_all_are_commands() -> None:
-    wanted = {f"vinloc-{name}" for name in ("table2", "table4", "bits", "trps", "lost", "sync", "phase")}
+    wanted = {f"vinloc-{name}" for name in ("table2", "table4", "bits", "trps", "lost", "sync", "noise", "phase")}
     assert wanted == set(NAMES)
 
 
@@ -147,6 +148,27 @@ def test_clocks_without_error_change_nothing_and_others_do(desk: bench.Bench) ->
     assert float(moved.float().mean()) > 1 and int(moved.max()) <= 12 + 1  # 60 ns are 12 taps
 
 
+def test_a_users_clock_moves_all_its_responses_together(desk: bench.Bench) -> None:
+    scenario = desk.scenario(TRAINED)
+    users = desk.users(scenario).test
+    late = late_clocks(scenario, users, 30.0, "user")
+    moved = (late.response().abs().argmax(-1) - users.response().abs().argmax(-1)).float().squeeze(-1)
+    there = users.present.all(1)
+    assert float(moved[there].std(0).mean()) > 2  # taps of 5 ns, over users
+    early = moved[there].mean(1) > 2  # none of them has left the window at its beginning
+    assert float(moved[there][early].std(1).mean()) < 1
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 20.0])
+def test_noise_lies_as_far_below_the_power_of_a_link_as_it_says(desk: bench.Bench, snr_db: float) -> None:
+    scenario = desk.scenario(TRAINED)
+    users = desk.users(scenario).test
+    clean, made = users.response(), noisy(scenario, users, snr_db).response()
+    power = clean.abs().square().mean((2, 3))[users.present]
+    noise = (made - clean).abs().square().mean((2, 3))[users.present]
+    assert float(10 * torch.log10((power / noise).mean())) == pytest.approx(snr_db, abs=0.7)
+
+
 def record(section: str, size: int, mae: float, low: float, high: float) -> dict[str, Any]:
     errors = {"mean": mae, "ci95_of_mean": [low, high]}
     return {"section": section, "result": {"size": size, "errors": errors}}
@@ -167,3 +189,11 @@ def test_cut_links_carry_nothing_from_the_middle_on() -> None:
     begin, end = np.array(plan.layers[1, None]["outage"][0]) * 1e3 / lost.INTERVAL_MS
     assert 9 < begin < 10 and end > 20
     assert not lost.cut_links([], 20).layers
+
+
+def test_each_of_two_paths_stands_in_the_beam_of_its_angle_at_the_tap_of_its_delay(tmp_path: Path) -> None:
+    """On shipped paths: beams and taps that follow from the traced geometry alone, against the synthesised channel."""
+    text = tables.reproduce(angles.NAME, tmp_path).read_text()
+    (record,) = json.loads((tmp_path / f"{angles.NAME}.json").read_text())
+    assert record["result"]["links"] >= 5 and record["result"]["in_their_beam"] == 1.0
+    assert "| two paths | " in text and (tmp_path / f"{angles.NAME}.png").is_file()
