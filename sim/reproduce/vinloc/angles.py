@@ -87,8 +87,8 @@ def _expected(
 def fig7_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
     text = [
-        "A link with two paths of the first test layout: magnitude after the 2-D FFT over the user's 2 × 4 antennas, by",
-        "beam and delay; circles: where delays and angles of the traced paths say. The paper draws one such link.",
+        "A link with two paths of the first test layout: magnitude after the 2-D FFT over the user's 2 × 4 antennas,",
+        "by beam and delay; circles: where delays and angles of the traced paths say. The paper draws one such link.",
     ]
     cells = []
     for record in records:
