@@ -23,8 +23,8 @@ from sim.reproduce.diffloc.measures import by_distance, each_statistics
 from sim.reproduce.rows import Result
 
 NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
-LINEAR_NEIGHBOURS = (15, 30, 60, 120, 240, 480, 960)
-RIDGES = (1e-3, 0.01, 0.1, 1.0, 10.0, 100.0)
+LINEAR_NEIGHBOURS = (30, 60, 120, 240, 480)
+RIDGES = (0.01, 0.1, 1.0, 10.0)
 Lookup = Callable[..., Tensor]
 
 

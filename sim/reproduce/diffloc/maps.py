@@ -15,7 +15,7 @@ import torch
 from sim.files import write_picture
 from sim.learn.diffloc.evaluate import FloatArray, errors_m, sample
 from sim.learn.diffloc.features import SCALE_M
-from sim.learn.diffloc.jobs import SPACINGS_M
+from sim.learn.diffloc.jobs import SPACING_M, SPACINGS_M
 from sim.learn.diffloc.trained import CT_STEPS
 from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc.baselines import best_grid, grid_chances
@@ -35,7 +35,7 @@ SHOWN, WALKS = 100, 4
 SHARE = 0.9
 """Share of the probability within the area that is measured for figure 6."""
 _LEVELS = 255
-_GRIDS = {split: tuple(f"paris-7-{split}-grid{spacing:g}" for spacing in SPACINGS_M) for split in ("random", "user")}
+_RANDOM_GRIDS = tuple(f"paris-7-random-grid{spacing:g}" for spacing in SPACINGS_M)
 
 
 def fig5_rows(_: Bench) -> list[Row]:
@@ -43,7 +43,7 @@ def fig5_rows(_: Bench) -> list[Row]:
     shown = {"shown": SHOWN}
     diffusion = shown | {"rule": "sum", "steps": STEPS}
     return [
-        Row("grid fusion", gridded, _GRIDS["random"], shown),
+        Row("grid fusion", gridded, _RANDOM_GRIDS, shown),
         Row("DiffLoc-MLP, sum", placed, ("paris-7-random-mlp-soft",), diffusion),
         Row("DiffLoc-UNet, sum", placed, ("paris-7-random-unet",), diffusion),
         Row("DiffLoc-CT, gauss", placed, ("paris-7-random-ct",), shown | {"rule": "gauss", "steps": CT_STEPS}),
@@ -55,7 +55,7 @@ def fig10_rows(_: Bench) -> list[Row]:
     shown = {"walks": WALKS}
     diffusion = shown | {"rule": "sum", "steps": STEPS}
     return [
-        Row("grid fusion", gridded, _GRIDS["user"], shown),
+        Row("grid fusion", gridded, (f"paris-7-user-grid{SPACING_M:g}",), shown),
         Row("DiffLoc-UNet, one base station", placed, ("paris-7-user-unet",), diffusion | {"stations": [0]}),
         Row("DiffLoc-UNet, fused by sum", placed, ("paris-7-user-unet",), diffusion),
         Row("DiffLoc-CT, fused by gauss", placed, ("paris-7-user-ct",), shown | {"rule": "gauss", "steps": CT_STEPS}),
@@ -102,8 +102,8 @@ def _shown(bench: Bench, name: str, estimate: FloatArray, shown: int, walks: int
 def fig6_rows(_: Bench) -> list[Row]:
     """Make the rows of probability maps: of one base station, and the product of all."""
     return [
-        Row("one base station", mapped, _GRIDS["random"], {"stations": [0]}),
-        Row("product of all", mapped, _GRIDS["random"]),
+        Row("one base station", mapped, _RANDOM_GRIDS, {"stations": [0]}),
+        Row("product of all", mapped, _RANDOM_GRIDS),
     ]
 
 

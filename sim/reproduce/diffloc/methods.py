@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sim.learn.diffloc.jobs import SPACINGS_M
+from sim.learn.diffloc.jobs import SPACING_M, SPACINGS_M
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS
 from sim.reproduce.diffloc import paper
 from sim.reproduce.diffloc.baselines import (
@@ -42,7 +42,7 @@ def table4(bench: Bench) -> list[Row]:
         Row("supervised MLP", joint_regression, (f"{name}-joint-mlp",), section=METHODS,
             paper=paper.figures("joint", 3328.7)),
         Row("CNN", convolutional, (f"{name}-cnn",), section=METHODS, paper=paper.figures("joint", 1040.1)),
-        _grid(name, paper.figures("product", 306.0, paper.GRID)),
+        _grid(name, paper.figures("product", 306.0, paper.GRID), SPACINGS_M),
         *mlp,
         *_diffusion("DiffLoc-UNet", f"{name}-unet", paper.figures("sum", 11.4, paper.UNET)),
         _consistency(f"{name}-ct", paper.figures("sum", 0.5, paper.CT)),
@@ -82,8 +82,8 @@ def table6(_: Bench) -> list[Row]:
     ]
 
 
-def _grid(name: str, figures: dict[str, object]) -> Row:
-    grids = tuple(f"{name}-grid{spacing:g}" for spacing in SPACINGS_M)
+def _grid(name: str, figures: dict[str, object], spacings: Sequence[float] = (SPACING_M,)) -> Row:
+    grids = tuple(f"{name}-grid{spacing:g}" for spacing in spacings)
     return Row("grid fusion", grid_fusion, grids, section=METHODS, paper=figures)
 
 

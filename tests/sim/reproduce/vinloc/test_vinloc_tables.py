@@ -189,11 +189,3 @@ def test_cut_links_carry_nothing_from_the_middle_on() -> None:
     begin, end = np.array(plan.layers[1, None]["outage"][0]) * 1e3 / lost.INTERVAL_MS
     assert 9 < begin < 10 and end > 20
     assert not lost.cut_links([], 20).layers
-
-
-def test_each_of_two_paths_stands_in_the_beam_of_its_angle_at_the_tap_of_its_delay(tmp_path: Path) -> None:
-    """On shipped paths: beams and taps that follow from the traced geometry alone, against the synthesised channel."""
-    text = tables.reproduce(angles.NAME, tmp_path).read_text()
-    (record,) = json.loads((tmp_path / f"{angles.NAME}.json").read_text())
-    assert record["result"]["links"] >= 5 and record["result"]["in_their_beam"] == 1.0
-    assert "| two paths | " in text and (tmp_path / f"{angles.NAME}.png").is_file()
