@@ -9,12 +9,14 @@ Record = dict[str, Any]
 
 NOT_TRAINED = "not trained"
 _ASTRAY_M = 1e4
+_CLUSTERS = {"diffloc": "walks", "vinloc-table4": "layouts"}
+"""What the test samples of a table come in, by how its name begins."""
 
 
 def page(name: str, lines: Iterable[str], records: Sequence[Record]) -> str:
     """Return a page with these lines, between a header with the command that makes it and its provenance."""
     head = [f"<!-- made by `python cli.py reproduce {name}`; do not edit -->", ""]
-    return "\n".join([*head, *lines, *resampling(records), *provenance(records)]).rstrip() + "\n"
+    return "\n".join([*head, *lines, *resampling(name, records), *provenance(records)]).rstrip() + "\n"
 
 
 def picture(name: str) -> list[str]:
@@ -78,15 +80,19 @@ def not_trained(records: Sequence[Record]) -> list[str]:
     return [f"Not trained: {', '.join(missing)}.", ""] if missing else []
 
 
-def resampling(records: Sequence[Record]) -> list[str]:
-    """Return a sentence on what the intervals resample; older rows, which resample single samples, are named."""
-    kinds = {record["label"]: list(_clustered(record["result"])) for record in records if record["result"]}
-    whole = {count for found in kinds.values() for samples, count in found if count is not None and count < samples}
-    older = [label for label, found in kinds.items() if any(count is None for _, count in found)]
-    if not whole:
-        return []
-    told = f"Intervals resample whole walks or layouts ({', '.join(map(str, sorted(whole)))} in the test samples)"
-    return [f"{told}, but single samples, and are too narrow, in: {'; '.join(older)}." if older else f"{told}.", ""]
+def resampling(name: str, records: Sequence[Record]) -> list[str]:
+    """Return a sentence on what the intervals of a table resample; rows older than that, by sample, are named."""
+    kind = next((kind for begin, kind in _CLUSTERS.items() if name.startswith(begin)), "")
+    found = {one["label"]: list(_clustered(one["result"])) for one in records if one["result"]}
+    counts = {count for each in found.values() for samples, count in each if count is not None and count < samples}
+    older = [label for label, each in found.items() if any(count is None for _, count in each)]
+    lines = []
+    if kind and counts:
+        lines.append(f"Intervals resample whole {kind} ({', '.join(map(str, sorted(counts)))} of them).")
+    if kind and older:
+        where = f" in: {'; '.join(older)}" if counts else ""
+        lines.append(f"Intervals resample single samples, not whole {kind}, and are too narrow{where}.")
+    return [*lines, ""] if lines else []
 
 
 def _clustered(value: Any) -> Iterator[tuple[int, int | None]]:
