@@ -183,7 +183,7 @@ def fig6_page(name: str, records: Sequence[Record]) -> str:
             sizes = [f"{found['spacing_m']:g}", f"{found['area_m2']:.0f}", f"{100 * found['covered']:.0f} %"]
             cells.append([record["label"], *sizes, str(found["samples"])])
     percent = f"{100 * SHARE:.0f} %"
-    head = ["", "spacing [m]", f"area with {percent} of the probability, median [m²]", f"truth in it (of {percent})"]
+    head = ["", "spacing [m]", f"area with {percent} of the probability, median [m²]", "covers the truth"]
     return page(name, [*picture(name), *text, "", *table([*head, "test samples"], cells)], records)
 
 
