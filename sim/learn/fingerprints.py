@@ -126,13 +126,13 @@ class FingerprintTable:
 
     def locate(self, channel: Tensor, rows: int, columns: int, neighbours: int = WEIGHTED) -> npt.NDArray[np.float64]:
         """Return positions (B, 3) [m] of channels (B, K, slot, antenna, tone) by weighted neighbours."""
-        return weighted_neighbours(*self._looked_up(channel, rows, columns), neighbours).numpy()  # type: ignore[no-any-return]
+        return weighted_neighbours(*self._looked_up(channel, rows, columns), neighbours).numpy()
 
     def locate_linear(
         self, channel: Tensor, rows: int, columns: int, neighbours: int = LINEAR, ridge: float = RIDGE
     ) -> npt.NDArray[np.float64]:
         """Return positions (B, 3) [m] of channels (B, K, slot, antenna, tone) by local linear regression."""
-        return local_linear(*self._looked_up(channel, rows, columns), neighbours, ridge).numpy()  # type: ignore[no-any-return]
+        return local_linear(*self._looked_up(channel, rows, columns), neighbours, ridge).numpy()
 
     def _looked_up(self, channel: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return fingerprints (B, d) of channels, those of the table (N, d), and its positions (N, 3)."""

@@ -109,8 +109,11 @@ def late_clocks(scenario: Scenario, users: CirSet, sigma_ns: float, whose: Clock
     Those of ``stations`` are independent for each user and base station, and truncated at twice the standard deviation
     (TR 38.855); the ``user``'s is one for all base stations. Arguments as of `again`.
     """
-    own = {"ue_bias_ns": sigma_ns} if whose == "user" else {"bs_sigma_ns": sigma_ns, "bs_limit_sigmas": 2.0}
-    return again(replace(scenario, clock=replace(scenario.clock, **own)), users)
+    if whose == "user":
+        clock = replace(scenario.clock, ue_bias_ns=sigma_ns)
+    else:
+        clock = replace(scenario.clock, bs_sigma_ns=sigma_ns, bs_limit_sigmas=2.0)
+    return again(replace(scenario, clock=clock), users)
 
 
 def noisy(scenario: Scenario, users: CirSet, snr_db: float) -> CirSet:
