@@ -35,7 +35,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bench.Bench]:
         files = tiny_hall.write(folder)
         for name, value in (
             ("ALL", tiny_hall.SITES), ("SOME", tiny_hall.KEPT), ("SIZES", (3, 5, 6)), ("RESOLUTIONS", (0, 4, 1)),
-            ("SIGMAS_NS", (0.0, 20.0)), ("SNRS_DB", (20.0, 0.0)),
+            ("SIGMAS_NS", (0.0, 20.0)), ("USER_SIGMAS_NS", (20.0,)), ("SNRS_DB", (20.0, 0.0)),
             ("PHASES", {"its own": files["tiny-hall"], "drawn": files["tiny-drawn"]}),
         ):  # fmt: skip
             patch.setattr(methodrows, name, value)
