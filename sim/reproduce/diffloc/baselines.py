@@ -23,7 +23,7 @@ from sim.reproduce.diffloc.measures import by_distance, each_statistics
 from sim.reproduce.rows import Result
 
 NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
-LINEAR_NEIGHBOURS = (30, 60, 120, 240, 480)
+LINEAR_NEIGHBOURS = (15, 30, 60, 120, 240)
 RIDGES = (0.01, 0.1, 1.0, 10.0)
 Lookup = Callable[..., Tensor]
 
@@ -80,31 +80,39 @@ def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | 
 
     k is chosen on validation samples, separately for each base station and for all side by side.
     """
-    return _looked_up(bench, names[0], weighted_neighbours, [{"neighbours": k} for k in NEIGHBOURS], stations)
+    features, tables, chosen = _tables(bench, names[0], stations)
+    tried = [{"neighbours": k} for k in NEIGHBOURS]
+    alone = [_best_of(features, z, weighted_neighbours, tried) for z in tables]
+    errors = errors_m(np.stack([found for found, _ in alone]), features.truth("test"))
+    result = _looked_up(features, *_best_of(features, torch.cat(tables, -1), weighted_neighbours, tried))
+    result["chosen"]["alone"] = [one for _, one in alone]
+    return result | {"stations": chosen, "alone": each_statistics(errors, features.walks("test"))}
 
 
 def linear(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | None = None) -> Result:
-    """Measure local linear regression on the same fingerprints; k and the ridge are chosen in the same way."""
+    """Measure local linear regression on the fingerprints of all base stations side by side.
+
+    k and the ridge are chosen on validation samples.
+    """
+    features, tables, chosen = _tables(bench, names[0], stations)
     tried = [{"neighbours": k, "ridge": ridge} for k in LINEAR_NEIGHBOURS for ridge in RIDGES]
-    return _looked_up(bench, names[0], local_linear, tried, stations)
+    result = _looked_up(features, *_best_of(features, torch.cat(tables, -1), local_linear, tried))
+    return result | {"stations": chosen}
 
 
-def _looked_up(
-    bench: Bench, name: str, lookup: Lookup, tried: Sequence[dict[str, Any]], stations: Sequence[int] | None
-) -> Result:
-    features = bench.features(name)
-    known = bench.stations(name)
+def _tables(bench: Bench, name: str, stations: Sequence[int] | None) -> tuple[Features, list[Tensor], list[int]]:
+    """Return the features, those of each base station (C·N, d), and the numbers of the base stations, from 1."""
+    features, known = bench.features(name), bench.stations(name)
     chosen = known if stations is None else tuple(stations)
-    tables = [features.z[known.index(k)] for k in chosen]
-    truth, walk = features.truth("test"), features.walks("test")
-    alone = [_best_of(features, z, lookup, tried) for z in tables]
-    fused, best = _best_of(features, torch.cat(tables, -1), lookup, tried)
-    error = errors_m(fused, truth)
+    return features, [features.z[known.index(k)] for k in chosen], [k + 1 for k in chosen]
+
+
+def _looked_up(features: Features, found: FloatArray, best: dict[str, Any]) -> Result:
+    truth = features.truth("test")
+    error = errors_m(found, truth)
     return {
-        "stations": [k + 1 for k in chosen],
-        "alone": each_statistics(errors_m(np.stack([found for found, _ in alone]), truth), walk),
-        "fused": {"joint": sample_statistics(error, walk)},
-        "chosen": {"alone": [one for _, one in alone], "joint": best},
+        "fused": {"joint": sample_statistics(error, features.walks("test"))},
+        "chosen": {"joint": best},
         "by_distance": by_distance(features.truth("train"), truth, error),
     }
 

@@ -58,7 +58,6 @@ def fig10_rows(_: Bench) -> list[Row]:
         Row("grid fusion", gridded, (f"paris-7-user-grid{SPACING_M:g}",), shown),
         Row("DiffLoc-UNet, one base station", placed, ("paris-7-user-unet",), diffusion | {"stations": [0]}),
         Row("DiffLoc-UNet, fused by sum", placed, ("paris-7-user-unet",), diffusion),
-        Row("DiffLoc-CT, fused by gauss", placed, ("paris-7-user-ct",), shown | {"rule": "gauss", "steps": CT_STEPS}),
     ]
 
 

@@ -196,6 +196,7 @@ def _chosen(records: Sequence[Record]) -> list[str]:
             spacing = f"{result['spacing_m']:g} m"
             lines.append(f"{record['label']}: spacing {spacing} (validation error by spacing: {tried})")
         if "chosen" in result:
-            alone = ", ".join(_options(one) for one in result["chosen"]["alone"])
-            lines.append(f"{record['label']}: {_options(result['chosen']['joint'])}; of single base stations {alone}")
+            alone = ", ".join(_options(one) for one in result["chosen"].get("alone", ()))
+            told = f"{record['label']}: {_options(result['chosen']['joint'])}"
+            lines.append(f"{told}; of single base stations {alone}" if alone else told)
     return listed("Chosen on validation samples:", lines)
