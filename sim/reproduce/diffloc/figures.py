@@ -12,7 +12,7 @@ import numpy as np
 
 from fronthaul.draws import generator
 from sim.learn.diffloc.evaluate import Networks, errors_m, sample
-from sim.learn.diffloc.jobs import SNRS_DB, STATED_SNRS_DB, STATED_STEPS, STEPS
+from sim.learn.diffloc.jobs import ALL_STEPS, SNRS_DB, STEPS
 from sim.learn.diffloc.trained import CT_STEPS, Trained
 from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc import paper
@@ -114,7 +114,7 @@ def fig7_page(name: str, records: Sequence[Record]) -> str:
 
 
 def fig8_rows(bench: Bench) -> list[Row]:
-    """Make the rows of error against steps; retrained with all seven base stations where the paper states a figure."""
+    """Make the rows of error against steps; retrained with all seven base stations for the paper's best number."""
     few = bench.stations("paris-7-unet-t2")
     rows = []
     for steps in DIFFUSION_STEPS:
@@ -131,7 +131,7 @@ def fig8_rows(bench: Bench) -> list[Row]:
                 usual | {"stations": few}, section="UNet, T = steps, three BSs", paper=figures, about=about),
             Row(f"CT, {steps} steps", sampled, (CT,), usual, section="CT", about=about),
         ]  # fmt: skip
-        if steps in STATED_STEPS:
+        if steps in ALL_STEPS:
             rows.append(Row(f"UNet trained for T = {steps}, {steps} steps", sampled, (f"{trained}-all",), usual,
                             section="UNet, T = steps", paper=figures, about=about))  # fmt: skip
     return _by_section(rows)
@@ -211,10 +211,7 @@ def fig9_page(name: str, records: Sequence[Record]) -> str:
 
 
 def fig11_rows(bench: Bench) -> list[Row]:
-    """Make the rows on noisy test samples, for networks trained without noise, at all levels, and at the same level.
-
-    Those at the same level have all seven base stations, too, where the paper states a figure.
-    """
+    """Make the rows on noisy test samples, for networks trained without noise, at all levels, and at the same level."""
     few = bench.stations("paris-7-unet-snrmixed")
     rows = []
     for snr_db in SNRS_DB:
@@ -230,25 +227,20 @@ def fig11_rows(bench: Bench) -> list[Row]:
             Row(f"trained with the same, {label}", under_noise, (f"paris-7-unet-snr{snr_db:g}",), usual,
                 section="trained with the same", paper=own, about=about),
         ]  # fmt: skip
-        if snr_db in STATED_SNRS_DB:
-            rows.append(Row(f"seven BSs, trained with the same, {label}", under_noise,
-                            (f"paris-7-unet-snr{snr_db:g}-all",), {"snr_db": snr_db, "steps": SHORT},
-                            section="seven BSs, trained with the same", paper=own, about=about))  # fmt: skip
     return _by_section(rows)
 
 
 def under_noise(
-    bench: Bench, jobs: Sequence[str], *, snr_db: float, steps: int, stations: Sequence[int] | None = None
+    bench: Bench, jobs: Sequence[str], *, snr_db: float, stations: Sequence[int], steps: int
 ) -> dict[str, Any]:
-    """Measure a diffusion model on test samples with channels estimated at `snr_db`; all base stations by default."""
+    """Measure a diffusion model on test samples with channels estimated at `snr_db`."""
     trained = bench.trained(jobs[0])
     networks, index = _noisy_networks(bench, jobs[0], trained, snr_db)
     known = trained.fit.job.setting.stations
-    chosen = known if stations is None else tuple(stations)
-    networks = networks.of([known.index(k) for k in chosen])
+    networks = networks.of([known.index(k) for k in stations])
     truth, walk = trained.truth("test")[index], trained.walks("test")[index]
     fused = {rule: sample_statistics(errors_m(sample(networks, rule, steps).position, truth), walk) for rule in RULES}
-    return {"stations": [k + 1 for k in chosen], "snr_db": snr_db, "fused": fused}
+    return {"stations": [k + 1 for k in stations], "snr_db": snr_db, "fused": fused}
 
 
 def _noisy_networks(bench: Bench, name: str, trained: Trained, snr_db: float) -> tuple[Networks, slice]:
@@ -276,7 +268,7 @@ def fig11_draw(path: Path, records: Sequence[Record]) -> None:
 
 def fig11_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
-    text = "Fused errors of three base stations on noisy test samples, unless marked; the paper fuses seven."
+    text = "Fused errors of three base stations on noisy test samples; the paper fuses seven."
     return _fused(name, records, text)
 
 

@@ -18,6 +18,7 @@ from sim.errors import UserError
 from sim.learn.diffloc import jobs
 from sim.learn.diffloc.evaluate import errors_m
 from sim.learn.diffloc.fit import Schedule
+from sim.records.statistics import sample_statistics
 from sim.reproduce import rows, tables
 from sim.reproduce.diffloc import (
     baselines,
@@ -25,6 +26,7 @@ from sim.reproduce.diffloc import (
     figures,
     fusion_rows,
     leaky_table,
+    maps,
     markdown,
     methods,
 )
@@ -259,6 +261,36 @@ def test_neighbours_find_a_training_sample_again(desk: bench.Bench, monkeypatch:
     monkeypatch.setattr(desk, "features", lambda _: dataclasses.replace(features, split=seen))
     assert baselines.neighbours(desk, [STUDIED])["fused"]["joint"]["mean"] < 0.1
     assert errors_m(np.zeros((1, 2)), np.array([[0.3, 0.4]])) == pytest.approx(50.0)
+
+
+def test_intervals_resample_whole_walks(desk: bench.Bench) -> None:
+    found = baselines.prior_mean(desk, [STUDIED])["fused"]["joint"]
+    walks = desk.features(STUDIED).split.test // 4  # of four snapshots each in this world
+    assert (found["samples"], found["clusters"]) == (24, len(set(walks.tolist())))
+    assert found["clusters"] < 24
+    truth = desk.features(STUDIED).truth("test")
+    error = errors_m(np.broadcast_to(desk.features(STUDIED).truth("train").mean(0), truth.shape), truth)
+    assert found["ci95_of_mean"] == sample_statistics(error, walks)["ci95_of_mean"]
+
+
+def test_the_probability_map_of_a_certain_network_covers_one_cell(desk: bench.Bench) -> None:
+    names = tuple(f"paris-7-random-grid{spacing:g}" for spacing in jobs.SPACINGS_M)
+    for name in names:
+        desk.train(name)
+    one, all_of_them = maps.mapped(desk, names, stations=[0]), maps.mapped(desk, names)
+    assert all_of_them["spacing_m"] == one["spacing_m"] and all_of_them["area_m2"] <= one["area_m2"]
+    assert max(map(max, one["map"])) == 255 and 0 <= one["covered"] <= 1
+    cells = len(one["map"]) * len(one["map"][0])
+    assert one["spacing_m"] ** 2 <= one["area_m2"] <= cells * one["spacing_m"] ** 2
+
+
+def test_estimates_on_the_map_lie_as_far_from_the_truth_as_their_error(desk: bench.Bench) -> None:
+    desk.train(STUDIED)
+    found = maps.placed(desk, [STUDIED], rule="gauss", steps=2, shown=10)
+    apart = np.linalg.norm(np.array(found["truth"]) - np.array(found["estimate"]), axis=1)
+    assert len(apart) == 10 and apart.mean() == pytest.approx(found["shown_m"], abs=0.15)  # places are rounded to 0.1 m
+    walks = maps.placed(desk, [STUDIED], rule="gauss", steps=2, walks=2)["walk"]
+    assert len(set(walks)) == 2 and walks == sorted(walks)
 
 
 def test_a_figure_draws_what_runs_away_at_the_edge(tmp_path: Path) -> None:
