@@ -5,6 +5,7 @@ Interfaces are as in `measures`. The paper's baselines are those of DiffLoc Sec.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,8 +24,10 @@ from sim.reproduce.diffloc.measures import by_distance, each_statistics
 from sim.reproduce.rows import Result
 
 NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
-LINEAR_NEIGHBOURS = (15, 30, 60, 120, 240)
-RIDGES = (0.01, 0.1, 1.0, 10.0)
+LINEAR_NEIGHBOURS = (4, 6, 8, 11, 15, 30, 60)
+RIDGES = (0.03, 0.3, 1.0, 3.0, 10.0, 30.0)
+COMPONENTS = (10, 20, 40, 80)
+"""Principal components of all base stations' features side by side, for the local linear regression."""
 Lookup = Callable[..., Tensor]
 
 
@@ -90,13 +93,23 @@ def neighbours(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | 
 
 
 def linear(bench: Bench, names: Sequence[str], *, stations: Sequence[int] | None = None) -> Result:
-    """Measure local linear regression on the fingerprints of all base stations side by side.
+    """Measure local linear regression on principal components of all base stations' features side by side.
 
-    k and the ridge are chosen on validation samples.
+    k, the ridge and the number of components are chosen on validation samples.
     """
     features, tables, chosen = _tables(bench, names[0], stations)
-    tried = [{"neighbours": k, "ridge": ridge} for k in LINEAR_NEIGHBOURS for ridge in RIDGES]
-    result = _looked_up(features, *_best_of(features, torch.cat(tables, -1), local_linear, tried))
+    z = torch.cat(tables, -1)
+    train = z[features.index("train")]
+    axes = torch.linalg.svd(train - train.mean(0), full_matrices=False).Vh[: max(COMPONENTS)]
+
+    def lookup(query: Tensor, table: Tensor, position: Tensor, *, components: int, **options: Any) -> Tensor:
+        return local_linear(query[:, :components], table[:, :components], position, **options)
+
+    tried = [
+        {"neighbours": k, "ridge": ridge, "components": components}
+        for k, ridge, components in itertools.product(LINEAR_NEIGHBOURS, RIDGES, COMPONENTS)
+    ]
+    result = _looked_up(features, *_best_of(features, (z - train.mean(0)) @ axes.T, lookup, tried))
     return result | {"stations": chosen}
 
 

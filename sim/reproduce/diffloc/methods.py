@@ -182,8 +182,8 @@ def method_page(name: str, records: Sequence[Record]) -> str:
 
 def _options(chosen: Record) -> str:
     """Return the options of a look-up in words."""
-    ridge = f" and ridge {chosen['ridge']:g}" if "ridge" in chosen else ""
-    return f"k = {chosen['neighbours']}{ridge}"
+    fit = f", ridge {chosen['ridge']:g}, {chosen['components']} components" if "ridge" in chosen else ""
+    return f"k = {chosen['neighbours']}{fit}"
 
 
 def _chosen(records: Sequence[Record]) -> list[str]:
