@@ -126,7 +126,6 @@ def _accuracy_rows(bench: Bench, name: str) -> list[Row]:
             Row(f"{label}: DiffLoc-CT", sampled, (f"{prefix}-ct",), options | TWO_STEPS | {"distances": "gauss"},
                 section=BUYS),
             Row(f"{label}: neighbours", neighbours, (), options, features=(f"{prefix}-ct",), section=BUYS),
-            Row(f"{label}: local linear", linear, (), options, features=(f"{prefix}-ct",), section=BUYS),
         ]  # fmt: skip
 
     def variant(label: str, prefix: str) -> list[Row]:
@@ -134,7 +133,6 @@ def _accuracy_rows(bench: Bench, name: str) -> list[Row]:
             Row(f"{label}: regression", regressed, (f"{prefix}-regression",), {"distances": True}, section=BUYS),
             Row(f"{label}: DiffLoc-CT", sampled, (f"{prefix}-ct",), TWO_STEPS | {"distances": "gauss"}, section=BUYS),
             Row(f"{label}: neighbours", neighbours, features=(f"{prefix}-ct",), section=BUYS),
-            Row(f"{label}: local linear", linear, features=(f"{prefix}-ct",), section=BUYS),
         ]
 
     return [
