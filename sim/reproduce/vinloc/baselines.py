@@ -21,10 +21,10 @@ from sim.learn.vinloc.evaluate import hidden, kept_stations
 
 Compression = Literal["square root", "fourth root", "logarithm"]
 NEIGHBOURS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
-LINEAR_NEIGHBOURS = (30, 60, 120, 240, 480)
+LINEAR_NEIGHBOURS = (8, 12, 18, 30, 60, 120)
 COMPONENTS = (2, 4, 8, 16)
 """Principal components of a base station's fingerprints, for the local linear regression."""
-RIDGES = (1e-3, 0.01, 0.1, 1.0)
+RIDGES = (0.1, 1.0, 3.0, 10.0, 30.0)
 _FLOOR = 1e-3
 """Floor of the logarithm, relative to the root mean square of a tap: −60 dB."""
 _CHUNK = 250
