@@ -58,7 +58,7 @@ TABLES = {
     "vinloc-bits": Table(VinLocBench, method_rows.bits_rows, pages.bits_page, pages.bits_draw),
     "vinloc-trps": Table(VinLocBench, method_rows.size_rows, pages.size_page, pages.size_draw),
     "vinloc-sync": Table(VinLocBench, method_rows.sync_rows, pages.sync_page, pages.sync_draw),
-    "vinloc-noise": Table(VinLocBench, method_rows.noise_rows, pages.noise_page, pages.noise_draw),
+    "vinloc-noise": Table(VinLocBench, method_rows.noise_rows, pages.noise_page),
     "vinloc-phase": Table(VinLocBench, method_rows.phase_rows, pages.phase_page),
     lost.NAME: Table(VinLocBench, lost.lost_rows, pages.lost_page, pages.lost_draw),
 }

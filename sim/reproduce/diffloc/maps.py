@@ -227,7 +227,7 @@ def _map_axes(columns: int) -> tuple[Figure, list[Axes]]:
     """Make maps side by side, with equal scales."""
     from matplotlib.figure import Figure as New
 
-    figure = New(figsize=(2.9 * columns, 3.1), layout="constrained")
+    figure = New(figsize=(2.3 * columns, 2.6), layout="constrained")
     every: list[Axes] = list(figure.subplots(1, columns, squeeze=False, sharex=True, sharey=True)[0])
     for axes in every:
         axes.set_aspect("equal")

@@ -99,7 +99,6 @@ def sync_page(name: str, records: Sequence[Record]) -> str:
 def noise_page(name: str, records: Sequence[Record]) -> str:
     """Return the page of error against noise."""
     text = [
-        *picture(name),
         "15 TRPs of 18, values float. White noise on the 256 taps of each link, so far below its own mean power; the",
         "paper's channels, and those of all trainings here, have none.",
         "",
@@ -284,5 +283,4 @@ def _draw_sections(path: Path, records: Sequence[Record], *, key: str, label: st
 
 size_draw = partial(_draw_sections, key="size", label="base stations of 18")
 sync_draw = partial(_draw_sections, key="sigma_ns", label="standard deviation of base stations' clocks [ns]")
-noise_draw = partial(_draw_sections, key="snr_db", label="signal-to-noise ratio of a link [dB]")
 lost_draw = partial(_draw_sections, key="lost", label="base stations of 18 whose links are cut")
