@@ -33,13 +33,30 @@ from sim.world.paths import PathSet, concatenate, load_paths
 from sim.world.scenario import ClockErrors, Scenario, load_scenario
 from sim.world.store import ASSET_FOLDER, DATA_FOLDER
 
+TONES, SLOTS = (1, 2, 4, 8, 12), (1, 2, 5)
+"""Numbers of tones next to each other around the carrier, and of slots, that networks are trained for; 24 and 10 are
+the scenario's."""
+WARMTH = {"cold": 0.25, "hot": 4.0}
+"""Temperatures of the gain mask's softmax other than 1."""
+WATCHED_STEPS = 40
+"""Steps between the points of a validation curve."""
+
 
 @dataclass(frozen=True)
 class Job:
-    """Trainings on the same snapshots, by the base names of their weights files."""
+    """Trainings on the same snapshots, by the base names of their weights files.
+
+    `clock` and `grid`, keys of the numerology, replace those of the scenario.
+    """
 
     trainings: Mapping[str, EccTraining]
     clock: ClockErrors | None = None
+    grid: Mapping[str, int] = field(default_factory=dict)
+
+    def setting(self, scenario: Scenario) -> Scenario:
+        """Return the scenario with this job's clock errors and grid."""
+        numerology = replace(scenario.numerology, **self.grid)
+        return replace(scenario, clock=self.clock or scenario.clock, numerology=numerology)
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,14 @@ def jobs(lengths: Lengths) -> dict[str, Job]:
         "short-unmasked-b4": replace(short, shape=EccShape(gain_mask=False)),
         "short-letter-b4": letter,
     }
+    watched = replace(short, schedule=replace(short.schedule, validate_every=WATCHED_STEPS))
+    strategies = {
+        "short-scratch-b4": replace(watched, stage_one_epochs=0.0),
+        "short-split-b4": replace(watched, frozen=True),
+        "short-joint-b4": watched,
+        "short-raw": replace(watched, bits=None),
+    }
+    temperatures = {f"short-{word}-b4": replace(short, shape=EccShape(temperature=tau)) for word, tau in WARMTH.items()}
     biased = ClockErrors(ue_bias_ns=50.0, per_slot_phase=True)
     return {
         "headline": Job({name: replace(long, bits=bits) for name, bits in payloads.items()} | seeds),
@@ -88,6 +113,10 @@ def jobs(lengths: Lengths) -> dict[str, Job]:
         "block": Job({"short-block-b4": replace(short, split="block")}),
         "bias": Job({"short-bias-b4": short}, biased),
         "still": Job({"short-still-b4": replace(short, jitter_m=0.0)}),
+        "strategies": Job(strategies),
+        "temperatures": Job(temperatures),
+        **{f"tones-{n}": Job({f"short-tones{n}-b4": short}, grid={"tones": n}) for n in TONES},
+        **{f"slots-{n}": Job({f"short-slots{n}-b4": short}, grid={"slots": n}) for n in SLOTS},
     }
 
 
@@ -145,8 +174,8 @@ def _run(name: str, job: Job, scenario: Scenario, paths: PathSet, folder: Path, 
     if all(output.is_file() for output in trainings):
         return
     started = time.monotonic()
-    setting = replace(scenario, clock=job.clock) if job.clock else scenario
     checkpoint = folder / "checkpoints" / f"{name}.pt"
+    setting = job.setting(scenario)
     for output, error in train_ecc(setting, paths, trainings, _print, checkpoint=checkpoint, device=device).items():
         _record(folder, output.stem, {"validation_mean_3d_m": error, "job_minutes": (time.monotonic() - started) / 60})
 
