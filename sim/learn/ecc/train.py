@@ -194,7 +194,9 @@ def _initialise(
         if training.start_from is not None:
             start_from_weights(model, load_weights(training.start_from))
             continue
-        _standardise_gains(model, source)
+        mean, deviation = measure_gains(source)
+        model.fusion.gain_mean.copy_(mean)
+        model.fusion.gain_deviation.copy_(deviation)
         if training.bits is not None and training.stage_one_epochs > 0:
             what = str((training.phase, training.stage_one_epochs, model.encoder_shape, training.schedule.seed))
             if what in trained:
@@ -292,14 +294,13 @@ def start_from_weights(model: EccModel, weights: Weights) -> None:
 
 
 @torch.no_grad()
-def _standardise_gains(model: EccModel, source: SnapshotSource) -> None:
-    """Measure mean and standard deviation of the log-gains, which standardise the input of the gain mask."""
+def measure_gains(source: SnapshotSource) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (K,) of the log-gains [dB] over positions, to standardise them with."""
     source.reseed(_GAIN_SEED)
     made = source.batch(torch.arange(min(4000, len(source))))
     _, gain = preprocess(made.channel, "none")
     level = 20 * torch.log10(gain.clamp_min(1e-12))
-    model.fusion.gain_mean.copy_(level.mean(0))
-    model.fusion.gain_deviation.copy_(level.std(0).clamp_min(1e-3))
+    return level.mean(0), level.std(0).clamp_min(1e-3)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +24,13 @@ from sim.errors import UserError
 from sim.files import write_json
 from sim.learn.device import training_device
 from sim.learn.direct_regression import train_direct
+from sim.learn.ecc.baselines import Baseline, train_baselines
 from sim.learn.ecc.model import EccShape
 from sim.learn.ecc.train import EccTraining, make_sources, train_ecc
 from sim.learn.fingerprints import FingerprintTable
 from sim.learn.rss import train_rss
 from sim.learn.splits import write_test_set
-from sim.learn.trainer import Schedule, TrainProgress
+from sim.learn.trainer import OnProgress, Schedule, TrainProgress
 from sim.world.paths import PathSet, concatenate, load_paths
 from sim.world.scenario import ClockErrors, Scenario, load_scenario
 from sim.world.store import ASSET_FOLDER, DATA_FOLDER
@@ -53,10 +55,39 @@ class Job:
     clock: ClockErrors | None = None
     grid: Mapping[str, int] = field(default_factory=dict)
 
-    def setting(self, scenario: Scenario) -> Scenario:
-        """Return the scenario with this job's clock errors and grid."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Base names of the weights files."""
+        return tuple(self.trainings)
+
+    def run(
+        self, scenario: Scenario, paths: PathSet, folder: Path, on_progress: OnProgress, **where: Any
+    ) -> dict[Path, float]:
+        """Train into `folder`; return mean 3D validation errors [m]. `where`: checkpoint and device."""
         numerology = replace(scenario.numerology, **self.grid)
-        return replace(scenario, clock=self.clock or scenario.clock, numerology=numerology)
+        setting = replace(scenario, clock=self.clock or scenario.clock, numerology=numerology)
+        trainings = {weights_file(folder, name): training for name, training in self.trainings.items()}
+        return train_ecc(setting, paths, trainings, on_progress, **where)
+
+
+@dataclass(frozen=True)
+class BaselineJob:
+    """The baselines that learn, on the same snapshots, by the base names of their weights files."""
+
+    baselines: Mapping[str, Baseline]
+    schedule: Schedule
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Base names of the weights files."""
+        return tuple(self.baselines)
+
+    def run(
+        self, scenario: Scenario, paths: PathSet, folder: Path, on_progress: OnProgress, **where: Any
+    ) -> dict[Path, float]:
+        """Train into `folder`; return mean 3D validation errors [m]. `where`: checkpoint and device."""
+        outputs = {weights_file(folder, name): baseline for name, baseline in self.baselines.items()}
+        return train_baselines(scenario, paths, outputs, self.schedule, on_progress, **where)
 
 
 @dataclass(frozen=True)
@@ -72,7 +103,7 @@ class Lengths:
     short: Schedule = field(default_factory=lambda: Schedule(epochs=0.75))
 
 
-def jobs(lengths: Lengths) -> dict[str, Job]:
+def jobs(lengths: Lengths) -> dict[str, Job | BaselineJob]:
     """Return the headline trainings, with two further seeds at B = 4, and the comparisons."""
     long, short = EccTraining(stage_one_epochs=0.5, schedule=lengths.headline), EccTraining(schedule=lengths.short)
     payloads = {"ecc-lossless": None, "ecc-b5": 5, "ecc-b4": 4, "ecc-b3": 3, "ecc-b2": 2}
@@ -114,6 +145,7 @@ def jobs(lengths: Lengths) -> dict[str, Job]:
         "bias": Job({"short-bias-b4": short}, biased),
         "still": Job({"short-still-b4": replace(short, jitter_m=0.0)}),
         "strategies": Job(strategies),
+        "baselines": BaselineJob({"short-mfcnet": "mfcnet", "short-adcpm": "adcpm"}, lengths.short),
         "temperatures": Job(temperatures),
         **{f"tones-{n}": Job({f"short-tones{n}-b4": short}, grid={"tones": n}) for n in TONES},
         **{f"slots-{n}": Job({f"short-slots{n}-b4": short}, grid={"slots": n}) for n in SLOTS},
@@ -165,18 +197,29 @@ def main() -> None:
         elif name == "direct":
             _direct(scenario, paths, assets, trained, chosen.short)
         else:
-            _run(name, known[name], scenario, paths, trained, device)
+            run_job(name, known[name], scenario, paths, trained, device, _print)
 
 
-def _run(name: str, job: Job, scenario: Scenario, paths: PathSet, folder: Path, device: torch.device) -> None:
-    """Run a job, unless its weights files exist."""
-    trainings = {folder / f"{output}.safetensors": training for output, training in job.trainings.items()}
-    if all(output.is_file() for output in trainings):
+def weights_file(folder: Path, name: str) -> Path:
+    """Return the weights file of a training."""
+    return folder / f"{name}.safetensors"
+
+
+def run_job(
+    name: str,
+    job: Job | BaselineJob,
+    scenario: Scenario,
+    paths: PathSet,
+    folder: Path,
+    device: torch.device,
+    on_progress: OnProgress,
+) -> None:
+    """Run a job, unless its weights files exist; resume it if it was stopped."""
+    if all(weights_file(folder, output).is_file() for output in job.names):
         return
     started = time.monotonic()
     checkpoint = folder / "checkpoints" / f"{name}.pt"
-    setting = job.setting(scenario)
-    for output, error in train_ecc(setting, paths, trainings, _print, checkpoint=checkpoint, device=device).items():
+    for output, error in job.run(scenario, paths, folder, on_progress, checkpoint=checkpoint, device=device).items():
         _record(folder, output.stem, {"validation_mean_3d_m": error, "job_minutes": (time.monotonic() - started) / 60})
 
 
