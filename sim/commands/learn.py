@@ -356,15 +356,14 @@ def reproduce(
     table: Annotated[
         str,
         typer.Argument(
-            help="ecc-table2; diffloc- with table4, table5, table6, fusion, leaky, fig7, fig8, fig9, fig11 or bits; "
+            help="ecc- with table2, ablations, strategies, baselines, subcarriers, tracking or stage1; "
+            "diffloc- with table4, table5, table6, fusion, leaky, fig7, fig8, fig9, fig11 or bits; "
             "vinloc- with table2, table4, bits, trps, lost, sync or phase.",
             show_default=False,
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder of the table and its figures.")] = Path("docs/tables"),
-    train: Annotated[
-        bool, typer.Option(help="Run trainings of DiffLoc and VIn-Loc that are missing (hours); without, rows say so.")
-    ] = True,
+    train: Annotated[bool, typer.Option(help="Run trainings that are missing (hours); without, rows say so.")] = True,
 ) -> None:
     """Measure a published table and show the paper's values beside it; can be resumed."""
     from sim.files import require_writable

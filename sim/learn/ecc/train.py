@@ -293,6 +293,43 @@ def start_from_weights(model: EccModel, weights: Weights) -> None:
         raise UserError(f"The starting weights do not fit this network: {str(error).splitlines()[0]}") from error
 
 
+def model_of(scenario: Scenario, weights: Weights) -> EccModel:
+    """Return the network of a weights file, with its steps for the B that it was trained for."""
+    config = weights.config
+    encoder, fusion = config["encoder"], config["fusion"]
+    shape = EccShape(
+        coefficients=encoder["coefficients"],
+        encoder_width=encoder["width"],
+        encoder_depth=encoder["depth"],
+        fusion_width=fusion["width"],
+        hidden=fusion["hidden"],
+        readout=fusion.get("readout", 1),
+        tone_mixing=encoder.get("tone_mixing", True),
+        temperature=fusion.get("temperature", 1.0),
+        gain_mask=fusion.get("gain_mask", True),
+    )
+    model = EccModel(scenario, config["phase"], config["bits"], shape)
+    start_from_weights(model, weights)
+    for k in range(len(model.encoders)):
+        model.step[k] = weights.edge(k)[f"step.{model.bits}"]
+    return model
+
+
+@torch.no_grad()
+def intermediate_positions(scenario: Scenario, paths: PathSet, weights: Weights) -> npt.NDArray[np.float64]:
+    """Return the LSTM's positions (N, F, 3) [m] after each token (ECC Eq. 33) at the positions of `paths`."""
+    model = model_of(scenario, weights).eval()
+    stacked = [torch.view_as_complex(weights.edge(k)["covariance"].float()) for k in range(len(scenario.sites))]
+    padded = pad_paths(paths, scenario.numerology.carrier_hz)
+    source = SnapshotSource(scenario, padded, paths.position, torch.stack(stacked))
+    source.reseed(_CALIBRATION_SEED)
+    found = []
+    for index in torch.arange(len(source)).split(500):
+        x, gain = preprocess(source.batch(index).channel, model.phase)
+        found.append(model(x, gain, torch.ones(gain.shape, dtype=torch.bool)))
+    return torch.cat(found).double().numpy()
+
+
 @torch.no_grad()
 def measure_gains(source: SnapshotSource) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation (K,) of the log-gains [dB] over positions, to standardise them with."""
