@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.learn.ecc.train import intermediate_positions
-from sim.plan.plan import load_test_set
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import find_weights, load_weights
 from sim.records.statistics import sample_statistics
@@ -21,6 +20,7 @@ from sim.reproduce.ecc.runs import HEAD, ComparisonBench, cells, comparison, emu
 from sim.reproduce.markdown import Record
 from sim.reproduce.rows import Result, Row
 from sim.world.scenario import load_scenario
+from sim.world.store import load_test_paths
 
 Array = npt.NDArray[np.float64]
 
@@ -88,18 +88,17 @@ def subcarrier_rows(_: ComparisonBench) -> list[Row]:
 def after_steps(bench: ComparisonBench, names: Sequence[str], *, steps: int) -> Result:
     """Measure the LSTM's position after so many tokens, on the test positions, with noise of its own draw."""
     settings = bench.settings[names[0]]
-    position, truth = _positions(settings)
+    path = settings.weights or find_weights("paris-6", settings.scheme, settings.bits)
+    position, truth = positions_of(settings.scenario, path)
     error = np.linalg.norm(position[:, steps - 1] - truth, axis=1)
     return {"error_3d_m": sample_statistics(error, truth)}
 
 
 @cache
-def _positions(settings: EmulateSettings) -> tuple[Array, Array]:
-    """Return the LSTM's positions (N, F, 3) and the true ones (N, 3) [m]."""
-    scenario = load_scenario(settings.scenario)
-    weights = load_weights(settings.weights or find_weights(scenario.data_name, settings.scheme, settings.bits))
-    _, paths = load_test_set(scenario, settings)
-    return intermediate_positions(scenario, paths, weights), paths.position
+def positions_of(scenario: str, weights: Path) -> tuple[Array, Array]:
+    """Return the LSTM's positions (N, F, 3) at the test positions, and these (N, 3) [m]."""
+    paths = load_test_paths(load_scenario(scenario))
+    return intermediate_positions(load_scenario(scenario), paths, load_weights(weights)), paths.position
 
 
 def subcarrier_draw(path: Path, records: Sequence[Record]) -> None:

@@ -105,7 +105,7 @@ def tracking_draw(path: Path, records: Sequence[Record]) -> None:
         along.plot(found["snapshot"], found["errors"], color=colour, linewidth=1.1, label=record["label"])
     space.set_xlabel("x [m]")
     space.set_ylabel("y [m]")
-    space.set_zlabel("height [m]")  # type: ignore[attr-defined]
+    space.set_zlabel("height [m]")
     along.set_xlabel("point of the spiral")
     along.set_ylabel("3D error [m]")
     along.set_yscale("log")
