@@ -24,9 +24,9 @@ from sim.world.tracer import Tracer
 Array = npt.NDArray[np.float64]
 
 SPIRAL = DATA_FOLDER / "paris-6" / "test-spiral.npz"
-REVOLUTIONS, RADIUS_M, HEIGHTS_M, POINTS = 3, 35.0, (2.0, 19.0), 300
+REVOLUTIONS, RADIUS_M, HEIGHTS_M, POINTS = 3, 35.0, (2.0, 19.0), 150
 """Beyond a radius of 40 m the spiral would pass below roofs, where `users.outdoor` of paris-6 has nobody."""
-SEGMENT = 10
+SEGMENT = 5
 """Consecutive points that an interval draws together: errors of neighbours are alike."""
 RUNS = {
     "ECC, B = 5, shipped weights": comparison(5, test=SPIRAL, snapshots=POINTS),
@@ -81,7 +81,7 @@ def tracked(bench: ComparisonBench, names: Sequence[str]) -> Result:
         error = np.abs(fixes[kind].to_numpy())
         found[kind] = error_statistics(error, 1, segment)
         if kind == "error_3d_m":
-            found["errors"] = error.round(3).tolist()
+            found["errors"] = error.round(2).tolist()
             found["by_revolution"] = [float(error[turn == n].mean()) for n in range(REVOLUTIONS)]
     found["fixes"] = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1).round(2).tolist()
     return found
@@ -91,7 +91,8 @@ def tracking_draw(path: Path, records: Sequence[Record]) -> None:
     """Draw the spiral with the fixes of ECC and MFCNet in space, and the errors along it."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13.0, 5.6), layout="constrained")
+    figure = Figure(figsize=(9.4, 4.2), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.12)  # type: ignore[union-attr,call-arg]  # of a constrained layout
     space, along = figure.add_subplot(1, 2, 1, projection="3d"), figure.add_subplot(1, 2, 2)
     truth = spiral()
     space.plot(*truth.T, color=INK, linewidth=1.2, label="user")
@@ -103,6 +104,7 @@ def tracking_draw(path: Path, records: Sequence[Record]) -> None:
         if not alone:  # its outliers would leave nothing of the others to see
             space.plot(*fixes.T, color=colour, linestyle="", marker="o", markersize=2.2, label=record["label"])
         along.plot(found["snapshot"], found["errors"], color=colour, linewidth=1.1, label=record["label"])
+    space.locator_params(nbins=4)
     space.set_xlabel("x [m]")
     space.set_ylabel("y [m]")
     space.set_zlabel("height [m]")
