@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sim.reproduce.ecc.campaign import SLOTS, TONES
 from sim.reproduce.ecc.runs import HEAD, ComparisonBench, cells, comparison, emulated, statistics, variant
 from sim.reproduce.markdown import Record
 from sim.reproduce.rows import Result, Row
+from sim.world.channel import pad_paths
 from sim.world.scenario import load_scenario
 from sim.world.store import load_test_paths
 
@@ -33,9 +35,9 @@ SECTIONS = {
     "steps": "position after so many tokens of 24, the LSTM of the shipped weights, B = 5",
     "slots": "slots, one network each, B = 4",
     "sites": "base stations, drawn anew for each position; shipped weights, B = 5",
-    "power": "transmit power [dBm]; shipped weights, B = 5",
+    "power": "transmit power, and median signal-to-noise ratio of a tone at an antenna; shipped weights, B = 5",
 }
-UNITS = {"tones": "tones", "steps": "tokens", "slots": "slots", "sites": "base stations", "power": "dBm"}
+UNITS = {"tones": "tone", "steps": "token", "slots": "slot", "sites": "base station"}
 
 
 def runs() -> dict[str, EmulateSettings]:
@@ -64,7 +66,7 @@ def runs() -> dict[str, EmulateSettings]:
 
 def label_of(what: str, n: int) -> str:
     """Return the label of a row, also of its run."""
-    return f"{n} {UNITS[what]}"
+    return f"{n} dBm" if what == "power" else f"{n} {UNITS[what]}{'s' * (n > 1)}"
 
 
 def subcarrier_bench() -> ComparisonBench:
@@ -79,10 +81,27 @@ def subcarrier_rows(_: ComparisonBench) -> list[Row]:
     return [
         Row(label_of(what, n), after_steps, (AS_TRAINED,), {"steps": n}, section=SECTIONS[what], about={"at": n})
         if what == "steps"
-        else Row(label_of(what, n), emulated, (label_of(what, n),), section=SECTIONS[what], about={"at": n})
+        else Row(
+            label_of(what, n),
+            emulated,
+            (label_of(what, n),),
+            section=SECTIONS[what],
+            about={"at": n} | ({"snr_db": round(snr_db(n), 1)} if what == "power" else {}),
+        )
         for what, some in counts.items()
         for n in some
     ]
+
+
+@cache
+def snr_db(tx_power_dbm: float) -> float:
+    """Return the signal-to-noise ratio [dB] of one tone at one antenna: the median over the test positions' links."""
+    scenario = load_scenario("paris-6")
+    budget = replace(scenario.link_budget, tx_power_dbm=tx_power_dbm)
+    scenario = replace(scenario, link_budget=budget)
+    padded = pad_paths(load_test_paths(scenario), scenario.numerology.carrier_hz)
+    power = padded.coefficient.abs().double().square().sum(2) * scenario.tone_power_w / scenario.tone_noise_w
+    return float(10 * power[power > 0].median().log10())
 
 
 def after_steps(bench: ComparisonBench, names: Sequence[str], *, steps: int) -> Result:
@@ -131,6 +150,8 @@ def subcarrier_page(name: str, records: Sequence[Record]) -> str:
 
     def line(record: Record) -> list[list[str]]:
         found = record["result"]
+        if "snr_db" in record["about"]:
+            record = record | {"label": f"{record['label']}, {record['about']['snr_db']:g} dB"}
         if found is not None and "payload_ratio" not in found:
             return [[record["label"], "", "", "", *statistics(found["error_3d_m"])]]
         return [cells(record)]
