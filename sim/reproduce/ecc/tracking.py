@@ -34,6 +34,7 @@ RUNS = {
     "MFCNet": comparison(None, "short-mfcnet", scheme="mfcnet", test=SPIRAL, snapshots=POINTS),
     "MUSIC, triangulation": comparison(None, "music", scheme="music", test=SPIRAL, snapshots=POINTS),
 }
+DRAWN = ("ECC, B = 5, shipped weights", "MFCNet")
 
 
 def spiral() -> Array:
@@ -91,27 +92,27 @@ def tracking_draw(path: Path, records: Sequence[Record]) -> None:
     """Draw the spiral with the fixes of ECC and MFCNet in space, and the errors along it."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.8), layout="constrained")
     figure.get_layout_engine().set(wspace=0.12)  # type: ignore[union-attr,call-arg]  # of a constrained layout
     space, along = figure.add_subplot(1, 2, 1, projection="3d"), figure.add_subplot(1, 2, 2)
     truth = spiral()
     space.plot(*truth.T, color=INK, linewidth=1.2, label="user")
     for number, record in enumerate(records):
         found, colour = record["result"], COLOURS[number]
-        if found is None:
+        if found is None or record["label"] not in DRAWN:
             continue
-        fixes, alone = np.array(found["fixes"]), record["label"].startswith("MUSIC")
-        if not alone:  # its outliers would leave nothing of the others to see
-            space.plot(*fixes.T, color=colour, linestyle="", marker="o", markersize=2.2, label=record["label"])
+        fixes = np.array(found["fixes"])
+        space.plot(*fixes.T, color=colour, linestyle="", marker="o", markersize=2.2, label=record["label"])
         along.plot(found["snapshot"], found["errors"], color=colour, linewidth=1.1, label=record["label"])
     space.locator_params(nbins=4)
+    for axis in (space.xaxis, space.yaxis, space.zaxis):
+        axis.pane.fill = False
     space.set_xlabel("x [m]")
     space.set_ylabel("y [m]")
     space.set_zlabel("height [m]")
     along.set_xlabel("point of the spiral")
     along.set_ylabel("3D error [m]")
-    along.set_yscale("log")
-    along.yaxis.set_major_formatter("{x:g}")
+    along.set_ylim(bottom=0.0)
     along.grid(True, color=GRID, linewidth=0.8)
     for axes in (space, along):
         axes.legend(frameon=False, fontsize=8, loc="upper left")
