@@ -192,7 +192,7 @@ class Trainer:
             models: the positioners by name.
             training: source of training snapshots.
             validation: source of validation snapshots, at undisplaced positions.
-            schedules: lengths and rates, for all or by name; lengths, batch, dropout and seed are those of the first.
+            schedules: for all or by name; lengths, batch, dropout, seed and validations are those of the first.
             checkpoint: file to resume from and to save to after each epoch.
             identity: what the checkpoint belongs to; resuming with another identity is an error.
             scalars: a TensorBoard SummaryWriter, or None.
