@@ -57,7 +57,8 @@ def baseline_page(name: str, records: Sequence[Record]) -> str:
     text = [
         *markdown.picture(name),
         "The paper draws the distributions and prints no figures of the baselines. The rows of the short schedule",
-        "learnt from the same 72 000 snapshots (0.75 epoch). Payloads are each method's own (docs/schemes.md).",
+        "learnt from the same 72 000 snapshots (0.75 epoch). Payloads are each method's own (docs/schemes.md). The",
+        "Transformer is ECC with attention alone, as ECC's with one head.",
         "",
     ]
     lines = markdown.sectioned(records, lambda record: [cells(record)])
