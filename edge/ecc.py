@@ -71,11 +71,10 @@ class EccEdge:
 
 
 class ForwardingEdge:
-    """Sends the preprocessed channel itself, coded by an IQ codec."""
+    """Sends the preprocessed channel itself, coded by an IQ codec; `name` is the scheme's."""
 
-    name = "ecc"
-
-    def __init__(self, config: Any, forward: str = "complex64") -> None:
+    def __init__(self, config: Any, forward: str = "complex64", name: str = "ecc") -> None:
+        self.name = name
         self.payload = ChannelPayload(forward, config["slots"] * config["antennas"], config["tones"])
         self.format = self.payload.format
         self._phase = config["phase"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
+import numpy.typing as npt
 
-import torch
-
-from cloud.fusion.cma import CmaFusionNetwork, read_out
-from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion, unheard_fix
+from cloud.fusion.cma import CmaFusionNetwork
+from cloud.fusion.network_fusion import NetworkFusion
+from cloud.fusion.scheme import CloudSetup, OneRoundFusion
 from fronthaul.message.messages import Report
 from fronthaul.payload.ecc import ChannelPayload, LatentPayload, is_heard
 
@@ -17,42 +17,21 @@ def build(setup: CloudSetup) -> OneRoundFusion:
     return EccFusion(setup)
 
 
-class EccFusion:
+class EccFusion(NetworkFusion):
     """Fuses the reports of any subset of the base stations that the weights cover."""
 
     def __init__(self, setup: CloudSetup) -> None:
         shape = setup.config["fusion"]
-        self._network = CmaFusionNetwork(**shape)
-        self._network.load_state_dict(
-            {k.removeprefix("fusion."): v.float() for k, v in setup.tensors.items() if k.startswith("fusion.")}
-        )
-        self._device = torch.device(setup.device)
-        self._network.eval().to(self._device)
-        self._stations = int(shape["stations"])
-        self._tones = int(setup.config["tones"])
-        self._coefficients = int(shape["coefficients"])
+        stations, tones, coefficients = int(shape["stations"]), int(setup.config["tones"]), int(shape["coefficients"])
         self._payloads: list[LatentPayload] | list[ChannelPayload]
         if setup.payload.bits is None:  # without an encoder: real and imaginary part of every slot and antenna
-            self._payloads = self._stations * [
-                ChannelPayload(setup.payload.forward, self._coefficients // 2, self._tones)
-            ]
+            self._payloads = stations * [ChannelPayload(setup.payload.forward, coefficients // 2, tones)]
         else:
-            steps = [setup.tensors[f"step.{k}.{setup.payload.bits}"].float().numpy() for k in range(self._stations)]
-            self._payloads = [LatentPayload(step, self._tones, setup.payload.bits) for step in steps]
+            steps = [setup.tensors[f"step.{k}.{setup.payload.bits}"].float().numpy() for k in range(stations)]
+            self._payloads = [LatentPayload(step, tones, setup.payload.bits) for step in steps]
+        super().__init__(
+            setup, CmaFusionNetwork(**shape), "fusion", (stations, tones, coefficients), self._read, is_heard
+        )
 
-    @torch.inference_mode()
-    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
-        """Make one fix from each group of reports."""
-        latent = torch.zeros(len(groups), self._stations, self._tones, self._coefficients)
-        gain = torch.ones(len(groups), self._stations)
-        present = torch.zeros(len(groups), self._stations, dtype=torch.bool)
-        for row, group in enumerate(groups):
-            for report in group:
-                k = report.key.bs
-                values, gain[row, k] = self._payloads[k].decode(report.payload, report.side)
-                latent[row, k] = torch.from_numpy(values)
-                present[row, k] = True
-        given = (part.to(self._device) for part in (latent, gain, present))
-        estimate = read_out(self._network(*given), self._network.readout).cpu()
-        fixes = [Fix((x, y, z)) for x, y, z in estimate.double().tolist()]
-        return [unheard_fix(group, is_heard) or fix for group, fix in zip(groups, fixes, strict=True)]
+    def _read(self, bs: int, report: Report) -> tuple[npt.NDArray[np.float32], float]:
+        return self._payloads[bs].decode(report.payload, report.side)

@@ -15,7 +15,11 @@ from sim.commands.common import emulate_command, parse_bits, require_choice, sto
 from sim.plan.setting import OUTPUT, TIMING, WHAT
 
 if TYPE_CHECKING:
+    import torch
+
     from sim.learn.diffloc.train import DiffLocTraining
+    from sim.learn.trainer import Schedule
+    from sim.world.paths import PathSet
     from sim.world.scenario import Scenario
 
 
@@ -57,7 +61,8 @@ def train(
     scheme: Annotated[
         str,
         typer.Argument(
-            help="ecc, diffloc, vinloc, or rss (a fit: of the options, only data and split matter).",
+            help="ecc, diffloc, vinloc; mfcnet and adcpm, baselines of ecc; rss (a fit: of the options, only data and "
+            "split matter); music (nothing is trained: the arrays of the scenario are written).",
             show_default=False,
         ),
     ],
@@ -183,15 +188,15 @@ def train(
     """Train a scheme's weights on a path data set, on the GPU if there is one; can be resumed."""
     from sim.errors import UserError, nearest_hint
 
-    trainable = ["ecc", "rss", "diffloc", "vinloc"]
+    trainable = ["ecc", "rss", "diffloc", "vinloc", "mfcnet", "adcpm", "music"]
     if scheme not in trainable:
         raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
     if any(value is not None and value <= 0 for value in (epochs, batch, rate, budget, width)):
         raise UserError("--epochs, --budget and --rate must be above 0, --batch and --width at least 1.")
     if further is not None and further < 0:
         raise UserError(f"--further must be at least 0, it is {further}.")
-    if scheme == "rss" and any(value is not None for value in (budget, device)):
-        raise UserError("--budget and --device are not for rss: it is fitted at once.")
+    if scheme in ("rss", "music") and any(value is not None for value in (budget, device)):
+        raise UserError(f"--budget and --device are not for {scheme}: it takes no time.")
     if scheme != "vinloc" and any(value is not None for value in (width, further)):
         raise UserError("--width and --further are for vinloc.")
     if scheme == "vinloc":
@@ -234,11 +239,18 @@ def train(
     from sim.terminal import ProgressBar
     from sim.world.paths import load_paths
 
+    folder = Path("checkpoints") / wanted.name
+    if scheme == "music":
+        from sim.learn.music import write_music
+
+        target = output or folder / "music.safetensors"
+        write_music(wanted, target)
+        print(f"arrays of {wanted.name}: {target}")
+        return
     place = training_device(device)
     paths = load_paths(data or Path("data") / wanted.data_name / "paths.npz")
     if paths.digest != wanted.tracing_digest():
         raise UserError(f"The path data were traced for another scenario than {wanted.name!r}: trace it again.")
-    folder = Path("checkpoints") / wanted.name
     if scheme == "rss":
         from sim.learn.rss import train_rss
 
@@ -246,6 +258,17 @@ def train(
         deviation = train_rss(wanted, paths, split, target)  # type: ignore[arg-type]  # checked above
         print(f"path-loss model fitted, residual {deviation:.2f} dB (standard deviation): {target}")
         print(use(target))
+        return
+    schedule = Schedule(
+        epochs,
+        batch,
+        rate,
+        seed=seed,
+        budget_s=None if budget is None else 60 * budget,
+        half="all" if place.type == "cpu" else "none",
+    )
+    if scheme in ("mfcnet", "adcpm"):
+        _train_baseline(scheme, wanted, paths, schedule, place, output or folder / f"{scheme}.safetensors")
         return
     if output is not None and len(payloads) > 1:
         raise UserError("--output is for one payload: with several, each file gets its own name.")
@@ -259,14 +282,7 @@ def train(
         phase=phase,  # type: ignore[arg-type]  # checked above
         split=split,  # type: ignore[arg-type]  # checked above
         start_from=start_from,
-        schedule=Schedule(
-            epochs,
-            batch,
-            rate,
-            seed=seed,
-            budget_s=None if budget is None else 60 * budget,
-            half="all" if place.type == "cpu" else "none",
-        ),
+        schedule=schedule,
     )
     trainings = {target: changed(training, bits=bits) for target, bits in zip(targets, payloads, strict=True)}
     checkpoint = folder / f"{'-'.join(['ecc', *labels, *variant])}.pt" if output is None else output.with_suffix(".pt")
@@ -287,6 +303,26 @@ def train(
         print(f"mean 3D error on validation positions {error:.3f} m: {target}")
     for target, resolution in zip(targets, payloads, strict=True):
         print(use(target, "lossless" if resolution is None else str(resolution)))
+
+
+def _train_baseline(
+    name: str, scenario: Scenario, paths: PathSet, schedule: Schedule, device: torch.device, output: Path
+) -> None:
+    from sim.learn.ecc.baselines import train_baselines
+    from sim.learn.trainer import TrainProgress
+    from sim.terminal import ProgressBar
+
+    checkpoint = output.with_suffix(".pt")
+    with stoppable(lambda: f"Stopped; the last finished epoch is in {checkpoint}."), ProgressBar() as bar:
+
+        def advance(progress: TrainProgress) -> None:
+            bar.update(f"training {name}", progress.step, progress.steps, note=f"loss {progress.loss:.4g}")
+
+        (error,) = train_baselines(
+            scenario, paths, {output: name}, schedule, advance,  # type: ignore[dict-item]  # one of the two
+            checkpoint=checkpoint, device=device,
+        ).values()  # fmt: skip
+    print(f"mean 3D error on validation positions {error:.3f} m: {output}")
 
 
 def _train_diffloc(
@@ -320,15 +356,14 @@ def reproduce(
     table: Annotated[
         str,
         typer.Argument(
-            help="ecc-table2; diffloc- with table4, table5, table6, fusion, leaky, fig5 to fig11 or bits; "
+            help="ecc- with table2, ablations, strategies, baselines, subcarriers, tracking or stage1; "
+            "diffloc- with table4, table5, table6, fusion, leaky, fig5 to fig11 or bits; "
             "vinloc- with table2, table4, fig7, bits, trps, lost, sync, noise or phase.",
             show_default=False,
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder of the table and its figures.")] = Path("docs/tables"),
-    train: Annotated[
-        bool, typer.Option(help="Run trainings of DiffLoc and VIn-Loc that are missing (hours); without, rows say so.")
-    ] = True,
+    train: Annotated[bool, typer.Option(help="Run trainings that are missing (hours); without, rows say so.")] = True,
 ) -> None:
     """Measure a published table and show the paper's values beside it; can be resumed."""
     from sim.files import require_writable

@@ -52,7 +52,8 @@ class Schedule:
     ECC Eq. 34, ``distance`` the same sum of Euclidean distances, which is less sensitive to outliers; `mean_loss`:
     weight of the fix's own distance, beside Eq. 34's sum over all intermediate positions; `average`: length of the
     moving average of the weights, which is validated and kept, as a share of the steps so far, or 0 for no average;
-    `matrices`: whether matrices are treated by Muon, or everything by AdamW.
+    `matrices`: whether matrices are treated by Muon, or everything by AdamW; `validate_every`: steps between two
+    validations within an epoch, beside the one at its end, or 0 for none.
     """
 
     epochs: float = 6.0
@@ -67,6 +68,7 @@ class Schedule:
     mean_loss: float = 1.0
     average: float = 0.1
     matrices: bool = True
+    validate_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class Trainer:
             models: the positioners by name.
             training: source of training snapshots.
             validation: source of validation snapshots, at undisplaced positions.
-            schedules: lengths and rates, for all or by name; lengths, batch, dropout and seed are those of the first.
+            schedules: for all or by name; lengths, batch, dropout, seed and validations are those of the first.
             checkpoint: file to resume from and to save to after each epoch.
             identity: what the checkpoint belongs to; resuming with another identity is an error.
             scalars: a TensorBoard SummaryWriter, or None.
@@ -227,6 +229,9 @@ class Trainer:
                     self._tell(step, on_progress)
                 if step >= length.steps(step):
                     break
+                if self._schedule.validate_every and step % self._schedule.validate_every == 0:
+                    self._validated(step, on_progress)
+                    self._to_training()
             if step >= length.steps(step) or time.monotonic() - saved > self._pause_s():
                 errors = self._validated(step, on_progress)
                 self._checkpoint.save(step)
@@ -249,6 +254,10 @@ class Trainer:
             fix = read_out(model(x, gain, present), model.readout)  # type: ignore[arg-type]
             errors.append((fix - made.position).norm(dim=1))
         return torch.cat(errors)
+
+    def _to_training(self) -> None:
+        for learner in self._learners.values():
+            learner.model.train()
 
     def _pause_s(self) -> float:
         return _PERSISTENT_S if self._training.device.type == "cuda" else 0.0
@@ -279,8 +288,7 @@ class Trainer:
         """Yield the batches of one epoch; order and draws are keyed by the epoch, so a resume repeats them."""
         schedule, training = self._schedule, self._training
         training.reseed(schedule.seed, epoch)
-        for learner in self._learners.values():
-            learner.model.train()
+        self._to_training()
         cuda = training.device.type == "cuda"
         at_once = schedule.batch * (max(1, _SNAPSHOTS_AT_ONCE // schedule.batch) if cuda else 1)
         order = training.permutation()[: self._steps_per_epoch * schedule.batch]

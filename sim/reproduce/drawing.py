@@ -51,18 +51,25 @@ def interval_bars(
                       linewidth=1.6, label=label)  # fmt: skip
 
 
-def save_figure(figure: Figure, path: Path, *, logarithmic: bool = True) -> None:
-    """Write the figure with its legend above the axes."""
+def save_figure(figure: Figure, path: Path, *, logarithmic: bool = True, from_zero: bool = True) -> None:
+    """Write the figure with its legend above the axes.
+
+    Args:
+        figure: the figure.
+        path: PNG file.
+        logarithmic: whether the vertical axes are.
+        from_zero: whether they begin at zero, if not.
+    """
     handles: dict[str, Artist] = {}
     for axes in figure.axes:
-        _tidy(axes, logarithmic)
+        _tidy(axes, logarithmic, from_zero)
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=2 * len(figure.axes),
                   frameon=False, fontsize=8, handlelength=3.5)  # fmt: skip
     write_picture(figure, path)
 
 
-def _tidy(axes: Axes, logarithmic: bool) -> None:
+def _tidy(axes: Axes, logarithmic: bool, from_zero: bool) -> None:
     if logarithmic:
         from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -70,7 +77,7 @@ def _tidy(axes: Axes, logarithmic: bool) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # metres are read, powers of ten are not
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
-    else:
+    elif from_zero:
         axes.set_ylim(bottom=0.0)
     axes.grid(True, which="major", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

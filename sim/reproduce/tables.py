@@ -13,7 +13,7 @@ from sim.records.folder import commit
 from sim.reproduce.bench import Bench
 from sim.reproduce.diffloc import bits, figures, fusion_rows, leaky_table, maps, methods
 from sim.reproduce.diffloc.bench import Bench as DiffLocBench
-from sim.reproduce.ecc import table2
+from sim.reproduce.ecc import ablations, baselines, stage1, strategies, subcarriers, table2, tracking
 from sim.reproduce.markdown import Record
 from sim.reproduce.rows import OnRow, Row, measure_rows
 from sim.reproduce.vinloc import angles, lost, method_rows, pages
@@ -39,6 +39,23 @@ class Table:
 
 TABLES = {
     "ecc-table2": Table(table2.EccBench, table2.table2_rows, table2.table2_page),
+    "ecc-ablations": Table(ablations.ablation_bench, ablations.ablation_rows, ablations.ablation_page),
+    "ecc-strategies": Table(
+        strategies.strategy_bench, strategies.strategy_rows, strategies.strategy_page, strategies.strategy_draw
+    ),
+    "ecc-baselines": Table(
+        baselines.baseline_bench, baselines.baseline_rows, baselines.baseline_page, baselines.baseline_draw
+    ),
+    "ecc-subcarriers": Table(
+        subcarriers.subcarrier_bench,
+        subcarriers.subcarrier_rows,
+        subcarriers.subcarrier_page,
+        subcarriers.subcarrier_draw,
+    ),
+    "ecc-tracking": Table(
+        tracking.spiral_bench, tracking.tracking_rows, tracking.tracking_page, tracking.tracking_draw
+    ),
+    "ecc-stage1": Table(stage1.AutoencoderBench, stage1.stage1_rows, stage1.stage1_page, stage1.stage1_draw),
     "diffloc-table4": Table(DiffLocBench, methods.table4, methods.method_page),
     "diffloc-table5": Table(DiffLocBench, methods.table5, methods.method_page),
     "diffloc-table6": Table(DiffLocBench, methods.table6, methods.method_page),
@@ -78,7 +95,7 @@ def reproduce(
         name: one of `TABLES`.
         output: folder.
         on_row: called with label, number of rows done, number of all rows.
-        train: run missing trainings; those of ECC are run by `sim.reproduce.ecc.campaign` only.
+        train: run missing trainings; the shipped networks of ecc-table2 are `sim.reproduce.ecc.campaign`'s alone.
         bench: bench to use; the table's own by default.
 
     Raises:

@@ -160,6 +160,11 @@ class Tracer:
                 return concatenate(parts).select(np.arange(wanted))
         raise self._hardly_any()
 
+    def at(self, position: npt.NDArray[np.float64]) -> PathSet:
+        """Trace users at the given positions (N, 3) [m], whatever the rules of `Scenario.users` say of them."""
+        calls = np.split(position, range(_USERS_PER_CALL, len(position), _USERS_PER_CALL))
+        return concatenate([self._trace(call) for call in calls])
+
     def surface_m(self, place: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the height (N,) [m] of the topmost surface at points (N, 2 or 3) [m]; -inf where there is none."""
         import mitsuba as mi

@@ -22,18 +22,21 @@ from cloud.fusion.diffloc_central import CentralFusion
 from cloud.fusion.diffloc_oneshot import OneShotFusion
 from cloud.fusion.diffloc_rounds import RoundsFusion, ScoreExchange
 from cloud.fusion.diffloc_spec import DiffLocSpec
-from cloud.fusion.ecc import EccFusion
 from cloud.fusion.loc_token import LocTokenNetwork
+from cloud.fusion.music import MusicFusion
+from cloud.fusion.network_fusion import NetworkFusion
 from cloud.fusion.rss import RssFusion
 from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, OneRound, OneRoundFusion
 from cloud.fusion.scores.sampler import Sampler
 from cloud.fusion.vinloc import VinLocFusion
 from cloud.node import CloudNode
+from edge.adcpm import AdcpmEdge
 from edge.base_station import BaseStation, StationSpec
 from edge.cir_embedding import CirEmbedding
 from edge.diffloc import CentralEdge, OneShotEdge, RoundsEdge
 from edge.ecc import EccEdge, ForwardingEdge
 from edge.estimation import LmmseEstimator
+from edge.music import MusicEdge
 from edge.node import EdgeNode
 from edge.preprocessing import preprocess
 from edge.rss import RssEdge
@@ -62,7 +65,10 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     OneRoundFusion.fuse: {"groups"},
     OneRound.advance: {"reports"},
     OneRound.fuse: {"groups"},
-    EccFusion.fuse: {"groups"},
+    AdcpmEdge.encode: {"channel"},
+    MusicEdge.encode: {"channel"},
+    NetworkFusion.fuse: {"groups"},
+    MusicFusion.fuse: {"groups"},
     RssFusion.fuse: {"groups"},
     RoundScheme.answer: {"context", "snapshot", "round_", "state"},
     BaseStation.answer: {"snapshot", "round_", "state"},
@@ -111,7 +117,8 @@ def test_a_call_of_the_inference_path_takes_channels_and_reports_only(call: Call
     "made",
     [BaseStation, EdgeNode, FusionCenter, CloudNode, Collector, Radio, LmmseEstimator, ScoreStation, StationAtCloud,
      RoundsEdge, CentralEdge, OneShotEdge, RoundsFusion, ScoreExchange, CentralFusion, OneShotFusion, DiffLocSpec,
-     Sampler, Denoiser, VinLocEdge, VinLocFusion, CirEmbedding],
+     Sampler, Denoiser, VinLocEdge, VinLocFusion, CirEmbedding, AdcpmEdge, MusicEdge, NetworkFusion,
+     MusicFusion],
 )  # fmt: skip
 def test_constructors_take_no_position(made: type) -> None:
     assert not [name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)]

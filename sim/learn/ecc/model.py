@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ class EccModel(nn.Module):
 
     def __init__(self, scenario: Scenario, phase: Phase, bits: int | None, shape: EccShape) -> None:
         super().__init__()
+        self._frozen = False
         slots, antennas, tones = scenario.csi_shape
         stations = len(scenario.sites)
         self.scenario, self.phase, self.bits, self.readout = scenario, phase, bits, shape.readout
@@ -80,6 +81,18 @@ class EccModel(nn.Module):
             step = torch.full((stations, shape.coefficients), gaussian_step(bits))
             self.register_buffer("step", step)
         self.fusion = CmaFusionNetwork(**self.fusion_shape)
+
+    def freeze_encoders(self) -> None:
+        """Keep the encoders as they are from now on, their normalisation included (the paper's split training)."""
+        self._frozen = True
+        self.encoders.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation; frozen encoders stay in evaluation."""
+        super().train(mode)
+        if self._frozen:
+            self.encoders.eval()
+        return self
 
     def decoders(self) -> nn.ModuleList:
         """Make new decoders for Stage I."""

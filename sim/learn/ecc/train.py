@@ -35,10 +35,16 @@ from sim.world.scenario import Scenario, scenario_table
 
 _CALIBRATION_SEED, _GAIN_SEED = 30_000, 40_000
 
+Curve = list[tuple[int, float]]
+"""Values by step."""
+
 
 @dataclass(frozen=True)
 class EccTraining:
-    """Settings of one training: variant, split, initial weights and schedule."""
+    """Settings of one training: variant, split, initial weights and schedule.
+
+    `frozen`: Stage II leaves the encoders as Stage I made them (the paper's split training, ECC Sec. IV-D).
+    """
 
     bits: int | None = 4
     phase: Phase = "slot"
@@ -46,6 +52,7 @@ class EccTraining:
     jitter_m: float = 0.75
     stage_one_epochs: float = 0.25
     start_from: Path | None = None
+    frozen: bool = False
     shape: EccShape = field(default_factory=EccShape)
     schedule: Schedule = field(default_factory=Schedule)
 
@@ -132,8 +139,19 @@ def train_ecc(
     }
     sources = make_sources(scenario, paths, first.split, first.jitter_m, first.schedule.seed, device)
     models = {names[output]: _model(scenario, training, device) for output, training in trainings.items()}
+    reconstruction: dict[str, Curve] = {}
     if checkpoint is None or not checkpoint.is_file():
-        _initialise(models, list(trainings.values()), sources.training, on_progress, scalars)
+        reconstruction = _initialise(models, list(trainings.values()), sources.training, on_progress, scalars)
+    for model, training in zip(models.values(), trainings.values(), strict=True):
+        if training.frozen:
+            model.freeze_encoders()
+    validation: dict[str, Curve] = {name: [] for name in models}
+
+    def tell(progress: TrainProgress) -> None:
+        if progress.validation_m is not None:
+            validation[progress.name].append((progress.step, round(progress.validation_m, 4)))
+        on_progress(progress)
+
     trainer = Trainer(
         models,
         sources.training,
@@ -143,9 +161,11 @@ def train_ecc(
         identity=identity,
         scalars=scalars,
     )
-    found = trainer.run(on_progress)
+    found = trainer.run(tell)
     for output, training in trainings.items():
-        _export(models[names[output]], training, sources, found[names[output]], output)
+        name = names[output]
+        curves = {"stage_one_loss": reconstruction.get(name, []), "validation_m": validation[name]}
+        _export(models[name], training, sources, found[name], curves, output)
     return {output: found[name] for output, name in names.items()}
 
 
@@ -162,24 +182,35 @@ def _initialise(
     source: SnapshotSource,
     on_progress: OnProgress,
     scalars: Any,
-) -> None:
-    """Start each model from its weights, or by Stage I: once for all models with the same encoders and inputs."""
-    trained: dict[str, EccModel] = {}
-    for model, training in zip(models.values(), trainings, strict=True):
+) -> dict[str, Curve]:
+    """Start each model from its weights, or by Stage I: once for all models with the same encoders and inputs.
+
+    Returns:
+        The losses of Stage I, by the models' names.
+    """
+    trained: dict[str, str] = {}
+    losses: dict[str, Curve] = {}
+    for (name, model), training in zip(models.items(), trainings, strict=True):
         if training.start_from is not None:
             start_from_weights(model, load_weights(training.start_from))
             continue
-        _standardise_gains(model, source)
+        mean, deviation = measure_gains(source)
+        model.fusion.gain_mean.copy_(mean)
+        model.fusion.gain_deviation.copy_(deviation)
         if training.bits is not None and training.stage_one_epochs > 0:
             what = str((training.phase, training.stage_one_epochs, model.encoder_shape, training.schedule.seed))
             if what in trained:
-                model.encoders.load_state_dict(trained[what].encoders.state_dict())
+                model.encoders.load_state_dict(models[trained[what]].encoders.state_dict())
+                losses[name] = losses[trained[what]]
             else:
-                stage_one(model, source, training, on_progress, scalars)
-                trained[what] = model
+                losses[name] = stage_one(model, source, training, on_progress, scalars).losses
+                trained[what] = name
+    return losses
 
 
-def _export(model: EccModel, training: EccTraining, sources: Sources, error: float, output: Path) -> None:
+def _export(
+    model: EccModel, training: EccTraining, sources: Sources, error: float, curves: dict[str, Curve], output: Path
+) -> None:
     """Write the weights file."""
     steps = _steps_for_all_bits(model, sources.training) if training.bits is not None else {}
     record = {
@@ -191,18 +222,29 @@ def _export(model: EccModel, training: EccTraining, sources: Sources, error: flo
         "started_from": training.start_from.name if training.start_from else None,
         "schedule": asdict(training.schedule),
         "stage_one_epochs": 0.0 if training.start_from else training.stage_one_epochs,
+        "frozen": training.frozen,
+        "curves": curves,
         "torch": str(torch.__version__),
         "device": sources.training.device.type,
     }
     save_weights(output, model.cpu().weights(sources.covariance.cpu(), steps, record))
 
 
+@dataclass(frozen=True)
+class StageOne:
+    """What Stage I leaves beside the trained encoders: decoders of each base station, and mean losses by step."""
+
+    decoders: nn.ModuleList
+    losses: Curve
+
+
 def stage_one(
     model: EccModel, source: SnapshotSource, training: EccTraining, on_progress: OnProgress, scalars: Any
-) -> None:
-    """Train every base station's autoencoder on its own unlabelled channels; the decoders are then discarded.
+) -> StageOne:
+    """Train every base station's autoencoder on its own unlabelled channels; Stage II has no use for the decoders.
 
-    Base stations share only the loop: their losses are summed, but their parameters are disjoint.
+    Base stations share only the loop: their losses are summed, but their parameters are disjoint. In the first pass
+    over the positions every snapshot is new, so that the losses are those of channels never trained on.
     """
     torch.manual_seed(training.schedule.seed)  # whatever other variants drew before
     decoders = model.decoders().to(source.device)
@@ -211,6 +253,7 @@ def stage_one(
     steps = max(1, round(training.stage_one_epochs * len(source) / batch))
     source.reseed(training.schedule.seed, 1_000_000)
     model.train()
+    losses: Curve = []
     step = 0
     while step < steps:
         for index in source.permutation().split(batch):
@@ -224,9 +267,11 @@ def stage_one(
             step += 1
             mean = float(loss.detach()) / len(made)
             if step % 20 == 0 or step == steps:
+                losses.append((step, round(mean, 5)))
                 on_progress(TrainProgress("local", step, steps, mean, 0.0))
             if scalars:
                 scalars.add_scalar("loss/stage_one", mean, step)
+    return StageOne(decoders, losses)
 
 
 def start_from_weights(model: EccModel, weights: Weights) -> None:
@@ -248,15 +293,51 @@ def start_from_weights(model: EccModel, weights: Weights) -> None:
         raise UserError(f"The starting weights do not fit this network: {str(error).splitlines()[0]}") from error
 
 
+def model_of(scenario: Scenario, weights: Weights) -> EccModel:
+    """Return the network of a weights file, with its steps for the B that it was trained for."""
+    config = weights.config
+    encoder, fusion = config["encoder"], config["fusion"]
+    shape = EccShape(
+        coefficients=encoder["coefficients"],
+        encoder_width=encoder["width"],
+        encoder_depth=encoder["depth"],
+        fusion_width=fusion["width"],
+        hidden=fusion["hidden"],
+        readout=fusion.get("readout", 1),
+        tone_mixing=encoder.get("tone_mixing", True),
+        temperature=fusion.get("temperature", 1.0),
+        gain_mask=fusion.get("gain_mask", True),
+    )
+    model = EccModel(scenario, config["phase"], config["bits"], shape)
+    start_from_weights(model, weights)
+    for k in range(len(model.encoders)):
+        model.step[k] = weights.edge(k)[f"step.{model.bits}"]
+    return model
+
+
 @torch.no_grad()
-def _standardise_gains(model: EccModel, source: SnapshotSource) -> None:
-    """Measure mean and standard deviation of the log-gains, which standardise the input of the gain mask."""
+def intermediate_positions(scenario: Scenario, paths: PathSet, weights: Weights) -> npt.NDArray[np.float64]:
+    """Return the LSTM's positions (N, F, 3) [m] after each token (ECC Eq. 33) at the positions of `paths`."""
+    model = model_of(scenario, weights).eval()
+    stacked = [torch.view_as_complex(weights.edge(k)["covariance"].float()) for k in range(len(scenario.sites))]
+    padded = pad_paths(paths, scenario.numerology.carrier_hz)
+    source = SnapshotSource(scenario, padded, paths.position, torch.stack(stacked))
+    source.reseed(_CALIBRATION_SEED)
+    found = []
+    for index in torch.arange(len(source)).split(500):
+        x, gain = preprocess(source.batch(index).channel, model.phase)
+        found.append(model(x, gain, torch.ones(gain.shape, dtype=torch.bool)))
+    return torch.cat(found).double().numpy()
+
+
+@torch.no_grad()
+def measure_gains(source: SnapshotSource) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (K,) of the log-gains [dB] over positions, to standardise them with."""
     source.reseed(_GAIN_SEED)
     made = source.batch(torch.arange(min(4000, len(source))))
     _, gain = preprocess(made.channel, "none")
     level = 20 * torch.log10(gain.clamp_min(1e-12))
-    model.fusion.gain_mean.copy_(level.mean(0))
-    model.fusion.gain_deviation.copy_(level.std(0).clamp_min(1e-3))
+    return level.mean(0), level.std(0).clamp_min(1e-3)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,23 +24,70 @@ from sim.errors import UserError
 from sim.files import write_json
 from sim.learn.device import training_device
 from sim.learn.direct_regression import train_direct
+from sim.learn.ecc.baselines import Baseline, train_baselines
 from sim.learn.ecc.model import EccShape
 from sim.learn.ecc.train import EccTraining, make_sources, train_ecc
 from sim.learn.fingerprints import FingerprintTable
 from sim.learn.rss import train_rss
 from sim.learn.splits import write_test_set
-from sim.learn.trainer import Schedule, TrainProgress
+from sim.learn.trainer import OnProgress, Schedule, TrainProgress
 from sim.world.paths import PathSet, concatenate, load_paths
 from sim.world.scenario import ClockErrors, Scenario, load_scenario
 from sim.world.store import ASSET_FOLDER, DATA_FOLDER
 
+TONES, SLOTS = (1, 2, 4, 8, 12), (1, 2, 5)
+"""Numbers of tones next to each other around the carrier, and of slots, that networks are trained for; 24 and 10 are
+the scenario's."""
+WARMTH = {"cold": 0.25, "hot": 4.0}
+"""Temperatures of the gain mask's softmax other than 1."""
+WATCHED_STEPS = 40
+"""Steps between the points of a validation curve."""
+
 
 @dataclass(frozen=True)
 class Job:
-    """Trainings on the same snapshots, by the base names of their weights files."""
+    """Trainings on the same snapshots, by the base names of their weights files.
+
+    `clock` and `grid`, keys of the numerology, replace those of the scenario.
+    """
 
     trainings: Mapping[str, EccTraining]
     clock: ClockErrors | None = None
+    grid: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Base names of the weights files."""
+        return tuple(self.trainings)
+
+    def run(
+        self, scenario: Scenario, paths: PathSet, folder: Path, on_progress: OnProgress, **where: Any
+    ) -> dict[Path, float]:
+        """Train into `folder`; return mean 3D validation errors [m]. `where`: checkpoint and device."""
+        numerology = replace(scenario.numerology, **self.grid)
+        setting = replace(scenario, clock=self.clock or scenario.clock, numerology=numerology)
+        trainings = {weights_file(folder, name): training for name, training in self.trainings.items()}
+        return train_ecc(setting, paths, trainings, on_progress, **where)
+
+
+@dataclass(frozen=True)
+class BaselineJob:
+    """The baselines that learn, on the same snapshots, by the base names of their weights files."""
+
+    baselines: Mapping[str, Baseline]
+    schedule: Schedule
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Base names of the weights files."""
+        return tuple(self.baselines)
+
+    def run(
+        self, scenario: Scenario, paths: PathSet, folder: Path, on_progress: OnProgress, **where: Any
+    ) -> dict[Path, float]:
+        """Train into `folder`; return mean 3D validation errors [m]. `where`: checkpoint and device."""
+        outputs = {weights_file(folder, name): baseline for name, baseline in self.baselines.items()}
+        return train_baselines(scenario, paths, outputs, self.schedule, on_progress, **where)
 
 
 @dataclass(frozen=True)
@@ -55,7 +103,7 @@ class Lengths:
     short: Schedule = field(default_factory=lambda: Schedule(epochs=0.75))
 
 
-def jobs(lengths: Lengths) -> dict[str, Job]:
+def jobs(lengths: Lengths) -> dict[str, Job | BaselineJob]:
     """Return the headline trainings, with two further seeds at B = 4, and the comparisons."""
     long, short = EccTraining(stage_one_epochs=0.5, schedule=lengths.headline), EccTraining(schedule=lengths.short)
     payloads = {"ecc-lossless": None, "ecc-b5": 5, "ecc-b4": 4, "ecc-b3": 3, "ecc-b2": 2}
@@ -81,6 +129,14 @@ def jobs(lengths: Lengths) -> dict[str, Job]:
         "short-unmasked-b4": replace(short, shape=EccShape(gain_mask=False)),
         "short-letter-b4": letter,
     }
+    watched = replace(short, schedule=replace(short.schedule, validate_every=WATCHED_STEPS))
+    strategies = {
+        "short-scratch-b4": replace(watched, stage_one_epochs=0.0),
+        "short-split-b4": replace(watched, frozen=True),
+        "short-joint-b4": watched,
+        "short-raw": replace(watched, bits=None),
+    }
+    temperatures = {f"short-{word}-b4": replace(short, shape=EccShape(temperature=tau)) for word, tau in WARMTH.items()}
     biased = ClockErrors(ue_bias_ns=50.0, per_slot_phase=True)
     return {
         "headline": Job({name: replace(long, bits=bits) for name, bits in payloads.items()} | seeds),
@@ -88,6 +144,11 @@ def jobs(lengths: Lengths) -> dict[str, Job]:
         "block": Job({"short-block-b4": replace(short, split="block")}),
         "bias": Job({"short-bias-b4": short}, biased),
         "still": Job({"short-still-b4": replace(short, jitter_m=0.0)}),
+        "strategies": Job(strategies),
+        "baselines": BaselineJob({"short-mfcnet": "mfcnet", "short-adcpm": "adcpm"}, lengths.short),
+        "temperatures": Job(temperatures),
+        **{f"tones-{n}": Job({f"short-tones{n}-b4": short}, grid={"tones": n}) for n in TONES},
+        **{f"slots-{n}": Job({f"short-slots{n}-b4": short}, grid={"slots": n}) for n in SLOTS},
     }
 
 
@@ -136,18 +197,29 @@ def main() -> None:
         elif name == "direct":
             _direct(scenario, paths, assets, trained, chosen.short)
         else:
-            _run(name, known[name], scenario, paths, trained, device)
+            run_job(name, known[name], scenario, paths, trained, device, _print)
 
 
-def _run(name: str, job: Job, scenario: Scenario, paths: PathSet, folder: Path, device: torch.device) -> None:
-    """Run a job, unless its weights files exist."""
-    trainings = {folder / f"{output}.safetensors": training for output, training in job.trainings.items()}
-    if all(output.is_file() for output in trainings):
+def weights_file(folder: Path, name: str) -> Path:
+    """Return the weights file of a training."""
+    return folder / f"{name}.safetensors"
+
+
+def run_job(
+    name: str,
+    job: Job | BaselineJob,
+    scenario: Scenario,
+    paths: PathSet,
+    folder: Path,
+    device: torch.device,
+    on_progress: OnProgress,
+) -> None:
+    """Run a job, unless its weights files exist; resume it if it was stopped."""
+    if all(weights_file(folder, output).is_file() for output in job.names):
         return
     started = time.monotonic()
-    setting = replace(scenario, clock=job.clock) if job.clock else scenario
     checkpoint = folder / "checkpoints" / f"{name}.pt"
-    for output, error in train_ecc(setting, paths, trainings, _print, checkpoint=checkpoint, device=device).items():
+    for output, error in job.run(scenario, paths, folder, on_progress, checkpoint=checkpoint, device=device).items():
         _record(folder, output.stem, {"validation_mean_3d_m": error, "job_minutes": (time.monotonic() - started) / 60})
 
 

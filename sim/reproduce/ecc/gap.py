@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from sim.learn.data import SnapshotSource
-from sim.learn.ecc.model import EccModel, EccShape
-from sim.learn.ecc.train import start_from_weights
+from sim.learn.ecc.train import model_of
 from sim.learn.splits import split_positions
 from sim.learn.trainer import Schedule, Trainer
 from sim.plan.weights import load_weights
@@ -30,25 +29,7 @@ def gap(scenario: Scenario, paths: PathSet, file: Path) -> dict[str, float]:
     """Return mean 3D errors [m] on training, moved training and validation positions."""
     weights = load_weights(file)
     config = weights.config
-    model = EccModel(
-        scenario,
-        config["phase"],
-        config["bits"],
-        EccShape(
-            coefficients=config["encoder"]["coefficients"],
-            encoder_width=config["encoder"]["width"],
-            encoder_depth=config["encoder"]["depth"],
-            fusion_width=config["fusion"]["width"],
-            hidden=config["fusion"]["hidden"],
-            readout=config["fusion"].get("readout", 1),
-            tone_mixing=config["encoder"].get("tone_mixing", True),
-            temperature=config["fusion"].get("temperature", 1.0),
-            gain_mask=config["fusion"].get("gain_mask", True),
-        ),
-    )
-    start_from_weights(model, weights)
-    for k in range(len(model.encoders)):
-        model.step[k] = weights.edge(k)[f"step.{model.bits}"]
+    model = model_of(scenario, weights)
     split = split_positions(scenario, paths.position, config["record"]["split"])
     stacked = [torch.view_as_complex(weights.edge(k)["covariance"].float()) for k in range(len(scenario.sites))]
 

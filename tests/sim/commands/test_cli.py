@@ -144,6 +144,7 @@ BAD_INPUT = [
     ("trace", r"SCENARIO"),
     ("train ekk", r"'ekk'"),
     ("train ecc --scenario pari-6", r"no scenario 'pari-6'"),
+    ("train music --budget 1", r"--budget and --device are not for music"),
     ("train ecc --bits 9", r"--bits .*it is '9'"),
 ]
 

@@ -208,6 +208,19 @@ def test_moved_users_equal_a_new_trace(canyon: Scenario, tracer: Tracer) -> None
     assert error[same].quantile(0.9) < 0.05
 
 
+def test_users_are_traced_where_they_are_put(canyon: Scenario, tracer: Tracer) -> None:
+    position = users(130)  # more than one call
+    paths = tracer.at(position)
+    np.testing.assert_allclose(paths.position, position, atol=1e-5)
+    sites = np.array([site.position for site in canyon.sites])
+    first = np.array(
+        [paths.delay[a:b].min(initial=np.inf) for a, b in zip(paths.offset, paths.offset[1:], strict=False)]
+    )
+    direct = np.linalg.norm(position[:, None] - sites, axis=2).ravel() / SPEED_OF_LIGHT
+    seen = np.abs(first - direct) < 1e-10
+    assert seen.mean() > 0.9 and (first[~seen] > direct[~seen]).all()  # in a street, nearly all in line of sight
+
+
 def test_tracing_resumes_and_refuses_foreign_shards(canyon: Scenario, tmp_path: Path) -> None:
     small = replace(canyon, tracing=replace(canyon.tracing, positions=1200))
     whole = trace_scenario(small, tmp_path / "a")

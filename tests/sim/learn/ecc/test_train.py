@@ -165,6 +165,39 @@ def test_variants_learn_on_the_same_snapshots_as_they_would_alone(tmp_path: Path
         train_ecc(WORLD, PATHS, {**variants, tmp_path / "other.safetensors": other}, ignore)
 
 
+def test_frozen_encoders_stay_as_stage_one_made_them(tmp_path: Path) -> None:
+    joint = EccTraining(bits=4, stage_one_epochs=0.5, shape=SHAPE, schedule=Schedule(epochs=1, batch=16))
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("joint", "split", "again")}
+    train_ecc(WORLD, PATHS, {files["joint"]: joint, files["split"]: dataclasses.replace(joint, frozen=True)}, ignore)
+    train_ecc(WORLD, PATHS, {files["again"]: dataclasses.replace(joint, frozen=True, bits=2)}, ignore)
+    weights = {name: load_weights(file) for name, file in files.items()}
+    assert weights["split"].config["record"]["frozen"]
+    for k in range(len(WORLD.sites)):
+        joint_one, split, again = (weights[name].edge(k) for name in files)
+        encoder = [name for name in split if name.startswith("encoder.")]
+        assert any("running_var" in name for name in encoder)
+        assert all(torch.equal(split[name], again[name]) for name in encoder)  # whatever Stage II was
+        assert any(not torch.equal(split[name], joint_one[name]) for name in encoder)
+    fusion = [weights[name].cloud()["fusion.head.0.weight"] for name in ("split", "again")]
+    assert not torch.equal(*fusion)  # the cloud did learn
+
+
+def test_curves_are_kept_and_change_nothing(tmp_path: Path) -> None:
+    plain = EccTraining(bits=4, stage_one_epochs=1.0, shape=SHAPE, schedule=Schedule(epochs=1, batch=8))
+    watched = dataclasses.replace(plain, schedule=dataclasses.replace(plain.schedule, validate_every=10))
+    made = {}
+    for name, training in {"plain": plain, "watched": watched}.items():
+        train_ecc(WORLD, PATHS, {tmp_path / f"{name}.safetensors": training}, ignore)
+        made[name] = load_weights(tmp_path / f"{name}.safetensors")
+    for name, value in made["plain"].tensors.items():
+        assert torch.equal(value, made["watched"].tensors[name]), name
+    curves = made["watched"].config["record"]["curves"]
+    assert [step for step, _ in curves["validation_m"]] == [10, 20, 25]
+    assert curves["validation_m"][-1:] == made["plain"].config["record"]["curves"]["validation_m"]
+    assert [step for step, _ in curves["stage_one_loss"]] == [20, 25]
+    assert all(-1 <= loss <= 0 for _, loss in curves["stage_one_loss"])
+
+
 def test_a_budget_of_time_ends_a_training(tmp_path: Path) -> None:
     made = sources()
     schedule = Schedule(batch=8, warmup_steps=2, budget_s=1.0)
