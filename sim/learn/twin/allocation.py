@@ -32,7 +32,7 @@ from sim.world.scenario import ClockErrors, Scenario
 ATOMS = 6
 """Maximum number of atoms of a report."""
 SHORTEST_BITS, LONGEST_BITS = 12, 512
-_FIRST, _OTHER = (2, 0, 5, 1, 2), (3, 3, 7, 3, 3)
+_FIRST, _OTHER = (3, 0, 5, 1, 1), (3, 3, 7, 3, 3)
 """Least widths of amplitude, phase, τ, α and β, of the first atom and of others: cells within what the grid resolves,
 where the linear model of the errors holds."""
 _PRIOR_M = 30.0  # deviation of a position of which nothing is known
