@@ -64,9 +64,7 @@ def _peak(grid: AtomGrid, rest: Complex) -> Real:
     return np.stack([tone / sizes[2], 2 * np.pi * column / sizes[0], 2 * np.pi * row / sizes[1]], -1)
 
 
-def _refined(
-    grid: AtomGrid, channel: Complex, place: Real, gain: Complex, steps: int
-) -> tuple[Real, Complex, Complex]:
+def _refined(grid: AtomGrid, channel: Complex, place: Real, gain: Complex, steps: int) -> tuple[Real, Complex, Complex]:
     """Run Levenberg-Marquardt on all parameters at once; return places, gains and what is left of the channel."""
     count = gain.shape[1]
     most = np.array([0.5 / grid.tones, 0.8, 0.8])  # largest step of (τ, α, β)
@@ -112,6 +110,6 @@ def slot_reduced(channel: Complex) -> Complex:
     """
     slots = channel.shape[1]
     gram = channel @ channel.conj().swapaxes(-1, -2)
-    strength, direction = np.linalg.eigh(gram)
+    direction = np.linalg.eigh(gram).eigenvectors
     made: Complex = (direction[:, None, :, -1].conj() @ channel)[:, 0] / math.sqrt(slots)
     return made

@@ -1,11 +1,14 @@
 """`twin` at the base station: the channel as a few atoms, quantised open loop.
 
 The slots are reduced to their principal direction, which drops any phase of a slot's own; atoms are fitted to it until
-they are stationary (`edge.atom_fit`). A base station knows its array, its noise and the widths of its report; the map
-is at the cloud.
+they are stationary (`edge.atom_fit`). A base station knows its array and the widths of its report; the map is at the
+cloud.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -15,9 +18,6 @@ from edge.scheme import EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
 from fronthaul.message.messages import Payload
 from fronthaul.payload.atoms import AtomGrid
 from fronthaul.payload.twin import DEFAULT_BITS, OPTIONS, TwinPayload, report_widths
-
-_HEARD = 3.0
-"""Power above which a base station hears the user, in units of the noise after the reduction over slots."""
 
 
 def make(setup: EdgeSetup) -> EdgeScheme:
@@ -43,17 +43,15 @@ class TwinEdge:
         widths = report_widths(config, int(setup.options.get("bits_per_report", DEFAULT_BITS)))
         low, high = setup.tensors["gain_db"].tolist()
         self._payload = TwinPayload(widths, (low, high))
-        self._noise = float(config["noise"])
         self.format = self._payload.format
 
     def encode(self, channel: Tensor) -> Encoded:
         """Encode Ĥ (B, slot, antenna, tone)."""
-        whole = channel.flatten(2).numpy().astype(np.complex128)
-        reduced = slot_reduced(whole)
-        payloads = [Payload(b"", 0)] * len(reduced)
-        heard = np.flatnonzero((np.abs(reduced) ** 2).mean(-1) > _HEARD * self._noise / channel.shape[1])
-        if len(heard):
-            fitted = fit_atoms(self._grid, reduced[heard], len(self._payload.widths))
-            for number, payload in zip(heard, self._payload.encode(*fitted), strict=True):
-                payloads[number] = payload
-        return Encoded(payloads)
+        reduced = slot_reduced(channel.flatten(2).numpy().astype(np.complex128))
+        return Encoded(self._payload.encode(*fit_atoms(self._grid, reduced, len(self._payload.widths))))
+
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Empty the payloads of snapshots in which the user is not heard."""
+        nothing = Payload(b"", 0)
+        pairs = zip(encoded.payloads, heard, strict=True)
+        return replace(encoded, payloads=[payload if is_heard else nothing for payload, is_heard in pairs])

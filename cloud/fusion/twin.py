@@ -1,8 +1,9 @@
 """`twin` at the cloud: a position at which the map explains the reported atoms.
 
-Coarse: the strongest atom of each report is compared with the strongest paths of every stored position. From the best
-few positions, apart from each other, a fit that trusts the map little; its best result is refined twice, with the anchors
-that the stored positions around it see, trusting the map more each time (`cloud.fusion.twin_fit`).
+Coarse: the strongest atom of each report is compared with the strongest paths of every stored position. Fits begin at
+the best few positions, apart from each other, and trust the map little; the best result is refined twice, with the
+anchors that the stored positions around it see, and more trust each time (`cloud.fusion.twin_fit`). A fix that does not
+fit its reports, by a limit from training positions, or that they do not determine, is none.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _BATCH = 32  # fixes fitted at once
 _ROUGH, _FINE = 1e-2, (1e-3, 1e-4)  # trust in the map: variance of its error, as a share of a link's power
 _AROUND, _PATHS = 8, 10  # stored positions whose anchors a fit uses, and most anchors of a link
 _ROUGH_AROUND, _ROUGH_PATHS = 3, 6
+_LEAST_CERTAIN_M = 20.0  # a position with a larger deviation is none
 _SCOUT, _STEPS = 3, 10  # Levenberg-Marquardt steps before the finalists are known, and of each later fit
 
 
@@ -49,6 +51,8 @@ class TwinFusion:
         self._noise = float(setup.config["noise"]) / int(setup.config["slots"])
         self._tolerances = tolerances(setup.options)
         self._tree = cKDTree(self._world.position)
+        limits = setup.config.get("misfit", {"bits": [0], "most": [math.inf]})
+        self._most_misfit = float(np.interp(sum(map(sum, widths)), limits["bits"], limits["most"]))
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         """Make one fix from each group of reports."""
@@ -64,15 +68,26 @@ class TwinFusion:
         position = np.full((len(groups), 3), np.nan)
         covariance = np.zeros((len(groups), 3, 3))
         if rows:
-            reports = [report for row in rows for report in heard[row]]
-            fix = np.repeat(np.arange(len(rows)), [len(heard[row]) for row in rows])
-            found = self._fit(self._read(reports), np.array([r.key.bs for r in reports]), fix, len(rows))
-            position[rows] = found.unknown[:, :3]
+            found, misfit = self.estimate([heard[row] for row in rows])
             covariance[rows] = np.linalg.inv(found.information)[:, :3, :3]
+            held = misfit <= self._most_misfit
+            held &= np.sqrt(np.trace(covariance[rows], axis1=1, axis2=2)) < _LEAST_CERTAIN_M
+            position[rows] = np.where(held[:, None], found.unknown[:, :3], np.nan)
         return [
             Fix((float(x), float(y), float(z)), spread, excluded)
             for (x, y, z), spread, excluded in zip(position, covariance, silent, strict=True)
         ]
+
+    def estimate(self, groups: Sequence[Sequence[Report]]) -> tuple[State, Real]:
+        """Return the estimates of fixes from reports that hear the user, ordered by base station, and their misfits.
+
+        A misfit is a fix's cost for each of its reports (N,).
+        """
+        reports = [report for group in groups for report in group]
+        each = np.array([len(group) for group in groups])
+        site = np.array([report.key.bs for report in reports])
+        found = self._fit(self._read(reports), site, np.repeat(np.arange(len(groups)), each), len(groups))
+        return found, found.cost / each
 
     def _read(self, reports: Sequence[Report]) -> Atoms:
         read = [self._payload[report.key.bs].decode([report.payload]) for report in reports]

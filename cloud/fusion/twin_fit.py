@@ -136,11 +136,6 @@ class State:
     slope: Real
     misfit: Real
 
-    def __getitem__(self, fixes: Ints) -> State:
-        """Return the estimates of some fixes, without misfits."""
-        rows = (part[fixes] for part in (self.unknown, self.cost, self.information, self.slope))
-        return State(*rows, np.zeros(0))
-
 
 @dataclass(frozen=True)
 class Linear:
@@ -211,7 +206,10 @@ class Fitting:
             better = going & (found.cost < state.cost)
             going &= ~(better & (size < _ENDED_M))
             state = State(
-                *(_chosen(better, getattr(found, name), getattr(state, name)) for name in _OF_A_FIX),
+                _chosen(better, found.unknown, state.unknown),
+                _chosen(better, found.cost, state.cost),
+                _chosen(better, found.information, state.information),
+                _chosen(better, found.slope, state.slope),
                 _chosen(better[self._fix], found.misfit, state.misfit),
             )
             damping = np.where(better, np.maximum(damping * 0.3, 1e-6), np.minimum(damping * 6, 1e6))
@@ -255,8 +253,8 @@ class Fitting:
         projected = self._basis @ atoms  # (B, r, P)
         within = np.concatenate([projected.real, -projected.imag], -1)  # Uᵀ [A, jA]
         whole = _real_form(dual @ atoms)
-        match = dual @ self._channel[..., None]
-        match = np.concatenate([match.real, match.imag], -2)
+        heard = dual @ self._channel[..., None]
+        match = np.concatenate([heard.real, heard.imag], -2)
         normal = self._products(whole, within, within)
         paths = atoms.shape[-1]
         normal[:, np.arange(2 * paths), np.arange(2 * paths)] += 1
@@ -264,8 +262,8 @@ class Fitting:
 
         moving = self._columns(atoms, gain[:, :paths] + 1j * gain[:, paths:], self._slopes(places, unknown.shape[1]))
         dual_moving = moving.conj().swapaxes(-1, -2)
-        cross = dual @ moving
-        cross = np.concatenate([cross.real, cross.imag], -2)
+        shared = dual @ moving
+        cross = np.concatenate([shared.real, shared.imag], -2)
         top = np.concatenate([whole, cross], -1)
         bottom = np.concatenate([cross.swapaxes(-1, -2), (dual_moving @ moving).real], -1)
         return Linear(
@@ -281,7 +279,7 @@ class Fitting:
         return found
 
     def _slopes(self, places: Places, unknowns: int) -> Real:
-        """Return derivatives of the paths' places (B, P, 3, E + D) by errors in units of their deviations, and unknowns."""
+        """Return the derivatives of places (B, P, 3, E + D) by errors, in units of their deviations, and unknowns."""
         allowed, parts = self._tolerances, []
         delay = np.zeros((*places.place.shape, 1))
         delay[..., 0, 0] = 1 / self._world.period_m
@@ -322,9 +320,6 @@ def correction(inner: Real, outer: Real) -> Real:
     return found
 
 
-_OF_A_FIX = ("unknown", "cost", "information", "slope")
-
-
 def _chosen(better: npt.NDArray[np.bool_], new: Real, old: Real) -> Real:
     return np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
@@ -334,4 +329,3 @@ def _real_form(gram: Complex) -> Real:
     top = np.concatenate([gram.real, -gram.imag], -1)
     bottom = np.concatenate([gram.imag, gram.real], -1)
     return np.concatenate([top, bottom], -2)
-

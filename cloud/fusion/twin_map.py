@@ -44,9 +44,6 @@ class Images:
     level: Real
     reflected: Real
 
-    def __getitem__(self, links: Ints) -> Images:
-        return Images(*(part[links] for part in (self.turn, self.offset, self.level, self.reflected)))
-
 
 @dataclass(frozen=True)
 class Places:
@@ -199,7 +196,7 @@ class TwinMap:
         return found
 
     def _strongest(self, count: Ints) -> npt.NDArray[np.float32]:
-        """Return length [m], α, β and level [dB] of the strongest paths of every link (K, 4, S, STRONGEST); NaN: none."""
+        """Return length [m], α, β and level [dB] of the strongest paths of links (K, 4, S, STRONGEST); NaN: none."""
         stored, sites = count.shape
         link = np.repeat(np.arange(count.size), count.ravel())
         position = self.position[link // sites]

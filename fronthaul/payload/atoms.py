@@ -55,7 +55,8 @@ class AtomGrid:
         over_rows = np.exp(-1j * row[:, None] * place[..., None, :, 2])
         space = over_columns[..., :, None, :] * over_rows[..., None, :, :]
         made = space[..., None, :] * over_tones[..., None, None, :, :]
-        return made.reshape(*place.shape[:-2], self.size, place.shape[-2])
+        whole: Complex = made.reshape(*place.shape[:-2], self.size, place.shape[-2])
+        return whole
 
     def jacobian(self, atoms: Complex, gain: Complex) -> Complex:
         """Return the derivatives (…, M·F, L·5) of Σ g a by amplitude and phase·amplitude of g, and by τ, α, β.
@@ -74,7 +75,7 @@ class AtomGrid:
     def wrapped(self, place: Real, gain: Complex) -> tuple[Real, Complex]:
         """Return the same atoms with τ in [0, 1) and α, β in [−π, π): places (…, L, 3) and gains (…, L)."""
         period = np.array([1.0, 2 * math.pi, 2 * math.pi])
-        turns = np.floor((place + [0.0, math.pi, math.pi]) / period)
+        turns = np.floor((place + np.array([0.0, math.pi, math.pi])) / period)
         odd = np.array([self.tones - 1, self.columns - 1, self.rows - 1])
         flips = (turns * odd).sum(-1) % 2
         return place - turns * period, gain * (1 - 2 * flips)

@@ -1,9 +1,9 @@
-"""Payload of `twin`: the atoms of a channel, each parameter in as many bits as its worth for the position.
+"""Payload of `twin`: the atoms of a channel, each parameter in as many bits as it is worth for the position.
 
-A report of L atoms carries, atom by atom from the strongest on, amplitude, phase, τ, α and β, then the level of what the
-atoms left of the channel. Amplitudes are in dB, those after the first relative to it; phases are relative to the first
-atom's, which sends none. A parameter of 0 bits is not sent: the cloud takes the middle of its range. A base station that
-hears nothing sends an empty payload.
+A report of L atoms carries, from the strongest atom on, each atom's amplitude, phase, τ, α and β, then the level of
+what the atoms left of the channel. Amplitudes are in dB, those after the first relative to it; phases are relative to
+the first atom's, which sends none. A parameter of 0 bits is not sent: the cloud takes the middle of its range. A base
+station that hears nothing sends an empty payload.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class TwinPayload:
 
 
 def steps(widths: Widths, amplitude_db: tuple[float, float]) -> Real:
-    """Return the quantiser steps of all parameters (L, 5), amplitudes in dB; a parameter of 0 bits has its whole range."""
+    """Return the quantiser steps of all parameters (L, 5), amplitudes in dB; with 0 bits it is the whole range."""
     ranges = np.array(_ranges(len(widths), amplitude_db))
     found: Real = (ranges[:, 1] - ranges[:, 0]).reshape(-1, PER_ATOM) / 2.0 ** np.array(widths)
     return found

@@ -1,9 +1,9 @@
 """Allocation of a report's bits to the parameters of its atoms, by rule.
 
 With the positions of some training users known, the Fisher information that the cloud's fit would have follows from the
-widths of all parameters (`cloud.fusion.twin_fit`). From reports of one to six atoms with all parameters in full, bits
-are taken one by one, each where it raises the mean deviation of the position least; each length gets the number of atoms
-with the lowest deviation. No test position is used.
+widths of all parameters (`cloud.fusion.twin_fit`). From reports of one to seven atoms with all parameters in full, bits
+are taken one by one, each where it raises the mean deviation of the position least; each length gets the number of
+atoms with the lowest deviation. No test position is used.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from edge.atom_fit import fit_atoms, slot_reduced
 from fronthaul.payload.atoms import PER_ATOM, Complex, Real
 from fronthaul.payload.twin import LEVEL_BITS, MOST_BITS, Atoms, steps, variances
 from sim.plan.weights import Weights
-from sim.world.channel import Motion, Synthesizer, pad_paths
+from sim.world.channel import Motion, Synthesizer, pad_paths, silence_w
 from sim.world.paths import PathSet
 from sim.world.scenario import ClockErrors, Scenario
 
-ATOMS = 6
+ATOMS = 7
 """Maximum number of atoms of a report."""
 SHORTEST_BITS, LONGEST_BITS = 12, 512
 _FIRST, _OTHER = (3, 0, 5, 1, 1), (3, 3, 7, 3, 3)
@@ -47,9 +47,7 @@ class Allocator:
         self.world = TwinMap(weights.config, weights.cloud())
         self.noise = scenario.tone_noise_w / scenario.tone_power_w / scenario.numerology.slots
         self.ranges = [(low, high) for low, high in weights.cloud()["gain_db"].tolist()]
-        channel = slot_reduced(_channels(scenario, paths))
-        link = np.flatnonzero((np.abs(channel) ** 2).mean(-1) > 3 * self.noise)
-        self.channel = channel[link]
+        self.channel, link = heard_channels(scenario, paths)
         self.fix, self.site = np.divmod(link, paths.sites)
         self.position = paths.position
         near = cKDTree(self.world.position).query(self.position, k=8)[1].reshape(len(paths), -1)
@@ -77,7 +75,7 @@ class Allocator:
         }
 
     def _order(self, atoms: int) -> tuple[dict[str, list[int]], Real]:
-        """Return least widths of a number of atoms, the order of further bits, and the predicted deviation [m] for each length.
+        """Return least widths of a number of atoms, the order of further bits, and the deviation [m] for each length.
 
         Bits are taken from a full report, one after the other, always where it hurts least. Building a report up would
         not do: a bit for one parameter of an atom is worth nothing before the others are known.
@@ -145,11 +143,18 @@ class _Prediction:
         return float(np.sqrt(np.trace(np.linalg.inv(information), axis1=1, axis2=2)).mean())
 
 
-def _channels(scenario: Scenario, paths: PathSet) -> Complex:
-    """Return channels with noise, one link after the other (N·K, slot, M·F)."""
+def heard_channels(scenario: Scenario, paths: PathSet) -> tuple[Complex, npt.NDArray[np.int64]]:
+    """Return the reduced channels (B, M·F) of all links that hear a user, with noise and without clock errors.
+
+    Returns:
+        Channels, and the numbers n·K + k of their links (B,).
+    """
     draw = torch.Generator().manual_seed(0)
     motion = Motion.draw(replace(scenario, clock=ClockErrors()), len(paths), draw)
     response = Synthesizer(scenario).response(pad_paths(paths, scenario.numerology.carrier_hz), motion)
     noise = torch.view_as_complex(torch.randn(*response.shape, 2, generator=draw))
     noisy = response + math.sqrt(scenario.tone_noise_w / scenario.tone_power_w / 2) * noise
-    return noisy.flatten(3).flatten(0, 1).numpy().astype(np.complex128)
+    whole = noisy.flatten(3).flatten(0, 1).numpy().astype(np.complex128)
+    energy = (np.abs(whole) ** 2).sum((1, 2)) * scenario.tone_power_w
+    link = np.flatnonzero(energy > silence_w(scenario))
+    return slot_reduced(whole[link]), link

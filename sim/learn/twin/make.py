@@ -15,9 +15,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cloud.fusion.scheme import CloudSetup
+from cloud.fusion.twin import TwinFusion
+from edge.atom_fit import fit_atoms
+from fronthaul.message.messages import Report, ReportKey
+from fronthaul.payload.atoms import AtomGrid
+from fronthaul.payload.choice import PayloadChoice
+from fronthaul.payload.twin import TwinPayload, report_widths
 from sim.errors import UserError
 from sim.learn.splits import SplitName, split_positions
-from sim.learn.twin.allocation import Allocator
+from sim.learn.twin.allocation import ATOMS, Allocator, heard_channels
 from sim.plan.weights import Weights, save_weights
 from sim.world.anchors import Anchors, find_anchors
 from sim.world.made_for import made_for
@@ -26,7 +33,9 @@ from sim.world.scenario import Scenario
 
 POSITIONS = 8000
 """Stored positions of a twin, by default."""
-_CALIBRATION = 60  # further training positions, on which the bits are allocated
+_CALIBRATION, _ALLOCATION = 240, 60  # further training positions: all limit the misfit, some allocate the bits
+_LENGTHS = (16, 32, 48, 64, 96, 128, 256, 512)  # at which the misfit is measured
+_MARGIN = 1.05  # of the limit above the largest misfit
 _LEVEL_OFFSET_DB = 100.0  # levels are stored in half decibels from −100 dB on
 _MARGIN_DB = (15.0, 6.0)  # below the weakest and above the strongest first path of a base station
 
@@ -61,8 +70,16 @@ def make_twin(
     further = train[len(stored) : len(stored) + _CALIBRATION]
     anchors = find_anchors(paths.select(stored))
     weights = Weights(_config(scenario, anchors, split), _tensors(scenario, paths.select(stored), anchors))
-    allocator = Allocator(scenario, weights, paths.select(further))
-    weights.config["allocation"] = allocator.table(on_progress)
+    users = paths.select(further)
+    steps = ATOMS + len(_LENGTHS)
+    weights.config["allocation"] = Allocator(scenario, weights, users.select(np.arange(_ALLOCATION))).table(
+        lambda done, _: on_progress(done, steps)
+    )
+    most = []
+    for done, bits in enumerate(_LENGTHS, ATOMS + 1):
+        most.append(_MARGIN * float(_misfits(scenario, weights, users, bits).max()))
+        on_progress(done, steps)
+    weights.config["misfit"] = {"bits": list(_LENGTHS), "most": [round(value, 3) for value in most]}
     save_weights(output, weights)
     return anchors
 
@@ -141,3 +158,21 @@ def _gain_ranges(paths: PathSet) -> npt.NDArray[np.float64]:
         low, high = (heard.min(), heard.max()) if len(heard) else (-150.0, -60.0)
         ranges.append([math.floor(low - _MARGIN_DB[0]), math.ceil(high + _MARGIN_DB[1])])
     return np.array(ranges)
+
+
+def _misfits(scenario: Scenario, weights: Weights, paths: PathSet, bits: int) -> npt.NDArray[np.float64]:
+    """Return the misfits of the fixes of training users whose reports have `bits` bits."""
+    grid = AtomGrid(scenario.array.columns, scenario.array.rows, scenario.numerology.tones)
+    channel, link = heard_channels(scenario, paths)
+    user, site = np.divmod(link, paths.sites)
+    widths = report_widths(weights.config, bits)
+    place, gain, share = fit_atoms(grid, channel, len(widths))
+    groups: list[list[Report]] = [[] for _ in range(len(paths))]
+    for row, (n, k) in enumerate(zip(user.tolist(), site.tolist(), strict=True)):
+        low, high = weights.tensors["cloud.gain_db"][k].tolist()
+        one = slice(row, row + 1)
+        [payload] = TwinPayload(widths, (low, high)).encode(place[one], gain[one], share[one])
+        groups[n].append(Report(ReportKey(k, 0, n), payload))
+    stations = {k: site.position for k, site in enumerate(scenario.sites)}
+    setup = CloudSetup(stations, PayloadChoice(), weights.config, weights.cloud(), options={"bits_per_report": bits})
+    return TwinFusion(setup).estimate([group for group in groups if group])[1]
