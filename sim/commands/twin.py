@@ -21,7 +21,7 @@ def twin(
     ] = None,
     positions: Annotated[
         int | None,
-        typer.Option(help="Stored positions at most; default: 8000.", show_default=False, rich_help_panel=WHAT),
+        typer.Option(help="Stored positions at most; default: 5000.", show_default=False, rich_help_panel=WHAT),
     ] = None,
     split: Annotated[
         str,

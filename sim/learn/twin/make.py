@@ -31,7 +31,7 @@ from sim.world.made_for import made_for
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
-POSITIONS = 8000
+POSITIONS = 5000
 """Stored positions of a twin, by default."""
 _CALIBRATION, _ALLOCATION = 240, 60  # further training positions: all limit the misfit, some allocate the bits
 _LENGTHS = (16, 32, 48, 64, 96, 128, 256, 512)  # at which the misfit is measured
