@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sim.commands import chaos, emulate, learn, look, sweep
+from sim.commands import chaos, emulate, learn, look, sweep, twin
 from sim.commands.common import INTERRUPTED, USER_ERROR, console
 from sim.cores import respect_quota
 from sim.signals import end_undisturbed
@@ -62,6 +62,7 @@ for _command in (
     chaos.chaos,
     learn.trace,
     learn.train,
+    twin.twin,
     learn.reproduce,
 ):
     app.command()(_command)

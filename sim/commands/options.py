@@ -36,6 +36,10 @@ _SCHEME_OPTIONS = {
             "Where networks run, for schemes that let one choose", WHAT, metavar="MODE", default="the scheme's own"
         ),
     ),
+    "bits_per_report": (
+        int,
+        Setting("Payload of a report in bit, for schemes that have it", WHAT, metavar="N", default="the scheme's own"),
+    ),
 }
 """Scheme options that have a command-line option of their own."""
 

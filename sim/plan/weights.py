@@ -48,7 +48,7 @@ MOST_DIMENSION = 8192
 _SCALE = ".scale"  # after the name of a packed matrix
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 EXACT = re.compile(
-    r"(?:^|\.)(?:covariance|step|gain_[^.]+|centre|extent|path_loss|scale|posterior|orientation)"
+    r"(?:^|\.)(?:anchor|covariance|step|gain_[^.]+|centre|extent|path_loss|scale|posterior|orientation)"
     r"(?:\.|$)"
 )
 """Names of tensors that are stored unchanged, by whole words between dots."""

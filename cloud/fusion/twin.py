@@ -1,0 +1,153 @@
+"""`twin` at the cloud: a position at which the map explains the reported atoms.
+
+Coarse: the strongest atom of each report is compared with the strongest paths of every stored position. Fits begin at
+the best few positions, apart from each other, and trust the map little; the best result is refined twice, with the
+anchors that the stored positions around it see, and more trust each time (`cloud.fusion.twin_fit`). A fix that does not
+fit its reports, by a limit from training positions, or that they do not determine, is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
+from cloud.fusion.twin_fit import Fitting, Observed, State, Tolerances, observed
+from cloud.fusion.twin_map import Ints, TwinMap
+from fronthaul.message.messages import Report
+from fronthaul.payload.atoms import Real
+from fronthaul.payload.twin import DEFAULT_BITS, Atoms, TwinPayload, report_widths
+
+CANDIDATES, FINALISTS = 6, 2
+"""Positions of the coarse search from which fits begin, and those that are followed to their end."""
+_BATCH = 32  # fixes fitted at once
+_ROUGH, _FINE = 1e-2, (1e-3, 1e-4)  # trust in the map: variance of its error, as a share of a link's power
+_AROUND, _PATHS = 8, 10  # stored positions whose anchors a fit uses, and most anchors of a link
+_ROUGH_AROUND, _ROUGH_PATHS = 3, 6
+_LEAST_CERTAIN_M = 20.0  # a position with a larger deviation is none
+_SCOUT, _STEPS = 3, 10  # Levenberg-Marquardt steps before the finalists are known, and of each later fit
+
+
+def build(setup: CloudSetup) -> OneRoundFusion:
+    """Build the rule from the map.
+
+    Raises:
+        ValueError: the map has no report of this length.
+    """
+    return TwinFusion(setup)
+
+
+class TwinFusion:
+    """Fits positions to reports with a map."""
+
+    def __init__(self, setup: CloudSetup) -> None:
+        self._world = TwinMap(setup.config, setup.tensors)
+        widths = report_widths(setup.config, int(setup.options.get("bits_per_report", DEFAULT_BITS)))
+        ranges = setup.tensors["gain_db"].tolist()
+        self._payload = {bs: TwinPayload(widths, (low, high)) for bs, (low, high) in enumerate(ranges)}
+        self._noise = float(setup.config["noise"]) / int(setup.config["slots"])
+        self._tolerances = tolerances(setup.options)
+        self._tree = cKDTree(self._world.position)
+        limits = setup.config.get("misfit", {"bits": [0], "most": [math.inf]})
+        self._most_misfit = float(np.interp(sum(map(sum, widths)), limits["bits"], limits["most"]))
+
+    def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        """Make one fix from each group of reports."""
+        fixes: list[Fix] = []
+        for begin in range(0, len(groups), _BATCH):
+            fixes += self._fuse(groups[begin : begin + _BATCH])
+        return fixes
+
+    def _fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
+        heard = [sorted((r for r in group if r.payload.bits), key=lambda r: r.key.bs) for group in groups]
+        silent = [{r.key.bs: "it does not hear the user" for r in group if not r.payload.bits} for group in groups]
+        rows = [row for row, reports in enumerate(heard) if reports]
+        position = np.full((len(groups), 3), np.nan)
+        covariance = np.zeros((len(groups), 3, 3))
+        if rows:
+            found, misfit = self.estimate([heard[row] for row in rows])
+            covariance[rows] = np.linalg.inv(found.information)[:, :3, :3]
+            held = misfit <= self._most_misfit
+            held &= np.sqrt(np.trace(covariance[rows], axis1=1, axis2=2)) < _LEAST_CERTAIN_M
+            position[rows] = np.where(held[:, None], found.unknown[:, :3], np.nan)
+        return [
+            Fix((float(x), float(y), float(z)), spread, excluded)
+            for (x, y, z), spread, excluded in zip(position, covariance, silent, strict=True)
+        ]
+
+    def estimate(self, groups: Sequence[Sequence[Report]]) -> tuple[State, Real]:
+        """Return the estimates of fixes from reports that hear the user, ordered by base station, and their misfits.
+
+        A misfit is a fix's cost for each of its reports (N,).
+        """
+        reports = [report for group in groups for report in group]
+        each = np.array([len(group) for group in groups])
+        site = np.array([report.key.bs for report in reports])
+        found = self._fit(self._read(reports), site, np.repeat(np.arange(len(groups)), each), len(groups))
+        return found, found.cost / each
+
+    def _read(self, reports: Sequence[Report]) -> Atoms:
+        read = [self._payload[report.key.bs].decode([report.payload]) for report in reports]
+        return Atoms(*(np.concatenate([getattr(one, name) for one in read]) for name in Atoms.__dataclass_fields__))
+
+    def _fit(self, reported: Atoms, site: Ints, fix: Ints, fixes: int) -> State:
+        """Return the estimates of fixes from the reports of links, sorted by fix."""
+        seen = observed(self._world.grid, reported, self._noise)
+        start = self._starts(reported, site, fix, fixes)  # (N, C, D)
+        link, trial = _repeated(fix, fixes, start.shape[1])
+        state = self._stage(seen[link], site[link], trial, start.reshape(-1, start.shape[-1]), _ROUGH, _SCOUT)
+        order = np.argsort(state.cost.reshape(fixes, -1), axis=1, kind="stable")[:, :FINALISTS]
+        best = (order + np.arange(fixes)[:, None] * start.shape[1]).ravel()
+        link, trial = _repeated(fix, fixes, FINALISTS)
+        state = self._stage(seen[link], site[link], trial, state.unknown[best], _ROUGH, _STEPS)
+        winner = state.cost.reshape(fixes, -1).argmin(1) + np.arange(fixes) * FINALISTS
+        unknown = state.unknown[winner]
+        for floor in _FINE:
+            state = self._stage(seen, site, fix, unknown, floor, _STEPS)
+            unknown = state.unknown
+        return state
+
+    def _stage(self, seen: Observed, site: Ints, fix: Ints, start: Real, floor: float, steps: int) -> State:
+        around, most = (_ROUGH_AROUND, _ROUGH_PATHS) if floor == _ROUGH else (_AROUND, _PATHS)
+        near = self._tree.query(start[:, :3], k=around)[1].reshape(len(start), -1)
+        images = self._world.images(near[fix], site, start[fix, :3], most)
+        fitting = Fitting(self._world, seen, images, site, fix, len(start), floor, self._tolerances)
+        return fitting.descend(fitting.state(start), steps)
+
+    def _starts(self, reported: Atoms, site: Ints, fix: Ints, fixes: int) -> Real:
+        size = np.abs(reported.gain[:, 0])
+        level = 20 * np.log10(size)
+        variance = reported.variance[:, 0, [0, 2, 3, 4]]
+        variance[:, 0] *= (20 / (math.log(10) * size)) ** 2  # of the level [dB²]
+        start = np.zeros((fixes, CANDIDATES, self._tolerances.unknowns))
+        for number in range(fixes):
+            own = np.flatnonzero(fix == number)
+            own = own[np.argsort(-level[own], kind="stable")]
+            stored, error = self._world.candidates(
+                site[own], reported.place[own, 0], level[own], variance[own], CANDIDATES, self._tolerances.clock_m
+            )
+            start[number, :, :3] = self._world.position[stored]
+            if start.shape[-1] > 3:
+                start[number, :, 3] = error
+        return start
+
+
+def tolerances(options: Mapping[str, str | int]) -> Tolerances:
+    """Return the tolerances that a run's options ask for, in the units of their names."""
+    return Tolerances(
+        clock_ns=float(options.get("clock_ns", 0)),
+        bs_ns=float(options.get("bs_ps", 0)) / 1e3,
+        site_m=float(options.get("site_mm", 0)) / 1e3,
+        wall_m=float(options.get("wall_mm", 0)) / 1e3,
+    )
+
+
+def _repeated(fix: Ints, fixes: int, times: int) -> tuple[Ints, Ints]:
+    """Return links and fixes of links when each of the fixes is tried `times` times: fix n becomes n·times + trial."""
+    trial = (fix[:, None] * times + np.arange(times)).ravel()
+    link = np.repeat(np.arange(len(fix)), times)
+    order = np.argsort(trial, kind="stable")
+    return link[order], trial[order]
