@@ -131,6 +131,7 @@ class SchemeSpec:
         at_cloud: returns, for a base station's setup, a factory of the part of it that runs at the cloud, or None. The
             factory is sent to the cloud and called there with the compute device.
         chosen: resolves the options; None takes them as the user gave them.
+        obtained: how a user gets weights where none are shipped, for a sentence.
     """
 
     scenario: str = "paris-6"
@@ -140,6 +141,7 @@ class SchemeSpec:
     forwards: bool = False
     at_cloud: Callable[[EdgeSetup], Callable[[str], Any] | None] | None = None
     chosen: Callable[[EdgeSetup], Chosen] | None = None
+    obtained: str = "train one"
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from edge.atom_fit import fit_atoms, slot_reduced
-from edge.scheme import EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
+from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
 from fronthaul.message.messages import Payload
 from fronthaul.payload.atoms import AtomGrid
 from fronthaul.payload.twin import DEFAULT_BITS, OPTIONS, TwinPayload, report_widths
@@ -29,7 +29,19 @@ def make(setup: EdgeSetup) -> EdgeScheme:
     return TwinEdge(setup)
 
 
-build = EdgeBuilder(SchemeSpec(options=dict.fromkeys(OPTIONS, int)), make)
+def chosen(setup: EdgeSetup) -> Chosen:
+    """Return the options of a run, with the length of its reports."""
+    return Chosen("twin", {"bits_per_report": DEFAULT_BITS, **setup.options})
+
+
+build = EdgeBuilder(
+    SchemeSpec(
+        options=dict.fromkeys(OPTIONS, int),
+        chosen=chosen,
+        obtained="make one with `python cli.py twin SCENARIO`",
+    ),
+    make,
+)
 
 
 class TwinEdge:

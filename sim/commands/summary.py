@@ -108,6 +108,8 @@ def stations(summary: Mapping[str, Any]) -> str:
 
 def payload_name(summary: Mapping[str, Any]) -> str:
     """Return a short name of the payload."""
+    if length := summary.get("options", {}).get("bits_per_report"):
+        return f"{length} bit a report"
     if summary["bits"] is not None:
         return f"B = {summary['bits']} bit"
     forward = summary.get("forward", "complex64")

@@ -138,6 +138,8 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table, controls: Con
     if len(fixes):
         settings = plan.settings
         payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
+        if length := plan.chosen.options.get("bits_per_report"):
+            payload = f"{length} bit a report"
         error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {payload}")
         truth = true_positions(fixes)
         estimate = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)

@@ -111,7 +111,8 @@ def load_plan(settings: EmulateSettings) -> Plan:
     for load in (load_edge_scheme, load_fusion):  # check the scheme before looking for its weights
         _known(load, settings.scheme)
     scheme_options(settings)
-    path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
+    source, obtained = weights_scheme(settings.scheme), known_spec(settings.scheme).obtained
+    path = settings.weights or find_weights(scenario.data_name, source, settings.bits, obtained)
     weights = load_weights(path)
     scenario, paths = load_test_set(scenario, settings)
     return compose(

@@ -300,10 +300,10 @@ def _existing_shards(path: Path) -> list[Path]:
     return sorted(file for file in found if (name := _SHARD.fullmatch(file.name)) and name[1] == path.stem)
 
 
-def find_weights(scenario: str, scheme: str, bits: int | None) -> Path:
+def find_weights(scenario: str, scheme: str, bits: int | None, obtained: str = "train one") -> Path:
     """Return the shipped weights for a payload of `bits`, else those of the nearest resolution (the larger on a tie).
 
-    For weights in shards, return the first shard.
+    For weights in shards, return the first shard. `obtained` tells how a user gets weights that are not shipped.
 
     Raises:
         UserError: no such weights are shipped for this scenario and scheme.
@@ -317,7 +317,7 @@ def find_weights(scenario: str, scheme: str, bits: int | None) -> Path:
     if bits is None or not shipped:
         raise UserError(
             f"No weights are shipped for scenario {scenario!r}, scheme {scheme!r}, {PayloadChoice(bits).words}: "
-            "name a file with --weights, or train one."
+            f"name a file with --weights, or {obtained}."
         )
     return shipped[min(shipped, key=lambda b: (abs(b - bits), -b))]
 
