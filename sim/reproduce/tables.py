@@ -16,6 +16,7 @@ from sim.reproduce.diffloc.bench import Bench as DiffLocBench
 from sim.reproduce.ecc import ablations, baselines, stage1, strategies, subcarriers, table2, tracking
 from sim.reproduce.markdown import Record
 from sim.reproduce.rows import OnRow, Row, measure_rows
+from sim.reproduce.twin_bits import TwinBench, twin_draw, twin_page, twin_rows
 from sim.reproduce.vinloc import angles, lost, method_rows, pages
 from sim.reproduce.vinloc.bench import Bench as VinLocBench
 
@@ -56,6 +57,7 @@ TABLES = {
         tracking.spiral_bench, tracking.tracking_rows, tracking.tracking_page, tracking.tracking_draw
     ),
     "ecc-stage1": Table(stage1.AutoencoderBench, stage1.stage1_rows, stage1.stage1_page, stage1.stage1_draw),
+    "twin-bits": Table(TwinBench, twin_rows, twin_page, twin_draw),
     "diffloc-table4": Table(DiffLocBench, methods.table4, methods.method_page),
     "diffloc-table5": Table(DiffLocBench, methods.table5, methods.method_page),
     "diffloc-table6": Table(DiffLocBench, methods.table6, methods.method_page),

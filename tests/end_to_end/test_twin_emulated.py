@@ -116,7 +116,5 @@ def test_a_scenario_without_twin_is_told_how_to_get_one() -> None:
 def test_every_length_makes_a_report(plan: Plan) -> None:
     station = plan.sites[0].station
     for bits in range(12, 513, 50):
-        setup: EdgeSetup = dataclasses.replace(
-            station.setup, options={"bits_per_report": bits}, payload=PayloadChoice(4)
-        )
+        setup = dataclasses.replace(station.setup, options={"bits_per_report": bits})
         assert station.build(setup).format.max_bits == bits
