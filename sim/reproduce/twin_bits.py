@@ -102,9 +102,10 @@ def twin_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
     text = [
         *markdown.picture(name),
-        "Scheme `twin` on `paris-6` with the shipped map, in process, at held-out positions. The map and the world that",
-        "makes the channels are of the same tracer and scene. Payload of a fix: mean over fixes, of all base stations; one",
-        "that hears nothing sends 0 bit. Of 1000 snapshots (500 in the last three parts) those without a fix are announced.",
+        "Scheme `twin` on `paris-6` with the shipped map, in process, at held-out positions. The map and the world",
+        "that makes the channels are of the same tracer and scene. Payload of a fix: mean over fixes, of all base",
+        "stations; one that hears nothing sends 0 bit. Of 1000 snapshots (500 in the last three parts), those without",
+        "a fix are announced as such.",
         "",
     ]
     lines = markdown.sectioned(records, lambda record: [_cells(record)])
