@@ -30,21 +30,22 @@ _ALL = 6
 
 def runs() -> dict[str, EmulateSettings]:
     """Return settings by label."""
-    found = {f"{bits} bit": _settings(bits) for bits in LENGTHS}
+    found = {f"{bits} bit": twin_settings(bits) for bits in LENGTHS}
     for bits in ECC_BITS:
         found[f"ECC, B = {bits}"] = EmulateSettings(bits=bits, **_common(1000))
     for stations in range(1, _ALL):
-        found[f"{stations} of {_ALL}"] = _settings(128, 500, bs=stations)
+        found[f"{stations} of {_ALL}"] = twin_settings(128, 500, bs=stations)
     for loss in LOSSES:
-        found[f"{loss:.0%}"] = _settings(128, 500, links=LinkPlan({(None, None): {"loss": loss}}))
+        found[f"{loss:.0%}"] = twin_settings(128, 500, links=LinkPlan({(None, None): {"loss": loss}}))
     for name, clock in (("50 ns and phases per slot, allowed for", (("clock_ns", 50),)), ("the same, unknown", ())):
-        found[name] = _settings(128, 500, clock, scenario="paris-6-bias")
+        found[name] = twin_settings(128, 500, clock, scenario="paris-6-bias")
     return found
 
 
-def _settings(
+def twin_settings(
     bits: int, snapshots: int = 1000, options: tuple[tuple[str, int], ...] = (), **changes: Any
 ) -> EmulateSettings:
+    """Return the settings of a run with the shipped map, with these options of the scheme."""
     chosen = (("bits_per_report", bits), *options)
     return EmulateSettings(scheme="twin", options=chosen, **{**_common(snapshots), **changes})
 
@@ -108,11 +109,12 @@ def twin_page(name: str, records: Sequence[Record]) -> str:
         "a fix are announced as such.",
         "",
     ]
-    lines = markdown.sectioned(records, lambda record: [_cells(record)])
+    lines = markdown.sectioned(records, lambda record: [cells(record)])
     return markdown.page(name, [*text, *markdown.table(HEAD, lines)], records)
 
 
-def _cells(record: Record) -> list[str]:
+def cells(record: Record) -> list[str]:
+    """Return a record's cells under `HEAD`."""
     found = record["result"]
     if not found or not found["error_3d_m"]:
         return [record["label"], "", "0" if found else "", *[""] * 5]
