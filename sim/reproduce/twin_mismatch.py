@@ -76,8 +76,8 @@ def mismatch_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
     text = [
         f"Scheme `twin` at 128 bit a report on `paris-6`, in process, {_SNAPSHOTS} held-out positions. The world that",
-        "makes the channels is right; the map at the cloud, or the clocks, are wrong, by draws of one seed. Unknown: the",
-        "cloud trusts its map. Allowed for: it is told the deviation (`--option site_mm`, `wall_mm`, `bs_ps`).",
+        "makes the channels is right; the map at the cloud, or the clocks, are wrong, by draws of one seed. Unknown:",
+        "the cloud trusts its map. Allowed for: it is told the deviation (`--option site_mm`, `wall_mm`, `bs_ps`).",
         "",
     ]
     return markdown.page(name, [*text, *markdown.table(HEAD, [cells(record) for record in records])], records)
