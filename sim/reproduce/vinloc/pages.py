@@ -209,12 +209,14 @@ def by_section(records: Sequence[Record], key: str, named: str) -> list[str]:
     sections = list(dict.fromkeys(record["section"] for record in records))
     found = {(one["section"], one["result"][key]): one["result"]["errors"] for one in records if one["result"]}
     values = sorted({value for _, value in found})
+    untrained = {record["section"] for record in records if not record["result"]}
     lines = []
     for value in values:
         cells = [f"{value:g}"]
         for section in sections:
             one = found.get((section, value))
-            cells += [*_errors(one)[:2], metres(one["p90"])] if one else ["", NOT_TRAINED, ""]
+            missing = NOT_TRAINED if section in untrained else ""
+            cells += [*_errors(one)[:2], metres(one["p90"])] if one else ["", missing, ""]
         lines.append(cells)
     heads = [f"{section}: {kind}" for section in sections for kind in ("RMSE [m] (95 %)", "MAE [m] (95 %)", "p90 [m]")]
     return table([named, *heads], lines) if lines else []

@@ -220,7 +220,8 @@ def options_of(command: str) -> dict[str, inspect.Parameter]:
 
 def test_emulate_has_every_setting_and_every_impairment() -> None:
     settings = {setting.word for setting in SETTINGS.values()}
-    assert set(options_of("emulate")) - {"context", "steps", "fusion", "where", "json"} == settings | set(IMPAIRMENTS)
+    others = {"context", "steps", "fusion", "where", "bits_per_report", "json"}
+    assert set(options_of("emulate")) - others == settings | set(IMPAIRMENTS)
 
 
 def test_without_words_the_settings_are_the_defaults() -> None:

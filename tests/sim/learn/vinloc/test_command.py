@@ -101,7 +101,7 @@ def test_an_output_that_cannot_be_written_is_found_before_the_training(
     [
         "train vinloc --seed 8 --output full/x.safetensors",
         "train vinloc --job resnet-packed --seed 8 --output full/x.safetensors",
-        "reproduce vinloc-bits --no-train --output full",
+        "reproduce ecc-strategies --no-train --output full",
         "trace inf-dh-18 --positions 3 --output full",
     ],
 )

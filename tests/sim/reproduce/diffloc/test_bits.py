@@ -61,8 +61,8 @@ def test_points_are_measured_once_and_say_what_is_missing(
     for resolution in (3, 8, 16):
         size = found[f"(a) edge, CT, 2 steps, B = {resolution}"]["per_snapshot"]
         assert size["payload_up_bits"] == size["payload_down_bits"] == 3 * 2 * 2 * resolution  # K R D B
-        assert size["header_bits"] > size["payload_up_bits"] and size["side_bits"] == 0
-        whole = size["payload_up_bits"] + size["payload_down_bits"] + size["header_bits"]
+        assert size["header_bits"] > size["payload_up_bits"] and size["side_bits"] == 3 * 8  # who hears the user
+        whole = size["payload_up_bits"] + size["payload_down_bits"] + size["side_bits"] + size["header_bits"]
         assert 8 * size["stream_bytes"] == whole < 8 * size["ethernet_bytes"]
     assert found["(b) central, CT, B = 4"]["per_snapshot"]["payload_up_bits"] == 3 * 64 * 4  # K E B
     assert found["(c) one-shot, CT, B = 5"]["per_snapshot"]["payload_up_bits"] == 3 * 18 * 5  # 3 K (1 + D + S) B
