@@ -122,12 +122,18 @@ def test_who_is_not_welcomed_after_its_restart_is_absent_and_the_run_ends_well(
     settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
+    frozen: list[int] = []
 
     def kill(run: cluster.Run) -> None:
         if not killed and run.t0_ns and time.time_ns() > run.t0_ns + 1_000_000_000:
-            monkeypatch.setattr(ray_launch, "REGISTER_S", 0.0)  # no cloud is that fast
+            assert run.cloud is not None
+            monkeypatch.setattr(ray_launch, "REGISTER_S", 0.5)
             killed.append(pid_of(run.edges[1]))
+            frozen.append(pid_of(run.cloud))  # so that nobody answers
+            os.kill(frozen[0], signal.SIGSTOP)
             os.kill(killed[0], signal.SIGKILL)
+        elif frozen and run.edges[1].running is None and run.edges[1].connecting is None:
+            os.kill(frozen.pop(), signal.SIGCONT)
 
     # The deadline is far away: what a busy machine delays is used nevertheless.
     chosen = dataclasses.replace(
