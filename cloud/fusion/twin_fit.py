@@ -10,8 +10,8 @@ gains of prior variance P_j, the cost of a position p is
 
 with columns A(p) of the anchors' atoms. Links add as Student-t losses, and Levenberg-Marquardt descends on p; as gains
 are free, there are no minima a wavelength apart. Errors of the map and of clocks, where their deviations are given, are
-further columns beside A, with coefficients of unit prior variance. All vectors are complex, all products those of their
-real forms.
+further columns beside A, with the same prior. All vectors are complex, all products those of their real forms.
+Variances are those of complex numbers, twice those of real and imaginary parts: the cost is a negative log likelihood.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Observed:
         mixing: UᵀJ (B, r, 5L).
         variance: of the reported parameters (B, 5L).
         rest: further variance along each column of U (B, r).
-        outer: variance e (B,) of a real number outside span U.
+        outer: variance e (B,) along a direction outside span U.
         power: mean power of ŷ (B,).
     """
 
@@ -125,7 +125,7 @@ class State:
     Attributes:
         unknown: coordinates [m], and the user's clock error [m] if it is one of the unknowns (N, 3 or 4).
         cost: sum of the links' losses (N,).
-        information: Fisher information of the unknowns (N, D, D).
+        information: half the cost's Hessian by the unknowns, half their Fisher information (N, D, D).
         slope: half the negative gradient of the cost (N, D).
         misfit: costs of links (B,), before the loss.
     """

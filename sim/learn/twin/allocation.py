@@ -1,6 +1,6 @@
 """Allocation of a report's bits to the parameters of its atoms, by rule.
 
-With the positions of some training users known, the Fisher information that the cloud's fit would have follows from the
+With the positions of some training users known, the information that the cloud's fit would have follows from the
 widths of all parameters (`cloud.fusion.twin_fit`). From reports of one to seven atoms with all parameters in full, bits
 are taken one by one, each where it raises the mean deviation of the position least; each length gets the number of
 atoms with the lowest deviation. No test position is used.

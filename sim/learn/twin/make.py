@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cloud.fusion.scheme import CloudSetup
 from cloud.fusion.twin import TwinFusion
+from cloud.fusion.twin_map import LEVEL_OFFSET_DB
 from edge.atom_fit import fit_atoms
 from fronthaul.message.messages import Report, ReportKey
 from fronthaul.payload.atoms import AtomGrid
@@ -36,7 +37,6 @@ POSITIONS = 5000
 _CALIBRATION, _ALLOCATION = 240, 60  # further training positions: all limit the misfit, some allocate the bits
 _LENGTHS = (16, 32, 48, 64, 96, 128, 256, 512)  # at which the misfit is measured
 _MARGIN = 1.05  # of the limit above the largest misfit
-_LEVEL_OFFSET_DB = 100.0  # levels are stored in half decibels from −100 dB on
 _MARGIN_DB = (15.0, 6.0)  # below the weakest and above the strongest first path of a base station
 
 
@@ -129,7 +129,7 @@ def _tensors(scenario: Scenario, paths: PathSet, anchors: Anchors) -> dict[str, 
         "position": anchors.position,
         "count": anchors.count,
         "path": anchors.anchor.view(np.int16),
-        "level": np.clip(np.round(2 * (anchors.level_db + _LEVEL_OFFSET_DB)), 0, 255).astype(np.uint8),
+        "level": np.clip(np.round(2 * (anchors.level_db + LEVEL_OFFSET_DB)), 0, 255).astype(np.uint8),
     }
     found = {f"cloud.anchor.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
     ranges = torch.tensor(_gain_ranges(paths), dtype=torch.float32)
