@@ -284,5 +284,5 @@ def _draw_sections(path: Path, records: Sequence[Record], *, key: str, label: st
 
 
 size_draw = partial(_draw_sections, key="size", label="base stations of 18")
-sync_draw = partial(_draw_sections, key="sigma_ns", label="standard deviation of base stations' clocks [ns]")
+sync_draw = partial(_draw_sections, key="sigma_ns", label="standard deviation of the clocks' errors [ns]")
 lost_draw = partial(_draw_sections, key="lost", label="base stations of 18 whose links are cut")
