@@ -9,8 +9,9 @@ these kernel counts (other than Linux), connections are not recorded, and no lim
 Limits. ZeroMQ bounds a queue by messages and a message's parts by their length, but nothing bounds the parts of a
 message that never ends, and nobody sees them before that end. So the kernel's count is held against what the socket
 handed over: the difference is what a connection holds. The connections of a base station may together hold a full queue
-of the longest messages; those of strangers as many queues as there are base stations that have no connection yet. The
-one that holds most ends when they hold more. When there are too many, the oldest ends of a base station's. Of strangers
+of the longest messages; those of strangers as many queues as there are base stations that have no connection yet, and
+at least one: a base station may come again while its old connection stands. The one that holds most ends when they hold
+more. When there are too many, the oldest ends of a base station's. Of strangers
 it is any of those that have sent nothing, or any at all: so one that is about to become a base station's is most likely
 spared, whether the others come in a flood or stay.
 """
@@ -185,9 +186,7 @@ class ConnectionBook:
                 if failure:
                     self.refused("", failure)
                 elif descriptor in self._missed:
-                    # Recorded, since otherwise its bytes would be missing from the counts silently.
-                    detail = "it was opened and closed between two readings of the monitor and was not counted"
-                    self._note("disconnected", "", detail, self._owner)
+                    self._note_missed()
                 self._missed.discard(descriptor)
                 return
             why = connection.ended or failure
@@ -244,7 +243,7 @@ class ConnectionBook:
                     dispensable = connections if whose in limits.stations else _by_use(connections)
                     for connection in dispensable[: len(connections) - most]:
                         self._end(connection, f"there are more than {most} connections of {who}")
-                self._end_fullest(connections, limits, missing if whose is None else 1)
+                self._end_fullest(connections, limits, max(missing, 1) if whose is None else 1)
 
     def end(self, descriptor: int, detail: str) -> None:
         """End the connection of `descriptor`, if there is one, because of what it sent."""
@@ -288,6 +287,9 @@ class ConnectionBook:
                 connection.tap.wait_acknowledged(deadline - time.monotonic())
                 self._counts.append(self._count(connection, cut=False))
             self._open.clear()
+            for _ in self._missed:  # the monitor does not tell their ends
+                self._note_missed()
+            self._missed.clear()
             self.settle()
 
     def take_connections(self) -> list[ConnectionCount]:
@@ -347,6 +349,11 @@ class ConnectionBook:
     def _note(self, kind: EventKind, peer: str, detail: str, bs: int | None) -> None:
         self._news.append(_News(LinkEvent(real_ns(), kind, peer, detail, bs)))
 
+    def _note_missed(self) -> None:
+        """Record a connection that was not counted, since otherwise its bytes would be missing silently."""
+        detail = "it was opened and closed between two readings of the monitor and was not counted"
+        self._note("disconnected", "", detail, self._owner)
+
     def _record(self, event: LinkEvent, counts: ConnectionCount | None) -> None:
         if self._limits is not None and event.bs not in self._limits.stations:
             second = event.t_ns // 1_000_000_000
@@ -374,7 +381,12 @@ def _by_use(connections: list[OpenConnection]) -> list[OpenConnection]:
 
 
 def _held(connection: OpenConnection, handshake_bytes: int) -> tuple[int, int]:
-    """Return what was read from a connection and not handed over: bytes, and segments as far as they are known."""
+    """Return what was read from a connection and not handed over: bytes, and segments as far as they are known.
+
+    A connection that the socket has closed holds nothing any more, also where the monitor has not told so yet.
+    """
+    if connection.tap.alone:
+        return 0, 0
     kernel = connection.tap.read()
     unread_bytes = connection.tap.unread_bytes()
     held_bytes = kernel.received - unread_bytes - connection.taken_bytes - handshake_bytes

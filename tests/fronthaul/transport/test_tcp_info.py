@@ -16,6 +16,7 @@ from fronthaul.message.wire import encode
 from fronthaul.transport import zeromq
 from fronthaul.transport.keys import KeyRing
 from fronthaul.transport.new_keys import ephemeral
+from fronthaul.transport.tcp_connections import ConnectionBook, Limits
 from fronthaul.transport.transport import ConnectionCount
 from fronthaul.transport.zeromq import DealerTransport, RouterTransport
 from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
@@ -81,21 +82,25 @@ def test_predicted_equals_counted_at_both_ends(curve: bool) -> None:
 
 @pytest.mark.parametrize("curve", [False, True], ids=["null", "curve"])
 def test_whoever_closes_at_once_is_counted_too(curve: bool) -> None:
-    """The connection may stand only after `close` was called; then what it carried still counts."""
-    ring = ephemeral(1) if curve else None
-    cloud = RouterTransport(keys=ring.cloud if ring else None)
-    edge = DealerTransport(cloud.address, 0, keys=ring.edges[0] if ring else None)
+    """The connection may stand only after `close` was called; then what it carried still counts, or it is said."""
     sizes = [384] * 500
-    done = threading.Thread(target=lambda: [edge.send(bytes(size)) for size in sizes] and edge.close())
-    done.start()
-    for _ in sizes:
-        assert cloud.receive(SOON_S) is not None
-    done.join()
-    (count,) = edge.take_connections()
+    for _ in range(20):
+        ring = ephemeral(1) if curve else None
+        cloud = RouterTransport(keys=ring.cloud if ring else None)
+        edge = DealerTransport(cloud.address, 0, keys=ring.edges[0] if ring else None)
+        for size in sizes:
+            edge.send(bytes(size))
+        edge.close()
+        for _ in sizes:
+            assert cloud.receive(SOON_S) is not None
+        cloud.close()
+        (count,) = cloud.take_connections()
+        assert (count.received_bytes, count.sent_bytes) == predicted(0, sizes, [], curve=curve)
+        if counts := edge.take_connections():
+            break
+        assert "was not counted" in " ".join(event.detail for event in edge.take_events())
+    (count,) = counts
     assert (count.sent_bytes, count.received_bytes) == predicted(0, sizes, [], curve=curve)
-    cloud.close()
-    (count,) = cloud.take_connections()
-    assert (count.received_bytes, count.sent_bytes) == predicted(0, sizes, [], curve=curve)
 
 
 def test_the_cloud_closing_first_counts_the_same() -> None:
@@ -113,6 +118,60 @@ def test_the_cloud_closing_first_counts_the_same() -> None:
     assert (at_cloud.received_bytes, at_cloud.sent_bytes) == expected
     assert (at_edge.sent_bytes, at_edge.received_bytes) == expected
     assert not at_cloud.cut
+
+
+@contextmanager
+def holding(book: ConnectionBook, connections: int) -> Iterator[list[socket.socket]]:
+    """Let the owner of so many connections read 8192 B of each, and hand over none of them."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        book.port = str(listening.getsockname()[1])
+        owners = []
+        for _ in range(connections):
+            peer = stack.enter_context(socket.create_connection(listening.getsockname()))
+            owners.append(stack.enter_context(listening.accept()[0]))
+            book.opened(owners[-1].fileno())
+            peer.sendall(bytes(8192))
+            assert len(owners[-1].recv(8192, socket.MSG_WAITALL)) == 8192
+        yield owners
+
+
+def limited() -> ConnectionBook:
+    """Return a book in which a base station, or strangers, may hold 12 488 B."""
+    limits = Limits(
+        queue_messages=1, message_bytes=100, handshake_bytes=0, stations=frozenset({0}), strangers=9, per_station=2
+    )
+    return ConnectionBook(connecting=False, limits=limits)
+
+
+def refusals(book: ConnectionBook, descriptors: Sequence[int]) -> list[str]:
+    """Apply the limits, report the ends of connections, and return why some were ended."""
+    book.enforce()
+    for descriptor in descriptors:
+        book.ended(descriptor)
+    book.settle()
+    return [event.detail for event in book.take_events() if event.kind == "refused"]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_the_socket_has_closed_holds_nothing(closed: bool) -> None:
+    """The monitor tells the end of a connection with a delay; until then it must not cost another its place."""
+    book = limited()
+    with holding(book, 2) as owners:
+        descriptors = [owner.fileno() for owner in owners]
+        if closed:
+            owners[0].close()
+        assert refusals(book, descriptors) == ([] if closed else ["it holds 8192 B and no message of them"])
+
+
+def test_a_base_station_may_come_again_while_its_old_connection_stands() -> None:
+    """A connection that is nobody's yet may hold what ZeroMQ reads at once, also if all base stations are there."""
+    book = limited()
+    with holding(book, 2) as owners:
+        descriptors = [owner.fileno() for owner in owners]
+        book.took(descriptors[0], 0, 8192)
+        book.settle()
+        assert refusals(book, descriptors) == []
 
 
 def test_a_connection_is_counted_from_its_first_message_on(monkeypatch: pytest.MonkeyPatch) -> None:
