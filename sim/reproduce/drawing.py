@@ -64,8 +64,13 @@ def save_figure(figure: Figure, path: Path, *, logarithmic: bool = True, from_ze
     for axes in figure.axes:
         _tidy(axes, logarithmic, from_zero)
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=2 * len(figure.axes),
-                  frameon=False, fontsize=8, handlelength=3.5)  # fmt: skip
+    for columns in range(2 * len(figure.axes), 0, -1):
+        legend = figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=columns,
+                               frameon=False, fontsize=8, handlelength=3.5)  # fmt: skip
+        figure.draw_without_rendering()
+        if legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
     write_picture(figure, path)
 
 
