@@ -59,13 +59,13 @@ def trace(
 
 def train(
     scheme: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="ecc, diffloc, vinloc; mfcnet and adcpm, baselines of ecc; rss (a fit: of the options, only data and "
             "split matter); music (nothing is trained: the arrays of the scenario are written).",
             show_default=False,
         ),
-    ],
+    ] = None,
     scenario: Annotated[
         str | None,
         typer.Option(
@@ -184,10 +184,31 @@ def train(
             show_default=False, rich_help_panel=OUTPUT,
         ),
     ] = None,
+    queue: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of a scheme: work through this file, with a command (trace, train, twin, reproduce) on each "
+            "line; those without an empty line between them may run side by side. Resumes; CPU times go to QUEUE.log; "
+            "default: none.",
+            show_default=False, rich_help_panel=WHAT,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Commands of the --queue at a time; default: as many as there are cores.",
+            show_default=False, rich_help_panel=TIMING,
+        ),
+    ] = None,
 ) -> None:  # fmt: skip
     """Train a scheme's weights on a path data set, on the GPU if there is one; can be resumed."""
     from sim.errors import UserError, nearest_hint
 
+    if queue is not None and scheme is None:
+        _work_through(queue, workers)
+        return
+    if queue is not None or workers is not None or scheme is None:
+        raise UserError("Name either a scheme, or a file with --queue (and --workers).")
     trainable = ["ecc", "rss", "diffloc", "vinloc", "mfcnet", "adcpm", "music"]
     if scheme not in trainable:
         raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
@@ -303,6 +324,23 @@ def train(
         print(f"mean 3D error on validation positions {error:.3f} m: {target}")
     for target, resolution in zip(targets, payloads, strict=True):
         print(use(target, "lossless" if resolution is None else str(resolution)))
+
+
+def _work_through(queue: Path, workers: int | None) -> None:
+    from sim.cores import cores
+    from sim.errors import UserError
+    from sim.learn.queue import run_queue
+
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers must be at least 1, it is {workers}.")
+    with stoppable(lambda: f"Stopped; what ended is in {queue}.log, and the same command resumes."):
+        entries = run_queue(queue, workers or cores(), lambda line: print(line, flush=True))
+    succeeded = {entry.command for entry in entries if entry.status == 0}
+    failed = sorted({entry.command for entry in entries} - succeeded)
+    print(f"{len(succeeded)} succeeded, with {sum(entry.cpu_seconds for entry in entries):.0f} s of CPU time in all")
+    if failed:
+        print(f"Failed, see {queue}.*.txt: {'; '.join(failed)}.", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _train_baseline(
