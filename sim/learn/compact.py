@@ -29,8 +29,8 @@ from sim.world.arrays import load_arrays, save_arrays
 from sim.world.channel import PATH_LIMIT
 from sim.world.paths import PathSet, concatenate, load_paths, rounded
 
-_LEAST_ELEMENTS = 4096
-"""Minimum number of elements of a packed tensor: biases and norms keep half precision."""
+LEAST_ELEMENTS = 4096
+"""Minimum number of elements of a packed tensor, by default: biases and norms keep half precision."""
 _KEPT_BITS = 16
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6)
 """Candidate clipping levels, relative to a row's largest magnitude; the one with least squared error is used."""
@@ -40,18 +40,21 @@ _GRID_M = 1 / 256
 app = typer.Typer(add_completion=False, help=__doc__)
 
 
-def packed_matrices(weights: Weights, bits: int, also: Mapping[str, int]) -> dict[str, Packed]:
+def packed_matrices(
+    weights: Weights, bits: int, also: Mapping[str, int], least: int = LEAST_ELEMENTS
+) -> dict[str, Packed]:
     """Pack every large matrix of a network with `bits` per element, by name.
 
     Args:
         weights: weights as trained.
         bits: bits per element, 2 to 8.
         also: other bits per element, for tensors whose name contains the key; 16 keeps half precision.
+        least: minimum number of elements of a packed matrix.
     """
     large = {
         name: value
         for name, value in weights.tensors.items()
-        if value.is_floating_point() and value.ndim > 1 and value.numel() >= _LEAST_ELEMENTS and not EXACT.search(name)
+        if value.is_floating_point() and value.ndim > 1 and value.numel() >= least and not EXACT.search(name)
     }
     chosen = {name: next((own for part, own in also.items() if part in name), bits) for name in large}
     return {name: pack_rows(large[name], own) for name, own in chosen.items() if own < _KEPT_BITS}
@@ -79,11 +82,12 @@ def _weights(
     also: Annotated[
         list[str], typer.Option(help="PART=BITS for tensors whose name has PART in it; 16 keeps them.")
     ] = [],  # noqa: B006
+    least: Annotated[int, typer.Option(min=1, help="Elements of a packed matrix, at least.")] = LEAST_ELEMENTS,
 ) -> None:
     """Pack a weights file."""
     others = {part: int(own) for part, own in (word.split("=") for word in also)}
-    weights = load_weights(source)
-    for path in save_weights(target, weights, packed=packed_matrices(weights, bits, others)):
+    weights = load_weights(source, alone=True)
+    for path in save_weights(target, weights, packed=packed_matrices(weights, bits, others, least)):
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -1,6 +1,7 @@
 """Weights in shards: written by base station, read as one, never half."""
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sim.errors import UserError
 from sim.learn.compact import app as compact
 from sim.learn.compact import packed_matrices
 from sim.plan import weights as weights_module
-from sim.plan.weights import Weights, find_weights, load_weights, save_weights
+from sim.plan.weights import Weights, built_on, find_weights, load_weights, save_weights
 
 KEPT = ("posterior", "embedding.centre", "embedding.scale")
 WIDE = ("network.mean", "network.deviation")
@@ -129,12 +130,69 @@ def test_a_packed_matrix_is_read_as_code_times_scale_of_its_row(tmp_path: Path, 
     # An independent reader of the file, and an independent bound of what rounding costs a Gaussian row.
     with safe_open(files[0], framework="pt") as file:
         octets, scale = file.get_tensor("edge.0.m").numpy(), file.get_tensor("edge.0.m.scale").float().numpy()
-    code = np.unpackbits(octets).reshape(96, 64, bits) @ (1 << np.arange(bits)[::-1]) - 2 ** (bits - 1)
+    code = np.frombuffer(zlib.decompress(octets.tobytes()), np.uint8).reshape(96, 64) - 2.0 ** (bits - 1)
     assert np.array_equal(found.tensors["edge.0.m"][0].numpy(), (code * scale[:, None]).astype(np.float32))
     rows = matrix[0].numpy()
     error = np.linalg.norm(code * scale[:, None] - rows, axis=1) / np.linalg.norm(rows, axis=1)
     assert error.max() < {2: 0.8, 4: 0.15, 6: 0.035, 8: 0.01}[bits]
     assert sum(file.stat().st_size for file in files) < 2 * (96 * 64 * bits / 8 + 96 * 2) + 2000
+
+
+@pytest.mark.parametrize("bits", [3, 8])
+def test_packed_files_of_format_2_are_read(tmp_path: Path, bits: int) -> None:
+    draw = np.random.default_rng(bits)
+    code, scale = draw.integers(0, 2**bits, (8, 16)), 2.0 ** np.arange(-4, 4)
+    planes = code[..., None] >> np.arange(bits)[::-1] & 1
+    tensors = {
+        "cloud.m": torch.from_numpy(np.packbits(planes.astype(np.uint8).ravel())),
+        "cloud.m.scale": torch.from_numpy(scale).bfloat16(),
+    }
+    metadata = {"format": "cofix-weights-2", "config": "{}", "packed": json.dumps({"cloud.m": [bits, 8, 16]})}
+    save_file(tensors, tmp_path / "a.safetensors", metadata=metadata)
+    found = load_weights(tmp_path / "a.safetensors").tensors["cloud.m"].numpy()
+    assert np.array_equal(found, (code - 2 ** (bits - 1)) * scale[:, None])
+
+
+def test_codes_are_compressed_to_their_entropy(tmp_path: Path) -> None:
+    whole = Weights({}, {"cloud.m": torch.randn((256, 256), generator=torch.Generator().manual_seed(1))})
+    packed = packed_matrices(whole, 6, {})
+    [path] = save_weights(tmp_path / "a.safetensors", whole, packed=packed)
+    share = np.bincount(packed["cloud.m"].code.numpy().ravel() + 32) / 256**2
+    entropy_bytes = -np.sum(share[share > 0] * np.log2(share[share > 0])) * 256**2 / 8
+    assert entropy_bytes < 256**2 * 6 / 8
+    assert path.stat().st_size < 1.02 * entropy_bytes + 256 * 2 + 400
+
+
+def test_a_file_builds_on_another_one_beside_it(tmp_path: Path) -> None:
+    base, path = tmp_path / "base.safetensors", tmp_path / "own.safetensors"
+    save_weights(base, Weights({"a": 1, "b": 1}, {"cloud.x": torch.ones(2), "cloud.y": torch.ones(2)}))
+    made_on = {"file": base.name, "digest": load_weights(base).digest}
+    save_weights(path, Weights({"b": 2, "base": made_on}, {"cloud.y": torch.zeros(2), "rate.1.centre": torch.ones(3)}))
+    found = load_weights(path)
+    assert found.config == {"a": 1, "b": 2}
+    assert {name: value.tolist() for name, value in found.tensors.items()} == {
+        "cloud.x": [1, 1], "cloud.y": [0, 0], "rate.1.centre": [1, 1, 1]
+    }  # fmt: skip
+    assert found.edge(1)["rate.centre"] is found.cloud()["rate.1.centre"] and not found.edge(0)
+    third = tmp_path / "third.safetensors"
+    made = Weights(found.config | {"c": 3}, found.tensors | {"cloud.y": torch.full((2,), 2.0)})
+    save_weights(third, built_on(found, path, made))
+    assert load_weights(third, alone=True).tensors.keys() == {"cloud.y"}
+    last = load_weights(third)
+    assert last.config == made.config and last.tensors["cloud.y"].tolist() == [2, 2]
+    assert last.tensors["cloud.x"].tolist() == [1, 1] and last.digest != found.digest
+    alone = load_weights(path, alone=True)
+    assert alone.digest == found.digest and "cloud.x" not in alone.tensors
+    save_weights(base, Weights({"a": 1}, {"cloud.x": torch.ones(2)}))
+    with pytest.raises(UserError, match=r"base\.safetensors, which has changed since"):
+        load_weights(path)
+    base.unlink()
+    with pytest.raises(UserError, match=r"base\.safetensors are missing"):
+        load_weights(path)
+    for wrong in (3, {"file": 3}, {"file": path.name, "digest": alone.digest}):
+        save_weights(path, Weights({"base": wrong}, {"cloud.y": torch.zeros(2)}))
+        with pytest.raises(UserError, match=r"damaged|has changed since"):
+            load_weights(path)
 
 
 def test_a_packed_file_that_was_cut_or_changed_is_one_sentence(tmp_path: Path) -> None:
@@ -145,6 +203,11 @@ def test_a_packed_file_that_was_cut_or_changed_is_one_sentence(tmp_path: Path) -
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in ("cloud.m", "cloud.m.scale")}
     for change in ({"cloud.m": [4, 64, 65]}, {"cloud.m": [9, 64, 64]}, {"cloud.m": ["4", 64]}, {"cloud.m": None}, [1]):
         save_file(tensors, path, metadata=metadata | {"packed": json.dumps(change)})
+        with pytest.raises(UserError, match="truncated or damaged"):
+            load_weights(path)
+    octets = tensors["cloud.m"]
+    for damaged in (octets[:-5], torch.cat([octets, octets]), octets.flip(0), torch.zeros(0, dtype=torch.uint8)):
+        save_file(tensors | {"cloud.m": damaged.clone()}, path, metadata=metadata)
         with pytest.raises(UserError, match="truncated or damaged"):
             load_weights(path)
     save_file({"cloud.m": tensors["cloud.m"]}, path, metadata=metadata)
