@@ -46,16 +46,10 @@ class EccEdge:
     name = "ecc"
 
     def __init__(self, setup: EdgeSetup, bits: int) -> None:
-        shape = setup.config["encoder"]
         self._phase = setup.config["phase"]
-        self._encoder = SegNetEncoder(**shape)
-        prefix = "encoder."
-        own = {k.removeprefix(prefix): v.float() for k, v in setup.tensors.items() if k.startswith(prefix)}
-        self._encoder.load_state_dict(own)
-        self._device = torch.device(setup.device)
-        self._encoder.eval().to(self._device)
+        self._encoder, self._device = load_encoder(setup), torch.device(setup.device)
         step = setup.tensors[f"step.{bits}"].float().numpy()
-        self.payload = LatentPayload(step, int(shape["tones"]), bits)
+        self.payload = LatentPayload(step, int(setup.config["encoder"]["tones"]), bits)
         self.format = self.payload.format
 
     @torch.inference_mode()
@@ -89,6 +83,15 @@ class ForwardingEdge:
     def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
         """Mark reports on users that are not heard."""
         return _marked(encoded, heard)
+
+
+def load_encoder(setup: EdgeSetup) -> SegNetEncoder:
+    """Return a base station's encoder, ready to run on its device."""
+    encoder = SegNetEncoder(**setup.config["encoder"])
+    prefix = "encoder."
+    own = {k.removeprefix(prefix): v.float() for k, v in setup.tensors.items() if k.startswith(prefix)}
+    encoder.load_state_dict(own)
+    return encoder.eval().to(torch.device(setup.device))
 
 
 def _encoded(codec: LatentPayload | ChannelPayload, numbers: npt.NDArray[Any], gain: Tensor) -> Encoded:

@@ -61,7 +61,8 @@ def train(
     scheme: Annotated[
         str | None,
         typer.Argument(
-            help="ecc, diffloc, vinloc; mfcnet and adcpm, baselines of ecc; rss (a fit: of the options, only data and "
+            help="ecc, diffloc, vinloc; ecc-klt (a fit to weights of ecc) and ecc-rd, which send any number of bits; "
+            "mfcnet and adcpm, baselines of ecc; rss (a fit: of the options, only data and "
             "split matter); music (nothing is trained: the arrays of the scenario are written).",
             show_default=False,
         ),
@@ -117,7 +118,9 @@ def train(
     start_from: Annotated[
         Path | None,
         typer.Option(
-            help="Weights of another payload to start from; default: none.", show_default=False, rich_help_panel=WHAT
+            help="Weights to start from: of another payload; for ecc-klt of ecc, for ecc-rd of ecc-klt; default: "
+            "none, for these two the shipped ones.",
+            show_default=False, rich_help_panel=WHAT,
         ),
     ] = None,
     epochs: Annotated[
@@ -131,7 +134,8 @@ def train(
         float | None,
         typer.Option(
             metavar="MINUTES", show_default=False, rich_help_panel=TIMING,
-            help="ecc, vinloc, diffloc: time to spend, instead of --epochs: as many steps as fit; default: off.",
+            help="ecc, ecc-rd, vinloc, diffloc: time to spend, instead of --epochs, on as many steps as fit; default: "
+            "off.",
         ),
     ] = None,
     device: Annotated[
@@ -165,7 +169,7 @@ def train(
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Peak learning rate, per step; default: 0.002, for diffloc 0.001, for vinloc the job's.",
+            help="Peak learning rate, per step; default: 0.002, for diffloc and ecc-rd 0.001, for vinloc the job's.",
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
@@ -209,14 +213,14 @@ def train(
         return
     if queue is not None or workers is not None or scheme is None:
         raise UserError("Name either a scheme, or a file with --queue (and --workers).")
-    trainable = ["ecc", "rss", "diffloc", "vinloc", "mfcnet", "adcpm", "music"]
+    trainable = ["ecc", "ecc-klt", "ecc-rd", "rss", "diffloc", "vinloc", "mfcnet", "adcpm", "music"]
     if scheme not in trainable:
         raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
     if any(value is not None and value <= 0 for value in (epochs, batch, rate, budget, width)):
         raise UserError("--epochs, --budget and --rate must be above 0, --batch and --width at least 1.")
     if further is not None and further < 0:
         raise UserError(f"--further must be at least 0, it is {further}.")
-    if scheme in ("rss", "music") and any(value is not None for value in (budget, device)):
+    if scheme in ("rss", "music", "ecc-klt") and any(value is not None for value in (budget, device)):
         raise UserError(f"--budget and --device are not for {scheme}: it takes no time.")
     if scheme != "vinloc" and any(value is not None for value in (width, further)):
         raise UserError("--width and --further are for vinloc.")
@@ -236,7 +240,7 @@ def train(
     require_choice("model", model, ("ct", "unet", "mlp"))
     epochs = epochs if epochs is not None else 60 if is_diffloc else 6
     batch = batch if batch is not None else 32 if is_diffloc else 128
-    rate = rate if rate is not None else 1e-3 if is_diffloc else 2e-3
+    rate = rate if rate is not None else 1e-3 if is_diffloc or scheme == "ecc-rd" else 2e-3
     from sim.world.scenario import load_scenario
 
     scenario = scenario or ("paris-7" if is_diffloc else "paris-6")
@@ -288,6 +292,16 @@ def train(
         budget_s=None if budget is None else 60 * budget,
         half="all" if place.type == "cpu" else "none",
     )
+    if scheme in ("ecc-klt", "ecc-rd"):
+        from sim.commands.rate import train_rate
+        from sim.learn.ecc.rate import RateTraining
+        from sim.plan.weights import find_weights
+
+        start = start_from or find_weights(wanted.data_name, "ecc" if scheme == "ecc-klt" else "ecc-klt", payloads[0])
+        half = "edge" if place.type == "cpu" else "none"
+        rates = RateTraining(start, split, schedule=changed(schedule, half=half))  # type: ignore[arg-type]  # checked
+        train_rate(scheme, wanted, paths, rates, place, output or folder / f"{scheme}.safetensors")
+        return
     if scheme in ("mfcnet", "adcpm"):
         _train_baseline(scheme, wanted, paths, schedule, place, output or folder / f"{scheme}.safetensors")
         return
@@ -395,7 +409,7 @@ def reproduce(
         str,
         typer.Argument(
             help="ecc- with table2, ablations, strategies, baselines, subcarriers, tracking or stage1; "
-            "twin-bits or twin-mismatch; "
+            "twin-bits or twin-mismatch; front; "
             "diffloc- with table4, table5, table6, fusion, leaky, fig5 to fig11 or bits; "
             "vinloc- with table2, table4, fig7, bits, trps, lost, sync, noise or phase.",
             show_default=False,

@@ -14,6 +14,7 @@ from sim.reproduce.bench import Bench
 from sim.reproduce.diffloc import bits, figures, fusion_rows, leaky_table, maps, methods
 from sim.reproduce.diffloc.bench import Bench as DiffLocBench
 from sim.reproduce.ecc import ablations, baselines, stage1, strategies, subcarriers, table2, tracking
+from sim.reproduce.front import FrontBench, front_draw, front_page, front_rows
 from sim.reproduce.markdown import Record
 from sim.reproduce.rows import OnRow, Row, measure_rows
 from sim.reproduce.twin_bits import TwinBench, twin_draw, twin_page, twin_rows
@@ -40,6 +41,7 @@ class Table:
 
 
 TABLES = {
+    "front": Table(FrontBench, front_rows, front_page, front_draw),
     "ecc-table2": Table(table2.EccBench, table2.table2_rows, table2.table2_page),
     "ecc-ablations": Table(ablations.ablation_bench, ablations.ablation_rows, ablations.ablation_page),
     "ecc-strategies": Table(

@@ -22,6 +22,7 @@ from cloud.fusion.diffloc_central import CentralFusion
 from cloud.fusion.diffloc_oneshot import OneShotFusion
 from cloud.fusion.diffloc_rounds import RoundsFusion, ScoreExchange
 from cloud.fusion.diffloc_spec import DiffLocSpec
+from cloud.fusion.ecc_rate import RateFusion
 from cloud.fusion.loc_token import LocTokenNetwork
 from cloud.fusion.music import MusicFusion
 from cloud.fusion.network_fusion import NetworkFusion
@@ -35,6 +36,7 @@ from edge.base_station import BaseStation, StationSpec
 from edge.cir_embedding import CirEmbedding
 from edge.diffloc import CentralEdge, OneShotEdge, RoundsEdge
 from edge.ecc import EccEdge, ForwardingEdge
+from edge.ecc_rate import RateEdge
 from edge.estimation import LmmseEstimator
 from edge.music import MusicEdge
 from edge.node import EdgeNode
@@ -69,6 +71,8 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     MusicEdge.encode: {"channel"},
     NetworkFusion.fuse: {"groups"},
     MusicFusion.fuse: {"groups"},
+    RateEdge.encode: {"channel"},
+    RateFusion.fuse: {"groups"},
     RssFusion.fuse: {"groups"},
     RoundScheme.answer: {"context", "snapshot", "round_", "state"},
     BaseStation.answer: {"snapshot", "round_", "state"},

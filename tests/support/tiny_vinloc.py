@@ -56,10 +56,13 @@ def weights(antennas: int = 1) -> Weights:
 
 
 def silenced(paths: PathSet, heard: np.ndarray[Any, Any]) -> PathSet:
-    """Take away the one path of the links that are not `heard` (position, site), True or False."""
-    kept = heard.ravel()
-    rows = {name: getattr(paths, name)[kept] for name in ("matrix", "delay", "site_angle", "user_angle", "bounces")}
-    return dataclasses.replace(paths, offset=np.concatenate([[0], np.cumsum(kept)]).astype(np.int64), **rows)
+    """Take away the paths of the links that are not `heard` (position, site), True or False."""
+    count = paths.paths_per_link().ravel()
+    kept = np.repeat(heard.ravel(), count)
+    names = ["matrix", "delay", "site_angle", "user_angle", "bounces", *["mirror"] * bool(len(paths.mirror))]
+    rows = {name: getattr(paths, name)[kept] for name in names}
+    offset = np.concatenate([[0], np.cumsum(count * heard.ravel())]).astype(np.int64)
+    return dataclasses.replace(paths, offset=offset, **rows)
 
 
 def write(folder: Path, sites: int = 3, world: Scenario | None = None) -> EmulateSettings:

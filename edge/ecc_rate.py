@@ -1,0 +1,61 @@
+"""`ecc-klt` and `ecc-rd` at the base station: ECC's latent and gain in as many bits as the user says.
+
+Both transform and quantise alike (`fronthaul.payload.rate`). `ecc-klt` has the networks of `ecc` as they are, and a
+transform fitted to them; the networks and the transform of `ecc-rd` were trained together, through the quantiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge.ecc import load_encoder
+from edge.preprocessing import preprocess
+from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
+from fronthaul.message.messages import Payload
+from fronthaul.payload.rate import DEFAULT_BITS, RatePayload, Transform
+
+
+class RateEdge:
+    """Encoder, transform and quantisers of one base station."""
+
+    def __init__(self, name: str, setup: EdgeSetup) -> None:
+        self.name = name
+        self._phase = setup.config["phase"]
+        self._encoder = load_encoder(setup)
+        self._device = torch.device(setup.device)
+        own = {k.removeprefix("rate."): v.float().numpy() for k, v in setup.tensors.items() if k.startswith("rate.")}
+        self._transform = Transform(own)
+        self._payload = RatePayload(own["worth"], int(setup.options.get("bits_per_report", DEFAULT_BITS)))
+        self.format = self._payload.format
+
+    @torch.inference_mode()
+    def encode(self, channel: Tensor) -> Encoded:
+        """Encode Ĥ (B, slot, antenna, tone)."""
+        x, gain = preprocess(channel, self._phase)
+        latent = self._encoder(x.to(self._device)).cpu().numpy()
+        gain_db = 20 * np.log10(np.maximum(gain.float().numpy(), np.float32(1e-12)))
+        return Encoded([self._payload.encode(y) for y in self._transform.analyse(gain_db, latent)])
+
+    def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+        """Empty the payloads of snapshots in which the user is not heard."""
+        nothing = Payload(b"", 0)
+        pairs = zip(encoded.payloads, heard, strict=True)
+        return replace(encoded, payloads=[payload if is_heard else nothing for payload, is_heard in pairs])
+
+
+def _builder(name: str) -> EdgeBuilder:
+    def make(setup: EdgeSetup) -> EdgeScheme:
+        return RateEdge(name, setup)
+
+    def chosen(setup: EdgeSetup) -> Chosen:
+        return Chosen(name, {"bits_per_report": DEFAULT_BITS, **setup.options})
+
+    return EdgeBuilder(SchemeSpec(options={"bits_per_report": int}, chosen=chosen), make)
+
+
+build_klt, build_rd = _builder("ecc-klt"), _builder("ecc-rd")
