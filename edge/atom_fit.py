@@ -7,14 +7,17 @@ leave of the channel is orthogonal to all derivatives of the model, so that it d
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from fronthaul.payload.atoms import PER_ATOM, AtomGrid, Complex, Real
 
 _OVERSAMPLING = 4
-_BETWEEN, _FINAL = 4, 12  # Levenberg-Marquardt iterations after each new atom, and at the end
+_BETWEEN, _FINAL = 6, 40  # Levenberg-Marquardt iterations after each new atom, and at the end
 _STATIONARY = 1e-7  # relative decrease of the cost that ends the fit
+_STUCK = 1e9  # damping at which no step helps
 
 
 def fit_atoms(grid: AtomGrid, channel: Complex, count: int) -> tuple[Real, Complex, Real]:
@@ -29,6 +32,8 @@ def fit_atoms(grid: AtomGrid, channel: Complex, count: int) -> tuple[Real, Compl
         Places (B, L, 3), gains (B, L), strongest atom first, and the share of the energy that they leave (B,).
     """
     energy = _energy(channel)
+    level = np.sqrt(np.maximum(energy, 1e-300) / grid.size)
+    channel = channel / level[:, None]
     place = np.zeros((len(channel), 0, 3))
     gain = np.zeros((len(channel), 0), np.complex128)
     rest = channel
@@ -44,7 +49,7 @@ def fit_atoms(grid: AtomGrid, channel: Complex, count: int) -> tuple[Real, Compl
     place = np.take_along_axis(place, order[..., None], 1)
     gain = np.take_along_axis(gain, order, 1)
     place, gain = grid.wrapped(place, gain)
-    return place, gain, _energy(rest) / np.maximum(energy, 1e-300)
+    return place, gain * level[:, None], _energy(rest) / grid.size
 
 
 def _energy(channel: Complex) -> Real:
@@ -65,42 +70,70 @@ def _peak(grid: AtomGrid, rest: Complex) -> Real:
 
 
 def _refined(grid: AtomGrid, channel: Complex, place: Real, gain: Complex, steps: int) -> tuple[Real, Complex, Complex]:
-    """Run Levenberg-Marquardt on all parameters at once; return places, gains and what is left of the channel."""
+    """Run Levenberg-Marquardt on all parameters at once; return places, gains and what is left of the channel.
+
+    Channels have a power of about one: the least damping, which keeps the equations regular, is relative to it.
+    """
     count = gain.shape[1]
     most = np.array([0.5 / grid.tones, 0.8, 0.8])  # largest step of (τ, α, β)
-    damping = np.full(len(channel), 1e-3)
-    atoms = grid.atoms(place)
-    rest = channel - (atoms @ gain[..., None])[..., 0]
-    cost = _energy(rest)
-    going = np.ones(len(channel), bool)
+    moments, by_pair = _moments(grid)
     diagonal = np.arange(PER_ATOM * count)
+    ended = place.copy(), gain.copy(), channel.copy()
+    going = np.arange(len(channel))
+    damping = np.full(len(channel), 1e-3)
+    atoms = grid.atoms(place).swapaxes(-1, -2)  # (B, L, M·F)
+    rest = channel - (gain[:, None] @ atoms)[:, 0]
+    cost = _energy(rest)
     for _ in range(steps):
-        jacobian = grid.jacobian(atoms, gain)
-        normal = (jacobian.conj().swapaxes(-1, -2) @ jacobian).real
-        slope = (jacobian.conj().swapaxes(-1, -2) @ rest[..., None]).real
-        scale = normal[:, diagonal, diagonal]
-        normal[:, diagonal, diagonal] += damping[:, None] * scale + 1e-12 * scale.max(1, keepdims=True) + 1e-300
-        step = np.linalg.solve(normal, slope)[..., 0].reshape(len(channel), count, PER_ATOM)
-        ratio = np.abs(step[..., 2:]) / most
-        step /= np.maximum(ratio.max((1, 2)), 1.0)[:, None, None]
-        new_place = place + step[..., 2:]
         size = np.abs(gain)
         turn = np.where(size > 0, gain / np.where(size > 0, size, 1), 1)
+        factor = np.stack([turn, 1j * turn, *[1j * gain] * 3], -1)  # columns of the Jacobian: factor ∘ atom ∘ moment
+        dual = atoms.conj()
+        shared = (dual[:, :, None] * atoms[:, None]) @ moments
+        square = factor.conj()[:, :, None, :, None] * factor[:, None, :, None, :] * shared[..., by_pair]
+        normal = square.real.swapaxes(2, 3).reshape(len(going), len(diagonal), -1)
+        heard = (dual * rest[:, None]) @ moments[:, by_pair[0]]
+        slope = (factor.conj() * heard).real.reshape(len(going), -1, 1)
+        scale = normal[:, diagonal, diagonal]
+        normal[:, diagonal, diagonal] += damping[:, None] * scale + 1e-12 * scale.max(1, keepdims=True) + 1e-300
+        step = np.linalg.solve(normal, slope)[..., 0].reshape(len(going), count, PER_ATOM)
+        step /= np.maximum((np.abs(step[..., 2:]) / most).max((1, 2)), 1.0)[:, None, None]
+        new_place = place + step[..., 2:]
         new_gain = gain + turn * (step[..., 0] + 1j * step[..., 1])
-        new_atoms = grid.atoms(new_place)
-        new_rest = channel - (new_atoms @ new_gain[..., None])[..., 0]
+        new_atoms = grid.atoms(new_place).swapaxes(-1, -2)
+        new_rest = channel - (new_gain[:, None] @ new_atoms)[:, 0]
         new_cost = _energy(new_rest)
-        better = going & (new_cost < cost)
-        going &= ~(better & (cost - new_cost <= _STATIONARY * new_cost))
+        better = new_cost < cost
+        finished = better & (cost - new_cost <= _STATIONARY * new_cost)
+        damping = np.where(better, damping * 0.3, damping * 8)
         place = np.where(better[:, None, None], new_place, place)
         gain = np.where(better[:, None], new_gain, gain)
         atoms = np.where(better[:, None, None], new_atoms, atoms)
         rest = np.where(better[:, None], new_rest, rest)
         cost = np.where(better, new_cost, cost)
-        damping = np.where(better, damping * 0.3, damping * 8)
-        if not going.any():
-            break
-    return place, gain, rest
+        finished |= damping > _STUCK
+        if finished.any():
+            for whole, own in zip(ended, (place, gain, rest), strict=True):
+                whole[going[finished]] = own[finished]
+            keep = ~finished
+            going, channel, damping, cost = going[keep], channel[keep], damping[keep], cost[keep]
+            place, gain, atoms, rest = place[keep], gain[keep], atoms[keep], rest[keep]
+            if not len(going):
+                break
+    for whole, own in zip(ended, (place, gain, rest), strict=True):
+        whole[going] = own
+    return ended
+
+
+@cache
+def _moments(grid: AtomGrid) -> tuple[Real, npt.NDArray[np.intp]]:
+    """Return the products (M·F, 10) of two of 1, −2π t, c and r, and which one belongs to two columns (5, 5)."""
+    one = np.concatenate([np.ones((1, grid.size)), grid.number])
+    number = np.zeros((4, 4), np.intp)
+    first, second = np.triu_indices(4)
+    number[first, second] = number[second, first] = np.arange(len(first))
+    kind = np.array([0, 0, 1, 2, 3])  # of amplitude, phase, τ, α, β
+    return (one[first] * one[second]).T, number[np.ix_(kind, kind)]
 
 
 def slot_reduced(channel: Complex) -> Complex:

@@ -40,6 +40,20 @@ def test_what_one_atom_leaves_is_orthogonal_to_its_derivatives() -> None:
     assert cosine.max() < 1e-2 < share.min() ** 0.5
 
 
+def test_several_atoms_end_stationary_however_weak_the_channel_is() -> None:
+    made, _, _ = channels(40, 7)
+    for weak in (1.0, 1e-3, 1e5):
+        channel = weak * made
+        place, gain, share = fit_atoms(GRID, channel, 4)
+        atoms = GRID.atoms(place)
+        rest = channel - (atoms @ gain[..., None])[..., 0]
+        jacobian = GRID.jacobian(atoms, gain)
+        slope = (jacobian.conj().swapaxes(-1, -2) @ rest[..., None]).real[..., 0]
+        cosine = np.abs(slope) / np.sqrt((np.abs(jacobian) ** 2).sum(1)) / np.linalg.norm(rest, axis=1)[:, None]
+        assert np.quantile(cosine.max(1), 0.9) < 2e-2
+        assert share == pytest.approx((np.abs(rest) ** 2).sum(1) / (np.abs(channel) ** 2).sum(1), rel=1e-6)
+
+
 def test_the_reduction_drops_a_phase_of_each_slot_and_keeps_the_energy() -> None:
     made, _, _ = channels(6, 2)
     phase = np.exp(1j * DRAW.uniform(-math.pi, math.pi, (6, 10, 1)))
