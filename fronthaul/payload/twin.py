@@ -112,7 +112,10 @@ class TwinPayload:
         phase[:, 0] = 0
         size = 10 ** (level / 20)
         share = 10 ** (value[:, -1].astype(np.float64) / 10)
-        return Atoms(parameter[..., 2:], size * np.exp(1j * phase), variances(size, self._step), share)
+        variance = variances(size, self._step)
+        clipped = (index[:, :-1].reshape(parameter.shape)[..., 0] == 0) & (self._flat[:-1:PER_ATOM] > 0)
+        variance[..., 0] = np.where(clipped, size**2 / 3, variance[..., 0])  # anything between none and this
+        return Atoms(parameter[..., 2:], size * np.exp(1j * phase), variance, share)
 
     def _indices(self, payload: Payload) -> Any:
         if not payload.bits:

@@ -55,6 +55,13 @@ def test_what_has_no_bits_is_the_middle_of_its_range() -> None:
     assert got.variance[0, 0, 3] == pytest.approx((2 * math.pi) ** 2 / 12)
 
 
+def test_an_amplitude_below_its_range_may_be_none() -> None:
+    payload, (place, gain, share) = TwinPayload(WIDTHS, RANGE_DB), some(5)
+    gain[:, 2] = 1e-9 * gain[:, 0]
+    got = payload.decode(payload.encode(place, gain, share))
+    assert got.variance[:, 2, 0] == pytest.approx(np.abs(got.gain[:, 2]) ** 2 / 3)
+
+
 @pytest.mark.parametrize("data", [b"", b"\0", bytes(40)])
 def test_a_payload_of_another_length_is_refused(data: bytes) -> None:
     with pytest.raises(RemoteError):
