@@ -1,9 +1,10 @@
 """`twin` at the cloud: a position at which the map explains the reported atoms.
 
 Coarse: the strongest atom of each report is compared with the strongest paths of every stored position. Fits begin at
-the best few positions, apart from each other, and trust the map little; the best result is refined twice, with the
-anchors that the stored positions around it see, and more trust each time (`cloud.fusion.twin_fit`). A fix that does not
-fit its reports, by a limit from training positions, or that they do not determine, is none.
+the best few positions, apart from each other, and trust the map little; the best result is refined with the anchors
+that the stored positions around it see, and more trust each time (`cloud.fusion.twin_fit`). How much trust each link
+deserves, the reports tell themselves (`likely_floors`), so that the covariance holds also where the map is not exact. A
+fix that does not fit its reports, by a limit from training positions, or that they do not determine, is none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.special import logsumexp
 
 from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
 from cloud.fusion.twin_fit import Fitting, Observed, State, Tolerances, observed
@@ -24,11 +26,12 @@ from fronthaul.payload.twin import DEFAULT_BITS, Atoms, TwinPayload, report_widt
 CANDIDATES, FINALISTS = 6, 2
 """Positions of the coarse search from which fits begin, and those that are followed to their end."""
 _BATCH = 32  # fixes fitted at once
-_ROUGH, _FINE = 1e-2, (1e-3, 1e-4)  # trust in the map: variance of its error, as a share of a link's power
+_FLOORS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # variances of the map's own error that are tried, as shares of a link's power
+_ODD = 0.1  # probability that a link's differs from that of the others
 _AROUND, _PATHS = 8, 10  # stored positions whose anchors a fit uses, and most anchors of a link
 _ROUGH_AROUND, _ROUGH_PATHS = 3, 6
 _LEAST_CERTAIN_M = 20.0  # a position with a larger deviation is none
-_SCOUT, _STEPS = 3, 10  # Levenberg-Marquardt steps before the finalists are known, and of each later fit
+_SCOUT, _STEPS, _FINER = 3, 10, 5  # Levenberg-Marquardt steps before the finalists are known, after, and at each floor
 
 
 def build(setup: CloudSetup) -> OneRoundFusion:
@@ -98,23 +101,29 @@ class TwinFusion:
         seen = observed(self._world.grid, reported, self._noise)
         start = self._starts(reported, site, fix, fixes)  # (N, C, D)
         link, trial = _repeated(fix, fixes, start.shape[1])
-        state = self._stage(seen[link], site[link], trial, start.reshape(-1, start.shape[-1]), _ROUGH, _SCOUT)
+        state = self._stage(seen[link], site[link], trial, start.reshape(-1, start.shape[-1]), None, _SCOUT)
         order = np.argsort(state.cost.reshape(fixes, -1), axis=1, kind="stable")[:, :FINALISTS]
         best = (order + np.arange(fixes)[:, None] * start.shape[1]).ravel()
         link, trial = _repeated(fix, fixes, FINALISTS)
-        state = self._stage(seen[link], site[link], trial, state.unknown[best], _ROUGH, _STEPS)
+        state = self._stage(seen[link], site[link], trial, state.unknown[best], None, _STEPS)
         winner = state.cost.reshape(fixes, -1).argmin(1) + np.arange(fixes) * FINALISTS
         unknown = state.unknown[winner]
-        for floor in _FINE:
-            state = self._stage(seen, site, fix, unknown, floor, _STEPS)
-            unknown = state.unknown
-        return state
+        evidence = np.empty((len(_FLOORS), len(fix)))
+        for number, floor in enumerate(_FLOORS):
+            state = self._stage(seen, site, fix, unknown, floor, _FINER)
+            evidence[number], unknown = state.evidence, state.unknown
+        likely = np.array(_FLOORS)[likely_floors(evidence, fix, fixes)]
+        return self._stage(seen, site, fix, unknown, likely, _STEPS)
 
-    def _stage(self, seen: Observed, site: Ints, fix: Ints, start: Real, floor: float, steps: int) -> State:
-        around, most = (_ROUGH_AROUND, _ROUGH_PATHS) if floor == _ROUGH else (_AROUND, _PATHS)
+    def _stage(
+        self, seen: Observed, site: Ints, fix: Ints, start: Real, floor: Real | float | None, steps: int
+    ) -> State:
+        """Descend with the map's error `floor`; with none, roughly, with few anchors and the largest floor."""
+        around, most = (_AROUND, _PATHS) if floor is not None else (_ROUGH_AROUND, _ROUGH_PATHS)
+        trust = floor if floor is not None else _FLOORS[0]
         near = self._tree.query(start[:, :3], k=around)[1].reshape(len(start), -1)
         images = self._world.images(near[fix], site, start[fix, :3], most)
-        fitting = Fitting(self._world, seen, images, site, fix, len(start), floor, self._tolerances)
+        fitting = Fitting(self._world, seen, images, site, fix, len(start), trust, self._tolerances)
         return fitting.descend(fitting.state(start), steps)
 
     def _starts(self, reported: Atoms, site: Ints, fix: Ints, fixes: int) -> Real:
@@ -143,6 +152,24 @@ def tolerances(options: Mapping[str, str | int]) -> Tolerances:
         site_m=float(options.get("site_mm", 0)) / 1e3,
         wall_m=float(options.get("wall_mm", 0)) / 1e3,
     )
+
+
+def likely_floors(evidence: Real, fix: Ints, fixes: int) -> Ints:
+    """Return which floor each link has (B,), from the evidence of F floors (F, B).
+
+    The links of a fix have one floor, but each with the probability `_ODD` another one, all equally likely: a link with
+    a path that the map lacks does not spoil the others.
+    """
+    any_floor = logsumexp(evidence, axis=0) + math.log(_ODD / len(evidence))
+    common = math.log(1 - _ODD) + evidence
+    total = np.zeros((fixes, len(evidence)))
+    np.add.at(total, fix, np.logaddexp(common, any_floor).T)
+    shared = total.argmax(1)[fix]
+    own = evidence.argmax(0)
+    link = np.arange(len(fix))
+    odd = evidence[own, link] + math.log(_ODD / len(evidence)) > common[shared, link]
+    found: Ints = np.where(odd, own, shared)
+    return found
 
 
 def _repeated(fix: Ints, fixes: int, times: int) -> tuple[Ints, Ints]:

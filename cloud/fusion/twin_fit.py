@@ -4,14 +4,15 @@ For a link, ŷ is the reported channel and J its derivatives by the reported par
 structured. Within span J it comes from quantisation, J V Jᵀ, and thermal noise: the base station's fit is stationary,
 so that what its atoms left of the channel is orthogonal to J. What they left has the reported energy; it is made of the
 few paths that have no atom, and so lies in a few unknown directions outside span J, each with the variance e. With
-gains of prior variance P_j, the cost of a position p is
+gains of mean power P_j, the cost of a position p is
 
-    c(p) = min_g (ŷ − A(p) g)ᵀ Σ⁻¹ (ŷ − A(p) g) + Σ_j |g_j|² / P_j,
+    c(p) = min_g (ŷ − A(p) g)ᵀ Σ⁻¹ (ŷ − A(p) g) + Σ_j |g_j|² / (P_j / 2),
 
 with columns A(p) of the anchors' atoms. Links add as Student-t losses, and Levenberg-Marquardt descends on p; as gains
 are free, there are no minima a wavelength apart. Errors of the map and of clocks, where their deviations are given, are
-further columns beside A, with the same prior. All vectors are complex, all products those of their real forms.
-Variances are those of complex numbers, twice those of real and imaginary parts: the cost is a negative log likelihood.
+further columns beside A, with a prior of unit variance. Arrays are complex, all products those of their real forms; Σ,
+e and P_j / 2 are variances of real numbers, half those of complex ones, so that the cost is twice a negative log
+likelihood and half its Hessian is the Fisher information.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from cloud.fusion.twin_map import SPEED_OF_LIGHT, Images, Ints, Places, TwinMap
 from fronthaul.payload.atoms import AtomGrid, Complex, Real
 from fronthaul.payload.twin import Atoms
 
-LEFT_DIMENSIONS = 8
-"""Real dimensions in which the energy lies that a report's atoms left: about four paths."""
+LEFT_DIMENSIONS = 2
+"""Real dimensions in which the energy lies that a report's atoms left: the strongest path of what is left has most."""
 _LEAST = 1e-3  # directions of J weaker than this, in energy, count as left over: no atom determines them
 _STEP_M = 3.0  # longest step
 _ENDED_M = 1e-4  # a step shorter than this ends a fit
@@ -84,17 +85,17 @@ class Observed:
     def __getitem__(self, links: Ints) -> Observed:
         return Observed(*(getattr(self, field.name)[links] for field in fields(self)))
 
-    def inner(self, floor: float, variance: Real | None = None) -> Real:
+    def inner(self, floor: Real | float, variance: Real | None = None) -> Real:
         """Return the covariance Q (B, r, r) within span U.
 
         Args:
-            floor: variance of the map's own error, as a share of a link's power.
+            floor: variance of the map's own error, as a share of a link's power; one, or each link's (B,).
             variance: of the parameters (B, 5L), if other than `self.variance`.
         """
         parameters = self.variance if variance is None else variance
-        found: Real = 2 * (self.mixing * parameters[:, None, :]) @ self.mixing.swapaxes(-1, -2)
+        found: Real = (self.mixing * parameters[:, None, :]) @ self.mixing.swapaxes(-1, -2)
         diagonal = np.arange(found.shape[-1])
-        found[:, diagonal, diagonal] += self.rest + floor * self.power[:, None]
+        found[:, diagonal, diagonal] += self.rest + (floor / 2 * self.power)[:, None]
         return found
 
 
@@ -112,8 +113,8 @@ def observed(grid: AtomGrid, reported: Atoms, noise: float) -> Observed:
     basis = unit @ (rotation * inverse[:, None, :])
     mixing = root[:, :, None] * rotation.swapaxes(-1, -2) * length[:, None, :]
     power = (channel.real**2 + channel.imag**2).mean(-1)
-    outer = np.maximum(2 * grid.size * power * reported.share / LEFT_DIMENSIONS, noise)
-    rest = np.where(kept, noise, outer[:, None])  # regular where U has a zero column
+    outer = np.maximum(grid.size * power * reported.share / LEFT_DIMENSIONS, noise / 2)
+    rest = np.where(kept, noise / 2, outer[:, None])  # regular where U has a zero column
     variance = reported.variance.reshape(len(power), -1)
     return Observed(channel, basis, mixing, variance, rest, outer, power)
 
@@ -125,9 +126,10 @@ class State:
     Attributes:
         unknown: coordinates [m], and the user's clock error [m] if it is one of the unknowns (N, 3 or 4).
         cost: sum of the links' losses (N,).
-        information: half the cost's Hessian by the unknowns, half their Fisher information (N, D, D).
+        information: Fisher information of the unknowns, half the cost's Hessian (N, D, D).
         slope: half the negative gradient of the cost (N, D).
         misfit: costs of links (B,), before the loss.
+        evidence: log likelihoods of links (B,), integrated over gains and errors, by which floors compare.
     """
 
     unknown: Real
@@ -135,6 +137,16 @@ class State:
     information: Real
     slope: Real
     misfit: Real
+    evidence: Real
+
+    def replaced(self, better: npt.NDArray[np.bool_], other: State, fix: Ints) -> State:
+        """Return the state with the fixes `better` (N,) of another; links belong to fixes `fix` (B,)."""
+        found = {}
+        for field in fields(self):
+            chosen = better[fix] if field.name in ("misfit", "evidence") else better
+            own, new = getattr(self, field.name), getattr(other, field.name)
+            found[field.name] = np.where(chosen.reshape(-1, *[1] * (own.ndim - 1)), new, own)
+        return State(**found)
 
 
 @dataclass(frozen=True)
@@ -165,7 +177,7 @@ class Fitting:
         site: Ints,
         fix: Ints,
         fixes: int,
-        floor: float,
+        floor: Real | float,
         tolerances: Tolerances,
     ) -> None:
         """Prepare a fit of `fixes` fixes.
@@ -177,18 +189,22 @@ class Fitting:
             site: site of each link (B,).
             fix: fix that each link belongs to (B,), sorted.
             fixes: number of fixes N.
-            floor: variance of the map's own error, as a share of a link's power.
+            floor: variance of the map's own error, as a share of a link's power; one, or each link's (B,).
             tolerances: further errors.
         """
         self._world, self._images, self._site, self._fix, self._fixes = world, images, site, fix, fixes
         self._tolerances = tolerances
-        self._outer = 1 / (seen.outer + floor * seen.power)
-        self._inner = correction(seen.inner(floor), self._outer)
+        self._outer = 1 / (seen.outer + floor / 2 * seen.power)
+        inner = seen.inner(floor)
+        self._inner = correction(inner, self._outer)
         self._channel, self._basis = seen.channel, seen.basis.conj().swapaxes(-1, -2)
         self._within = (self._basis @ seen.channel[..., None]).real  # Uᵀ ŷ (B, r, 1)
         self._energy = self._outer * seen.power * world.grid.size
         self._energy += (self._within * (self._inner @ self._within)).sum((-1, -2))
-        self._scale = float(2 * world.grid.size)
+        self._scale = float(4 * world.grid.size)
+        # Columns of U that are zero have the outer variance: they are no dimensions of a report.
+        outside = LEFT_DIMENSIONS - (~seen.mixing.any(-1)).sum(-1)
+        self._spread = np.linalg.slogdet(inner)[1] - outside * np.log(self._outer)
 
     def descend(self, state: State, steps: int) -> State:
         """Take at most `steps` Levenberg-Marquardt steps."""
@@ -205,13 +221,7 @@ class Fitting:
             found = self.state(state.unknown + step)
             better = going & (found.cost < state.cost)
             going &= ~(better & (size < _ENDED_M))
-            state = State(
-                _chosen(better, found.unknown, state.unknown),
-                _chosen(better, found.cost, state.cost),
-                _chosen(better, found.information, state.information),
-                _chosen(better, found.slope, state.slope),
-                _chosen(better[self._fix], found.misfit, state.misfit),
-            )
+            state = state.replaced(better, found, self._fix)
             damping = np.where(better, np.maximum(damping * 0.3, 1e-6), np.minimum(damping * 6, 1e6))
             if not going.any():
                 break
@@ -239,7 +249,8 @@ class Fitting:
             cost = cost + unknown[:, 3] ** 2 * precision
             total[:, 3, 3] += precision
             down[:, 3] -= unknown[:, 3] * precision
-        return State(unknown, cost, total, down, misfit)
+        evidence = -0.5 * (misfit + self._spread + np.linalg.slogdet(normal)[1])
+        return State(unknown, cost, total, down, misfit, evidence)
 
     def linear(self, unknown: Real) -> Linear:
         """Return the model's columns at unknowns (N, D), with the most likely gains."""
@@ -318,10 +329,6 @@ def correction(inner: Real, outer: Real) -> Real:
     """Return C of Σ⁻¹ = I/e + U C Uᵀ from Q (B, r, r) and 1/e (B,)."""
     found: Real = np.linalg.inv(inner) - outer[:, None, None] * np.eye(inner.shape[-1])
     return found
-
-
-def _chosen(better: npt.NDArray[np.bool_], new: Real, old: Real) -> Real:
-    return np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def _real_form(gram: Complex) -> Real:

@@ -53,7 +53,7 @@ class Places:
         place: τ, α, β (B, P, 3).
         by_image: derivatives by the image, as seen from the site (B, P, 3, 3) [1/m].
         by_position: derivatives by the user's position (B, P, 3, 3) [1/m].
-        amplitude: deviation of the path's gain (B, P).
+        amplitude: deviation of the real and of the imaginary part of the path's gain (B, P).
     """
 
     place: Real
@@ -101,7 +101,7 @@ class TwinMap:
         # ∂d/∂e = uᵀ, and ∂(axis·u)/∂e = (axis − (axis·u) u)ᵀ / d
         by_angle = (axes[:, None] - angle[..., None] * direction[..., None, :]) / length[..., None, None]
         by_image = np.concatenate([direction[..., None, :] / self.period_m, by_angle], -2)
-        return Places(place, by_image, by_image @ images.turn, np.sqrt(images.level) / length)
+        return Places(place, by_image, by_image @ images.turn, np.sqrt(images.level / 2) / length)
 
     def images(self, near: Ints, site: Ints, position: Real, most: int) -> Images:
         """Return the anchors that the stored positions `near` (B, Q) see, for links to sites `site` (B,).

@@ -88,12 +88,13 @@ def test_reports_of_different_users_are_no_fix(plan: Plan, reports: list[list[Re
 
 def test_covariances_cover_the_errors(plan: Plan, reports: list[list[Report]]) -> None:
     fixes = TwinFusion(plan.cloud.setup).fuse(reports)
-    inside = []
+    square = []
     for fix, truth in zip(fixes, plan.truth, strict=True):
         if np.isfinite(fix.position[0]) and fix.covariance is not None:
             apart = np.array(fix.position) - truth
-            inside.append(apart @ np.linalg.solve(fix.covariance, apart) < 6.25)  # 90 % of a Gaussian in 3D
-    assert np.mean(inside) > 0.85
+            square.append(apart @ np.linalg.solve(fix.covariance, apart))
+    assert np.mean(np.array(square) < 6.25) > 0.75  # 90 % of a Gaussian in 3D; a few dozen users
+    assert 0.6 < np.median(square) / 2.37 < 1.7
 
 
 def test_nobody_heard_is_no_fix(plan: Plan, reports: list[list[Report]]) -> None:

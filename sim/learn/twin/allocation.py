@@ -36,7 +36,7 @@ _FIRST, _OTHER = (3, 0, 5, 1, 1), (3, 3, 7, 3, 3)
 """Least widths of amplitude, phase, τ, α and β, of the first atom and of others: cells within what the grid resolves,
 where the linear model of the errors holds."""
 _PRIOR_M = 30.0  # deviation of a position of which nothing is known
-_FLOOR = 1e-4
+_FLOOR = 1e-5  # usual among those that the fit finds (`cloud.fusion.twin`)
 
 
 class Allocator:
@@ -120,7 +120,7 @@ class _Prediction:
         self._seen = seen = observed(own.world.grid, reported, own.noise)
         links = (own.site, own.fix, len(own.position))
         model = Fitting(own.world, seen, own.images, *links, _FLOOR, Tolerances()).linear(own.position)
-        self._outer = 1 / (seen.outer + _FLOOR * seen.power)
+        self._outer = 1 / (seen.outer + _FLOOR / 2 * seen.power)
         self._whole = self._outer[:, None, None] * model.whole
         diagonal = np.arange(model.nuisances)
         self._whole[:, diagonal, diagonal] += 1

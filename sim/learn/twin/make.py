@@ -36,7 +36,7 @@ POSITIONS = 5000
 """Stored positions of a twin, by default."""
 _CALIBRATION, _ALLOCATION = 240, 60  # further training positions: all limit the misfit, some allocate the bits
 _LENGTHS = (16, 32, 48, 64, 96, 128, 256, 512)  # at which the misfit is measured
-_MARGIN = 1.05  # of the limit above the largest misfit
+_QUANTILE, _MARGIN = 0.99, 1.3  # of the misfits, and of the limit above it
 _MARGIN_DB = (15.0, 6.0)  # below the weakest and above the strongest first path of a base station
 
 
@@ -77,7 +77,7 @@ def make_twin(
     )
     most = []
     for done, bits in enumerate(_LENGTHS, ATOMS + 1):
-        most.append(_MARGIN * float(_misfits(scenario, weights, users, bits).max()))
+        most.append(_MARGIN * float(np.quantile(_misfits(scenario, weights, users, bits), _QUANTILE)))
         on_progress(done, steps)
     weights.config["misfit"] = {"bits": list(_LENGTHS), "most": [round(value, 3) for value in most]}
     save_weights(output, weights)

@@ -1,10 +1,13 @@
 """Costs of positions against dense matrices, their slope against differences, and fits of the map's own channels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from cloud.fusion.twin_fit import Fitting, Observed, Tolerances, observed
+from cloud.fusion.twin import likely_floors
+from cloud.fusion.twin_fit import LEFT_DIMENSIONS, Fitting, Observed, Tolerances, observed
 from cloud.fusion.twin_map import TwinMap
 from edge.atom_fit import fit_atoms
 from fronthaul.payload.atoms import PER_ATOM
@@ -63,25 +66,74 @@ def seen(clock_m: float = 0.0) -> Observed:
 EXACT = Tolerances()
 
 
-def fitting(reports: Observed, tolerances: Tolerances = EXACT) -> Fitting:
-    return Fitting(WORLD, reports, IMAGES, SITE, FIX, len(USERS), FLOOR, tolerances)
+def fitting(reports: Observed, tolerances: Tolerances = EXACT, floor: float = FLOOR) -> Fitting:
+    return Fitting(WORLD, reports, IMAGES, SITE, FIX, len(USERS), floor, tolerances)
 
 
-def test_the_cost_is_that_of_dense_matrices() -> None:
+def stacked(array: np.ndarray) -> np.ndarray:
+    """Real form of complex columns."""
+    return np.concatenate([array.real, array.imag])
+
+
+def test_cost_evidence_and_information_are_those_of_dense_matrices() -> None:
     reports = seen()
     position = USERS + DRAW.normal(0, 0.2, USERS.shape)
-    found = fitting(reports).state(position).misfit
-    places = WORLD.places(IMAGES, SITE, position[FIX])
-    inner = reports.inner(FLOOR)
-    for link in range(len(FIX)):
+    state = fitting(reports).state(position)
+
+    def columns(at: np.ndarray, link: int) -> np.ndarray:
+        places = WORLD.places(IMAGES, SITE, at[FIX])
         atoms = WORLD.grid.atoms(places.place)[link] * places.amplitude[link]
-        real = np.block([[atoms.real, -atoms.imag], [atoms.imag, atoms.real]])
-        basis = np.concatenate([reports.basis[link].real, reports.basis[link].imag])
-        channel = np.concatenate([reports.channel[link].real, reports.channel[link].imag])
-        outer = reports.outer[link] + FLOOR * reports.power[link]
+        return np.concatenate([stacked(atoms), stacked(1j * atoms)], -1)
+
+    inner, information = reports.inner(FLOOR), np.zeros((len(USERS), 3, 3))
+    for link in range(len(FIX)):
+        basis, channel = stacked(reports.basis[link]), stacked(reports.channel[link])
+        outer = reports.outer[link] + FLOOR / 2 * reports.power[link]
         covariance = outer * (np.eye(len(basis)) - basis @ basis.T) + basis @ inner[link] @ basis.T
-        total = covariance + real @ real.T  # the gains' prior is one of unit variance
-        assert found[link] == pytest.approx(channel @ np.linalg.solve(total, channel), rel=1e-6)
+        map_columns = columns(position, link)
+        total = covariance + map_columns @ map_columns.T  # the gains' prior is one of unit variance
+        cost = channel @ np.linalg.solve(total, channel)
+        assert state.misfit[link] == pytest.approx(cost, rel=1e-6)
+        own = np.flatnonzero(np.abs(basis).max(0) > 0)
+        spread = np.linalg.slogdet(total)[1] - np.linalg.slogdet(covariance)[1] + LEFT_DIMENSIONS * np.log(outer)
+        spread += np.linalg.slogdet(inner[link][np.ix_(own, own)])[1]
+        assert state.evidence[link] == pytest.approx(-(cost + spread) / 2, rel=1e-6)
+        gain = map_columns.T @ np.linalg.solve(total, channel)
+        steps = 1e-5 * np.eye(3)
+        slope = [(columns(position + d, link) - columns(position - d, link)) @ gain / 2e-5 for d in steps]
+        moved = np.stack(slope, -1)
+        weight = 1 / (1 + cost / (4 * WORLD.grid.size))
+        information[FIX[link]] += weight * moved.T @ np.linalg.solve(total, moved)
+    np.testing.assert_allclose(state.information, information, rtol=1e-3, atol=1e-3 * information.max())
+
+
+def test_covariances_are_those_of_the_errors() -> None:
+    """Channels are drawn from the model itself: gains from the map, errors in span U and in few directions outside."""
+    reports, square = seen(), []
+    inner, outer = reports.inner(0.0), reports.outer
+    places = WORLD.places(IMAGES, SITE, USERS[FIX])
+    for _ in range(80):
+        gain = places.amplitude * (DRAW.normal(size=(*places.amplitude.shape, 2)) @ [1, 1j])
+        channel = (WORLD.grid.atoms(places.place) @ gain[..., None])[..., 0]
+        for link in range(len(FIX)):
+            basis = stacked(reports.basis[link])
+            left = DRAW.normal(size=len(basis)) * np.isin(np.arange(len(basis)), DRAW.permutation(len(basis))[:2])
+            error = basis @ DRAW.multivariate_normal(np.zeros(basis.shape[1]), inner[link])
+            error += outer[link] ** 0.5 * (left - basis @ (basis.T @ left))
+            channel[link] += error[: len(error) // 2] + 1j * error[len(error) // 2 :]
+        power = (np.abs(channel) ** 2).mean(-1)
+        problem = fitting(replace(reports, channel=channel, power=power), floor=0.0)
+        state = problem.descend(problem.state(USERS), 20)
+        apart = state.unknown - USERS
+        square.append(np.einsum("ni,nij,nj->n", apart, state.information, apart))
+    assert 0.85 < np.mean(np.array(square) < 6.25) < 0.95  # 90 % of a Gaussian in 3D
+    assert 0.85 < np.median(square) / 2.37 < 1.2
+
+
+def test_a_link_has_the_floor_of_the_others_unless_its_evidence_is_strong() -> None:
+    evidence = np.array([[0.0, 0, 0, 0, 0, 50], [8, 8, 8, 7, 9, 0], [6, 6, 6, 8, 8, 0], [0, 0, 0, 0, 0, 0]])
+    assert likely_floors(evidence, np.zeros(6, np.int64), 1).tolist() == [1, 1, 1, 1, 1, 0]
+    assert likely_floors(evidence[:, 3:], np.array([0, 1, 2]), 3).tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize("tolerances", [Tolerances(), Tolerances(clock_ns=20.0)])
