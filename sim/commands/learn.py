@@ -28,18 +28,24 @@ def trace(
         str, typer.Argument(help="Name of a shipped scenario, or path of a TOML file.", show_default=False)
     ],
     positions: Annotated[
-        int | None, typer.Option(help="Number of user positions; default: the scenario's.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Number of user positions; default: the scenario's. With a [mismatch] that needs a trace: of test "
+            "positions; default: all.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the data set; default: data/SCENARIO.", show_default=False)
     ] = None,
 ) -> None:
-    """Ray-trace a scenario into a path data set; can be resumed."""
+    """Ray-trace a scenario into a path data set; can be resumed. Test positions are traced again for a [mismatch]."""
     from dataclasses import replace as changed
 
-    from sim.commands.tracing import draw_factory_data, trace_layout_data, trace_scene_data
+    from sim.commands.tracing import draw_factory_data, trace_layout_data, trace_scene_data, trace_world_data
     from sim.errors import UserError
     from sim.world.scenario import load_scenario
+    from sim.world.store import data_folder
 
     wanted = load_scenario(scenario)
     if positions is not None:
@@ -49,12 +55,18 @@ def trace(
             raise UserError("--positions is not for a scenario with layouts: its [layouts] table says how many users.")
         wanted = changed(wanted, tracing=changed(wanted.tracing, positions=positions))
     folder = output or Path("data") / wanted.data_name
+    again = bool(wanted.mismatch.traced())
+    known = again and (data_folder(wanted) / "test.npz").is_file()
+    if again and output is not None:
+        raise UserError("--output is not for a scenario whose [mismatch] needs a trace: `emulate` would not find it.")
     if wanted.layouts is not None:
         trace_layout_data(wanted, folder)
     elif wanted.factory is not None:
         draw_factory_data(wanted, folder)
-    else:
+    elif not known:
         trace_scene_data(wanted, folder)
+    if again:
+        trace_world_data(wanted, positions if known else None)
 
 
 def train(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from sim.commands.common import stoppable
 from sim.errors import UserError
 from sim.learn.splits import write_test_set
 from sim.terminal import ProgressBar
+from sim.world.mismatch import Mismatch
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
+from sim.world.store import load_test_paths, world_file
 
 
 def trace_scene_data(scenario: Scenario, folder: Path) -> None:
@@ -27,6 +30,22 @@ def trace_scene_data(scenario: Scenario, folder: Path) -> None:
         _save(scenario, paths, folder)
         trace_ground_plan(scenario).save(folder / "ground-plan.npz")
     _tell(paths, folder)
+
+
+def trace_world_data(scenario: Scenario, positions: int | None) -> None:
+    """Trace the first test positions, by default all, again in the world of the scenario's mismatch."""
+    from sim.world.tracer import TraceProgress, trace_world
+
+    test = load_test_paths(replace(scenario, mismatch=Mismatch()))
+    target = world_file(scenario)
+    with stoppable(lambda: "Stopped; nothing is written."), ProgressBar() as bar:
+
+        def advance(progress: TraceProgress) -> None:
+            bar.update(f"tracing {scenario.name}", progress.done, progress.total)
+
+        paths = trace_world(scenario, test.position[:positions], advance)
+    paths.save(target)
+    print(f"{len(paths)} test positions, {len(paths.delay)} paths to {paths.sites} sites: {target}")
 
 
 def draw_factory_data(scenario: Scenario, folder: Path) -> None:

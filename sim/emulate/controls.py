@@ -7,7 +7,7 @@ base stations measures each snapshot, the bound uses the same subset.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -104,11 +104,7 @@ def heard_paths(paths: PathSet, roster: Roster) -> PathSet:
     heard = np.zeros(counts.shape, bool)
     for snapshot, row in enumerate(heard):
         row[sorted(roster.of(snapshot))] = True
-    kept = np.repeat(heard.ravel(), counts.ravel())
-    offset = np.concatenate([[0], np.cumsum((counts * heard).ravel())])
-    names = ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
-    columns = {name: column[kept] for name in names if len(column := getattr(paths, name))}
-    return replace(paths, offset=offset, **columns)
+    return paths.keep(np.repeat(heard.ravel(), counts.ravel()))
 
 
 def estimated_channels(scenario: Scenario, paths: PathSet, weights: Weights, *, sites: int, seed: int) -> Tensor:

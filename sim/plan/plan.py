@@ -35,6 +35,7 @@ from sim.errors import UserError
 from sim.plan.scheme_options import known_spec, scheme_options
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import Weights, find_weights, load_weights
+from sim.plan.wrong_map import wrong_map
 from sim.world.channel import PaddedPaths, Radio, pad_paths, scenario_pilots, silence_w
 from sim.world.made_for import PLACE, differences
 from sim.world.paths import PathSet
@@ -228,6 +229,8 @@ def weights_notes(plan: Plan) -> list[str]:
     config, settings = plan.weights.config, plan.settings
     found = differences(plan.weights.made_for, plan.scenario)
     notes = [f"The weights were trained for {difference}." for difference in found.values()]
+    if mismatch := plan.scenario.mismatch.words():
+        notes.append(f"The world is not as the scenario, maps and weights have it: {'; '.join(mismatch)}.")
     trained = PayloadChoice(config.get("bits", settings.bits))
     if trained.bits != settings.bits:
         notes.append(f"The weights were trained for {trained.words}, the run sends {settings.payload.words}.")
@@ -267,7 +270,7 @@ def cloud_parts(settings: EmulateSettings, scenario: Scenario, weights: Weights)
             stations,
             settings.payload,
             weights.config,
-            weights.cloud(),
+            wrong_map(weights.cloud(), scenario.mismatch),
             settings.seed,
             options=scheme_options(settings),
             networks=_networks(settings, weights, stations),

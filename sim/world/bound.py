@@ -43,7 +43,8 @@ def position_error_bound(
 
     None where the model above does not describe the scenario: users with several antennas, dual polarisation (four
     unknown gains per path), taps instead of tones, noise other than thermal receiver noise, clock errors that are not
-    Gaussian, carrier phases that are not the traced ones, or an indoor factory, which has no map.
+    Gaussian, carrier phases that are not the traced ones, an indoor factory, which has no map, or a world other than
+    what is known of it (`Scenario.mismatch`).
 
     Args:
         scenario: arrays, numerology, link budget and clocks.
@@ -74,7 +75,8 @@ def position_error_bound(
 def covered(scenario: Scenario) -> bool:
     """Return whether `position_error_bound` covers the scenario."""
     single = scenario.user_array.antennas == 1 and not scenario.polarized
-    mapped = scenario.factory is None and scenario.phases == "traced" and not scenario.clock.bs_limit_sigmas
+    mapped = scenario.factory is None and scenario.phases == "traced" and not scenario.mismatch.words()
+    mapped &= not scenario.clock.bs_limit_sigmas
     return single and mapped and not scenario.numerology.taps and scenario.link_budget.noise == "thermal"
 
 

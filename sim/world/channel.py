@@ -31,6 +31,7 @@ from fronthaul.draws import generator
 from sim.errors import UserError
 from sim.world.clocks import site_errors_ns
 from sim.world.paths import PathSet, mirror_matrix, unit_vector
+from sim.world.perturbed import antenna_errors
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Numerology, Scenario, Site
 from sim.world.taps import dirichlet_taps, white_to_taps
 
@@ -332,6 +333,8 @@ class Radio:
         self._site = site
         self._seed = seed
         self._synthesizer = Synthesizer(scenario, [site])
+        errors = antenna_errors(scenario, site).repeat(scenario.user_array.antennas)  # pair m·U + j
+        self._antennas = torch.from_numpy(errors)[:, None]
         self.pilots = scenario_pilots(scenario)
 
     def __len__(self) -> int:
@@ -345,7 +348,7 @@ class Radio:
         """
         index = snapshot % len(self)
         response = self._synthesizer.response(self._paths[index : index + 1], self._motion(snapshot))[0, 0]
-        signal = math.sqrt(self._scenario.tone_power_w) * response * self.pilots
+        signal = math.sqrt(self._scenario.tone_power_w) * response * self._antennas * self.pilots
         if self._scenario.link_budget.noise == "none":
             return signal
         draw = generator(self._seed, "noise", self._site, snapshot)

@@ -115,6 +115,13 @@ class PathSet:
         chosen_rows = {name: array[i] if len(array := getattr(self, name)) else array for name, i in index.items()}
         return replace(self, position=self.position[np.asarray(users)], offset=offset, **chosen_rows)
 
+    def keep(self, chosen: npt.NDArray[np.bool_]) -> PathSet:
+        """Return the data set with only the chosen ones (P,) of its paths."""
+        links = len(self.offset) - 1
+        left = np.bincount(np.repeat(np.arange(links), np.diff(self.offset))[chosen], minlength=links)
+        rows = {name: array[chosen] for name in _PER_PATH if len(array := getattr(self, name))}
+        return replace(self, offset=np.concatenate([[0], np.cumsum(left)]), **rows)
+
     def save(self, path: Path, *, smallest: bool = False) -> None:
         """Write an NPZ file (temporary name, then rename); `smallest`: see `save_arrays`."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "digest"}
@@ -222,6 +229,18 @@ def join_sites(parts: Sequence[PathSet]) -> PathSet:
     return replace(parts[0], offset=np.concatenate([[0], np.cumsum(counts)]), **by_user)
 
 
+def join_links(parts: Sequence[PathSet]) -> PathSet:
+    """Join the paths of data sets of the same users and sites, link by link; mirrors are kept if all have them."""
+    link = np.concatenate([np.repeat(np.arange(len(part.offset) - 1), np.diff(part.offset)) for part in parts])
+    order = np.argsort(link, kind="stable")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_PATH}
+    mirrored = len(joined["mirror"]) == len(order)
+    rows = {name: array[order] for name, array in joined.items() if name != "mirror" or mirrored}
+    if not mirrored:
+        rows["mirror"] = np.zeros((0, 4), np.float32)
+    return replace(parts[0], offset=np.sum([part.offset for part in parts], 0), **rows)
+
+
 def rounded(coefficient: npt.NDArray[np.complex64], mantissa_bits: int = _MANTISSA_BITS) -> npt.NDArray[np.complex64]:
     """Round coefficients to so many mantissa bits, by default a relative error of 1e-4: halves the size of files."""
     mantissa, exponent = np.frexp(np.ascontiguousarray(coefficient).view(np.float32))
@@ -234,6 +253,13 @@ def unit_vector(angle: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Convert zenith and azimuth [rad] (…, 2) to unit vectors (…, 3)."""
     zenith, azimuth = np.moveaxis(angle.astype(np.float64), -1, 0)
     return np.stack([np.sin(zenith) * np.cos(azimuth), np.sin(zenith) * np.sin(azimuth), np.cos(zenith)], -1)
+
+
+def angles_of(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Convert vectors (…, 3) of any length to zenith and azimuth [rad] (…, 2)."""
+    x, y, z = np.moveaxis(vector.astype(np.float64), -1, 0)
+    found: npt.NDArray[np.float32] = np.stack([np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)], -1).astype(np.float32)
+    return found
 
 
 def mirror_matrix(mirror: npt.NDArray[np.floating], bounces: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:

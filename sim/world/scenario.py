@@ -25,6 +25,7 @@ from fronthaul.errors import LocalError
 from sim.errors import UserError, nearest_hint
 from sim.toml.read import build
 from sim.world.deployment import FACTORY_KINDS, FACTORY_SCENE, Factory, Layouts, Strip
+from sim.world.mismatch import Mismatch
 
 SPEED_OF_LIGHT = 299_792_458.0  # [m/s]
 BOLTZMANN = 1.380649e-23  # [J/K]
@@ -200,6 +201,7 @@ class Scenario:
 
     `name`: also of files and folders; letters, digits, dots, dashes and underscores, 64 at most (`is_name`).
     `data`: name of the scenario whose traced paths and shipped files this one uses; by default its own.
+    `mismatch`: how the world of a run differs from what was made beforehand.
     `phases`: carrier phases of paths, ``"traced"``, ``"drawn"`` or ``"initial"``, see `sim.world.phases`.
     With `layouts`, `sites` holds the sites of one layout (`at_layout`), or none.
     """
@@ -220,6 +222,7 @@ class Scenario:
     factory: Factory | None = None
     phases: str = "traced"
     data: str = ""
+    mismatch: Mismatch = field(default_factory=Mismatch)
 
     @property
     def data_name(self) -> str:
@@ -290,6 +293,13 @@ class Scenario:
                 del parts["layouts"][key]
             del parts["sites"]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def world_digest(self) -> str:
+        """Return the digest of the paths of a run: of those that were traced, or traced again with the mismatch."""
+        again = self.mismatch.traced()
+        if not again:
+            return self.tracing_digest()
+        return hashlib.sha256(json.dumps([self.tracing_digest(), again], sort_keys=True).encode()).hexdigest()[:16]
 
 
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -362,7 +372,10 @@ def _read_table(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Pat
 
 def scenario_table(scenario: Scenario) -> dict[str, Any]:
     """Return the scenario as plain tables, as recorded in a run's folder."""
-    return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(scenario))))
+    table = typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(scenario))))
+    if scenario.mismatch == Mismatch():  # a newer table; without it older records and digests stay valid
+        del table["mismatch"]
+    return table
 
 
 def scenario_from_table(table: dict[str, Any], where: str) -> Scenario:
@@ -385,6 +398,7 @@ def require_possible(scenario: Scenario, where: str) -> None:
         rules += _layout_rules(scenario, scenario.layouts)
     if scenario.factory is not None:
         rules += _factory_rules(scenario, scenario.factory)
+    rules += scenario.mismatch.rules()
     for holds, sentence in rules + _rules(scenario):
         if not holds:
             raise UserError(f"{where}: {sentence}.")
@@ -442,7 +456,9 @@ def _rules(scenario: Scenario) -> _Rules:
         (scenario.splits.block_m > 0 and scenario.splits.guard_m >= 0, "splits: block_m must be > 0, guard_m >= 0"),
         (0 < scenario.splits.block_fraction < 1, "splits.block_fraction must lie between 0 and 1"),
         (scenario.factory is not None or scenario.scene != FACTORY_SCENE, f"scene {FACTORY_SCENE!r} needs [factory]"),
-    ]
+        (not scenario.mismatch.words() or (scenario.factory is None and not drawn),
+         "mismatch: it needs listed sites in a traced scene; leave out [layouts] and [factory]"),
+    ]  # fmt: skip
 
 
 def _walk_rules(walk: Walk) -> _Rules:

@@ -84,8 +84,13 @@ def import_sionna() -> Any:
     return rt
 
 
-def load_scene(rt: Any, name: str) -> Any:
+def load_scene(rt: Any, name: str, *, merge: bool = True) -> Any:
     """Load a scene shipped with Sionna RT by name, or a Mitsuba XML file by path.
+
+    Args:
+        rt: the module.
+        name: of the scene, or path.
+        merge: join mesh parts of the same material, which makes tracing faster; only apart can they be moved.
 
     Raises:
         UserError: there is no such scene, or it is broken.
@@ -95,7 +100,7 @@ def load_scene(rt: Any, name: str) -> Any:
         known = sorted(n for n in dir(rt.scene) if not n.startswith("_") and isinstance(getattr(rt.scene, n), str))
         raise UserError(f"There is no scene {name!r}: give a Mitsuba XML file or one of {', '.join(known)}.")
     try:
-        return rt.load_scene(shipped or name)
+        return rt.load_scene(shipped or name, merge_shapes=merge)
     except Exception as error:  # Mitsuba reports a broken file as RuntimeError
         raise UserError(f"The scene {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}.") from error
 

@@ -14,6 +14,7 @@ from sim.errors import UserError
 from sim.world.arrays import save_arrays
 from sim.world.deployment import Layouts
 from sim.world.paths import PathSet, load_paths
+from sim.world.perturbed import perturbed
 from sim.world.scenario import Scenario
 
 ASSET_FOLDER = Path(__file__).resolve().parent.parent / "assets"
@@ -60,22 +61,28 @@ def load_ground_plan(scenario: Scenario) -> GroundPlan | None:
         return None
 
 
+def world_file(scenario: Scenario) -> Path:
+    """Return the file of the test positions' paths where the scenario's mismatch needs another trace of them."""
+    return DATA_FOLDER / scenario.data_name / "worlds" / f"{scenario.world_digest()}.npz"
+
+
 def load_test_paths(scenario: Scenario, path: Path | None = None) -> PathSet:
-    """Return the paths of the test positions, or those in the file `path`.
+    """Return the paths of the test positions in the scenario's world, or of those in the file `path`.
 
     Raises:
         UserError: the file is missing, damaged, or traced for another version of the scenario.
     """
-    path = path or data_folder(scenario) / "test.npz"
+    if path is None:
+        path = world_file(scenario) if scenario.mismatch.traced() else data_folder(scenario) / "test.npz"
     if not path.is_file():
         raise UserError(
             f"There is no test data for scenario {scenario.name!r} ({path}); "
             "make it with `python cli.py trace` on the same scenario."
         )
     paths = load_paths(path)
-    if paths.digest != scenario.tracing_digest():
+    if paths.digest != scenario.world_digest():
         raise UserError(f"{path} was traced for another version of scenario {scenario.name!r}; trace it again.")
-    return paths
+    return perturbed(scenario, paths)
 
 
 def load_training_positions(scenario: Scenario, test: Path | None = None) -> npt.NDArray[np.float64] | None:

@@ -1,7 +1,8 @@
 """Ray tracing of a scenario with Sionna RT, in resumable shards.
 
 The sites are the tracer's sources and the users its targets (reciprocity): rays are launched from few sites and
-reused for many users. Only specular reflections and line of sight are traced, as in the ECC paper's setting.
+reused for many users. Only specular reflections and line of sight are traced, as in the ECC paper's setting, unless
+the mismatch of a scenario asks for a world that has more.
 
 A pitfall for data quality: Sionna RT by default de-duplicates candidate paths in a table of 1e6 counters per source,
 shared by all targets of a call. With a few hundred targets entries collide, and paths vanish depending on which users
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ import numpy.typing as npt
 
 from fronthaul.draws import generator
 from sim.errors import UserError
-from sim.world.paths import PathSet, concatenate, join_sites, load_paths
+from sim.world.mismatch import Mismatch
+from sim.world.paths import PathSet, concatenate, join_links, join_sites, load_paths
 from sim.world.scenario import Scenario, Site
 from sim.world.sionna_rt import import_sionna, load_scene
 from sim.world.store import GroundPlan
@@ -32,7 +35,10 @@ _USERS_PER_CALL = 100
 _SITES_PER_CALL = 16  # 4 GB; memory grows with the number of sources per call
 _FEWEST_IN_CALL = 10  # a smaller call costs about as much
 _SHARD_USERS = 1000
+_DIFFUSE_RAYS = 2000  # from each site; each surface that one meets gives a path to every user who sees it
 _MAX_DRAWS_PER_SHARD = 200  # calls; a region that yields no valid user after this many is rejected
+
+_NONE = Mismatch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,24 @@ def trace_scenario(
     return concatenate(parts).select(np.arange(total))
 
 
+def trace_world(
+    scenario: Scenario,
+    position: npt.NDArray[np.float64],
+    on_progress: Callable[[TraceProgress], None] = lambda _: None,
+) -> PathSet:
+    """Trace users at `position` (N, 3) [m] in the world that the scenario's mismatch asks for.
+
+    Raises:
+        UserError: Sionna RT or its LLVM library is missing, or the scene is unknown.
+    """
+    tracer = Tracer(scenario, scenario.mismatch)
+    parts = []
+    for begin in range(0, len(position), _USERS_PER_CALL):
+        parts.append(tracer.at(position[begin : begin + _USERS_PER_CALL]))
+        on_progress(TraceProgress(min(begin + _USERS_PER_CALL, len(position)), len(position), False))
+    return replace(concatenate(parts), digest=scenario.world_digest())
+
+
 def trace_ground_plan(scenario: Scenario, margin_m: float = 60.0, step_m: float = 1.0) -> GroundPlan:
     """Return where something stands above the ground in and around the scenario, on a grid; for maps."""
     tracer = Tracer(scenario)
@@ -99,21 +123,42 @@ def trace_ground_plan(scenario: Scenario, margin_m: float = 60.0, step_m: float 
 class Tracer:
     """A loaded scene with its sites; users are moved through it call by call."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
+    def __init__(self, scenario: Scenario, mismatch: Mismatch = _NONE) -> None:
+        """Load the scene of a scenario, with the errors of `mismatch` that need a trace."""
+        self._scenario, self._mismatch = scenario, mismatch
         self._rt = import_sionna()
-        self._scene = load_scene(self._rt, scenario.scene)
+        self._scene = load_scene(self._rt, scenario.scene, merge=not mismatch.wall_m)
         try:
             self._scene.frequency = scenario.numerology.carrier_hz
         except ValueError as error:  # ITU-R P.2040 gives each material's properties for a range of frequencies
             raise UserError(
                 f"Scenario {scenario.name!r}: numerology.carrier_hz does not suit the scene: {error}"
             ) from error
+        self._perturb()
         single = self._rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="VH")
         self._scene.tx_array = self._scene.rx_array = single
         self._sources: Sequence[Site] = ()
         self._solver = self._rt.PathSolver()
         self._inside = area_test(scenario)
+
+    def _perturb(self) -> None:
+        """Move mesh parts, and change materials, by draws that depend on their names' order."""
+        mismatch, scene = self._mismatch, self._scene
+        if mismatch.wall_m:
+            # All at once: each update of the scene builds its search tree anew.
+            vertices = scene.mi_scene_params
+            for number, key in enumerate(sorted(name for name, _ in vertices if name.endswith(".vertex_positions"))):
+                step = mismatch.wall_m * generator(mismatch.seed, "mismatch walls", number).standard_normal(3)
+                vertices[key] = type(vertices[key])((np.array(vertices[key]).reshape(-1, 3) + step).ravel())
+            vertices.update()
+        for number, (_, material) in enumerate(sorted(scene.radio_materials.items())):
+            share = generator(mismatch.seed, "mismatch materials", number).uniform(-1, 1, 2) * mismatch.materials
+            if mismatch.materials:
+                permittivity, conductivity = np.ravel(material.relative_permittivity), np.ravel(material.conductivity)
+                material.relative_permittivity = max(1.0, float(permittivity[0] * (1 + share[0])))
+                material.conductivity = float(conductivity[0] * (1 + share[1]))
+            if mismatch.diffuse:
+                material.scattering_coefficient = mismatch.diffuse
 
     def shard(self, shard: int) -> PathSet:
         """Trace users of shard number `shard` until `_SHARD_USERS` valid ones are found, in whole walks."""
@@ -243,20 +288,29 @@ class Tracer:
     def _trace_from(self, sites: Sequence[Site], position: npt.NDArray[np.float64]) -> PathSet:
         """Trace the users (N, 3) of one call to the given sites."""
         self._place(sites, position)
-        tracing = self._scenario.tracing
-        paths = self._solver(
-            self._scene,
+        tracing, mismatch = self._scenario.tracing, self._mismatch
+        site = np.array([s.position for s in sites])
+        solve = partial(self._solver, self._scene, synthetic_array=True, refraction=False, seed=tracing.seed)
+        paths = solve(
             max_depth=tracing.depth,
             samples_per_src=tracing.samples_per_source,
-            synthetic_array=True,
             los=True,
             specular_reflection=True,
             diffuse_reflection=False,
-            refraction=False,
-            diffraction=False,
-            seed=tracing.seed,
+            diffraction=mismatch.diffraction,
         )
-        return _to_path_set(position, np.array([s.position for s in sites]), paths)
+        found = _to_path_set(position, site, paths, specular=not mismatch.diffraction)
+        if not mismatch.diffuse:
+            return found
+        paths = solve(
+            max_depth=1,
+            samples_per_src=_DIFFUSE_RAYS,
+            los=False,
+            specular_reflection=False,
+            diffuse_reflection=True,
+            diffraction=False,
+        )
+        return join_links([found, _to_path_set(position, site, paths, specular=False)])
 
     def _place(self, sites: Sequence[Site], position: npt.NDArray[np.float64]) -> None:
         """Put the sites, and users at `position` (N, 3), into the scene."""
@@ -282,8 +336,10 @@ def _point(mi: Any, position: npt.NDArray[np.float64]) -> Any:
     return mi.Point3f(*(mi.Float(position[:, axis].astype(np.float32)) for axis in range(3)))
 
 
-def _to_path_set(position: npt.NDArray[np.float64], site: npt.NDArray[np.float64], paths: Any) -> PathSet:
-    """Convert Sionna RT's padded arrays [user, site, path] to the ragged layout."""
+def _to_path_set(
+    position: npt.NDArray[np.float64], site: npt.NDArray[np.float64], paths: Any, *, specular: bool
+) -> PathSet:
+    """Convert Sionna RT's padded arrays [user, site, path] to the ragged layout; only specular paths have mirrors."""
     users, sites = len(position), len(site)
     valid = np.array(paths.valid).reshape(users, sites, -1)
     coefficient = np.array(paths.a[0]) + 1j * np.array(paths.a[1])  # [user, user pol, site, site pol, path]
@@ -302,7 +358,7 @@ def _to_path_set(position: npt.NDArray[np.float64], site: npt.NDArray[np.float64
         site_angle=_angles(paths.theta_t, paths.phi_t, valid),
         user_angle=_angles(paths.theta_r, paths.phi_r, valid),
         bounces=bounces.astype(np.uint8),
-        mirror=_mirrors(site[k], vertices, bounces, position[n]),
+        mirror=_mirrors(site[k], vertices, bounces, position[n]) if specular else np.zeros((0, 4), np.float32),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import cli
-from sim.world import deployment
+from sim.world import deployment, mismatch
 from sim.world import scenario as world
 from sim.world.paths import load_paths
 from sim.world.scenario import load_scenario
@@ -24,6 +24,7 @@ SECTIONS = {
     "`[tracing]`": world.Tracing,
     "`[link_budget]`": world.LinkBudget,
     "`[clock]`": world.ClockErrors,
+    "`[mismatch]`": mismatch.Mismatch,
     "`[splits]`": world.Splits,
 }
 
@@ -97,5 +98,21 @@ def test_the_example_traces_into_a_path_data_set(street: Path, capsys: pytest.Ca
     assert cli.main([*command, "--weights", weights]) == 0
     assert cli.main(["train", "rss", "--scenario", "my-street.toml"]) == 0
     assert cli.main([*command, "--scheme", "rss", "--weights", "checkpoints/my-street/rss.safetensors"]) == 0
+
+    # … and the same users with the same weights in a world whose walls stand elsewhere, which needs another trace.
+    moved = Path("moved.toml")
+    moved.write_text('extends = "my-street.toml"\n[mismatch]\nwall_m = 0.2\nsite_m = 0.05\n')
+    wrong = [*command[:2], "moved.toml", *command[3:], "--weights", weights]
+    assert cli.main(wrong) == 2
+    assert "make it with `python cli.py trace`" in capsys.readouterr().err
+    assert cli.main(["trace", "moved.toml", "--output", "elsewhere"]) == 2
+    assert cli.main(["trace", "moved.toml", "--positions", "5"]) == 0
+    [traced] = Path("data/my-street/worlds").iterdir()
+    assert len(load_paths(traced)) == 5
+    assert load_paths(traced).digest == load_scenario("moved.toml").world_digest()
+    capsys.readouterr()
+    assert cli.main(wrong) == 0
+    assert "sites 0.05 m off on each axis; mesh parts 0.2 m off on each axis" in capsys.readouterr().out
+
     runs = sorted(path.name.split("-", 2)[2] for path in Path("runs").iterdir())
-    assert runs == ["my-street-ecc-b4", "my-street-rss-b4"]
+    assert runs == ["moved-ecc-b4", "my-street-ecc-b4", "my-street-rss-b4"]

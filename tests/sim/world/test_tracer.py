@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from fronthaul.draws import generator
 from sim.errors import UserError
 from sim.world.channel import Motion, Synthesizer, move_users, pad_paths, tone_offsets
+from sim.world.mismatch import Mismatch
 from sim.world.paths import PathSet, load_paths, mirror_matrix, unit_vector
+from sim.world.perturbed import perturbed, site_steps
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Scenario, Walk, load_scenario
-from sim.world.tracer import Tracer, shard_users, trace_scenario
+from sim.world.tracer import Tracer, shard_users, trace_scenario, trace_world
 
 CANYON = """
 name = "canyon"
@@ -252,3 +255,95 @@ def test_saved_paths_survive_and_damage_is_named(canyon: Scenario, tracer: Trace
 def test_unknown_scene_is_named(canyon: Scenario) -> None:
     with pytest.raises(UserError, match="no scene 'atlantis'"):
         Tracer(replace(canyon, scene="atlantis"))
+
+
+# Worlds that differ from the scenario's (`Scenario.mismatch`)
+
+
+def wrong(canyon: Scenario, **keys: Any) -> Scenario:
+    return replace(canyon, mismatch=Mismatch(**keys))
+
+
+def rows(paths: PathSet, user: int, site: int) -> slice:
+    link = user * paths.sites + site
+    return slice(int(paths.offset[link]), int(paths.offset[link + 1]))
+
+
+def test_sites_that_stand_elsewhere_equal_a_new_trace(canyon: Scenario, tracer: Tracer) -> None:
+    scenario = wrong(canyon, site_m=0.1)
+    position = users(100)
+    steps = site_steps(scenario.mismatch, 2)
+    there = tuple(
+        replace(site, position=tuple(np.add(site.position, step).tolist()))
+        for site, step in zip(canyon.sites, steps, strict=True)
+    )
+    moved = Tracer(replace(canyon, sites=there)).at(position)
+    found = perturbed(scenario, tracer.at(position))
+    same = found.paths_per_link() == moved.paths_per_link()
+    assert same.mean() > 0.8
+    apart = []
+    for user, site in np.argwhere(same):
+        one, other = (np.sort(paths.delay[rows(paths, user, site)]) for paths in (found, moved))
+        apart += list(np.abs(one.astype(float) - other) * SPEED_OF_LIGHT)
+    assert np.quantile(apart, 0.9) < 1e-3  # m; an edge may still swap one path for another
+
+
+def test_a_street_that_lies_elsewhere_lengthens_its_reflections(canyon: Scenario, tracer: Tracer) -> None:
+    """The reflection on the street at height h is as long as the way to the user's image at 2 h − z."""
+    mismatch = Mismatch(wall_m=0.3)
+    moved = Tracer(canyon, mismatch)
+    assert len(moved._scene.objects) == 7  # parts of the same material apart, sorted by name: the street is the last
+    height = float(np.ravel(tracer._scene.objects["floor"].position)[2])
+    height += 0.3 * generator(1, "mismatch walls", 6).standard_normal(3)[2]
+    paths = moved.at(users(100))
+    counts = paths.paths_per_link()
+    site = np.array([s.position for s in canyon.sites])[np.repeat(np.tile([0, 1], 100), counts.ravel())]
+    user = np.repeat(paths.position, counts.sum(1), axis=0)
+    mirror = mirror_matrix(paths.mirror, paths.bounces)
+    street = (paths.bounces == 1) & (np.abs(mirror - np.diag([1, 1, -1])).max((1, 2)) < 1e-3)
+    assert street.sum() > 100
+    across = user - site
+    across[:, 2] = 2 * height - user[:, 2] - site[:, 2]
+    length = np.linalg.norm(across, axis=1)[street]
+    np.testing.assert_allclose(paths.delay[street] * SPEED_OF_LIGHT, length, atol=2e-3)
+    np.testing.assert_array_equal(trace_world(wrong(canyon, wall_m=0.3), users(100)).delay, paths.delay)
+
+
+def test_materials_change_by_their_draws_and_delays_do_not(canyon: Scenario, tracer: Tracer) -> None:
+    changed = Tracer(canyon, Mismatch(materials=0.2))
+    for number, name in enumerate(sorted(tracer._scene.radio_materials)):
+        share = 0.2 * generator(1, "mismatch materials", number).uniform(-1, 1, 2)
+        before, after = (one._scene.radio_materials[name] for one in (tracer, changed))
+        ratio = np.ravel(after.conductivity) / np.ravel(before.conductivity)
+        assert ratio[0] == pytest.approx(1 + share[1], rel=1e-5)
+        permittivity = np.ravel(before.relative_permittivity)[0] * (1 + share[0])
+        assert np.ravel(after.relative_permittivity)[0] == pytest.approx(max(1.0, permittivity), rel=1e-5)
+    here, there = tracer.at(users(100)), changed.at(users(100))
+    np.testing.assert_array_equal(here.delay, there.delay)
+    gain = np.abs(there.matrix[:, 0, 0]) / np.abs(here.matrix[:, 0, 0])
+    assert gain[here.bounces == 0] == pytest.approx(1.0, rel=1e-4)
+    assert np.abs(gain[here.bounces == 1] - 1).mean() > 1e-3
+
+
+def test_diffuse_reflection_takes_its_power_from_specular_reflections(canyon: Scenario, tracer: Tracer) -> None:
+    position, share = users(40), 0.4
+    here, there = tracer.at(position), trace_world(wrong(canyon, diffuse=share), position)
+    assert len(there.mirror) == 0  # a path by way of a rough wall follows no image
+    for user in range(40):
+        for site in range(2):
+            before, after = rows(here, user, site), rows(there, user, site)
+            specular = slice(after.start, after.start + before.stop - before.start)
+            np.testing.assert_allclose(here.delay[before], there.delay[specular], rtol=1e-6)
+            gain = np.abs(there.matrix[specular, 0, 0]) / np.abs(here.matrix[before, 0, 0])
+            np.testing.assert_allclose(gain, (1 - share**2) ** (here.bounces[before] / 2), rtol=1e-3)
+            diffuse = slice(specular.stop, after.stop)
+            assert (np.abs(there.matrix[diffuse]).max((1, 2)) > 0).any()
+            assert (there.delay[diffuse] * SPEED_OF_LIGHT
+                    > np.linalg.norm(position[user] - canyon.sites[site].position) - 1e-3).all()  # fmt: skip
+
+
+def test_diffraction_adds_paths_to_those_that_there_are(canyon: Scenario, tracer: Tracer) -> None:
+    here, there = tracer.at(users(40)), trace_world(wrong(canyon, diffraction=True), users(40))
+    more = there.paths_per_link() - here.paths_per_link()
+    assert (more >= 0).all() and more.mean() > 1
+    assert len(there.mirror) == 0
