@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fronthaul.message.messages import Payload, PayloadFormat
 from fronthaul.payload.choice import PayloadChoice
+from fronthaul.payload.fields import PayloadField
 from fronthaul.payload.hearing import HEARD, UNHEARD
 
 ENTRY_POINT_GROUP = "cofix.edge"
@@ -132,6 +133,8 @@ class SchemeSpec:
             factory is sent to the cloud and called there with the compute device.
         chosen: resolves the options; None takes them as the user gave them.
         obtained: how a user gets weights where none are shipped, for a sentence.
+        fields: returns the numbers in a base station's payload, for people who inspect frames; None shows no more than
+            its bits, or its indices if all payloads have the same length.
     """
 
     scenario: str = "paris-6"
@@ -142,6 +145,7 @@ class SchemeSpec:
     at_cloud: Callable[[EdgeSetup], Callable[[str], Any] | None] | None = None
     chosen: Callable[[EdgeSetup], Chosen] | None = None
     obtained: str = "train one"
+    fields: Callable[[EdgeSetup, Payload], list[PayloadField]] | None = None
 
 
 @runtime_checkable

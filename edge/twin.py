@@ -17,7 +17,9 @@ from edge.atom_fit import fit_atoms, slot_reduced
 from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
 from fronthaul.message.messages import Payload
 from fronthaul.payload.atoms import AtomGrid
+from fronthaul.payload.fields import PayloadField
 from fronthaul.payload.twin import DEFAULT_BITS, OPTIONS, TwinPayload, report_widths
+from fronthaul.payload.twin_fields import payload_fields
 
 
 def make(setup: EdgeSetup) -> EdgeScheme:
@@ -34,11 +36,24 @@ def chosen(setup: EdgeSetup) -> Chosen:
     return Chosen("twin", {"bits_per_report": DEFAULT_BITS, **setup.options})
 
 
+def fields(setup: EdgeSetup, payload: Payload) -> list[PayloadField]:
+    """Return the numbers in a payload."""
+    low, high = setup.tensors["gain_db"].tolist()
+    return payload_fields(
+        payload,
+        report_widths(setup.config, int(setup.options.get("bits_per_report", DEFAULT_BITS))),
+        (low, high),
+        tone_spacing_hz=float(setup.config["tone_spacing_hz"]),
+        spacing_wavelengths=float(setup.config["spacing_wavelengths"]),
+    )
+
+
 build = EdgeBuilder(
     SchemeSpec(
         options=dict.fromkeys(OPTIONS, int),
         chosen=chosen,
         obtained="make one with `python cli.py twin SCENARIO`",
+        fields=fields,
     ),
     make,
 )

@@ -170,6 +170,16 @@ def show_report(console: Console, report: ReportView) -> None:
     if report.bits:
         console.print(f"\n[bold]indices[/bold], {len(report.index)} of {report.bits} bit, offset binary")
         console.print(index_rows(report.index.tolist(), report.bits), soft_wrap=True)
+    if report.fields:
+        console.print("\n[bold]payload by field[/bold]")
+        table = new_table("", "field", "bits", "value", "step", "that is")
+        for column in (0, 1):
+            table.columns[column].justify = "left"
+        for field in report.fields:
+            sent = f"{field.index:0{field.bits}b}" if field.bits else "not sent"
+            step = f"{field.step:.4g} {field.unit}"
+            table.add_row(field.part, field.name, sent, f"{field.value:.6g} {field.unit}", step, field.words)
+        show_table(console, table)
 
 
 def _text(value: int | None) -> str:

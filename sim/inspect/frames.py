@@ -18,7 +18,11 @@ from fronthaul.log.stream_names import SENT
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, Frame, Payload, PayloadFormat, Report, ReportKey
 from fronthaul.message.wire import VERSION, encode
+from fronthaul.payload.fields import PayloadField
 from sim.errors import UserError, nearest_hint, reason
+from sim.inspect.run_weights import run_weights
+from sim.plan.plan import edge_setup
+from sim.plan.scheme_options import known_spec
 from sim.records.books import Books, close, used_reports
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
 from sim.records.links import (
@@ -160,6 +164,7 @@ class ReportView:
         bits: bits per index; 0 where no fixed format is declared: on the downlink, or for payloads of varying length.
         index: indices in the payload, (coefficients,); empty if `bits` is 0.
         payload: the payload.
+        fields: the numbers in the payload, if the scheme says what they are and the run's weights are at hand.
     """
 
     snapshot: int
@@ -170,6 +175,7 @@ class ReportView:
     bits: int
     index: npt.NDArray[np.uint32]
     payload: Payload
+    fields: tuple[PayloadField, ...] = ()
 
 
 def link_totals(folder: Path) -> list[LinkTotals]:
@@ -374,7 +380,20 @@ def _report_view(report: Report, fate: str | None, direction: str, configuration
         bits=bits,
         index=unpack(report.payload, bits, report.payload.bits // bits) if bits else np.empty(0, np.uint32),
         payload=report.payload,
+        fields=_fields(report, configuration) if declared is not None and not report.key.round else (),
     )
+
+
+def _fields(report: Report, configuration: RunConfiguration) -> tuple[PayloadField, ...]:
+    try:
+        described = known_spec(configuration.settings.scheme).fields
+        weights = None if described is None else run_weights(configuration)
+    except UserError:  # a frame can be looked at without the scheme and its weights
+        return ()
+    if described is None or weights is None:
+        return ()
+    site = configuration.scenario.sites[report.key.bs].position
+    return tuple(described(edge_setup(configuration.settings, weights, report.key.bs, site), report.payload))
 
 
 def _floats(side: bytes) -> tuple[float, ...]:

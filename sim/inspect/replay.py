@@ -18,13 +18,11 @@ import torch
 
 from cloud.center import FusionCenter, replay_exchanges
 from cloud.fusion.scheme import Fix
-from edge.scheme import weights_scheme
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Payload, Report, ReportKey
 from sim.arithmetic import fixed_arithmetic
-from sim.errors import UserError
+from sim.inspect.run_weights import run_weights
 from sim.plan.plan import cloud_parts
-from sim.plan.weights import Weights, find_weights, load_weights
 from sim.records.books import used_reports
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
 from sim.records.links import read_ledgers, read_table
@@ -140,27 +138,6 @@ def logged_reports(ledgers: dict[int | None, pa.Table]) -> dict[ReportKey, Repor
 
 
 def _center(configuration: RunConfiguration) -> FusionCenter:
-    weights = _shipped_weights(configuration) or _recorded_weights(configuration)
+    weights = run_weights(configuration)
     parts = cloud_parts(configuration.settings, configuration.scenario, weights)
     return FusionCenter(parts.build(parts.setup))
-
-
-def _shipped_weights(configuration: RunConfiguration) -> Weights | None:
-    """Return the shipped weights if the run used them, whatever their path was on the machine of the run."""
-    settings = configuration.settings
-    try:
-        path = find_weights(configuration.scenario.data_name, weights_scheme(settings.scheme), settings.bits)
-        weights = load_weights(path)
-    except UserError:
-        return None
-    return weights if weights.digest == configuration.weights_digest else None
-
-
-def _recorded_weights(configuration: RunConfiguration) -> Weights:
-    weights = load_weights(configuration.weights_path)
-    if weights.digest != configuration.weights_digest:
-        raise UserError(
-            f"The weights {configuration.weights_path} have changed since the run "
-            f"(digest {weights.digest}, then {configuration.weights_digest}): the run cannot be replayed."
-        )
-    return weights

@@ -300,7 +300,7 @@ def _networks(
     if at_cloud is None:
         return {}
     with _refusals(settings.scheme):
-        made = {bs: at_cloud(_edge_setup(settings, weights, bs, site)) for bs, site in stations.items()}
+        made = {bs: at_cloud(edge_setup(settings, weights, bs, site)) for bs, site in stations.items()}
     return {bs: make for bs, make in made.items() if make is not None}
 
 
@@ -327,7 +327,7 @@ def _site_parts(
         bs=bs,
         epoch=0,
         build=build,
-        setup=_edge_setup(settings, weights, bs, site.position),
+        setup=edge_setup(settings, weights, bs, site.position),
         covariance=_covariance(weights, bs),
         noise_w=scenario.tone_noise_w,
         power_w=scenario.tone_power_w,
@@ -353,7 +353,8 @@ def _site_parts(
     )
 
 
-def _edge_setup(settings: EmulateSettings, weights: Weights, bs: int, site: tuple[float, float, float]) -> EdgeSetup:
+def edge_setup(settings: EmulateSettings, weights: Weights, bs: int, site: tuple[float, float, float]) -> EdgeSetup:
+    """Return what the scheme of base station `bs`, whose array is at `site` [m], is built from."""
     return EdgeSetup(
         bs,
         settings.payload,
