@@ -195,12 +195,8 @@ def _cells(found: Mapping[str, Any], words: str) -> list[str]:
 
 def _twin_cells(result: Mapping[str, Any]) -> list[str]:
     error, inside = result["error_3d_m"], result["coverage_90"]
-    share = result["undetermined"] / (result["fixes"] + result["undetermined"])
+    undetermined = f"{100 * result['undetermined'] / (result['fixes'] + result['undetermined']):.1f} %"
     if not error:
-        return ["", "", "", f"{share:.1%}"]
-    return [
-        with_interval(error, show="{:.3f}".format),
-        f"{error['p90']:.3f}",
-        "" if inside is None else f"{100 * inside:.0f} %",
-        f"{100 * share:.1f} %",
-    ]
+        return ["", "", "", undetermined]
+    region = "" if inside is None else f"{100 * inside:.0f} %"
+    return [with_interval(error, show="{:.3f}".format), f"{error['p90']:.3f}", region, undetermined]
