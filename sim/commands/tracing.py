@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from sim.commands.common import stoppable
 from sim.errors import UserError
 from sim.learn.splits import write_test_set
@@ -37,13 +39,14 @@ def trace_world_data(scenario: Scenario, positions: int | None) -> None:
     from sim.world.tracer import TraceProgress, trace_world
 
     test = load_test_paths(replace(scenario, mismatch=Mismatch()))
+    chosen = test.select(np.arange(len(test))[:positions])
     target = world_file(scenario)
     with stoppable(lambda: "Stopped; nothing is written."), ProgressBar() as bar:
 
         def advance(progress: TraceProgress) -> None:
             bar.update(f"tracing {scenario.name}", progress.done, progress.total)
 
-        paths = trace_world(scenario, test.position[:positions], advance)
+        paths = trace_world(scenario, chosen, advance)
     paths.save(target)
     print(f"{len(paths)} test positions, {len(paths.delay)} paths to {paths.sites} sites: {target}")
 

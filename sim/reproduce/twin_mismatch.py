@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from pyarrow import concat_tables
 from pyarrow.parquet import read_table
 
@@ -144,8 +145,8 @@ class MismatchBench(Emulations):
     def train(self, name: str) -> None:
         """Trace the world of a row."""
         scenario = load_scenario(self.settings[name].scenario)
-        position = load_test_paths(replace(scenario, mismatch=Mismatch())).position[:SNAPSHOTS]
-        trace_world(scenario, position).save(world_file(scenario))
+        test = load_test_paths(replace(scenario, mismatch=Mismatch())).select(np.arange(SNAPSHOTS))
+        trace_world(scenario, test).save(world_file(scenario))
 
 
 def mismatch_rows(bench: MismatchBench) -> list[Row]:

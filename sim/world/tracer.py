@@ -86,21 +86,20 @@ def trace_scenario(
 
 
 def trace_world(
-    scenario: Scenario,
-    position: npt.NDArray[np.float64],
-    on_progress: Callable[[TraceProgress], None] = lambda _: None,
+    scenario: Scenario, known: PathSet, on_progress: Callable[[TraceProgress], None] = lambda _: None
 ) -> PathSet:
-    """Trace users at `position` (N, 3) [m] in the world that the scenario's mismatch asks for.
+    """Trace the users of a path set again, in the world that the scenario's mismatch asks for.
 
     Raises:
         UserError: Sionna RT or its LLVM library is missing, or the scene is unknown.
     """
-    tracer = Tracer(scenario, scenario.mismatch)
+    tracer, total = Tracer(scenario, scenario.mismatch), len(known)
     parts = []
-    for begin in range(0, len(position), _USERS_PER_CALL):
-        parts.append(tracer.at(position[begin : begin + _USERS_PER_CALL]))
-        on_progress(TraceProgress(min(begin + _USERS_PER_CALL, len(position)), len(position), False))
-    return replace(concatenate(parts), digest=scenario.world_digest())
+    for begin in range(0, total, _USERS_PER_CALL):
+        parts.append(tracer.at(known.position[begin : begin + _USERS_PER_CALL]))
+        on_progress(TraceProgress(min(begin + _USERS_PER_CALL, total), total, False))
+    made = replace(concatenate(parts), digest=scenario.world_digest())
+    return replace(made, user=known.user, velocity=known.velocity)
 
 
 def trace_ground_plan(scenario: Scenario, margin_m: float = 60.0, step_m: float = 1.0) -> GroundPlan:
