@@ -124,7 +124,8 @@ def cells() -> list[Cell]:
                 found.append(Cell(words, ALLOWED, aware, tables))
             if kind.felt:
                 found.append(Cell(words, ECC, ecc, tables))
-    return found
+    # With a nuisance for each path a fix takes many times as long: last, so that the rest of the table comes first.
+    return sorted(found, key=lambda cell: "wall_mm" in dict(cell.scheme.options))
 
 
 def _label(words: str, kind: str) -> str:
