@@ -183,7 +183,8 @@ def mismatch_page(name: str, records: Sequence[Record]) -> str:
     found = {record["label"]: record["result"] for record in records}
     words = list(dict.fromkeys(label.rpartition(": ")[0] for label in found))
     lines = [[one, *_cells(found, one)] for one in words]
-    return markdown.page(name, [*text, *markdown.table(HEAD, lines)], records)
+    missing = markdown.listed("Not measured:", [label for label, result in found.items() if result is None])
+    return markdown.page(name, [*text, *markdown.table(HEAD, lines), *missing], records)
 
 
 def _cells(found: Mapping[str, Any], words: str) -> list[str]:

@@ -69,3 +69,5 @@ def test_a_line_of_the_page_has_what_is_unknown_what_is_allowed_for_and_ecc() ->
         "0.111 (0.111–0.111)", "0.111", "50 %", "20.0 %", "", "", "", "", "0.33 (0.33–0.33)"
     ]  # fmt: skip
     assert "| all lost |  |  |  | 100.0 % |" in page
+    unmeasured = [cell.label for cell in cells() if cell.words != EXACT]
+    assert [line[2:] for line in page.splitlines() if line.startswith("- ")] == unmeasured
