@@ -183,5 +183,10 @@ def test_packages_hold_a_docstring_only() -> None:
             assert len(body) == 1 and isinstance(body[0], ast.Expr), f"{name_of(path)} holds more than a docstring"
 
 
+def test_every_folder_of_modules_is_a_package() -> None:
+    folders = {path.parent for path in modules(*PACKAGES)}  # setuptools leaves out a folder without __init__.py
+    assert [name_of(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
 def test_packages_are_typed() -> None:
     assert [package for package in PACKAGES if not (ROOT / package / "py.typed").is_file()] == []

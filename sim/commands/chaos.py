@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from sim.commands import options
 from sim.commands.common import console, stoppable
 from sim.commands.emulate import stopped_run
+from sim.commands.options import takes
 from sim.errors import UserError
+from sim.plan import options
 from sim.plan.setting import WHAT
 
 HARD = {
@@ -27,7 +28,7 @@ HARD = {
 """Defaults that differ from those of `emulate`: impaired links, and CPU shares that leave room for restarts."""
 
 
-@options.takes(("bs", "bits", "scheme", "deadline", "round", *HARD, "output"), defaults=HARD)
+@takes(("bs", "bits", "scheme", "deadline", "round", *HARD, "output"), defaults=HARD)
 def chaos(
     minutes: Annotated[float, typer.Option(help="Duration of the run in minutes.", rich_help_panel=WHAT)] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the faults and of all other draws.", rich_help_panel=WHAT)] = 7,

@@ -22,36 +22,6 @@ USER_ERROR, INTERRUPTED = 2, 130
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
 
 
-def parse_bits(text: str) -> int | None:
-    """Return B, or None for lossless.
-
-    Raises:
-        UserError: neither a whole number from 1 to 8 nor ``lossless``.
-    """
-    if text == "lossless":
-        return None
-    if text not in {"1", "2", "3", "4", "5", "6", "7", "8"}:
-        from sim.errors import UserError
-
-        raise UserError(f"--bits must be a whole number of 1 to 8 bit, or 'lossless'; it is {text!r}.")
-    return int(text)
-
-
-def parse_payload(text: str, forward: str = "complex64") -> tuple[int | None, str]:
-    """Return B, and the format of forwarded channels if B is None: ``--bits iq16`` is short for lossless and iq16.
-
-    Raises:
-        UserError: no such payload, or `forward` names another one.
-    """
-    if text != "complex64" and not text.startswith(("iq", "bfp")):
-        return parse_bits(text), forward
-    if forward not in ("complex64", text):
-        from sim.errors import UserError
-
-        raise UserError(f"--bits {text} and --forward {forward} contradict each other: give one of them.")
-    return None, text
-
-
 def require_choice(option: str, value: str, known: tuple[str, ...]) -> None:
     """Check that `value` is one of the `known` ones.
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import typer
 
-from sim.commands import options
 from sim.commands.common import console, stoppable
+from sim.commands.options import given_options, takes
+from sim.plan import options
 
 
-@options.takes(options.OPTIONS)
+@takes(options.OPTIONS)
 def emulate(context: typer.Context, **words: Any) -> None:
     """Run base stations, fronthaul and cloud; report position error, bits and latency."""
-    options.require_effect(context, words["driver"])
+    options.require_effect(given_options(context), words["driver"])
     settings = options.settings_of(words)
     options.require_own_links(settings)
     from sim.commands.summary import show_summary

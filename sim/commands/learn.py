@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.commands.common import emulate_command, parse_bits, require_choice, stoppable
+from sim.commands.common import emulate_command, require_choice, stoppable
+from sim.plan.options import parse_bits
 from sim.plan.setting import OUTPUT, TIMING, WHAT
 
 if TYPE_CHECKING:

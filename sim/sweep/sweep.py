@@ -31,15 +31,15 @@ from edge.scheme import weights_scheme
 from fronthaul.documents import read_json
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_table
+from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.files import write_json, write_text
-from sim.plan.weights import find_weights, load_weights
-from sim.plan.plan import load_test_set
-from sim.emulate.emulator import emulate
-from sim.records.links import read_table
-from sim.plan.scheme_options import scheme_options
 from sim.plan.outcome import Progress, RunResult
+from sim.plan.plan import load_test_set
+from sim.plan.scheme_options import scheme_options
 from sim.plan.settings import EmulateSettings
+from sim.plan.weights import find_weights, load_weights
+from sim.records.links import read_table
 from sim.sweep.sweep_figure import draw
 from sim.world.scenario import Scenario, load_scenario, scenario_table
 

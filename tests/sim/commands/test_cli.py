@@ -16,11 +16,11 @@ from packaging.requirements import Requirement
 import cli
 from fronthaul.link.link_config import IMPAIRMENTS
 from sim.commands.chaos import chaos
-from sim.commands.common import parse_bits, parse_payload
 from sim.commands.emulate import emulate
-from sim.commands.options import OPTIONS, settings_of
-from sim.commands.sweep import cases_of, sweep, value_of
+from sim.commands.sweep import sweep
+from sim.plan.options import OPTIONS, parse_bits, parse_payload, settings_of
 from sim.plan.settings import SETTINGS, EmulateSettings
+from sim.sweep.cases import cases_of, value_of
 from sim.world.scenario import SCENARIO_FOLDER
 
 ROOT = Path(cli.__file__).resolve().parent

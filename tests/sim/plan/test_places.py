@@ -2,9 +2,9 @@
 
 import pytest
 
-from sim.commands.options import interval_of
 from sim.errors import UserError
 from sim.plan import places
+from sim.plan.options import interval_of
 from sim.plan.places import places_of
 
 

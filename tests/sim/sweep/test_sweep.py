@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from matplotlib.figure import Figure
 import tiny_world
 import torch
+from matplotlib.figure import Figure
 
 import cli
 from sim.emulate.emulator import emulate

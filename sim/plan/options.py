@@ -1,0 +1,257 @@
+"""Options of a run by name, as the command line and the Python API take them, and the settings made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from fronthaul.documents import read_text
+from fronthaul.errors import LocalError
+from fronthaul.link.link_config import IMPAIRMENTS
+from fronthaul.link.link_file import LinkPlan, read_links, with_options
+from sim.errors import UserError
+from sim.plan.places import places_of
+from sim.plan.setting import LINKS, OUTPUT, WHAT, Setting, require_driver
+from sim.plan.settings import SETTINGS, EmulateSettings
+
+_SCHEME_OPTIONS = {
+    "steps": (
+        int,
+        Setting("Steps of a sampler, for schemes that have one", WHAT, metavar="N", default="the weights' own"),
+    ),
+    "fusion": (
+        str,
+        Setting("Fusion rule, for schemes that have several", WHAT, metavar="RULE", default="the weights' own"),
+    ),
+    "where": (
+        str,
+        Setting(
+            "Where networks run, for schemes that let one choose", WHAT, metavar="MODE", default="the scheme's own"
+        ),
+    ),
+    "bits_per_report": (
+        int,
+        Setting("Payload of a report in bit, for schemes that have it", WHAT, metavar="N", default="the scheme's own"),
+    ),
+}
+"""Scheme options that have a command-line option of their own."""
+
+
+def _options() -> dict[str, tuple[Any, Setting]]:
+    """Return type and declaration of every option, by parameter name."""
+    types = get_type_hints(EmulateSettings)
+    found: dict[str, tuple[Any, Setting]] = {}
+    for setting in SETTINGS.values():
+        kind = types[setting.field]
+        if setting.field == "links":
+            kind = Path
+        elif setting.field == "options":
+            found |= {name: (own, dataclasses.replace(it, field=name)) for name, (own, it) in _SCHEME_OPTIONS.items()}
+            kind = list[str]
+        elif setting.text or get_origin(kind) is Literal:
+            kind = str
+        elif get_origin(kind) is UnionType:
+            [kind] = (part for part in get_args(kind) if part is not NoneType)
+        found[setting.word] = kind, setting
+        if setting.field == "links":
+            for key, it in IMPAIRMENTS.items():
+                found[key] = (
+                    str,
+                    Setting(
+                        it.help, LINKS, metavar=it.kind.metavar, default=it.default, listed=it.values or "", field=key
+                    ),
+                )
+    found["json"] = (
+        bool,
+        Setting("Print summary.json and nothing else", OUTPUT, names=("--json",), default="tables", absent=False),
+    )
+    return found
+
+
+OPTIONS = _options()
+"""Type and declaration of every option, by parameter name."""
+
+
+def default_of(name: str) -> Any:
+    """Return an option's default; None if it depends on scheme, scenario or machine."""
+    kind, setting = OPTIONS[name]
+    return None if setting.default and kind is not bool else setting.absent
+
+
+def as_text(default: Any) -> str | None:
+    """Return a default as the text that a command line would take."""
+    return default if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def require_effect(given: Iterable[str], driver: str) -> None:
+    """Check that every given option has an effect with `driver`.
+
+    Raises:
+        UserError: one has none, or there is no such driver.
+    """
+    require_driver(driver)
+    for name in given:
+        if name in OPTIONS:
+            OPTIONS[name][1].require_effect(driver)
+
+
+def settings_of(words: Mapping[str, Any]) -> EmulateSettings:
+    """Return the settings for command-line values, for all commands; missing values take their defaults.
+
+    Args:
+        words: values by parameter name, in the types of `OPTIONS`.
+
+    Raises:
+        UserError: a value is impossible.
+    """
+    given = {name: default_of(name) for name in OPTIONS} | dict(words)
+    scheme, cloud_cpus = given["scheme"], given["cloud_cpus"]
+    bits, forward = parse_payload(str(given["bits"]), given["forward"])
+    texts = {key: given[key] for key in IMPAIRMENTS if given[key] is not None}
+    links = links_with(link_file_plan(given["links"]), texts)
+    chosen = scheme_options(given)
+    scenario = scenario_of(given["scenario"], scheme)
+    bs = stations_of(given["bs"], scenario, random_subset=given["random_subset"])
+    stations = stations_of(None, scenario) if given["random_subset"] else bs
+    local = given["driver"] == "ray" and given["ray_address"] in (None, "local")
+    per_actor, cpus = places_of(
+        given["bs_per_actor"], given["cpus_per_bs"], stations=stations, cloud_cpus=cloud_cpus, local=local
+    )
+    found = {
+        "scenario": scenario,
+        "bs": bs,
+        "bits": bits,
+        "forward": forward,
+        "interval_ms": interval_of(given["interval"], scheme),
+        "links": links,
+        "bs_per_actor": per_actor,
+        "cpus_per_bs": cpus,
+        "options": chosen,
+    }
+    return EmulateSettings(**{it.field: given[it.word] for it in SETTINGS.values()} | found)
+
+
+def scheme_options(words: Mapping[str, Any]) -> tuple[tuple[str, str | int], ...]:
+    """Return the options of a scheme as pairs of name and value; the scheme checks them later.
+
+    Raises:
+        UserError: an `option` is not KEY=VALUE.
+    """
+    given = [(name, words[name]) for name in _SCHEME_OPTIONS if words[name] is not None]
+    for text in words["option"] or ():
+        key, equals, value = text.partition("=")
+        if not (key.strip() and equals and value.strip()):
+            raise UserError(f"--option must be KEY=VALUE, such as particles=8, it is {text!r}.")
+        given.append((key.strip(), value.strip()))
+    return tuple(given)
+
+
+def scenario_of(scenario: str | None, scheme: str) -> str:
+    """Return `scenario`, or the scheme's default if it is None.
+
+    Raises:
+        UserError: an unknown scheme.
+    """
+    if scenario is not None:
+        return scenario
+    from sim.plan.scheme_options import default_scenario
+
+    return default_scenario(scheme)
+
+
+def stations_of(bs: int | None, scenario: str, *, random_subset: bool = False) -> int:
+    """Return the number of base stations: `bs`, or all of the scenario if it is None.
+
+    Raises:
+        UserError: an unknown scenario, or a random subset without a size.
+    """
+    if bs is not None:
+        return bs
+    from sim.world.scenario import load_scenario
+
+    if random_subset:
+        raise UserError("--random-subset needs --bs: how many base stations measure each snapshot.")
+    return load_scenario(scenario).station_count
+
+
+def interval_of(interval_ms: float | None, scheme: str) -> float:
+    """Return the time between snapshots [ms]: `interval_ms`, or the scheme's default if it is None.
+
+    Raises:
+        UserError: an unknown scheme.
+    """
+    if interval_ms is not None:
+        return interval_ms
+    from sim.plan.scheme_options import default_interval_ms
+
+    return default_interval_ms(scheme)
+
+
+def link_file_plan(path: Path | None) -> LinkPlan:
+    """Read a link file; None stands for perfect links.
+
+    Raises:
+        UserError: it cannot be read, or has invalid settings.
+    """
+    if path is None:
+        return LinkPlan()
+    try:
+        return read_links(read_text(path))
+    except OSError as error:
+        raise UserError(f"Cannot read --links {path}: {error.strerror}.") from error
+    except LocalError as error:
+        raise UserError(f"--links {path}: {error}.") from error
+
+
+def links_with(plan: LinkPlan, texts: Mapping[str, str]) -> LinkPlan:
+    """Return `plan` with link options applied, given by their keys in a link file.
+
+    Raises:
+        UserError: a text does not parse, is out of range, or has no effect.
+    """
+    try:
+        return with_options(plan, texts)
+    except LocalError as error:
+        given = " ".join(f"--{key.replace('_', '-')} {text!r}" for key, text in texts.items())
+        raise UserError(f"Link options {given}: {error}." if given else f"--links: {error}.") from error
+
+
+def require_own_links(settings: EmulateSettings) -> None:
+    """Check that a link file only has tables for base stations of the run.
+
+    Raises:
+        UserError: it names another base station.
+    """
+    stations = stations_of(None, settings.scenario) if settings.random_subset else settings.bs
+    strange = sorted({bs for bs, _ in settings.links.layers if bs is not None and bs >= stations})
+    if strange:
+        raise UserError(f"--links has a table for BS {strange[0]}, but base stations are 0 to {stations - 1}.")
+
+
+def parse_bits(text: str) -> int | None:
+    """Return B, or None for lossless.
+
+    Raises:
+        UserError: neither a whole number from 1 to 8 nor ``lossless``.
+    """
+    if text == "lossless":
+        return None
+    if text not in {"1", "2", "3", "4", "5", "6", "7", "8"}:
+        raise UserError(f"--bits must be a whole number of 1 to 8 bit, or 'lossless'; it is {text!r}.")
+    return int(text)
+
+
+def parse_payload(text: str, forward: str = "complex64") -> tuple[int | None, str]:
+    """Return B, and the format of forwarded channels if B is None: ``--bits iq16`` is short for lossless and iq16.
+
+    Raises:
+        UserError: no such payload, or `forward` names another one.
+    """
+    if text != "complex64" and not text.startswith(("iq", "bfp")):
+        return parse_bits(text), forward
+    if forward not in ("complex64", text):
+        raise UserError(f"--bits {text} and --forward {forward} contradict each other: give one of them.")
+    return None, text

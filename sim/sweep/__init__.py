@@ -1,0 +1,1 @@
+"""Many emulations, over lists of values of options, and their table."""
