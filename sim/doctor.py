@@ -40,7 +40,7 @@ OPEN_FILES = 1024
 """Open files that a process of a run may need."""
 
 _DISTRIBUTION = "cofix"
-_MODULES = ("cli", "cloud", "edge", "fronthaul", "sim")
+_MODULES = ("cli", "cloud", "cofix", "edge", "fronthaul", "sim")
 _ROOT = Path(__file__).resolve().parents[1]
 _INSTALL = "`pip install -c constraints.txt -e .`"
 

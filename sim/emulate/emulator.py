@@ -22,14 +22,14 @@ from fronthaul.log.sent import read_journal
 from fronthaul.log.stream_names import SENT
 from fronthaul.message.wire import is_control
 from sim.emulate.controls import Controls, compute_controls
-from sim.emulate.run_pictures import error_cdf, position_map
+from sim.emulate.run_pictures import error_cdf, position_map, run_label
 from sim.errors import UserError, reason
 from sim.files import write_json
 from sim.plan.outcome import OnProgress, Progress, RunRecord, RunResult
 from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
 from sim.records.books import derive_books, merge_link_captures
-from sim.records.fix_table import fix_table, true_positions
+from sim.records.fix_table import estimated_positions, fix_table, true_positions
 from sim.records.folder import RunFolder, read_configuration, write_configuration
 from sim.records.manifest import Manifest, signing_key
 from sim.records.statistics import error_statistics
@@ -136,13 +136,10 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table, controls: Con
     if columns:
         write_parquet(pa.table({"sample": np.arange(len(plan.truth)), **columns}), folder.controls)
     if len(fixes):
-        settings = plan.settings
-        payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
-        if length := plan.chosen.options.get("bits_per_report"):
-            payload = f"{length} bit a report"
-        error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls, f"{settings.scheme}, {payload}")
+        label = run_label(plan.settings, plan.chosen.options)
+        error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls.items(), label)
         truth = true_positions(fixes)
-        estimate = np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)
+        estimate = estimated_positions(fixes)
         ground = load_ground_plan(plan.scenario)
         position_map(folder.map, plan.scenario, len(plan.stations), truth, estimate, ground)
     statistics: dict[str, Any] = {}

@@ -2,60 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sim.emulate.controls import Controls
 from sim.files import write_picture
+from sim.plan.settings import EmulateSettings
 from sim.world.scenario import Scenario
 from sim.world.store import GroundPlan
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = npt.NDArray[np.float64]
 _INK, _MUTED = "#1a1a2e", "#8a8a99"
 _COLOURS = {"fix": "#0b6e99", "wknn": "#c8553d", "prior": "#8a8a99", "bound": "#3a7d44"}
 
 
-def error_cdf(path: Path, error_m: npt.NDArray[np.float64], controls: Controls, title: str) -> None:
-    """Draw the cumulative distribution of the 3D error [m] on a logarithmic axis, with prior, WKNN and bound."""
+def run_label(settings: EmulateSettings, options: Mapping[str, Any]) -> str:
+    """Return scheme and payload of a run, such as "ecc, B = 4"; `options` are the scheme's, as resolved."""
+    payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
+    if length := options.get("bits_per_report"):
+        payload = f"{length} bit a report"
+    return f"{settings.scheme}, {payload}"
+
+
+def error_cdf(path: Path, error_m: Floats, controls: Mapping[str, Floats], label: str) -> None:
+    """Write a picture of the 3D error's distribution; see `draw_error_cdf`."""
     figure, axes = _axes((7.2, 4.4))
-    curves = [(title, error_m, _COLOURS["fix"], "-", 2.4)]
-    for label, values, colour, style in (
-        ("WKNN, unquantised", controls.wknn, _COLOURS["wknn"], "-"),
-        ("prior (no information)", controls.prior, _COLOURS["prior"], "-"),
-        ("position error bound", controls.bound, _COLOURS["bound"], "--"),
+    draw_error_cdf(axes, error_m, controls, label)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    write_picture(figure, path)
+
+
+def draw_error_cdf(axes: Axes, error_m: Floats, controls: Mapping[str, Floats], label: str) -> None:
+    """Draw the cumulative distribution of the 3D error [m] on a logarithmic axis.
+
+    Args:
+        axes: to draw on.
+        error_m: errors of the fixes (N,) [m].
+        controls: errors of the controls by name [m]; prior, WKNN and bound are drawn where they are there.
+        label: of the run.
+    """
+    curves = [(label, error_m, _COLOURS["fix"], "-", 2.4)]
+    for name, text, style in (
+        ("wknn", "WKNN, unquantised", "-"),
+        ("prior", "prior (no information)", "-"),
+        ("bound", "position error bound", "--"),
     ):
-        if values is not None:
-            curves.append((label, values, colour, style, 1.5))
-    for label, values, colour, style, width in curves:
+        if name in controls:
+            curves.append((text, controls[name], _COLOURS[name], style, 1.5))
+    for text, values, colour, style, width in curves:
         ordered = np.sort(values)
         share = np.arange(1, len(ordered) + 1) / len(ordered)
         finite = np.isfinite(ordered)
-        axes.plot(ordered[finite], share[finite], style, color=colour, linewidth=width, label=label)
+        axes.plot(ordered[finite], share[finite], style, color=colour, linewidth=width, label=text)
     axes.set_xscale("log")
     axes.set_xlim(3e-3, 3e2)
     axes.set_ylim(0, 1)
     axes.set_xlabel("3D error [m]")
     axes.set_ylabel("share of fixes")
     axes.grid(True, which="major", color="#e4e4ea", linewidth=0.8)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False, fontsize=9)
-    write_picture(figure, path)
 
 
 def position_map(
-    path: Path,
-    scenario: Scenario,
-    sites: int,
-    truth: npt.NDArray[np.float64],
-    estimate: npt.NDArray[np.float64],
-    ground: GroundPlan | None = None,
+    path: Path, scenario: Scenario, sites: int, truth: Floats, estimate: Floats, ground: GroundPlan | None = None
 ) -> None:
-    """Draw a map of buildings, sites, true positions and estimates [m]; a line joins each pair."""
+    """Write a picture of the map; see `draw_position_map`."""
+    figure, axes = _axes((7.4, 6.4))
+    draw_position_map(axes, scenario, sites, truth, estimate, ground)
+    write_picture(figure, path)
+
+
+def draw_position_map(
+    axes: Axes, scenario: Scenario, sites: int, truth: Floats, estimate: Floats, ground: GroundPlan | None = None
+) -> None:
+    """Draw a map of buildings, sites, true positions and estimates (N, 3) [m]; a line joins each pair.
+
+    Args:
+        axes: to draw on; a colour bar goes beside them.
+        scenario: its sites.
+        sites: how many of them have base stations, from the first.
+        truth: true positions.
+        estimate: their estimates.
+        ground: the scene seen from above; None leaves it out.
+    """
     from matplotlib.collections import LineCollection
     from matplotlib.colors import ListedColormap, LogNorm
 
-    figure, axes = _axes((7.4, 6.4))
     if ground is not None:
         grey = ListedColormap(["#ffffff", "#d9d9e0"])
         axes.imshow(ground.covered.T, origin="lower", extent=ground.extent, cmap=grey, vmin=0, vmax=1, zorder=0)
@@ -77,12 +114,11 @@ def position_map(
     axes.set_ylim(around[:, 1].min() - 15, around[:, 1].max() + 20)
     axes.set_xlabel("x [m]")
     axes.set_ylabel("y [m]")
-    bar = figure.colorbar(dots, ax=axes, shrink=0.8, extend="both", ticks=[0.1, 0.3, 1, 3, 10])
+    bar = axes.figure.colorbar(dots, ax=axes, shrink=0.8, extend="both", ticks=[0.1, 0.3, 1, 3, 10])
     bar.ax.set_yticklabels(["0.1", "0.3", "1", "3", "10"])
     bar.minorticks_off()
     bar.set_label("3D error [m]")
     axes.set_title("true positions, each joined to its estimate", fontsize=10, color=_INK)
-    write_picture(figure, path)
 
 
 def _axes(size: tuple[float, float]) -> tuple[Any, Any]:

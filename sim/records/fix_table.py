@@ -85,6 +85,11 @@ def true_positions(fixes: pa.Table) -> _Floats:
     return np.stack([fixes[f"true_{axis}_m"].to_numpy() for axis in "xyz"], 1)
 
 
+def estimated_positions(fixes: pa.Table) -> _Floats:
+    """Return the estimates (N, 3) [m] of a table of N fixes."""
+    return np.stack([fixes[f"{axis}_m"].to_numpy() for axis in "xyz"], 1)
+
+
 def distance_to_training(training: _Floats | None, truth: _Floats) -> Any:
     """Return the distance of positions (N, 3) to the nearest training position [m]; None each if there is none."""
     if training is None or len(training) == 0:

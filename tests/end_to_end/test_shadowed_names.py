@@ -63,5 +63,5 @@ def test_actors_import_what_the_driver_imported(kind: str, tmp_path: Path) -> No
 
 
 def test_all_that_is_installed_is_shadowed() -> None:
-    assert sorted(OURS) == ["cli", "cloud", "edge", "fronthaul", "sim"]
+    assert sorted(OURS) == ["cli", "cloud", "cofix", "edge", "fronthaul", "sim"]
     assert all((ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file() for name in OURS)

@@ -1,0 +1,59 @@
+"""A finished run for analysis: what happened to each report, and what each link carried, as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fronthaul.account.conservation import codes
+from fronthaul.account.ledger import ledger_schema
+from fronthaul.message.fates import FrameFate
+from fronthaul.message.messages import Direction
+from sim.inspect.frames import LISTED
+from sim.records.links import Ledgers, LinkTotals, mask, numbers, report_keys, valid
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REPORT_COLUMNS = tuple(name for name in LISTED if name not in ("direction", "part", "crc32"))
+"""Columns of a ledger that the table of reports has."""
+
+
+def report_table(ledgers: Ledgers) -> pa.Table:
+    """Return one row per report of a base station, ordered by snapshot, base station, epoch and round.
+
+    A report that several frames carried has the times and sizes of the one that delivered it, or else of the first.
+    """
+    import pyarrow as pa
+
+    parts = [pa.schema([ledger_schema().field(name) for name in REPORT_COLUMNS]).empty_table()]
+    for bs in ledgers.stations:
+        rows = ledgers.table(bs, LISTED)
+        rows = rows.filter(mask(valid(rows, "t_sent_ns") & (codes(rows["direction"], [Direction.UP]) == 0)))
+        came = codes(rows["frame_fate"], [FrameFate.DELIVERED]) == 0
+        keys = report_keys(rows)
+        order = np.lexsort((numbers(rows, "t_sent_ns"), ~came, keys))
+        first = order[np.append(True, np.diff(keys[order]) != 0)[: len(order)]]
+        parts.append(rows.take(pa.array(first)).select(REPORT_COLUMNS))
+    by = ("snapshot", "bs", "epoch", "round")
+    return pa.concat_tables(parts).sort_by([(name, "ascending") for name in by]).combine_chunks()
+
+
+def link_table(links: list[LinkTotals]) -> pa.Table:
+    """Return one row per link and direction: its totals, with a column for each fate."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([_link_row(link) for link in links])
+
+
+def _link_row(link: LinkTotals) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for field in dataclasses.fields(link):
+        value = getattr(link, field.name)
+        if isinstance(value, dict):
+            row |= {f"{field.name}_{fate.value}": count for fate, count in value.items()}
+        else:
+            row[field.name] = value.value if isinstance(value, Direction) else value
+    return row | {"stream_bytes": link.stream_bytes}
