@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from sim.inspect.run_tables import RunTables
 
-TABLES = ("fixes", "reports", "links", "controls", "events", "connections", "sockets", "stages")
-"""Names of a run's tables."""
+TABLES = ("fixes", "reports", "links", "positions", "controls", "events", "connections", "sockets", "stages")
+"""Names of a run's tables; docs/columns.md describes their columns."""
 
 
 class Run:
@@ -91,8 +91,8 @@ class Run:
         Raises:
             UserError: there is no such table, or it is damaged.
         """
-        from sim.inspect.run_view import link_table, report_table
         from sim.records.links import read_table
+        from sim.records.report_table import link_table, report_table
 
         if name not in TABLES:
             raise UserError(f"There is no table {name!r}{nearest_hint(name, TABLES)}.")

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from fronthaul.errors import LocalError
-from fronthaul.files import write_parquet
 from fronthaul.log.sent import read_journal
 from fronthaul.log.stream_names import SENT
 from fronthaul.message.wire import is_control
@@ -29,9 +28,11 @@ from sim.plan.outcome import OnProgress, Progress, RunRecord, RunResult
 from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
 from sim.records.books import derive_books, merge_link_captures
+from sim.records.columns import write_table
 from sim.records.fix_table import estimated_positions, fix_table, true_positions
 from sim.records.folder import RunFolder, read_configuration, write_configuration
 from sim.records.manifest import Manifest, signing_key
+from sim.records.position_table import position_table
 from sim.records.statistics import error_statistics
 from sim.records.stream_bytes import byte_problems
 from sim.records.summary import summarise
@@ -97,7 +98,8 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
     """
     books = derive_books(plan, folder)
     fixes = fix_table(plan, record, books)
-    write_parquet(fixes, folder.fixes)
+    write_table(fixes, folder.fixes)
+    write_table(position_table(plan.scenario, plan.paths, plan.stations), folder.positions)
     checked = books.conservation()
     problems = [*checked.problems, *byte_problems(books.connections)]
     summary = summarise(plan, record, fixes, books, checked, problems, read_configuration(folder))
@@ -134,7 +136,7 @@ def write_controls(plan: Plan, folder: RunFolder, fixes: pa.Table, controls: Con
     """Write the errors of the controls on the run's users, draw the pictures, and return the statistics [m]."""
     columns = {f"{name}_m": errors for name, errors in controls.items().items()}
     if columns:
-        write_parquet(pa.table({"sample": np.arange(len(plan.truth)), **columns}), folder.controls)
+        write_table(pa.table({"sample": np.arange(len(plan.truth)), **columns}), folder.controls)
     if len(fixes):
         label = run_label(plan.settings, plan.chosen.options)
         error_cdf(folder.error_cdf, fixes["error_3d_m"].to_numpy(), controls.items(), label)

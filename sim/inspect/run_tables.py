@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cloud.cloud_spec import CloudOutcome
 from fronthaul.account.used import UsedReports
 from fronthaul.documents import read_json
@@ -15,10 +17,12 @@ from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 from sim.errors import UserError
 from sim.inspect.frames import link_ledgers
 from sim.plan.outcome import RunRecord
+from sim.plan.plan import load_test_set
 from sim.records.books import Books, read_books, read_fix_logs, used_reports
-from sim.records.folder import RunConfiguration, RunFolder, read_configuration
+from sim.records.folder import RunConfiguration, RunFolder, read_configuration, truth_digest
 from sim.records.links import LinkTotals, all_totals, read_table
 from sim.records.stream_bytes import Connection, read_connections, recorded_transport
+from sim.world.paths import PathSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +63,17 @@ class RunTables:
     def books(self) -> Books:
         """All tables of a run that ended well."""
         return read_books(self.folder, self.stations)
+
+    @cached_property
+    def test_paths(self) -> PathSet | None:
+        """Paths of the run's test users; None if its test set is not on this machine."""
+        configuration = self.configuration
+        try:
+            _, paths = load_test_set(configuration.scenario, configuration.settings)
+        except UserError:
+            return None
+        paths = paths.select(np.arange(min(configuration.users, len(paths))))
+        return paths if truth_digest(paths.position) == configuration.truth_digest else None
 
     @cached_property
     def record(self) -> RunRecord:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,13 +15,20 @@ from fronthaul.account.ledger import Closing
 from fronthaul.account.streams import Array
 from fronthaul.errors import LocalError
 from fronthaul.message.messages import Direction
-from sim.errors import UserError
 from sim.inspect.finding import Finding, finding, floats, reading
 from sim.inspect.run_tables import RunTables
-from sim.plan.plan import load_test_set
-from sim.records.fix_table import STAGES, UNCERTAINTY, distance_to_training, errors_of, fix_latencies
+from sim.records.fix_table import (
+    STAGES,
+    UNCERTAINTY,
+    dilution_of,
+    distance_to_training,
+    errors_of,
+    fix_latencies,
+    true_positions,
+)
 from sim.records.folder import RunConfiguration, truth_digest
-from sim.records.links import numbers, read_streams, valid
+from sim.records.links import numbers, read_streams, read_table, valid
+from sim.records.position_table import position_table
 from sim.records.stream_bytes import Connection, byte_problems, read_socket_tables
 from sim.records.summary import configured, measured
 from sim.world.store import load_training_positions
@@ -58,6 +64,9 @@ def check_fixes(run: RunTables) -> list[Finding]:
             add(f"{name} that is not the distance of estimate and truth", wrong)
         t_zero_ns = run.record.t0_ns + run.used.snapshots * settings.interval_ns
         add("time zeros that are not on schedule", numbers(table, "t_zero_ns") != t_zero_ns)
+        gdop = pa.table({"gdop": dilution_of(run.configuration.scenario, true_positions(table), run.used)})
+        same = np.isclose(floats(table, "gdop"), floats(gdop, "gdop"), rtol=1e-9, equal_nan=True)
+        add("gdop that does not follow from sites and truth", ~same)
         for name in ("t_last_received_ns", "t_fuse_ns"):
             add(f"{name} after the fix", numbers(table, name) > numbers(table, "t_fix_ns"))
         again = fix_latencies(run.books, table, t_zero_ns, open_loop=settings.interval_ns > 0)
@@ -79,7 +88,7 @@ def check_truth(run: RunTables) -> list[Finding]:
         truth = np.stack([floats(table, f"true_{axis}_m") for axis in "xyz"], 1)
     whose = run.used.snapshots % max(1, configuration.users) == sample
     problems.add_where("fixes of another user than their snapshot's", ~whose, lambda at: f"fix {at}")
-    position = _positions(run)
+    position = None if run.test_paths is None else run.test_paths.position
     if position is None:
         position = np.full((configuration.users, 3), np.nan)
         position[sample[whose]] = truth[whose]
@@ -101,15 +110,21 @@ def check_truth(run: RunTables) -> list[Finding]:
     return [finding("truth", problems.sentences(), f"the positions of {configuration.users} test users, by digest")]
 
 
-def _positions(run: RunTables) -> npt.NDArray[np.float64] | None:
-    """Return the positions of the run's test users; None if its test set is not on this machine."""
-    configuration = run.configuration
-    try:
-        _, paths = load_test_set(configuration.scenario, configuration.settings)
-    except UserError:
-        return None
-    position = paths.position[: configuration.users]
-    return position if truth_digest(position) == configuration.truth_digest else None
+def check_positions(run: RunTables) -> list[Finding]:
+    """Compute what the world says about each test position again, from the paths of the test set."""
+    path, paths = run.folder.positions, run.test_paths
+    if not path.exists() or paths is None:
+        return [Finding("positions", "left out", "the test set is not here" if path.exists() else "there are none")]
+    problems, table = Problems(), read_table(path)
+    again = position_table(run.configuration.scenario, paths, run.stations)
+    if len(table) != len(again):
+        problems.add("numbers of rows that are not users times sites", str(len(table)))
+    else:
+        with reading(path.name):
+            for name in again.column_names:
+                same = np.isclose(floats(table, name), floats(again, name), rtol=1e-9, equal_nan=True)
+                problems.add_where(f"{name} that does not follow from the test set", ~same, lambda at: f"row {at}")
+    return [finding("positions", problems.sentences(), f"{len(again)} links of test positions, from their paths")]
 
 
 def check_sums(run: RunTables) -> list[Finding]:

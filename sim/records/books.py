@@ -16,11 +16,11 @@ from fronthaul.account.conservation import CHECKED, Conservation, conservation
 from fronthaul.account.control import ClockSample, ping_samples
 from fronthaul.account.used import UsedReports
 from fronthaul.errors import LocalError
-from fronthaul.files import write_parquet
 from fronthaul.log.pcapng import merge_captures
 from fronthaul.log.stream_names import CAPTURE, FIXES, CloudStart, EdgeStart, start_of
 from fronthaul.transport.transport_costs import TransportCosts
 from sim.errors import UserError
+from sim.records.columns import write_table
 from sim.records.folder import RunFolder
 from sim.records.links import NO_TRANSPORT, Ledgers, LinkTotals, all_totals, close_ledgers, read_streams, read_table
 from sim.records.stages import write_stages
@@ -85,7 +85,7 @@ def close(folder: RunFolder, stations: Iterable[int]) -> Books:
     write_connections(folder, connections(besides, streams.transport, sockets, links), sockets, streams.transport)
     write_stages(folder)
     pings = ping_samples(besides.received)
-    write_parquet(_ping_table(pings), folder.pings)
+    write_table(_ping_table(pings), folder.pings)
     return Books(
         folder=folder,
         ledgers=Ledgers(folder),

@@ -26,7 +26,9 @@ from sim.plan.outcome import RunRecord
 from sim.plan.plan import Plan
 from sim.records.books import Books
 from sim.records.links import numbers, report_keys
+from sim.records.position_table import dilution
 from sim.records.stages import stages_of
+from sim.world.scenario import Scenario
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,6 +66,7 @@ def fix_table(plan: Plan, record: RunRecord, books: Books) -> pa.Table:
         "covariance_m2": fixes["covariance"].cast(pa.list_(pa.float64(), 9)),
         **{name: fixes[name] for name in ("used_bs", "used_epoch", "used_round", "rounds")},
         "training_distance_m": pa.array(distance_to_training(plan.training, truth), pa.float64()),
+        "gdop": dilution_of(plan.scenario, truth, UsedReports.of_table(fixes)),
         "t_zero_ns": record.t0_ns + snapshot * plan.settings.interval_ns,
         **{name: fixes[name] for name in ("t_last_received_ns", "t_fuse_ns", "t_fix_ns", "last_bs")},
     }
@@ -95,6 +98,21 @@ def distance_to_training(training: _Floats | None, truth: _Floats) -> Any:
     if training is None or len(training) == 0:
         return [None] * len(truth)
     return cKDTree(training).query(truth)[0] if len(truth) else []
+
+
+def dilution_of(scenario: Scenario, truth: _Floats, used: UsedReports) -> pa.Array:
+    """Return the geometric dilution of precision (N,) of fixes at true positions (N, 3) [m]; null where there is none.
+
+    The user's clock counts as unknown in scenarios where it is biased.
+    """
+    import pyarrow as pa
+
+    site = np.array([site.position for site in scenario.sites])
+    taken = np.zeros((len(truth), len(site)), np.bool_)
+    real = used.bs < len(site)  # in a damaged table others may be listed, too
+    taken[used.fix[real], used.bs[real]] = True
+    found = dilution(site, truth, taken, clock=scenario.clock.ue_bias_ns > 0)
+    return pa.array(found, pa.float64(), from_pandas=True)  # NaN is null
 
 
 def fix_latencies(books: Books, fixes: pa.Table, t_zero_ns: Ints, *, open_loop: bool) -> dict[str, pa.Array]:

@@ -82,6 +82,11 @@ class RunFolder:
         return self.path / "fixes.parquet"
 
     @property
+    def positions(self) -> Path:
+        """Table of what the world says about each link of each test position."""
+        return self.path / "positions.parquet"
+
+    @property
     def connections(self) -> Path:
         """Table of connections."""
         return self.links / "connections.parquet"

@@ -33,6 +33,7 @@ from fronthaul.transport.endpoint import IPV4_HEADER_BYTES
 from fronthaul.transport.transport_costs import TransportCosts
 from sim.errors import UserError
 from sim.files import allow_open_files
+from sim.records.columns import described
 from sim.records.folder import RunFolder
 from sim.records.table_schemas import checked, require_ledger
 
@@ -204,8 +205,9 @@ class LedgerWriter:
 
         if bs not in self._writers:
             path = self._files.enter_context(whole_file(self._folder.ledger(bs)))
+            schema = described(ledger_schema(), "links/bs-000.parquet")
             self._writers[bs] = self._files.enter_context(
-                pq.ParquetWriter(path, ledger_schema(), compression="zstd", use_dictionary=list(_REPEATED))
+                pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=list(_REPEATED))
             )
         rows = self._rows.pop(bs, [])
         if rows:

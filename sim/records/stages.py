@@ -10,6 +10,7 @@ from fronthaul.errors import LocalError
 from fronthaul.files import whole_file
 from fronthaul.log.stream_names import STAGES, EdgeStart, start_of
 from sim.errors import UserError
+from sim.records.columns import described
 from sim.records.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def write_stages(folder: RunFolder) -> None:
     import pyarrow.parquet as pq
 
     start_columns = [("bs", pa.uint16()), ("epoch", pa.uint16())]
-    schema = pa.schema([*start_columns, *stage_schema()])
+    schema = described(pa.schema([*start_columns, *stage_schema()]), "links/stages.parquet")
     with whole_file(folder.stages) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for stream in folder.streams(STAGES):
             start = start_of(stream.name)

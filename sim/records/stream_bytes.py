@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 from fronthaul.account.control import Traffic, control_traffic
 from fronthaul.account.streams import SentControl
 from fronthaul.errors import LocalError
-from fronthaul.files import write_parquet
 from fronthaul.log.arrow_stream import read_stream
 from fronthaul.log.recorder import connection_schema, event_schema
 from fronthaul.log.stream_names import CONNECTIONS, EVENTS, CloudStart, EdgeStart, start_of
 from fronthaul.message.messages import Direction
 from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
 from sim.errors import UserError
+from sim.records.columns import write_table
 from sim.records.folder import RunFolder
 from sim.records.links import Besides, LinkTotals, read_table
 
@@ -210,13 +210,13 @@ def write_connections(folder: RunFolder, table: list[Connection], sockets: Socke
     counts = [(f"{name}_{direction}_bytes", pa.int64()) for direction in Direction for name in names]
     schema = pa.schema([("bs", pa.uint16()), ("connections", pa.uint16()), ("cut", pa.uint16()), *counts])
     schema = schema.with_metadata({"transport": transport.to_text()})
-    write_parquet(pa.Table.from_pylist(rows, schema), folder.connections)
+    write_table(pa.Table.from_pylist(rows, schema), folder.connections)
     ends = [
         side.append_column("end", pa.repeat(pa.scalar(end), len(side)))
         for end, side in (("edge", sockets.edge), ("cloud", sockets.cloud))
     ]
-    write_parquet(pa.concat_tables(ends), folder.sockets)
-    write_parquet(sockets.events, folder.events)
+    write_table(pa.concat_tables(ends), folder.sockets)
+    write_table(sockets.events, folder.events)
 
 
 def recorded_transport(folder: RunFolder) -> TransportCosts | None:

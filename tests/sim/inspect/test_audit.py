@@ -26,8 +26,8 @@ from sim.records.manifest import Manifest, read_key, signing_key
 from sim.world import store
 
 CHECKS = [
-    "files", "fates", "fixes", "truth", "CRC-32", "captures", "bytes of frames", "payload", "order", "link model",
-    "sums of links", "kernel", "summary", "journals",
+    "files", "fates", "fixes", "truth", "positions", "CRC-32", "captures", "bytes of frames", "payload", "order",
+    "link model", "sums of links", "kernel", "summary", "journals",
 ]  # fmt: skip
 
 
@@ -223,7 +223,7 @@ def test_a_recovered_run_is_audited_with_its_journals(tmp_path: Path, monkeypatc
         audit(part)
     recover(part)
     found = states(audit(part))
-    left_out = ("files", "truth", "link model", "kernel", "summary")
+    left_out = ("files", "truth", "positions", "link model", "kernel", "summary")
     assert found == dict.fromkeys(CHECKS, "holds") | dict.fromkeys(left_out, "left out")
     change(part / LEDGER, "t_sent_ns", one(lambda t: t + 1))
     assert set(failing(part)) == {"journals"}
@@ -354,6 +354,9 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "a latency": (in_table(FIXES, "encode_ns", one(lambda t: t + 1)), {"fixes"}),
     "a time of arrival in a fix": (in_table(FIXES, "t_last_received_ns", one(lambda t: t + 1)), {"fixes", "order"}),
     "the distance to training": (in_table(FIXES, "training_distance_m", one(lambda d: d / 2)), {"truth"}),
+    "the dilution of precision": (in_table(FIXES, "gdop", one(lambda d: 2 * (d or 1))), {"fixes"}),
+    "a line of sight": (in_table("positions.parquet", "line_of_sight", one(lambda seen: not seen)), {"positions"}),
+    "a link's gain": (in_table("positions.parquet", "gain_db", one(lambda gain: gain + 1)), {"positions"}),
     "median": (in_summary("error_3d_m", "median"), {"summary"}),
     "p90": (in_summary("error_3d_m", "p90"), {"summary"}),
     "rmse": (in_summary("error_3d_m", "rmse"), {"summary"}),

@@ -1,4 +1,4 @@
-"""A finished run for analysis: what happened to each report, and what each link carried, as tables."""
+"""Tables made of the ledgers of a run: what happened to each report, and what each link carried."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from fronthaul.account.conservation import codes
 from fronthaul.account.ledger import ledger_schema
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction
-from sim.inspect.frames import LISTED
+from sim.records.columns import COLUMNS, described
 from sim.records.links import Ledgers, LinkTotals, mask, numbers, report_keys, valid
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-REPORT_COLUMNS = tuple(name for name in LISTED if name not in ("direction", "part", "crc32"))
+REPORT_COLUMNS = tuple(COLUMNS["reports"])
 """Columns of a ledger that the table of reports has."""
+_READ = (*REPORT_COLUMNS, "direction")
 
 
 def report_table(ledgers: Ledgers) -> pa.Table:
@@ -28,15 +29,16 @@ def report_table(ledgers: Ledgers) -> pa.Table:
     """
     import pyarrow as pa
 
-    parts = [pa.schema([ledger_schema().field(name) for name in REPORT_COLUMNS]).empty_table()]
+    schema = pa.schema([ledger_schema().field(name) for name in REPORT_COLUMNS])
+    parts = [described(schema, "reports").empty_table()]
     for bs in ledgers.stations:
-        rows = ledgers.table(bs, LISTED)
+        rows = ledgers.table(bs, _READ)
         rows = rows.filter(mask(valid(rows, "t_sent_ns") & (codes(rows["direction"], [Direction.UP]) == 0)))
         came = codes(rows["frame_fate"], [FrameFate.DELIVERED]) == 0
         keys = report_keys(rows)
         order = np.lexsort((numbers(rows, "t_sent_ns"), ~came, keys))
         first = order[np.append(True, np.diff(keys[order]) != 0)[: len(order)]]
-        parts.append(rows.take(pa.array(first)).select(REPORT_COLUMNS))
+        parts.append(rows.take(pa.array(first)).select(REPORT_COLUMNS).cast(parts[0].schema))
     by = ("snapshot", "bs", "epoch", "round")
     return pa.concat_tables(parts).sort_by([(name, "ascending") for name in by]).combine_chunks()
 
@@ -45,7 +47,8 @@ def link_table(links: list[LinkTotals]) -> pa.Table:
     """Return one row per link and direction: its totals, with a column for each fate."""
     import pyarrow as pa
 
-    return pa.Table.from_pylist([_link_row(link) for link in links])
+    table = pa.Table.from_pylist([_link_row(link) for link in links])
+    return table.cast(described(table.schema, "links"))
 
 
 def _link_row(link: LinkTotals) -> dict[str, Any]:
