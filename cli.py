@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sim.commands import chaos, emulate, learn, look, sweep, twin
+from sim.commands import chaos, emulate, learn, look, report, sweep, twin
 from sim.commands.common import INTERRUPTED, USER_ERROR, console
 from sim.cores import respect_quota
 from sim.signals import end_undisturbed
@@ -55,6 +55,7 @@ def common(
 
 for _command in (
     emulate.emulate,
+    report.report,
     look.inspect,
     look.replay,
     look.audit,

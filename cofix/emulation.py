@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -71,6 +71,19 @@ def sweep(*, output: str | os.PathLike[str] = "sweep", progress: bool = False, *
 
         run_sweep(cases, Path(output), f"cofix.sweep({told})", advance)
         return Sweep(Path(output))
+
+
+def report(runs: Run | Sequence[Run], path: str | os.PathLike[str]) -> Path:
+    """Write one HTML file on a run, or on several beside each other, like ``python cli.py report``; return its path.
+
+    Raises:
+        UserError: a run is given twice, or `path` cannot be written.
+    """
+    from sim.report.page import write_report
+
+    with _one_error():
+        write_report([run.folder for run in ([runs] if isinstance(runs, Run) else runs)], Path(path))
+    return Path(path)
 
 
 @contextlib.contextmanager

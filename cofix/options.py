@@ -68,6 +68,7 @@ class Options(TypedDict, total=False):
     ping: _Number
     restarts: int
     capture: bool
+    report: bool
     netns: bool
     warmup: int
     weights: _Path

@@ -55,7 +55,7 @@ class Run:
     @property
     def label(self) -> str:
         """Scheme and payload, such as "ecc, B = 4"."""
-        from sim.emulate.run_pictures import run_label
+        from sim.plan.options import run_label
 
         return run_label(self._tables.configuration.settings, self.summary.get("options") or {})
 

@@ -18,6 +18,7 @@ ORDER = (
     "sim.reproduce",
     "sim.inspect sim.sweep",
     "sim.emulate",
+    "sim.report",  # the last file of a run
     "sim.records sim.learn sim.kernel sim.doctor",  # kernel: shaped links, for emulate; doctor: what a machine can do
     "sim.plan",
     "sim.world",

@@ -31,6 +31,8 @@ from sim.errors import UserError
 from sim.files import write_json, write_text
 from sim.plan.outcome import OnProgress
 from sim.plan.settings import EmulateSettings
+from sim.records.folder import RunFolder
+from sim.report.page import write_report
 from sim.world.scenario import load_scenario
 
 if TYPE_CHECKING:
@@ -155,6 +157,8 @@ def run_chaos(settings: EmulateSettings, seconds: float, on_progress: OnProgress
     rows = [asdict(aftermath) | {"ok": aftermath.ok} for aftermath in aftermaths]
     write_json(result.folder / "chaos.json", {"seconds": seconds, "seed": settings.seed, "faults": rows})
     write_text(result.folder / "chaos.md", markdown(found))
+    if settings.report:  # once more, with the faults
+        write_report([result.folder], RunFolder(result.folder).report)
     sign(settings, result.folder)
     return found
 

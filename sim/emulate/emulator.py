@@ -21,9 +21,10 @@ from fronthaul.log.sent import read_journal
 from fronthaul.log.stream_names import SENT
 from fronthaul.message.wire import is_control
 from sim.emulate.controls import Controls, compute_controls
-from sim.emulate.run_pictures import error_cdf, position_map, run_label
+from sim.emulate.run_pictures import error_cdf, position_map
 from sim.errors import UserError, reason
 from sim.files import write_json
+from sim.plan.options import run_label
 from sim.plan.outcome import OnProgress, Progress, RunRecord, RunResult
 from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
@@ -36,10 +37,14 @@ from sim.records.position_table import position_table
 from sim.records.statistics import error_statistics
 from sim.records.stream_bytes import byte_problems
 from sim.records.summary import summarise
+from sim.report.page import write_report
 from sim.world.store import data_folder, load_ground_plan
 
 if TYPE_CHECKING:
     from sim.emulate.ray_driver import OnTick
+
+MOST_REPORTS = 1 << 18
+"""Most reports of a run that ends with its page: a run should not end with a wait."""
 
 __all__ = ["EmulateSettings", "Progress", "RunResult", "emulate", "run_plan"]
 
@@ -119,6 +124,8 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
     merge_link_captures(folder, [site.station.bs for site in plan.sites])
     folder.remove_streams()
     whole = folder.finish()
+    if plan.settings.report and plan.settings.snapshots * plan.settings.bs <= MOST_REPORTS:
+        write_report([whole.path], whole.report)
     sign(plan.settings, whole.path)
     return RunResult(whole.path, summary)
 

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.files import write_picture
-from sim.plan.settings import EmulateSettings
 from sim.world.scenario import Scenario
 from sim.world.store import GroundPlan
 
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 _INK, _MUTED = "#1a1a2e", "#8a8a99"
 _COLOURS = {"fix": "#0b6e99", "wknn": "#c8553d", "prior": "#8a8a99", "bound": "#3a7d44"}
-
-
-def run_label(settings: EmulateSettings, options: Mapping[str, Any]) -> str:
-    """Return scheme and payload of a run, such as "ecc, B = 4"; `options` are the scheme's, as resolved."""
-    payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
-    if length := options.get("bits_per_report"):
-        payload = f"{length} bit a report"
-    return f"{settings.scheme}, {payload}"
 
 
 def error_cdf(path: Path, error_m: Floats, controls: Mapping[str, Floats], label: str) -> None:

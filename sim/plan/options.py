@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from fronthaul.documents import read_text
 from fronthaul.errors import LocalError
 from fronthaul.link.link_config import IMPAIRMENTS
-from fronthaul.link.link_file import LinkPlan, read_links, with_options
+from fronthaul.link.link_file import LinkPlan, link_table, read_links, with_options
 from sim.errors import UserError
 from sim.plan.places import places_of
 from sim.plan.setting import LINKS, OUTPUT, WHAT, Setting, require_driver
@@ -132,6 +132,58 @@ def settings_of(words: Mapping[str, Any]) -> EmulateSettings:
         "options": chosen,
     }
     return EmulateSettings(**{it.field: given[it.word] for it in SETTINGS.values()} | found)
+
+
+def command_line(settings: EmulateSettings, link_file: str = "links.toml") -> list[str]:
+    """Return the words of an `emulate` command that has these settings, but for its output folder.
+
+    Args:
+        settings: of a run.
+        link_file: name for a file of the link models, where options cannot express them (`fronthaul.link.link_file`).
+    """
+    told = {name: getattr(settings, name) for name in ("scenario", "scheme", "bs", "snapshots", "seed")}
+    usual = settings_of(told | {"driver": settings.driver})
+    words = [word for name, value in told.items() for word in (f"--{name}", str(value))]
+    words += ["--bits", _payload_text(settings)]
+    words += [] if settings.driver == EmulateSettings.driver else ["--driver", settings.driver]
+    for field, setting in SETTINGS.items():
+        value = getattr(settings, field)
+        if setting.option in told or value == getattr(usual, field) or field in _OWN_WORDS:
+            continue
+        if isinstance(value, bool):
+            words.append((setting.names or (f"--{setting.option}",))[0].split("/")[0 if value else 1])
+        else:
+            words += [f"--{setting.option}", f"{value:g}" if isinstance(value, float) else str(value)]
+    table = link_table(settings.links)
+    texts = table.get("default", {})
+    if table.keys() <= {"default"} and not any(isinstance(text, dict | list) for text in texts.values()):
+        words += [word for key, text in texts.items() for word in (_dashed(key), str(text))]
+    else:
+        words += ["--links", link_file]
+    for key, value in settings.options:
+        words += [_dashed(key), str(value)] if key in _SCHEME_OPTIONS else ["--option", f"{key}={value}"]
+    return words
+
+
+_OWN_WORDS = ("bits", "forward", "driver", "links", "options", "output")
+
+
+def _payload_text(settings: EmulateSettings) -> str:
+    if settings.bits is not None:
+        return str(settings.bits)
+    return "lossless" if settings.forward == EmulateSettings.forward else settings.forward
+
+
+def _dashed(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def run_label(settings: EmulateSettings, options: Mapping[str, Any]) -> str:
+    """Return scheme and payload of a run, such as "ecc, B = 4"; `options` are the scheme's, as resolved."""
+    payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
+    if length := options.get("bits_per_report"):
+        payload = f"{length} bit a report"
+    return f"{settings.scheme}, {payload}"
 
 
 def scheme_options(words: Mapping[str, Any]) -> tuple[tuple[str, str | int], ...]:

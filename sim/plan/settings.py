@@ -311,6 +311,14 @@ class EmulateSettings:
     capture: Annotated[
         bool, Setting("Write each link's frames as pcapng, for Wireshark", OUTPUT, names=("--capture/--no-capture",))
     ] = True
+    report: Annotated[
+        bool,
+        Setting(
+            "Write report.html, of runs of up to 262144 reports; `report RUN` writes it of any",
+            OUTPUT,
+            names=("--report/--no-report",),
+        ),
+    ] = True
     netns: Annotated[
         bool,
         Setting(

@@ -87,6 +87,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "positions.parquet": {
         "sample": "number of the test position, as in fixes.parquet",
         "bs": _KEY["bs"],
+        **{f"true_{axis}_m": f"the position, {axis} [m]" for axis in "xyz"},
         "distance_m": "distance of the position to the site [m]",
         "line_of_sight": "whether the link has a path without reflection",
         "paths": "number of paths",

@@ -127,6 +127,11 @@ class RunFolder:
         return self.path / "map.png"
 
     @property
+    def report(self) -> Path:
+        """Report as one HTML file."""
+        return self.path / "report.html"
+
+    @property
     def summary(self) -> Path:
         """Summary."""
         return self.path / "summary.json"

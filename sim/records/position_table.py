@@ -6,6 +6,7 @@ fails. With ``shuffle_csi`` a base station hears another user's channel; the row
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ def position_table(scenario: Scenario, paths: PathSet, stations: Sequence[int]) 
         {
             "sample": pa.array(np.repeat(np.arange(len(chosen)), len(site)), pa.uint32()),
             "bs": pa.array(np.tile(np.asarray(stations), len(chosen)), pa.uint16()),
+            **{f"true_{axis}_m": np.repeat(chosen.position[:, n], len(site)) for n, axis in enumerate("xyz")},
             "distance_m": distance,
             "line_of_sight": direct,
             "paths": pa.array(counts, pa.uint16()),
@@ -89,7 +91,7 @@ def _dilution(site: _Floats, position: _Floats, used: npt.NDArray[np.bool_], clo
 def _snr_db(scenario: Scenario, gain_db: _Floats) -> _Floats:
     """Return the SNR of links with the given gains (N,) [dB]."""
     if scenario.link_budget.noise == "thermal":
-        return gain_db + 10 * np.log10(scenario.tone_power_w / scenario.tone_noise_w)
+        return np.add(gain_db, 10 * math.log10(scenario.tone_power_w / scenario.tone_noise_w))
     return np.full_like(gain_db, scenario.link_budget.snr_db)
 
 

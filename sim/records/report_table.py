@@ -29,18 +29,28 @@ def report_table(ledgers: Ledgers) -> pa.Table:
     """
     import pyarrow as pa
 
-    schema = pa.schema([ledger_schema().field(name) for name in REPORT_COLUMNS])
-    parts = [described(schema, "reports").empty_table()]
-    for bs in ledgers.stations:
-        rows = ledgers.table(bs, _READ)
-        rows = rows.filter(mask(valid(rows, "t_sent_ns") & (codes(rows["direction"], [Direction.UP]) == 0)))
-        came = codes(rows["frame_fate"], [FrameFate.DELIVERED]) == 0
-        keys = report_keys(rows)
-        order = np.lexsort((numbers(rows, "t_sent_ns"), ~came, keys))
-        first = order[np.append(True, np.diff(keys[order]) != 0)[: len(order)]]
-        parts.append(rows.take(pa.array(first)).select(REPORT_COLUMNS).cast(parts[0].schema))
     by = ("snapshot", "bs", "epoch", "round")
+    parts = [_schema().empty_table(), *(station_reports(ledgers, bs) for bs in ledgers.stations)]
     return pa.concat_tables(parts).sort_by([(name, "ascending") for name in by]).combine_chunks()
+
+
+def station_reports(ledgers: Ledgers, bs: int) -> pa.Table:
+    """Return the rows of `report_table` of one base station, ordered by epoch, snapshot and round."""
+    import pyarrow as pa
+
+    rows = ledgers.table(bs, _READ)
+    rows = rows.filter(mask(valid(rows, "t_sent_ns") & (codes(rows["direction"], [Direction.UP]) == 0)))
+    came = codes(rows["frame_fate"], [FrameFate.DELIVERED]) == 0
+    keys = report_keys(rows)
+    order = np.lexsort((numbers(rows, "t_sent_ns"), ~came, keys))
+    first = order[np.append(True, np.diff(keys[order]) != 0)[: len(order)]]
+    return rows.take(pa.array(first)).select(REPORT_COLUMNS).cast(_schema())
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return described(pa.schema([ledger_schema().field(name) for name in REPORT_COLUMNS]), "reports")
 
 
 def link_table(links: list[LinkTotals]) -> pa.Table:

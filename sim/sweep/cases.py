@@ -27,7 +27,7 @@ AXES = [
 ]
 """Options that can distinguish rows; the last changes fastest."""
 
-DEFAULTS = {"bits": "2,3,4,5", "capture": False}
+DEFAULTS = {"bits": "2,3,4,5", "capture": False, "report": False}
 """Defaults that differ from those of a single emulation."""
 
 

@@ -105,6 +105,13 @@ def test_pictures_go_on_axes(run: cofix.Run) -> None:
         plt.close("all")
 
 
+def test_a_report_is_one_file(run: cofix.Run, tmp_path: Path) -> None:
+    path = cofix.report(run, str(tmp_path / "one.html"))
+    assert path.read_text(encoding="utf-8") == (run.folder / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(cofix.UserError, match="is given twice"):
+        cofix.report([run, run], path)
+
+
 def test_a_sweep_has_a_row_per_combination(own: dict[str, Any], tmp_path: Path) -> None:
     shared = {name: value for name, value in own.items() if name not in ("driver", "output", "bs")}
     made = cofix.sweep(output=tmp_path / "sweep", bits=[2, 4], bs=[3], **shared)

@@ -104,4 +104,5 @@ def write(folder: Path, sites: int = 3) -> EmulateSettings:
         output=folder / "runs",
         warmup=4,
         controls=False,
+        report=False,
     )

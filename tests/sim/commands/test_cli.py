@@ -24,7 +24,20 @@ from sim.sweep.cases import cases_of, value_of
 from sim.world.scenario import SCENARIO_FOLDER
 
 ROOT = Path(cli.__file__).resolve().parent
-COMMANDS = ("emulate", "inspect", "replay", "audit", "keys", "sweep", "chaos", "trace", "train", "reproduce", "doctor")
+COMMANDS = (
+    "emulate",
+    "report",
+    "inspect",
+    "replay",
+    "audit",
+    "keys",
+    "sweep",
+    "chaos",
+    "trace",
+    "train",
+    "reproduce",
+    "doctor",
+)
 
 HELP_NEEDS = {"cofix", "typer", "rich"}
 REQUIRED = {Requirement(it).name for it in requires("cofix") or ()} - HELP_NEEDS
@@ -128,6 +141,9 @@ BAD_INPUT = [
     ("sweep --reorder 0,1%", r"reorder has no effect without delay or jitter.*--reorder 1%"),
     ("sweep --bits 2 --bs 2,3 --links beyond.toml", r"--links has a table for BS 9, but base stations are 0 to 2"),
     ("sweep --output file --bits 2 --snapshots 5", r"--output file"),
+    ("report", r"RUN"),
+    ("report empty", r"empty is not a run's folder"),
+    ("report empty empty", r"empty is given twice"),
     ("inspect empty --fate los", r"no fate 'los' \(did you mean 'lost'\?\)"),
     ("inspect empty --direction left", r"--direction is up or down"),
     ("inspect empty --most 0", r"--most"),
@@ -232,7 +248,7 @@ def test_sweep_and_emulate_have_the_same_defaults() -> None:
     """But for the list that is swept where nothing is said, and for files that no figure comes from."""
     theirs, own = options_of("emulate"), options_of("sweep")
     listed = {name for name, (_, it) in OPTIONS.items() if it.listed}
-    for name in set(own) - {"context", "bits", "capture", "output"}:
+    for name in set(own) - {"context", "bits", "capture", "report", "output"}:
         default = theirs[name].default
         assert own[name].default == (f"{default:g}" if name in listed and default is not None else default), name
     in_process = {name for name, (_, it) in OPTIONS.items() if "process" in it.drivers}
@@ -247,7 +263,7 @@ def test_sweep_and_emulate_mean_the_same(words: dict[str, str]) -> None:
     [case] = cases_of(own | {"bits": "4"} | words, Path("sweep"))
     typed = {name: value_of(name, text) for name, text in words.items()}
     theirs = settings_of(typed | {"driver": "process"})
-    assert case.settings == replace(theirs, controls=False, capture=False, output=Path("sweep/single"))
+    assert case.settings == replace(theirs, controls=False, capture=False, report=False, output=Path("sweep/single"))
     assert case.settings.interval_ms == (200.0 if "vinloc" in words.values() else 30.0)
 
 

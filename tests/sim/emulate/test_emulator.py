@@ -35,12 +35,13 @@ from sim.world.channel import pad_paths
 
 def test_a_run_leaves_a_whole_folder(settings: EmulateSettings) -> None:
     seen: list[Progress] = []
-    result = emulate(dataclasses.replace(settings, controls=True), seen.append)
+    result = emulate(dataclasses.replace(settings, controls=True, report=True), seen.append)
     names = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*")}
     tables = ("bs-000", "bs-001", "bs-002", "connections", "events", "pings", "sockets", "stages")
     links = {f"links/{name}.parquet" for name in tables} | {f"links/bs-00{bs}.pcapng" for bs in range(3)}
     pictures = {"error-cdf.png", "map.png"}
-    files = {"run.toml", "fixes.parquet", "controls.parquet", "summary.json", "manifest.json"}
+    files = {"run.toml", "summary.json", "report.html", "manifest.json"}
+    files |= {f"{name}.parquet" for name in ("fixes", "positions", "controls")}
     assert names == {"links", *files, *pictures, *links}
     assert [path.name for path in settings.output.iterdir()] == [result.folder.name]
     assert json.loads((result.folder / "summary.json").read_text()) == result.summary

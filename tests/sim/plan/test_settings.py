@@ -8,11 +8,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
+import typer
 
+import cli
 from fronthaul.link.link_file import link_plan
 from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.plan import plan as compose
+from sim.plan.options import command_line, settings_of
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import load_weights
 from sim.records.folder import RunFolder, read_configuration
@@ -162,3 +165,27 @@ def test_who_reserves_a_share_of_a_gpu_computes_on_it(settings: EmulateSettings)
     assert (given.edge_device, given.cloud_device) == ("cpu", "cuda:0")
     assert (dataclasses.replace(given, gpus_per_bs=0.1).edge_device, given.encrypted) == ("cuda:0", False)
     assert (settings.driver, settings.edge_device, settings.cloud_device) == ("process", "cpu", "cpu")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--bits lossless --interval 0 --no-capture --layout 2 --scenario paris-street-12 --scheme vinloc",
+        "--bits bfp9 --loss 5% --delay 2ms --jitter 500us --jitter-shape pareto --rate 10mbit --queue 16kB",
+        "--scheme twin --bits-per-report 64 --driver process --no-controls --shuffle-csi --deadline 12.5 --seed 9",
+        "--scheme diffloc --steps 2 --where one-shot --bits 8 --bs 7 --curve --port 45671 --force --cpus-per-bs 0.125",
+    ],
+)
+def test_settings_give_the_command_that_gives_them(words: str) -> None:
+    def parsed(words: list[str]) -> EmulateSettings:
+        command = typer.main.get_command(cli.app).commands["emulate"]  # type: ignore[attr-defined]
+        return settings_of(command.make_context("emulate", list(words)).params)
+
+    settings = parsed(words.split())
+    assert parsed(command_line(settings)) == settings
+
+
+def test_link_models_that_options_cannot_express_are_left_to_a_file() -> None:
+    words = command_line(EmulateSettings(links=link_plan({"bs": {"1": {"loss": "1%"}}})), "own.toml")
+    assert words[-2:] == ["--links", "own.toml"]
+    assert command_line(EmulateSettings(links=link_plan({"default": {"burst": "1% 25%"}})))[-1] == "links.toml"

@@ -28,6 +28,7 @@ def test_rows_are_positions_by_base_stations(world: Scenario, paths: PathSet) ->
     table = position_table(world, paths, [2, 0])
     assert table["sample"].to_pylist() == [n for n in range(len(paths)) for _ in range(2)]
     assert table["bs"].to_pylist() == [2, 0] * len(paths)
+    assert table["true_y_m"].to_pylist() == [float(y) for y in paths.position[:, 1] for _ in range(2)]
     away = [np.linalg.norm(paths.position[n] - world.sites[bs].position) for n in range(len(paths)) for bs in (2, 0)]
     assert np.allclose(table["distance_m"].to_numpy(), away)
     assert table["line_of_sight"].to_pylist() == [True] * len(away) and table["paths"].to_pylist() == [1] * len(away)
