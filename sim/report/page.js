@@ -374,13 +374,14 @@ function showRun(number) {
   state.view = null;
   showHead(); drawChosen(); showCauses(); showLinks(); drawTimeline(); showRepeat();
 }
-function zoom(factor) { state.view.scale *= factor; drawMap(); }
+function zoom(factor) { state.view = { ...state.view, scale: state.view.scale * factor, own: true }; drawMap(); }
 function zoomToChosen() {
   const run = runs[state.run], svg = byId("map"), chosen = [...state.chosen].filter((n) => known(run.truth[0][n]));
   if (!chosen.length) return;
   const of = (truth, estimate) => chosen.flatMap((n) => [truth[n], estimate[n]]).filter(known);
   const xs = of(run.truth[0], run.snapshots.x), ys = of(run.truth[1], run.snapshots.y);
-  state.view = fit([Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)], svg.clientWidth, svg.clientHeight, 1.6);
+  const around = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  state.view = { ...fit(around, svg.clientWidth, svg.clientHeight, 1.6), own: true };
   drawMap();
 }
 
@@ -392,5 +393,5 @@ for (const [id, act] of Object.entries({ "zoom-in": () => zoom(1.6), "zoom-out":
 byId("runs").addEventListener("click", (event) => { const button = event.target.closest("button"); if (button) showRun(Number(button.dataset.run)); });
 byId("chosen").addEventListener("click", (event) => { const row = event.target.closest("tr[data-at]"); if (row) chooseThese([Number(row.dataset.at)]); });
 let waiting = null;
-addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => { state.view = null; drawChosen(); drawTimeline(); }, 100); });
+addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => { if (!state.view.own) state.view = null; drawChosen(); drawTimeline(); }, 100); });
 showRun(0);

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
+from scipy.stats import chi2
 
 import cli
 from fronthaul.link.link_file import LinkPlan, with_options
@@ -185,6 +186,19 @@ def test_map_and_distribution_choose_the_same_positions(run: Path, tab: browser.
     assert count(tab, "#waterfall circle") == 4  # the stages that are measured in process
     tab.evaluate("document.getElementById('zoom-chosen').click()")
     assert tab.complaints == []
+
+
+def test_ellipses_are_the_90_percent_regions(run: Path, tab: browser.Page) -> None:
+    covariance = np.array([[4.0, 1.5], [1.5, 2.0]])  # [m²]
+    tab.open(run / "report.html", 1280, "light")
+    columns = [[float(covariance[at])] for at in ((0, 0), (0, 1), (1, 1))]
+    drawn = tab.evaluate(f"ellipse({{snapshots: {{covariance: {columns}}}}}, 0, [7, 8], 10, '')")
+    rx, ry, x, y, turn = map(float, re.findall(r"-?[\d.]+", drawn))
+    variance, axes = np.linalg.eigh(covariance)
+    assert (x, y) == (7, 8)
+    assert (rx, ry) == pytest.approx(10 * np.sqrt(chi2.ppf(0.9, 2) * variance[::-1]), abs=0.06)
+    along = np.array([np.cos(np.radians(turn)), -np.sin(np.radians(turn))])  # a screen's y points down
+    assert abs(along @ axes[:, 1]) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_table_of_causes_adds_up(run: Path, tab: browser.Page) -> None:
