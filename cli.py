@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import os
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sim.commands import chaos, emulate, learn, look, report, sweep, twin
-from sim.commands.common import INTERRUPTED, USER_ERROR, console
+from sim.commands.common import INTERRUPTED, USER_ERROR, JsonOption, console, print_json
 from sim.cores import respect_quota
 from sim.signals import end_undisturbed
 
@@ -97,7 +98,7 @@ def keys(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, what is missing, what the machine leaves to a run, and what to do about it."""
     from rich.markup import escape
     from rich.table import Table
@@ -108,12 +109,15 @@ def doctor() -> None:
     for overflow in (False, False, True, True):
         table.add_column(no_wrap=not overflow, overflow="fold")
     colours = {"ok": "green", "missing": "yellow", "broken": "red"}
-    fatal = 0
-    for finding in examine():
+    findings = [*examine()]
+    fatal = sum(finding.required and finding.state != "ok" for finding in findings)
+    if as_json:
+        print_json({"emulate_can_run": not fatal, "findings": [dataclasses.asdict(finding) for finding in findings]})
+        raise typer.Exit(1 if fatal else 0)
+    for finding in findings:
         colour = "red" if finding.required and finding.state != "ok" else colours[finding.state]
         told = map(escape, (finding.name, finding.detail, finding.advice))  # an extra in brackets is no markup
         table.add_row(f"[{colour}]{finding.state}[/{colour}]", *told)
-        fatal += finding.required and finding.state != "ok"
     out = console()
     out.print(table)
     if fatal:

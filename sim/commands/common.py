@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,20 @@ USER_ERROR, INTERRUPTED = 2, 130
 """Exit statuses: bad input, stopped with Ctrl-C."""
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON and nothing else; default: tables.", show_default=False)
+]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; bytes are written in hexadecimal.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    print(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False, default=lambda data: bytes(data).hex()))
 
 
 def require_choice(option: str, value: str, known: tuple[str, ...]) -> None:

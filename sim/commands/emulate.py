@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from sim.commands.common import console, stoppable
+from sim.commands.common import console, print_json, stoppable
 from sim.commands.options import given_options, takes
 from sim.plan import options
 
@@ -35,7 +34,7 @@ def emulate(context: typer.Context, **words: Any) -> None:
 
         result = run(settings, advance)
     if words["json"]:
-        print(json.dumps(result.summary, indent=2))
+        print_json({"folder": str(result.folder), **result.summary})
     else:
         show_summary(console(), result.summary, result.folder)
     if not result.summary["fixes"]:  # a note of the summary says why

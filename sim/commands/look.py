@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.commands.common import RunArgument, console
+from sim.commands.common import JsonOption, RunArgument, console, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +82,7 @@ def inspect(
             show_default=False,
         ),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Show what crossed each link: totals, a list of frames, a timeline, or one frame down to its bits."""
     from sim.errors import UserError
@@ -97,6 +99,11 @@ def inspect(
         raise UserError(
             "--frame selects one frame, with --link, --direction and --epoch; leave out times, fates and --timeline."
         )
+    if as_json and recover:
+        raise UserError("--recover prints no JSON: recover first, then inspect with --json.")
+    if as_json:
+        inspect_as_json(run, choice, most, frame, epoch, timeline=timeline)
+        return
     out = console()
     if recover:
         print_recovered(out, run)
@@ -119,6 +126,40 @@ def inspect(
         t0_ns = time_zero_ns(run)
         rows, count = inspection.chosen_frames(run, choice, t0_ns, most)
         show_frames(out, rows, t0_ns, count)
+
+
+def inspect_as_json(
+    run: Path, choice: Choice, most: int, frame: int | None, epoch: int | None, *, timeline: bool
+) -> None:
+    """Print what `inspect` shows as JSON: a frame, seconds, frames, or totals and whether the books balance.
+
+    Raises:
+        typer.Exit: they do not balance.
+    """
+    from fronthaul.message.messages import Direction
+    from sim.inspect import frames as inspection
+    from sim.inspect.timeline import time_zero_ns
+    from sim.inspect.timeline import timeline as seconds_of
+    from sim.records.report_table import link_table
+
+    if frame is not None and choice.link is not None:
+        direction = Direction(choice.direction or "up")
+        view = dataclasses.asdict(inspection.frame_view(run, choice.link, frame, epoch, direction))
+        for report in view["reports"]:
+            report["index"] = report["index"].tolist()
+        print_json(view)
+    elif timeline:
+        print_json({"seconds": [vars(second) for second in seconds_of(run, choice)]})
+    elif choice.is_everything:
+        links = of_link(inspection.link_totals(run), choice.link, run)
+        books = inspection.check_books(run)
+        told = {"balance": books.ok, "frames": books.frames_journaled, "reports": books.reports_journaled}
+        print_json({"links": link_table(links).to_pylist(), "books": told | {"problems": list(books.problems)}})
+        if not books.ok:
+            raise typer.Exit(1)
+    else:
+        rows, count = inspection.chosen_frames(run, choice, time_zero_ns(run), most)
+        print_json({"frames": rows, "count": count})
 
 
 def print_recovered(out: Console, run: Path) -> None:
@@ -196,13 +237,17 @@ def audit(
         typer.Option(metavar="FILE", help="Key with which the run was signed; default: signature left out.",
                      show_default=False),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Check a run's folder: files as written, and everything derived computed again from what was recorded."""
     from sim.inspect.audit import audit as audit_run
     from sim.records.manifest import read_key
 
     found = audit_run(run, None if key is None else read_key(key))
-    show_audit(console(), found)
+    if as_json:
+        print_json({"holds": found.ok, "findings": [dataclasses.asdict(finding) for finding in found.findings]})
+    else:
+        show_audit(console(), found)
     if not found.ok:
         raise typer.Exit(1)
 

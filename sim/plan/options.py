@@ -66,7 +66,13 @@ def _options() -> dict[str, tuple[Any, Setting]]:
                 )
     found["json"] = (
         bool,
-        Setting("Print summary.json and nothing else", OUTPUT, names=("--json",), default="tables", absent=False),
+        Setting(
+            "Print the run's folder and summary as JSON and nothing else",
+            OUTPUT,
+            names=("--json",),
+            default="tables",
+            absent=False,
+        ),
     )
     return found
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -189,13 +190,6 @@ def test_bad_files_are_one_sentence_and_leave_no_run_behind(
     assert not Path("runs").is_dir() or not list(Path("runs").iterdir())
 
 
-def test_json_is_the_summary_and_nothing_else(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["emulate", *tiny, "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    (summary,) = Path("runs").glob("*/summary.json")
-    assert printed == json.loads(summary.read_text())
-
-
 def test_ctrl_c_in_a_run_says_where_its_journal_is(
     tiny: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,3 +209,40 @@ def test_ctrl_c_in_a_run_says_where_its_journal_is(
     assert re.search(r"left out +summary.*\nholds +journals +3 ledgers", capsys.readouterr().out)
     assert cli.main(["inspect", str(part), "--timeline"]) == 0
     assert re.search(r"\n +0 +\d+ +0 ", capsys.readouterr().out)
+
+
+def test_what_is_printed_is_there_as_json(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(*words: str, status: int = 0) -> Any:
+        assert cli.main([*words, "--json"]) == status
+        return json.loads(capsys.readouterr().out)
+
+    summary = printed("emulate", *tiny, "--loss", "20%")
+    folder = summary.pop("folder")
+    assert summary == json.loads((Path(folder) / "summary.json").read_text())
+
+    totals = printed("inspect", folder)
+    assert totals["books"] == {"balance": True, "frames": 60, "reports": 60, "problems": []}
+    assert sum(link["reports_lost"] for link in totals["links"]) == summary["reports"]["lost"] > 0
+    assert [link["bs"] for link in printed("inspect", folder, "--link", "1")["links"]] == [1]
+    lost = printed("inspect", folder, "--fate", "lost", "--most", "2")
+    assert len(lost["frames"]) == 2 and lost["count"] == summary["reports"]["lost"]
+    assert sum(second["fixes"] for second in printed("inspect", folder, "--timeline")["seconds"]) == summary["fixes"]
+    frame = printed("inspect", folder, "--link", "1", "--frame", "3")
+    ledger = pq.read_table(Path(folder) / "links" / "bs-001.parquet").to_pylist()
+    row = next(row for row in ledger if row["seq"] == 3)
+    assert bytes.fromhex(frame["reports"][0]["payload"]["data"]) == row["payload"]
+    assert len(frame["reports"][0]["index"]) == 32 and len(bytes.fromhex(frame["data"])) == 39
+    assert cli.main(["inspect", folder, "--recover", "--json"]) == 2
+
+    assert printed("audit", folder)["holds"]
+    (Path(folder) / "links" / "bs-001.parquet").unlink()
+    found = printed("audit", folder, status=1)
+    assert not found["holds"] and "fails" in {finding["state"] for finding in found["findings"]}
+    assert not printed("inspect", folder, status=1)["books"]["balance"]
+
+
+def test_doctor_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    status = cli.main(["doctor", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["emulate_can_run"] == (status == 0)
+    assert {"Python", "torch", "schemes"} <= {finding["name"] for finding in told["findings"]}
