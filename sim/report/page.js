@@ -362,7 +362,7 @@ function showHead() {
   byId("comparison").hidden = runs.length < 2;
   byId("compared").outerHTML = `<div id="compared">${table(["run", "scenario", "payload [bit/report]", "fixes", "mean 3D [m]", "95 % interval", "median [m]", "p90 [m]", "late or lost"], runs.map((it, n) => {
     const one = it.summary, its = one.error_3d_m, all = Object.values(one.reports).reduce((a, b) => a + b, 0);
-    return [key(`c${n % 6}`, `${it.label} (${it.name})`), esc(one.scenario), short(one.payload_bits_per_report), `${short(one.fixes)} of ${short(one.snapshots)}`, metres(its?.mean),
+    return [key(`c${n % 6}`, `${it.label}${it.label.includes(it.name) ? "" : ` (${it.name})`}`), esc(one.scenario), short(one.payload_bits_per_report), `${short(one.fixes)} of ${short(one.snapshots)}`, metres(its?.mean),
       its ? its.ci95_of_mean.map(metres).join(" … ") : "–", metres(its?.median), metres(its?.p90), `${short(100 * (one.reports.late + one.reports.lost) / Math.max(1, all))} %`];
   }))}</div>`;
   if (!run.colours[state.colour]) state.colour = Object.keys(run.colours)[0];
@@ -386,6 +386,8 @@ function zoomToChosen() {
 }
 
 runs.forEach(prepare);
+const labels = runs.map((run) => run.label);
+runs.forEach((run) => { if (labels.filter((it) => it === run.label).length > 1) run.label += ` (${run.name})`; });
 brush(byId("map"), false, chooseOnMap);
 brush(byId("cdf"), true, chooseOnCdf);
 byId("colour").addEventListener("change", (event) => { state.colour = event.target.value; drawMap(); });

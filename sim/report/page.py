@@ -1,9 +1,9 @@
 """The report as one HTML file: a template, a style sheet and a script that draw the data beside them in the file.
 
 The pictures are SVG that some 400 lines of JavaScript draw. A plotting library was the other choice: Plotly's smallest
-bundle for these charts has 1 MB, its map would not show an ellipse at its true size, and choosing positions on a map
-and a distribution together would take a script of one's own all the same. So a report of 1000 fixes has 0.5 MB, most of
-it the run's numbers, and opens offline: its content security policy forbids any request.
+bundle for such charts has 1 MB, the one in its Python package more than 4 MB, and choosing positions on a map and a
+distribution together would take a script of one's own all the same. So a report of 1000 fixes of six base stations has
+0.4 MB, most of it the run's numbers. It opens offline: its content security policy forbids any request.
 """
 
 from __future__ import annotations

@@ -253,6 +253,15 @@ def test_texts_cannot_run_and_tables_may_be_missing(run: Path, tab: browser.Page
     assert count(tab, "#map circle") == summary["fixes"]
 
 
+def test_a_closed_loop_has_a_report(world: EmulateSettings, tab: browser.Page) -> None:
+    folder = emulate(dataclasses.replace(world, interval_ms=0.0, links=LinkPlan())).folder
+    data = run_data(folder)
+    assert set(data["links"]["arrival"]) == {None}  # snapshots have no time zero of their own
+    assert sum(data["timeline"]["reports"]["used"]) == 3 * 48
+    tab.open(folder / "report.html", 1280, "light")
+    assert tab.complaints == [] and count(tab, "#timeline rect") > 0
+
+
 def test_a_run_without_any_fix_has_a_report(world: EmulateSettings, tab: browser.Page) -> None:
     everything: dict[str, Any] = {"links": with_options(LinkPlan(), {"loss": "100%"}), "snapshots": 8}
     folder = emulate(dataclasses.replace(world, **everything)).folder
