@@ -26,7 +26,7 @@ TABLES = ("fixes", "reports", "links", "positions", "controls", "events", "conne
 class Run:
     """A finished run.
 
-    `fixes`, `reports` and `links` are pandas DataFrames; `table` returns any table as Arrow, from which
+    `fixes`, `reports`, `links` and `positions` are pandas DataFrames; `table` returns any table as Arrow, from which
     ``polars.from_arrow`` makes a polars DataFrame.
 
     Attributes:
@@ -84,6 +84,11 @@ class Run:
     def links(self) -> pd.DataFrame:
         """One row per link and direction: frames and reports by fate, bits and bytes by name."""
         return self.table("links").to_pandas()
+
+    @property
+    def positions(self) -> pd.DataFrame:
+        """One row per test position and base station: line of sight, paths, gain and SNR."""
+        return self.table("positions").to_pandas()
 
     def table(self, name: str) -> pa.Table:
         """Return one of the `TABLES` as Arrow.

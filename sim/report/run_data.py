@@ -230,7 +230,9 @@ def _events(run: RunFolder, summary: dict[str, Any]) -> list[dict[str, Any]]:
         for row in read_json(injected)["faults"]:
             fault = row["fault"]
             whom = "cloud" if fault["bs"] is None else f"BS {fault['bs']}"
-            found.append((row["t_ns"], f"fault: {fault['kind']}", whom, f"{fault['seconds']:g} s"))
+            found.append(
+                (row["t_ns"], f"fault: {fault['kind']}", whom, f"{fault['seconds']:g} s" if fault["seconds"] else "")
+            )
     for restart in summary.get("restarts") or ():
         back = restart["t_back_ns"]
         after = "not back at the end" if back is None else f"back after {(back - restart['t_died_ns']) / 1e9:.2f} s"

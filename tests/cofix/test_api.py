@@ -61,9 +61,9 @@ def test_a_run_is_the_command_lines(own: dict[str, Any], run: cofix.Run, capsys:
 
 
 def test_tables_are_data_frames_and_arrow(run: cofix.Run) -> None:
-    fixes, reports, links = run.fixes, run.reports, run.links
-    assert all(isinstance(table, pd.DataFrame) for table in (fixes, reports, links))
-    assert len(fixes) == run.summary["fixes"]
+    fixes, reports, links, positions = run.fixes, run.reports, run.links, run.positions
+    assert all(isinstance(table, pd.DataFrame) for table in (fixes, reports, links, positions))
+    assert len(fixes) == run.summary["fixes"] and len(positions) == 3 * tiny_world.USERS
     assert fixes["error_3d_m"].mean() == pytest.approx(run.summary["error_3d_m"]["mean"])
     fates = reports["report_fate"].value_counts().to_dict()
     assert fates == {fate: count for fate, count in run.summary["reports"].items() if count}
