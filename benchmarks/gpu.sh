@@ -4,6 +4,7 @@
 #
 #   benchmarks/gpu.sh OUTPUT [MINUTES [DEVICE]]     weights and logs to OUTPUT; default: 7 minutes on cuda
 #
+# With `cpu` as DEVICE it is a trial of the script: one network of ECC, nothing else.
 # Bring along, in folders that git ignores: `.gpu/paris-6*.npz`, path data to train on (made by `python -m
 # sim.learn.compact training data/paris-6/shards/*.npz .gpu/paris-6.npz`, 31 MB), and in `.whl` the wheels that are
 # missing there (bitarray; for GPU slices pyzmq, ray, …). The weights of ECC are 2.2 MB each, of VIn-Loc 12.5 MB.
@@ -28,8 +29,13 @@ finish() { # finish NAME PID: wait for a step and remember whether it failed
 
 paths=(.gpu/paris-6*.npz)
 [ -e "${paths[0]}" ] || paths=(data/paris-6/paths.npz)
-"$python" -m sim.reproduce.ecc.campaign --jobs headline --paths "${paths[@]}" --device "$device" --budget "$minutes" \
-  --output "$output/ecc" >"$output/ecc.log" 2>&1 &
+if [ "$device" = cpu ]; then
+  "$python" cli.py train ecc --bits 4 --data "${paths[0]}" --device cpu --budget "$minutes" \
+    --output "$output/ecc/ecc-b4.safetensors" >"$output/ecc.log" 2>&1 &
+else
+  "$python" -m sim.reproduce.ecc.campaign --jobs headline --paths "${paths[@]}" --device "$device" --budget "$minutes" \
+    --output "$output/ecc" >"$output/ecc.log" 2>&1 &
+fi
 ecc=$!
 if [ "$device" != cpu ]; then # a hall of 80 000 users is drawn in half a minute on a GPU
   "$python" cli.py train vinloc --job hall --device "$device" --budget "$minutes" \
