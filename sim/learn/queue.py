@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ COMMANDS = ("trace", "train", "twin", "reproduce")
 """Commands that a queue may hold: all of them resume."""
 LOOK_S = 0.2
 """How often running commands are looked at [s]."""
+_PATIENCE_S = 30.0
+"""How long a command that is stopped may take to write its checkpoint [s]."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def run_queue(path: Path, workers: int, on_line: Callable[[str], None]) -> list[
 
     Commands of a group run side by side, `workers` at a time, each with its share of the cores; a group begins when the
     one before has ended. The log is ``QUEUE.log``, a line of JSON for each command that ended; what command number N
-    prints goes to ``QUEUE.N.txt``. Ctrl-C reaches all that run, so that each keeps its checkpoint.
+    prints goes to ``QUEUE.N.txt``. Ctrl-C stops all that run, as SIGTERM does, so that each keeps its checkpoint.
 
     Args:
         path: file of the queue.
@@ -152,7 +153,11 @@ def run_queue(path: Path, workers: int, on_line: Callable[[str], None]) -> list[
                         on_line(f"{how}  {entry.command}: {entry.seconds:g} s, {entry.cpu_seconds:g} s of CPU")
     finally:
         for one in running:
-            one.process.send_signal(signal.SIGINT)
+            one.process.terminate()
         for one in running:
-            one.process.wait()
+            try:
+                one.process.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                one.process.kill()
+                one.process.wait()
     return entries

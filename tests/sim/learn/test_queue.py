@@ -88,7 +88,7 @@ def test_the_queue_of_all_tables_names_each() -> None:
         assert load_scenario(name).name == name
 
 
-def test_ctrl_c_reaches_what_runs(queue: Path) -> None:
+def test_whoever_stops_the_queue_stops_what_runs(queue: Path) -> None:
     queue.write_text("trace paris-6 --positions 100000\n")
     command = [sys.executable, "-m", "cli", "train", "--queue", str(queue)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as working:
@@ -96,7 +96,7 @@ def test_ctrl_c_reaches_what_runs(queue: Path) -> None:
         assert working.stdout.readline() == "begins  trace paris-6 --positions 100000\n"
         (child,) = children(working.pid)
         time.sleep(1.0)
-        working.send_signal(signal.SIGINT)
+        working.send_signal(signal.SIGTERM)
         _, said = working.communicate(timeout=60.0)
     assert working.returncode == 130 and "the same command resumes" in said
     assert not Path(f"{queue}.log").exists()
