@@ -3,8 +3,9 @@
 Coarse: the strongest atom of each report is compared with the strongest paths of every stored position. Fits begin at
 the best few positions, apart from each other, and trust the map little; the best result is refined with the anchors
 that the stored positions around it see, and more trust each time (`cloud.fusion.twin_fit`). How much trust each link
-deserves, the reports tell themselves (`likely_floors`), so that the covariance holds also where the map is not exact. A
-fix that does not fit its reports, by a limit from training positions, or that they do not determine, is none.
+deserves, the reports tell themselves (`likely_floors`), so that the covariance allows for what they show of the map's
+errors; docs/twin.md has how far that goes. A fix that does not fit its reports, by a limit from training positions, or
+that they do not determine, is none.
 """
 
 from __future__ import annotations
