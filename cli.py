@@ -61,6 +61,7 @@ for _command in (
     look.replay,
     look.audit,
     sweep.sweep,
+    sweep.compare,
     chaos.chaos,
     learn.trace,
     learn.train,

@@ -44,11 +44,15 @@ def emulate(*, progress: bool = False, **options: Unpack[Options]) -> Run:
         return Run(result.folder)
 
 
-def sweep(*, output: str | os.PathLike[str] = "sweep", progress: bool = False, **options: Any) -> Sweep:
+def sweep(
+    *, output: str | os.PathLike[str] = "sweep", workers: int = 1, progress: bool = False, **options: Any
+) -> Sweep:
     """Emulate every combination of values in process, like ``python cli.py sweep``; rows that are done are kept.
 
     Args:
         output: folder of the sweep.
+        workers: processes that run rows side by side; a script that asks for several keeps its own work under
+            ``if __name__ == "__main__":``, as Python's multiprocessing wants it.
         progress: show a progress bar on standard error.
         **options: as for `emulate`, or a list of values where ``sweep --help`` says "List".
 
@@ -69,7 +73,7 @@ def sweep(*, output: str | os.PathLike[str] = "sweep", progress: bool = False, *
             if bar:
                 bar.update("sweep", done, total, note=name, restart=begins)
 
-        run_sweep(cases, Path(output), f"cofix.sweep({told})", advance)
+        run_sweep(cases, Path(output), f"cofix.sweep({told})", advance, workers)
         return Sweep(Path(output))
 
 

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fronthaul.documents import read_json
-from fronthaul.errors import LocalError
 from sim.errors import UserError, nearest_hint
 
 if TYPE_CHECKING:
@@ -55,9 +53,19 @@ class Run:
     @property
     def label(self) -> str:
         """Scheme and payload, such as "ecc, B = 4"."""
-        from sim.plan.options import run_label
+        return str(self.summary["label"])
 
-        return run_label(self._tables.configuration.settings, self.summary.get("options") or {})
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options that repeat the run: ``cofix.emulate(**run.options | {"snapshots": 100})``; see `Options`.
+
+        Links that only a link file can express, and the output folder, are not among them.
+        """
+        from sim.plan.options import told_by
+
+        found = told_by(self._tables.configuration.settings)
+        own = dict(text.split("=", 1) for text in found.pop("option", ()))
+        return found | ({"option": own} if own else {})
 
     @property
     def summary(self) -> Mapping[str, Any]:
@@ -149,7 +157,7 @@ class Sweep:
     """A finished sweep.
 
     Attributes:
-        folder: its folder, with ``sweep.json``, ``sweep.md``, ``sweep.png`` and a folder per row.
+        folder: its folder, with ``sweep.json``, ``sweep.md``, the pictures, and a folder per row.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -158,11 +166,10 @@ class Sweep:
         Raises:
             UserError: it is none.
         """
+        from sim.sweep.joined import sweep_rows
+
         self.folder = Path(folder)
-        try:
-            self._rows = [dict(row) for row in read_json(self.folder / "sweep.json")["rows"]]
-        except (OSError, LocalError, LookupError, TypeError) as error:
-            raise UserError(f"{self.folder} is not a sweep's folder: its sweep.json is missing or damaged.") from error
+        self._rows = sweep_rows(self.folder)
 
     def __repr__(self) -> str:
         return f"<Sweep {self.folder}: {len(self._rows)} runs>"

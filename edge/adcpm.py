@@ -55,4 +55,4 @@ class AdcpmEdge:
         return Encoded([self._payload.encode(one) for one in power])
 
 
-build = EdgeBuilder(SchemeSpec(options={}), make)
+build = EdgeBuilder(SchemeSpec(options={}, resolution="lossless"), make)

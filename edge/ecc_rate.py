@@ -55,7 +55,7 @@ def _builder(name: str) -> EdgeBuilder:
     def chosen(setup: EdgeSetup) -> Chosen:
         return Chosen(name, {"bits_per_report": DEFAULT_BITS, **setup.options})
 
-    return EdgeBuilder(SchemeSpec(options={"bits_per_report": int}, chosen=chosen), make)
+    return EdgeBuilder(SchemeSpec(options={"bits_per_report": int}, resolution="own", chosen=chosen), make)
 
 
 build_klt, build_rd = _builder("ecc-klt"), _builder("ecc-rd")

@@ -17,4 +17,4 @@ def make(setup: EdgeSetup) -> EdgeScheme:
     return ForwardingEdge(setup.config, setup.payload.forward, "mfcnet")
 
 
-build = EdgeBuilder(SchemeSpec(forwards=True, options={}), make)
+build = EdgeBuilder(SchemeSpec(forwards=True, resolution="lossless", options={}), make)

@@ -88,7 +88,7 @@ def make(setup: EdgeSetup) -> EdgeScheme:
     return MusicEdge(setup)
 
 
-build = EdgeBuilder(SchemeSpec(options={}), make)
+build = EdgeBuilder(SchemeSpec(options={}, resolution="lossless"), make)
 
 
 def _steering(cosine: Tensor, antenna: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -118,6 +118,11 @@ class Chosen:
     options: Mapping[str, str | int]
 
 
+Resolution = Literal["chosen", "lossless", "own"]
+"""What the user's choice of bits per number means to a scheme: it follows it; it sends unquantised numbers only; or it
+means nothing, as payloads have resolutions of their own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SchemeSpec:
     """Declaration of a scheme's properties; a scheme sets what differs from the defaults. Its entry point names it.
@@ -129,6 +134,7 @@ class SchemeSpec:
         options: options that it accepts, with their types. None accepts none, and a ValueError raised while its edge or
             cloud part is built is then reported as a fault of the weights; otherwise as a fault of the user's choice.
         forwards: whether it can forward the channel itself in each format of `PayloadChoice.forward`.
+        resolution: what ``--bits`` means to it, see `Resolution`.
         at_cloud: returns, for a base station's setup, a factory of the part of it that runs at the cloud, or None. The
             factory is sent to the cloud and called there with the compute device.
         chosen: resolves the options; None takes them as the user gave them.
@@ -142,6 +148,7 @@ class SchemeSpec:
     weights: str | None = None
     options: Mapping[str, type] | None = None
     forwards: bool = False
+    resolution: Resolution = "chosen"
     at_cloud: Callable[[EdgeSetup], Callable[[str], Any] | None] | None = None
     chosen: Callable[[EdgeSetup], Chosen] | None = None
     obtained: str = "train one"

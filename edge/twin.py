@@ -51,6 +51,7 @@ def fields(setup: EdgeSetup, payload: Payload) -> list[PayloadField]:
 build = EdgeBuilder(
     SchemeSpec(
         options=dict.fromkeys(OPTIONS, int),
+        resolution="own",
         chosen=chosen,
         obtained="make one with `python cli.py twin SCENARIO`",
         fields=fields,

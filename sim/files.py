@@ -69,6 +69,17 @@ def write_rows(path: Path, rows: Sequence[Any] | dict[str, Any]) -> None:
     write_text(path, text)
 
 
+def write_vector_picture(figure: Figure, path: Path) -> None:
+    """Write a figure as PDF or SVG, by the ending of `path`; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    drawn = io.BytesIO()
+    undated = {".pdf": "CreationDate", ".svg": "Date"}[path.suffix]
+    with mpl.rc_context({"svg.hashsalt": "figure", "svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(drawn, format=path.suffix[1:], metadata={undated: None})
+    write_bytes(path, drawn.getvalue())
+
+
 def write_picture(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file with a palette of few colours, a third of the size of full colour."""
     from PIL import Image

@@ -22,6 +22,7 @@ ORDER = (
     "sim.records sim.learn sim.kernel sim.doctor",  # kernel: shaped links, for emulate; doctor: what a machine can do
     "sim.plan",
     "sim.world",
+    "sim.drawing",
     "sim.toml sim.files sim.terminal sim.signals sim.cores sim.arithmetic",
     "sim.errors",
     "edge cloud",

@@ -9,13 +9,14 @@ from typing import Any
 import typer
 
 from sim.commands.common import console, print_json, stoppable
-from sim.commands.options import given_options, takes
+from sim.commands.options import FromRun, effective, given_options, takes
 from sim.plan import options
 
 
 @takes(options.OPTIONS)
-def emulate(context: typer.Context, **words: Any) -> None:
+def emulate(context: typer.Context, from_run: FromRun = None, **words: Any) -> None:
     """Run base stations, fronthaul and cloud; report position error, bits and latency."""
+    words = effective(context, words)
     options.require_effect(given_options(context), words["driver"])
     settings = options.settings_of(words)
     options.require_own_links(settings)

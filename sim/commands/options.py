@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sim.plan.options import OPTIONS, as_text, default_of
+from sim.plan.options import OPTIONS, as_text, default_of, means, told_by
 from sim.plan.setting import DRIVERS
 
 
@@ -64,6 +65,48 @@ def _parameter(name: str, defaults: Mapping[str, Any], lists: bool, drivers: boo
     )
     annotation = Annotated[kind if default is not None else kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _inherit(context: typer.Context, run: Path | None) -> Path | None:
+    """Make a run's options the command's defaults."""
+    if run is None:
+        return None
+    from sim.records.folder import RunFolder, read_configuration
+
+    told = told_by(read_configuration(RunFolder(run)).settings)
+    names = {each.name for each in context.command.params}
+    context.default_map = {
+        name: value if isinstance(value, bool | list) else as_text(value)  # read as if it were typed
+        for name, value in told.items()
+        if name in names
+    }
+    return run
+
+
+FromRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--from-run",
+        metavar="RUN",
+        help="Folder of a run; its options are taken where none are given here; default: none.",
+        callback=_inherit,
+        is_eager=True,
+        show_default=False,
+    ),
+]
+"""Option of a command that `takes` options."""
+
+
+def effective(context: typer.Context, words: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without those of another run that mean nothing to the driver or scheme chosen here."""
+    found = dict(words)
+    for name in found.keys() & OPTIONS.keys():
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "DEFAULT_MAP":
+            continue
+        if words["driver"] not in OPTIONS[name][1].drivers or not means(words["scheme"], name, str(words[name])):
+            found[name] = default_of(name)
+    return found
 
 
 def given_options(context: typer.Context) -> list[str]:

@@ -58,10 +58,9 @@ STAGES = {
 
 def show_summary(console: Console, summary: Mapping[str, Any], folder: Path) -> None:
     """Print the summary of the run in `folder`."""
-    bits = payload_name(summary)
     encrypted = ", links encrypted (CURVE)" if summary.get("encrypted") else ""
     console.print(
-        f"\n[bold]{escape(str(summary['scenario']))} · {escape(str(summary['scheme']))} · {bits}[/bold]   "
+        f"\n[bold]{escape(str(summary['scenario']))} · {escape(str(summary['label']))}[/bold]   "
         f"{stations(summary)}, {summary['snapshots']} snapshots, seed {summary['seed']}{encrypted}"
     )
     answers = summary.get("payload_bits_per_answer")
@@ -104,16 +103,6 @@ def stations(summary: Mapping[str, Any]) -> str:
         told = f"random subset of {summary['bs']} of {summary['bs_present']} BS in each snapshot"
     layout = summary.get("layout")
     return told if layout is None else f"{told}, layout {layout}"
-
-
-def payload_name(summary: Mapping[str, Any]) -> str:
-    """Return a short name of the payload."""
-    if length := summary.get("options", {}).get("bits_per_report"):
-        return f"{length} bit a report"
-    if summary["bits"] is not None:
-        return f"B = {summary['bits']} bit"
-    forward = summary.get("forward", "complex64")
-    return "lossless" if forward == "complex64" else str(forward)
 
 
 def kernel_line(counted: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`sweep`: many emulations, over lists of option values."""
+"""`sweep` and `compare`: many emulations, over lists of option values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.commands.common import console, stoppable
-from sim.commands.options import takes
-from sim.plan.setting import OUTPUT
+from sim.commands.options import FromRun, given_options, takes
+from sim.plan.setting import OUTPUT, PLACEMENT
 from sim.sweep.cases import DEFAULTS, OPTIONS, cases_of
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from sim.sweep.sweep import Sweep
 
 
 @takes(OPTIONS, defaults=DEFAULTS, lists=True)
@@ -24,22 +26,42 @@ def sweep(
     output: Annotated[
         Path, typer.Option(help="Folder of the sweep: table, picture, and each row's run.", rich_help_panel=OUTPUT)
     ] = Path("sweep"),
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that run rows side by side.", rich_help_panel=PLACEMENT)
+    ] = 1,
+    from_run: FromRun = None,
     **words: Any,
 ) -> None:
     """Emulate every combination of lists in process; table and plot of error against budget; can be resumed."""
     from sim.sweep.sweep import run_sweep
     from sim.terminal import ProgressBar
 
-    cases = cases_of(words, output)
+    cases = cases_of(words, output, given_options(context))
     told = f"Stopped; finished rows are in {output}, and the same command resumes."
     with stoppable(lambda: told), ProgressBar() as bar:
 
         def advance(name: str, done: int, total: int, begins: bool) -> None:
             bar.update("sweep", done, total, note=name, restart=begins)
 
-        made = run_sweep(cases, output, shlex.join(["cofix", *(context.obj or ())]), advance)
+        made = run_sweep(cases, output, shlex.join(["cofix", *(context.obj or ())]), advance, workers)
+    show_sweep(made)
+
+
+def compare(
+    context: typer.Context,
+    sweeps: Annotated[list[Path], typer.Argument(metavar="SWEEP", help="Folders of sweeps.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder of the table and the pictures.")] = Path("compare"),
+) -> None:
+    """Show finished sweeps in one table and picture, with the Pareto front of all."""
+    from sim.sweep.joined import compare as joined
+
+    show_sweep(joined(sweeps, output, shlex.join(["cofix", *(context.obj or ())])))
+
+
+def show_sweep(made: Sweep) -> None:
+    """Print the table of a sweep, and its files."""
     show_rows(console(), made.rows)
-    for path in (made.table, made.text, made.picture):
+    for path in (made.table, made.text, *made.pictures):
         print(path)
 
 

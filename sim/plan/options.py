@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from fronthaul.documents import read_text
 from fronthaul.errors import LocalError
@@ -17,14 +17,29 @@ from sim.plan.places import places_of
 from sim.plan.setting import LINKS, OUTPUT, WHAT, Setting, require_driver
 from sim.plan.settings import SETTINGS, EmulateSettings
 
+if TYPE_CHECKING:
+    from edge.scheme import SchemeSpec
+
 _SCHEME_OPTIONS = {
     "steps": (
         int,
-        Setting("Steps of a sampler, for schemes that have one", WHAT, metavar="N", default="the weights' own"),
+        Setting(
+            "Steps of a sampler, for schemes that have one",
+            WHAT,
+            metavar="N",
+            default="the weights' own",
+            listed="2,10",
+        ),
     ),
     "fusion": (
         str,
-        Setting("Fusion rule, for schemes that have several", WHAT, metavar="RULE", default="the weights' own"),
+        Setting(
+            "Fusion rule, for schemes that have several",
+            WHAT,
+            metavar="RULE",
+            default="the weights' own",
+            listed="sum,gauss",
+        ),
     ),
     "where": (
         str,
@@ -34,7 +49,13 @@ _SCHEME_OPTIONS = {
     ),
     "bits_per_report": (
         int,
-        Setting("Payload of a report in bit, for schemes that have it", WHAT, metavar="N", default="the scheme's own"),
+        Setting(
+            "Payload of a report in bit, for schemes that have it",
+            WHAT,
+            metavar="N",
+            default="the scheme's own",
+            listed="32,64,128",
+        ),
     ),
 }
 """Scheme options that have a command-line option of their own."""
@@ -115,7 +136,7 @@ def settings_of(words: Mapping[str, Any]) -> EmulateSettings:
     """
     given = {name: default_of(name) for name in OPTIONS} | dict(words)
     scheme, cloud_cpus = given["scheme"], given["cloud_cpus"]
-    bits, forward = parse_payload(str(given["bits"]), given["forward"])
+    bits, forward = parse_payload(payload_of(given["bits"], scheme), given["forward"])
     texts = {key: given[key] for key in IMPAIRMENTS if given[key] is not None}
     links = links_with(link_file_plan(given["links"]), texts)
     chosen = scheme_options(given)
@@ -140,6 +161,27 @@ def settings_of(words: Mapping[str, Any]) -> EmulateSettings:
     return EmulateSettings(**{it.field: given[it.word] for it in SETTINGS.values()} | found)
 
 
+def told_by(settings: EmulateSettings) -> dict[str, Any]:
+    """Return the options that give these settings, by parameter name, but for the output folder and the defaults.
+
+    Scenario, scheme, number of base stations, snapshots, seed and payload are always there; links are if options can
+    express them.
+    """
+    words = {name: getattr(settings, name) for name in ("scenario", "scheme", "bs", "snapshots", "seed")}
+    usual = settings_of(words | {"driver": settings.driver})
+    if _spec(settings.scheme).resolution != "own":
+        words["bits"] = _payload_text(settings)
+    words |= {} if settings.driver == EmulateSettings.driver else {"driver": settings.driver}
+    for field, setting in SETTINGS.items():
+        value = getattr(settings, field)
+        if setting.word not in words and value != getattr(usual, field) and field not in _OWN_WORDS:
+            words[setting.word] = value
+    words |= _link_words(settings) or {}
+    own = {key: value for key, value in settings.options if key not in _SCHEME_OPTIONS}
+    words |= {key: value for key, value in settings.options if key in _SCHEME_OPTIONS}
+    return words | ({"option": [f"{key}={value}" for key, value in own.items()]} if own else {})
+
+
 def command_line(settings: EmulateSettings, link_file: str = "links.toml") -> list[str]:
     """Return the words of an `emulate` command that has these settings, but for its output folder.
 
@@ -147,31 +189,28 @@ def command_line(settings: EmulateSettings, link_file: str = "links.toml") -> li
         settings: of a run.
         link_file: name for a file of the link models, where options cannot express them (`fronthaul.link.link_file`).
     """
-    told = {name: getattr(settings, name) for name in ("scenario", "scheme", "bs", "snapshots", "seed")}
-    usual = settings_of(told | {"driver": settings.driver})
-    words = [word for name, value in told.items() for word in (f"--{name}", str(value))]
-    words += ["--bits", _payload_text(settings)]
-    words += [] if settings.driver == EmulateSettings.driver else ["--driver", settings.driver]
-    for field, setting in SETTINGS.items():
-        value = getattr(settings, field)
-        if setting.option in told or value == getattr(usual, field) or field in _OWN_WORDS:
-            continue
+    words = []
+    for name, value in told_by(settings).items():
+        names = OPTIONS[name][1].names or (f"--{OPTIONS[name][1].option}",)
         if isinstance(value, bool):
-            words.append((setting.names or (f"--{setting.option}",))[0].split("/")[0 if value else 1])
+            words.append(names[0].split("/")[0 if value else 1])
+        elif name == "option":
+            words += [word for text in value for word in ("--option", text)]
         else:
-            words += [f"--{setting.option}", f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [names[0], f"{value:g}" if isinstance(value, float) else str(value)]
+    return words if _link_words(settings) is not None else [*words, "--links", link_file]
+
+
+def _link_words(settings: EmulateSettings) -> dict[str, str] | None:
+    """Return link options by parameter name; None if only a link file can express the links."""
     table = link_table(settings.links)
-    texts = table.get("default", {})
+    texts: dict[str, Any] = table.get("default", {})
     if table.keys() <= {"default"} and not any(isinstance(text, dict | list) for text in texts.values()):
-        words += [word for key, text in texts.items() for word in (_dashed(key), str(text))]
-    else:
-        words += ["--links", link_file]
-    for key, value in settings.options:
-        words += [_dashed(key), str(value)] if key in _SCHEME_OPTIONS else ["--option", f"{key}={value}"]
-    return words
+        return {key: str(text) for key, text in texts.items()}
+    return None
 
 
-_OWN_WORDS = ("bits", "forward", "driver", "links", "options", "output")
+_OWN_WORDS = ("bits", "forward", "links", "options", "output")
 
 
 def _payload_text(settings: EmulateSettings) -> str:
@@ -180,16 +219,20 @@ def _payload_text(settings: EmulateSettings) -> str:
     return "lossless" if settings.forward == EmulateSettings.forward else settings.forward
 
 
-def _dashed(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
-
-
 def run_label(settings: EmulateSettings, options: Mapping[str, Any]) -> str:
     """Return scheme and payload of a run, such as "ecc, B = 4"; `options` are the scheme's, as resolved."""
     payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
-    if length := options.get("bits_per_report"):
-        payload = f"{length} bit a report"
-    return f"{settings.scheme}, {payload}"
+    if _spec(settings.scheme).resolution == "own":
+        payload = f"{length} bit a report" if (length := options.get("bits_per_report")) else ""
+    return ", ".join(filter(None, (settings.scheme, payload)))
+
+
+def folder_label(settings: EmulateSettings) -> str:
+    """Return scheme and payload for a folder's name, such as "ecc-b4" or "twin-64bit"."""
+    payload = settings.payload.label
+    if _spec(settings.scheme).resolution == "own":
+        payload = f"{length}bit" if (length := dict(settings.options).get("bits_per_report")) else ""
+    return "-".join(filter(None, (settings.scheme, payload)))
 
 
 def scheme_options(words: Mapping[str, Any]) -> tuple[tuple[str, str | int], ...]:
@@ -207,17 +250,48 @@ def scheme_options(words: Mapping[str, Any]) -> tuple[tuple[str, str | int], ...
     return tuple(given)
 
 
+def _spec(scheme: str) -> SchemeSpec:
+    from sim.plan.scheme_options import known_spec  # imports schemes, which takes a second
+
+    return known_spec(scheme)
+
+
+def means(scheme: str, name: str, text: str) -> bool:
+    """Return whether a value of an option, by parameter name, can mean something to a scheme.
+
+    Raises:
+        UserError: an unknown scheme.
+    """
+    spec = _spec(scheme)
+    if name == "bits" and text.isdigit():
+        return spec.resolution == "chosen"
+    if name == "bits":
+        return spec.resolution != "own" and (spec.forwards or text == "lossless")
+    return name not in _SCHEME_OPTIONS or name in (spec.options or {})
+
+
+def payload_of(text: str | None, scheme: str) -> str:
+    """Return the choice of the payload, or the scheme's default if it is None.
+
+    Raises:
+        UserError: an unknown scheme, or one whose payloads have resolutions of their own.
+    """
+    spec = _spec(scheme)
+    if text is None:
+        return "lossless" if spec.resolution == "lossless" else str(EmulateSettings.bits)
+    if spec.resolution != "own":
+        return text
+    instead = "; give --bits-per-report" if "bits_per_report" in (spec.options or {}) else ""
+    raise UserError(f"--bits means nothing to scheme {scheme!r}, whose numbers have bits of their own{instead}.")
+
+
 def scenario_of(scenario: str | None, scheme: str) -> str:
     """Return `scenario`, or the scheme's default if it is None.
 
     Raises:
         UserError: an unknown scheme.
     """
-    if scenario is not None:
-        return scenario
-    from sim.plan.scheme_options import default_scenario
-
-    return default_scenario(scheme)
+    return _spec(scheme).scenario if scenario is None else scenario
 
 
 def stations_of(bs: int | None, scenario: str, *, random_subset: bool = False) -> int:
@@ -241,11 +315,7 @@ def interval_of(interval_ms: float | None, scheme: str) -> float:
     Raises:
         UserError: an unknown scheme.
     """
-    if interval_ms is not None:
-        return interval_ms
-    from sim.plan.scheme_options import default_interval_ms
-
-    return default_interval_ms(scheme)
+    return _spec(scheme).interval_ms if interval_ms is None else interval_ms
 
 
 def link_file_plan(path: Path | None) -> LinkPlan:

@@ -35,24 +35,6 @@ def scheme_options(settings: EmulateSettings) -> dict[str, str | int]:
     return chosen
 
 
-def default_scenario(scheme: str) -> str:
-    """Return the scenario that a scheme runs in by default.
-
-    Raises:
-        UserError: the scheme is unknown.
-    """
-    return known_spec(scheme).scenario
-
-
-def default_interval_ms(scheme: str) -> float:
-    """Return the default time between snapshots [ms] of a scheme.
-
-    Raises:
-        UserError: the scheme is unknown.
-    """
-    return known_spec(scheme).interval_ms
-
-
 def known_spec(scheme: str) -> SchemeSpec:
     """Return the declaration of a scheme.
 

@@ -45,7 +45,9 @@ class EmulateSettings:
     scenario: Annotated[
         str, Setting("Name of a shipped scenario, or path of a TOML file", WHAT, default="the scheme's own, or paris-6")
     ] = "paris-6"
-    scheme: Annotated[str, Setting("Scheme: ecc, diffloc, vinloc, rss, or one of your own", WHAT)] = "ecc"
+    scheme: Annotated[
+        str, Setting("Scheme: ecc, diffloc, vinloc, rss, or one of your own", WHAT, listed="ecc,twin,rss")
+    ] = "ecc"
     bs: Annotated[
         int,
         Setting(
@@ -89,6 +91,7 @@ class EmulateSettings:
             metavar=BITS,
             listed="2,4,lossless,iq16,bfp9",
             text=True,
+            default="4, or lossless where the scheme sends nothing else",
         ),
     ] = 4
     forward: Annotated[

@@ -30,6 +30,7 @@ from fronthaul.message.messages import PayloadFormat
 from sim.arithmetic import THREADS
 from sim.errors import UserError
 from sim.files import write_text
+from sim.plan.options import folder_label
 from sim.plan.plan import Plan
 from sim.plan.settings import EmulateSettings
 from sim.toml.write import toml_text
@@ -53,7 +54,7 @@ class RunFolder:
             UserError: the output folder cannot be written.
         """
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{stamp}-{scenario_name}-{settings.scheme}-{settings.payload.label}"
+        name = f"{stamp}-{scenario_name}-{folder_label(settings)}"
         for attempt in range(1000):
             whole = settings.output / (f"{name}-{attempt + 1}" if attempt else name)
             part = whole.with_name(whole.name + ".part")

@@ -15,6 +15,7 @@ from fronthaul.account.costs import lossless_bits
 from fronthaul.link.link_report import LINK_COLUMNS, link_report
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, PayloadFormat
+from sim.plan.options import run_label
 from sim.plan.outcome import RunRecord
 from sim.plan.plan import Plan, weights_notes
 from sim.plan.settings import EmulateSettings
@@ -45,6 +46,7 @@ def summarise(
     return {
         "scenario": plan.scenario.name,
         "scheme": settings.scheme,
+        "label": run_label(settings, plan.chosen.options),
         "fusion": plan.chosen.fusion,
         "options": dict(plan.chosen.options),
         **configured(configuration),

@@ -22,7 +22,7 @@ from fronthaul.errors import LocalError
 from fronthaul.link.link_file import link_table
 from fronthaul.message.fates import ReportFate
 from sim.errors import UserError
-from sim.plan.options import command_line, run_label
+from sim.plan.options import command_line
 from sim.records.fix_table import STAGES
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
 from sim.records.links import NO_TRANSPORT, Ledgers, all_totals, numbers, read_table, valid
@@ -66,7 +66,7 @@ def run_data(folder: Path) -> dict[str, Any]:
     transport = recorded_transport(run) or NO_TRANSPORT
     return {
         "name": folder.name,
-        "label": run_label(settings, summary.get("options") or {}),
+        "label": summary["label"],
         "every": every,
         "summary": summary,
         "scene": _scene(configuration),

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sim.drawing import COLOURS, error_bars, new_axes, save_figure
 from sim.errors import UserError
 from sim.plan.settings import EmulateSettings
 from sim.reproduce import markdown
-from sim.reproduce.drawing import COLOURS, error_bars, new_axes, save_figure
 from sim.reproduce.ecc.runs import comparison, statistics
 from sim.reproduce.emulations import Emulations
 from sim.reproduce.markdown import Record

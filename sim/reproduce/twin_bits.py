@@ -10,9 +10,9 @@ import numpy as np
 from pyarrow.parquet import read_table
 
 from fronthaul.link.link_file import LinkPlan
+from sim.drawing import COLOURS, error_bars, new_axes, save_figure
 from sim.plan.settings import EmulateSettings
 from sim.reproduce import markdown
-from sim.reproduce.drawing import COLOURS, error_bars, new_axes, save_figure
 from sim.reproduce.emulations import Emulations
 from sim.reproduce.markdown import Record, with_interval
 from sim.reproduce.rows import Result, Row

@@ -11,6 +11,7 @@ without a fix counts as infinitely far off.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,7 +20,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ from sim.plan.scheme_options import scheme_options
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import find_weights, load_weights
 from sim.records.links import read_table
-from sim.sweep.sweep_figure import draw
+from sim.sweep.sweep_figure import draw, swept
+from sim.world.bound import position_error_bound
 from sim.world.scenario import Scenario, load_scenario, scenario_table
 
 Row = dict[str, Any]
@@ -82,12 +84,15 @@ class Sweep:
 
     table: Path
     text: Path
-    picture: Path
+    pictures: list[Path]
     rows: list[Row]
 
 
 def combinations(
-    axes: Mapping[str, Sequence[str]], settings_of: Callable[[Mapping[str, str]], EmulateSettings], output: Path
+    axes: Mapping[str, Sequence[str]],
+    settings_of: Callable[[Mapping[str, str]], EmulateSettings],
+    output: Path,
+    taken: Callable[[Mapping[str, str]], Mapping[str, str] | None] = dict,
 ) -> list[Case]:
     """Return every combination of the axes' values, checked; the last axis changes fastest.
 
@@ -95,6 +100,8 @@ def combinations(
         axes: values of each option, as texts.
         settings_of: returns the settings for one value of each option.
         output: folder of the sweep.
+        taken: returns the options of a combination that mean something to its scheme, or None to leave it out;
+            combinations that differ in other options only are one.
 
     Raises:
         UserError: a value is listed twice, or a combination is impossible; nothing has been run.
@@ -104,29 +111,34 @@ def combinations(
             raise UserError(f"--{name} lists a value twice: {','.join(values)}.")
     inputs = Inputs()
     varied = [name for name, values in axes.items() if len(values) > 1]
-    cases = []
+    cases: list[Case] = []
     for chosen in itertools.product(*axes.values()):
-        texts = dict(zip(axes, chosen, strict=True))
-        name = "_".join(f"{key}-{_plain_name(texts[key])}" for key in varied) or "single"
+        texts = taken(dict(zip(axes, chosen, strict=True)))
+        if texts is None or any(case.texts == texts for case in cases):
+            continue
+        name = "_".join(f"{key}-{_plain_name(texts[key])}" for key in varied if key in texts) or "single"
         try:
             settings = dataclasses.replace(settings_of(texts).in_process(), controls=False, output=output / name)
             settings.require_fits(inputs.scenario(settings))
             scheme_options(settings)
         except UserError as error:
-            where = ", ".join(f"--{key} {texts[key]}" for key in varied)
+            where = ", ".join(f"--{key} {texts[key]}" for key in varied if key in texts)
             raise UserError(f"{error} (in the combination {where})" if where else str(error)) from error
         cases.append(Case(texts, settings, name))
     return cases
 
 
-def run_sweep(cases: Sequence[Case], output: Path, command: str, on_row: OnRow = lambda *_: None) -> Sweep:
-    """Run all missing rows, and write ``sweep.json``, ``sweep.md`` and ``sweep.png`` to `output`.
+def run_sweep(
+    cases: Sequence[Case], output: Path, command: str, on_row: OnRow = lambda *_: None, workers: int = 1
+) -> Sweep:
+    """Run all missing rows, and write ``sweep.json``, ``sweep.md`` and the pictures to `output`.
 
     Args:
         cases: result of `combinations`.
         output: folder of the sweep.
         command: command line of the user, for the record.
         on_row: called with the progress, see `OnRow`.
+        workers: processes that run rows side by side; with 1, rows run in this process.
 
     Raises:
         UserError: weights are missing, a run fails, or `output` cannot be written or holds another sweep; finished rows
@@ -139,22 +151,46 @@ def run_sweep(cases: Sequence[Case], output: Path, command: str, on_row: OnRow =
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write to --output {output}: {error.strerror}.") from error
+    rows = {case.name: _finished(output / case.name, key) for case, key in zip(cases, keys, strict=True)}
+    missing = [(case, key) for case, key in zip(cases, keys, strict=True) if rows[case.name] is None]
     total = sum(case.settings.snapshots for case in cases)
-    done, ran = 0, False
-    rows: list[Row] = []
-    for case, key in zip(cases, keys, strict=True):
-        row = _finished(output / case.name, key)
-        if row is None:
-            row = _run(case, key, functools.partial(_advance, on_row, case.name, done, total, not ran))
-            ran = True
-        rows.append(row)
-        done += case.settings.snapshots
-        on_row(case.name, done, total, False)
-    table, text, picture = (output / f"sweep.{ending}" for ending in ("json", "md", "png"))
+    done = total - sum(case.settings.snapshots for case, _ in missing)
+    for case, _ in missing:
+        for part in case.settings.output.glob("*.part"):  # left over if this row was stopped before
+            shutil.rmtree(part, ignore_errors=True)
+
+    def one_by_one() -> Generator[tuple[int, RunResult | UserError]]:
+        for number, (case, _) in enumerate(missing):
+            advance = functools.partial(_advance, on_row, case.name, done, total, not number)
+            try:
+                yield number, emulate(case.settings, advance)
+            except UserError as error:
+                yield number, error
+
+    if len(missing) > 1 and workers > 1:
+        from sim.sweep.workers import emulated
+
+        results = emulated([case.settings for case, _ in missing], min(workers, len(missing)))
+    else:
+        results = one_by_one()
+    with contextlib.closing(results):
+        for number, result in results:
+            case, key = missing[number]
+            if isinstance(result, UserError):
+                raise UserError(f"Row {case.name}: {result}") from result
+            row = rows[case.name] = _measured(case, result, inputs.bound_m(case.settings))
+            write_json(case.settings.output / "row.json", {"key": key, "row": row})
+            done += case.settings.snapshots
+            on_row(case.name, done, total, False)
+    return write_sweep([row for row in rows.values() if row], output, command)
+
+
+def write_sweep(rows: Sequence[Row], output: Path, command: str, name: str = "sweep") -> Sweep:
+    """Write table, text and pictures of rows to `output`."""
+    table, text = output / f"{name}.json", output / f"{name}.md"
     write_json(table, {"command": command, "swept": swept(rows), "rows": rows})
     write_text(text, markdown(rows, command))
-    draw(picture, rows, swept(rows))
-    return Sweep(table, text, picture, rows)
+    return Sweep(table, text, draw(output / f"{name}.png", rows), list(rows))
 
 
 def _require_own(output: Path, finished: Sequence[Row | None]) -> None:
@@ -174,11 +210,6 @@ def _require_own(output: Path, finished: Sequence[Row | None]) -> None:
             f"{table} is the table of another sweep ({len(others)} of its {len(stored)} rows are not of this one): "
             "name another --output, or remove the file to have it replaced."
         )
-
-
-def swept(rows: Sequence[Row]) -> list[str]:
-    """Return the options that differ between rows."""
-    return [name for name in rows[0]["settings"] if len({row["settings"][name] for row in rows}) > 1]
 
 
 def heading(rows: Sequence[Row]) -> list[str]:
@@ -205,7 +236,7 @@ def body(rows: Sequence[Row]) -> list[list[str]]:
         error = row["error_3d_m"]
         low, high = error["ci95_of_mean"] if error else (None, None)
         cells = [
-            *(row["settings"][name] for name in names),
+            *(row["settings"].get(name, "–") for name in names),
             f"{row['fixes']} of {row['snapshots']}",
             f"{_metres(error['mean'])} ({_metres(low)}–{_metres(high)})" if error else "no fix",
             _metres(error["p90"]) if error else "–",
@@ -238,20 +269,7 @@ def _advance(on_row: OnRow, name: str, before: int, total: int, first: bool, pro
     on_row(name, before + (0 if start else progress.done), total, first and start)
 
 
-def _run(case: Case, key: str, on_progress: Callable[[Progress], None]) -> Row:
-    folder = case.settings.output
-    for part in folder.glob("*.part"):  # left over if this row was stopped before
-        shutil.rmtree(part, ignore_errors=True)
-    try:
-        result = emulate(case.settings, on_progress)
-    except UserError as error:
-        raise UserError(f"Row {case.name}: {error}") from error
-    row = _measured(case, result)
-    write_json(folder / "row.json", {"key": key, "row": row})
-    return row
-
-
-def _measured(case: Case, result: RunResult) -> Row:
+def _measured(case: Case, result: RunResult, bound_m: float | None) -> Row:
     summary = result.summary
     errors = read_table(result.folder / "fixes.parquet")["error_3d_m"].to_numpy()
     snapshots, fixes = summary["snapshots"], summary["fixes"]
@@ -264,15 +282,18 @@ def _measured(case: Case, result: RunResult) -> Row:
     if summary["payload_bits_per_answer"] or "payload_bits" in summary:
         payload_bits = 8 * counted["payload"] / snapshots
     return {
+        "scenario": summary["scenario"],
         "settings": dict(case.texts),
         "run": f"{case.name}/{result.folder.name}",
         "snapshots": snapshots,
         "fixes": fixes,
         "error_3d_m": summary["error_3d_m"],
+        "bound_m": bound_m,
         "p50_of_all_m": quantile_of_all(errors, snapshots, 0.5),
         "p90_of_all_m": quantile_of_all(errors, snapshots, 0.9),
         "payload_bits_per_report": summary["payload_bits_per_report"],
         "payload_bits_per_fix": payload_bits,
+        "side_bits_per_fix": 8 * counted["side"] / snapshots,
         "crossed_bits_per_fix": crossed_bits / fixes if fixes else None,
         "late_share": reports["late"] / sent,
         "lost_share": reports["lost"] / sent,
@@ -305,6 +326,7 @@ class Inputs:
     def __init__(self) -> None:
         self._scenarios: dict[str, Scenario] = {}
         self._digests: dict[tuple[object, ...], str] = {}
+        self._bounds: dict[tuple[object, ...], float | None] = {}
 
     def scenario(self, settings: EmulateSettings) -> Scenario:
         """Return the scenario of a combination."""
@@ -329,6 +351,24 @@ class Inputs:
             ),
         }
         return hashlib.sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def bound_m(self, settings: EmulateSettings) -> float | None:
+        """Return the mean position error bound of a run's positions [m]; None if it is unknown or differs by snapshot.
+
+        Positions that nothing determines are left out.
+        """
+        known = (settings.scenario, settings.test, settings.layout, settings.bs, settings.snapshots)
+        if settings.random_subset:
+            return None
+        if known not in self._bounds:
+            scenario, paths = load_test_set(self.scenario(settings), settings)
+            shown = paths.select(np.arange(min(len(paths), settings.snapshots)))
+            bound = (
+                position_error_bound(scenario, shown, settings.bs) if len(paths.mirror) == len(paths.delay) else None
+            )
+            finite = np.empty(0) if bound is None else bound[np.isfinite(bound)]
+            self._bounds[known] = float(finite.mean()) if len(finite) else None
+        return self._bounds[known]
 
     def _once(self, name: tuple[object, ...], make: Callable[[], str]) -> str:
         if name not in self._digests:

@@ -24,7 +24,7 @@ from fronthaul.codec.codebook import MidriseCodebook
 from fronthaul.errors import RemoteError
 from fronthaul.message.messages import Payload, Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
-from sim.plan.scheme_options import default_scenario
+from sim.plan.options import scenario_of
 
 WEIGHTS = tiny_vinloc.weights()
 RESOLUTIONS = [*range(1, 9), None]
@@ -169,7 +169,7 @@ def test_channels_of_another_shape_are_one_sentence(shape: tuple[int, ...], said
 
 def test_the_scheme_is_found_by_name_and_has_a_scenario_and_no_options() -> None:
     assert load_edge_scheme("vinloc") is build_edge and load_fusion("vinloc") is build_cloud
-    assert default_scenario("vinloc") == "inf-dh-18"
+    assert scenario_of(None, "vinloc") == "inf-dh-18"
     assert not build_edge.spec.options
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from fronthaul.link.link_file import link_plan
+from sim.drawing import COLOURS, error_bars, new_axes, save_figure
 from sim.learn.diffloc.export import export_weights
 from sim.learn.diffloc.jobs import FITS
 from sim.plan.outcome import RunResult
@@ -30,7 +31,6 @@ from sim.records.links import read_table
 from sim.records.statistics import Cluster, error_statistics
 from sim.reproduce import markdown
 from sim.reproduce.diffloc.bench import Bench
-from sim.reproduce.drawing import COLOURS, error_bars, new_axes, save_figure
 from sim.reproduce.emulations import Emulations
 from sim.reproduce.markdown import NOT_TRAINED, Record, metres, table, with_interval
 from sim.reproduce.rows import Result, Row

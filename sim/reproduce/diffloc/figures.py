@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fronthaul.draws import generator
+from sim.drawing import COLOURS, INK, error_bars, interval_bars, new_axes, save_figure
 from sim.learn.diffloc.evaluate import Networks, errors_m, sample
 from sim.learn.diffloc.jobs import ALL_STEPS, SNRS_DB, STEPS
 from sim.learn.diffloc.trained import CT_STEPS, Trained
@@ -19,7 +20,6 @@ from sim.reproduce.diffloc import paper
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.diffloc.markdown import HEADS, details, means, printed
 from sim.reproduce.diffloc.measures import noisy_inputs, sampled
-from sim.reproduce.drawing import COLOURS, INK, error_bars, interval_bars, new_axes, save_figure
 from sim.reproduce.markdown import NOT_TRAINED, Record, metres, not_trained, page, picture, table
 from sim.reproduce.rows import Row
 

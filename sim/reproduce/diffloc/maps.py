@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sim.drawing import COLOURS, GRID, INK
 from sim.files import write_picture
 from sim.learn.diffloc.evaluate import FloatArray, errors_m, sample
 from sim.learn.diffloc.features import SCALE_M
@@ -20,7 +21,6 @@ from sim.learn.diffloc.trained import CT_STEPS
 from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc.baselines import best_grid, grid_chances
 from sim.reproduce.diffloc.bench import Bench
-from sim.reproduce.drawing import COLOURS, GRID, INK
 from sim.reproduce.markdown import NOT_TRAINED, Record, metres, page, picture, table, with_interval
 from sim.reproduce.rows import Result, Row
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sim.drawing import new_axes, save_figure
 from sim.reproduce import markdown
-from sim.reproduce.drawing import new_axes, save_figure
 from sim.reproduce.ecc.runs import (
     HEAD,
     MUSIC,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pyarrow.parquet import read_table
 
+from sim.drawing import COLOURS
 from sim.files import write_text
 from sim.learn.device import training_device
 from sim.learn.music import write_music
@@ -19,7 +20,6 @@ from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
 from sim.records.statistics import ci95, errors_by_distance
 from sim.reproduce.bench import require_traced
-from sim.reproduce.drawing import COLOURS
 from sim.reproduce.ecc.campaign import Lengths, jobs, run_job, weights_file
 from sim.reproduce.emulations import Emulations
 from sim.reproduce.markdown import NOT_TRAINED, Record, with_interval

@@ -151,6 +151,7 @@ def stage1_draw(path: Path, records: Sequence[Record]) -> None:
     """Draw phases and maps of one channel and its reconstruction, and the loss of the training."""
     from matplotlib.figure import Figure
 
+    from sim.drawing import tidy
     from sim.files import write_picture
 
     found: dict[str, Any] | None = records[0]["result"]
@@ -175,9 +176,11 @@ def stage1_draw(path: Path, records: Sequence[Record]) -> None:
         panels[0][2].plot(step, [1 + value for value in loss], marker="o", markersize=3)
         panels[0][2].set_xlabel("steps of 128 snapshots")
         panels[0][2].set_ylabel("1 + loss of Eq. 22, six base stations")
-        panels[0][2].set_yscale("log")
+        tidy(panels[0][2], logarithmic=True, from_zero=False)
         difference = np.array(found["phases"][1]) - np.array(found["phases"][0])
-        panels[1][2].hist((difference.ravel() + 180) % 360 - 180, bins=60)
+        difference = (difference.ravel() + 180) % 360 - 180
+        edges = np.arange(np.floor(difference.min()) - 0.5, difference.max() + 1)  # phases are stored in whole degrees
+        panels[1][2].hist(difference, bins=edges)
         panels[1][2].set_xlabel("difference of the phases drawn [deg]")
         panels[1][2].set_ylabel("entries")
     write_picture(figure, path)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sim.drawing import COLOURS, new_axes, save_figure, tidy
 from sim.plan.weights import load_weights
 from sim.reproduce import markdown
-from sim.reproduce.drawing import COLOURS, new_axes, save_figure
 from sim.reproduce.ecc.runs import (
     HEAD,
     ComparisonBench,
@@ -68,9 +68,7 @@ def strategy_draw(path: Path, records: Sequence[Record]) -> None:
     second.set_ylabel("Stage II: mean 3D error on validation positions [m]")
     for axes in (first, second):
         axes.set_xlabel("steps of 128 snapshots")
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        tidy(axes, logarithmic=True, from_zero=False)
     save_figure(figure, path, logarithmic=False, from_zero=False)
 
 

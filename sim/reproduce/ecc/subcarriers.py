@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sim.drawing import COLOURS, error_bars, new_axes, save_figure
 from sim.learn.ecc.train import intermediate_positions
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import find_weights, load_weights
 from sim.records.statistics import sample_statistics
 from sim.reproduce import markdown
-from sim.reproduce.drawing import COLOURS, error_bars, new_axes, save_figure
 from sim.reproduce.ecc.campaign import SLOTS, TONES
 from sim.reproduce.ecc.runs import HEAD, ComparisonBench, cells, comparison, emulated, statistics, variant
 from sim.reproduce.markdown import Record

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from pyarrow.parquet import read_table
 
+from sim.drawing import COLOURS, GRID, INK
 from sim.files import write_picture
 from sim.records.statistics import error_statistics
 from sim.reproduce import markdown
-from sim.reproduce.drawing import COLOURS, GRID, INK
 from sim.reproduce.ecc.runs import ComparisonBench, comparison, millimetres, statistics
 from sim.reproduce.markdown import NOT_TRAINED, Record
 from sim.reproduce.rows import Result, Row

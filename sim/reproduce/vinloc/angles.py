@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sim.drawing import COLOURS
 from sim.files import write_picture
 from sim.learn.vinloc.data import synthesise
 from sim.learn.vinloc.jobs import tap_s
-from sim.reproduce.drawing import COLOURS
 from sim.reproduce.markdown import NOT_TRAINED, Record, page, picture, table
 from sim.reproduce.rows import Result, Row
 from sim.reproduce.vinloc.bench import Bench

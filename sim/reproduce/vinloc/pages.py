@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sim.drawing import COLOURS, INK, error_bars, new_axes, save_figure
 from sim.reproduce import markdown
-from sim.reproduce.drawing import COLOURS, INK, error_bars, new_axes, save_figure
 from sim.reproduce.markdown import (
     NOT_TRAINED,
     Record,

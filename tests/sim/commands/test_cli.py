@@ -18,7 +18,7 @@ from fronthaul.link.link_config import IMPAIRMENTS
 from sim.commands.chaos import chaos
 from sim.commands.emulate import emulate
 from sim.commands.sweep import sweep
-from sim.plan.options import OPTIONS, parse_bits, parse_payload, settings_of
+from sim.plan.options import OPTIONS, as_text, parse_bits, parse_payload, settings_of
 from sim.plan.settings import SETTINGS, EmulateSettings
 from sim.sweep.cases import cases_of, value_of
 from sim.world.scenario import SCENARIO_FOLDER
@@ -32,6 +32,7 @@ COMMANDS = (
     "audit",
     "keys",
     "sweep",
+    "compare",
     "chaos",
     "trace",
     "train",
@@ -236,7 +237,7 @@ def options_of(command: str) -> dict[str, inspect.Parameter]:
 
 def test_emulate_has_every_setting_and_every_impairment() -> None:
     settings = {setting.word for setting in SETTINGS.values()}
-    others = {"context", "steps", "fusion", "where", "bits_per_report", "json"}
+    others = {"context", "from_run", "steps", "fusion", "where", "bits_per_report", "json"}
     assert set(options_of("emulate")) - others == settings | set(IMPAIRMENTS)
 
 
@@ -248,18 +249,19 @@ def test_sweep_and_emulate_have_the_same_defaults() -> None:
     """But for the list that is swept where nothing is said, and for files that no figure comes from."""
     theirs, own = options_of("emulate"), options_of("sweep")
     listed = {name for name, (_, it) in OPTIONS.items() if it.listed}
-    for name in set(own) - {"context", "bits", "capture", "report", "output"}:
+    beside = {"context", "from_run", "workers"}
+    for name in set(own) - beside - {"bits", "capture", "report", "output"}:
         default = theirs[name].default
-        assert own[name].default == (f"{default:g}" if name in listed and default is not None else default), name
+        assert own[name].default == (as_text(default) if name in listed else default), name
     in_process = {name for name, (_, it) in OPTIONS.items() if "process" in it.drivers}
-    assert set(own) - {"context"} == in_process - {"driver", "controls", "json"}
+    assert set(own) - beside == in_process - {"driver", "controls", "json"}
 
 
 @pytest.mark.parametrize(
     "words", [{}, {"scheme": "vinloc", "bits": "8"}, {"scheme": "diffloc", "bs": "3", "seed": "4"}]
 )
 def test_sweep_and_emulate_mean_the_same(words: dict[str, str]) -> None:
-    own = {name: it.default for name, it in options_of("sweep").items() if name not in ("context", "output")}
+    own = {name: it.default for name, it in options_of("sweep").items() if name in OPTIONS and name != "output"}
     [case] = cases_of(own | {"bits": "4"} | words, Path("sweep"))
     typed = {name: value_of(name, text) for name, text in words.items()}
     theirs = settings_of(typed | {"driver": "process"})

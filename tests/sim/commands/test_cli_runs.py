@@ -246,3 +246,24 @@ def test_doctor_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["emulate_can_run"] == (status == 0)
     assert {"Python", "torch", "schemes"} <= {finding["name"] for finding in told["findings"]}
+
+
+def test_a_run_is_repeated_with_changes(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["emulate", *tiny, "--bits", "2", "--seed", "7", "--loss", "10%", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert cli.main(["emulate", "--from-run", first["folder"], "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["folder"] != first["folder"]
+    for name in ("error_3d_m", "bytes", "reports", "bits", "seed", "weights_digest"):
+        assert again[name] == first[name], name
+    assert cli.main(["emulate", "--from-run", first["folder"], "--scheme", "rss", "--bits", "3", "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert (other["scheme"], other["bits"], other["seed"], other["snapshots"]) == ("rss", 3, 7, 20)
+    assert other["reports"]["lost"] == first["reports"]["lost"] > 0
+    assert cli.main(["sweep", "--from-run", first["folder"], "--bits", "2,4", "--output", "swept"]) == 0
+    capsys.readouterr()
+    rows = json.loads(Path("swept/sweep.json").read_text())["rows"]
+    assert [row["settings"]["seed"] for row in rows] == ["7", "7"]
+    assert rows[0]["error_3d_m"] == first["error_3d_m"]
+    assert cli.main(["emulate", "--from-run", "nowhere"]) == 2
+    assert "nowhere is not a run's folder" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from fronthaul.payload.choice import PayloadChoice
 from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.inspect.replay import replay
-from sim.plan.scheme_options import default_scenario
+from sim.plan.options import scenario_of
 from sim.plan.settings import EmulateSettings
 
 
@@ -116,9 +116,9 @@ def test_it_forwards_as_the_user_says(own: EmulateSettings, monkeypatch: pytest.
 
 
 def test_its_scenario_is_the_default(own: EmulateSettings) -> None:
-    assert default_scenario("own") == "paris-6-bias"
+    assert scenario_of(None, "own") == "paris-6-bias"
     with pytest.raises(UserError, match="There is no scheme 'other'; installed are own"):
-        default_scenario("other")
+        scenario_of(None, "other")
 
 
 def test_the_command_line_takes_any_option(own: EmulateSettings, capsys: pytest.CaptureFixture[str]) -> None:

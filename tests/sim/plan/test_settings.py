@@ -15,7 +15,7 @@ from fronthaul.link.link_file import link_plan
 from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.plan import plan as compose
-from sim.plan.options import command_line, settings_of
+from sim.plan.options import command_line, folder_label, run_label, settings_of
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import load_weights
 from sim.records.folder import RunFolder, read_configuration
@@ -189,3 +189,25 @@ def test_link_models_that_options_cannot_express_are_left_to_a_file() -> None:
     words = command_line(EmulateSettings(links=link_plan({"bs": {"1": {"loss": "1%"}}})), "own.toml")
     assert words[-2:] == ["--links", "own.toml"]
     assert command_line(EmulateSettings(links=link_plan({"default": {"burst": "1% 25%"}})))[-1] == "links.toml"
+
+
+def test_bits_mean_what_the_scheme_says() -> None:
+    assert settings_of({"scheme": "music"}).bits is None
+    assert settings_of({"scheme": "mfcnet", "bits": "bfp9"}).forward == "bfp9"
+    assert settings_of({"scheme": "vinloc"}).bits == 4
+    with pytest.raises(UserError, match=r"--bits means nothing to scheme 'ecc-rd'.* give --bits-per-report"):
+        settings_of({"scheme": "ecc-rd", "bits": "4"})
+
+
+@pytest.mark.parametrize(
+    ("words", "label", "folder"),
+    [
+        ({}, "ecc, B = 4", "ecc-b4"),
+        ({"bits": "iq16"}, "ecc, iq16", "ecc-iq16"),
+        ({"scheme": "twin"}, "twin", "twin"),
+        ({"scheme": "twin", "bits_per_report": 64}, "twin, 64 bit a report", "twin-64bit"),
+    ],
+)
+def test_runs_are_named_by_scheme_and_payload(words: dict[str, str | int], label: str, folder: str) -> None:
+    settings = settings_of(words)
+    assert (run_label(settings, dict(settings.options)), folder_label(settings)) == (label, folder)

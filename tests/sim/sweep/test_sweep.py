@@ -6,21 +6,22 @@ import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
 import torch
-from matplotlib.figure import Figure
 
 import cli
 from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
-from sim.sweep import sweep_figure
-from sim.sweep.sweep import combinations, markdown, quantile_of_all, run_sweep
+from sim.sweep.cases import cases_of
+from sim.sweep.sweep import Row, combinations, markdown, quantile_of_all, run_sweep
+from sim.sweep.sweep_figure import draw, front, sent_bits, sweep_figure, swept
 from sim.world import store
 
 
@@ -56,7 +57,7 @@ def test_every_combination_is_one_row_and_is_not_run_again(
 ) -> None:
     assert cli.main([*words, "--loss", "0,50%", "--output", "sweep"]) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-3:] == ["sweep/sweep.json", "sweep/sweep.md", "sweep/sweep.png"]
+    assert out.splitlines()[-5:] == [f"sweep/sweep.{ending}" for ending in ("json", "md", "png", "pdf", "svg")]
     names = [f"bits-{bits}_bs-{bs}_loss-{loss}" for bits in (2, 4) for bs in (2, 3) for loss in ("0", "50pct")]
     assert ran == names
     table = json.loads(Path("sweep/sweep.json").read_text())
@@ -144,7 +145,7 @@ def test_rows_without_a_fix_are_shown(base: EmulateSettings, tmp_path: Path) -> 
     made = run_sweep(cases, tmp_path / "sweep", "a command")
     assert [row["fixes"] for row in made.rows] == [0, 0]
     assert "| 1 | 0 of 6 | no fix | – | beyond |" in markdown(made.rows, "a command")
-    assert made.picture.is_file()
+    assert all(picture.is_file() for picture in made.pictures)
 
 
 def test_impossible_combinations_are_named_before_anything_runs(base: EmulateSettings, tmp_path: Path) -> None:
@@ -165,11 +166,98 @@ def test_a_quantile_of_all_snapshots_counts_those_without_a_fix() -> None:
     assert quantile_of_all(np.empty(0), 1, 0.5) is None
 
 
+def row_of(mean: float, payload: float, **settings: str) -> Row:
+    return {
+        "scenario": "tiny",
+        "settings": settings,
+        "run": "",
+        "error_3d_m": {"mean": mean, "ci95_of_mean": [0.9 * mean, 1.1 * mean], "p90": 2 * mean},
+        "bound_m": 0.02,
+        "fixes": 9,
+        "snapshots": 10,
+        "payload_bits_per_fix": payload,
+        "side_bits_per_fix": 8.0,
+    }
+
+
 @pytest.mark.parametrize(("option", "label"), [("deadline", "--deadline [ms]"), ("loss", "--loss")])
-def test_the_abscissa_names_option_and_unit(option: str, label: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
-    monkeypatch.setattr(sweep_figure, "write_picture", lambda figure, _: drawn.append(figure))
-    error = {"mean": 1.0, "ci95_of_mean": [0.9, 1.1]}
-    row = {"settings": {option: "5"}, "error_3d_m": error, "fixes": 9, "snapshots": 10}
-    sweep_figure.draw(Path("unused.png"), [row], [option])
-    assert drawn[0].axes[-1].get_xlabel() == label
+def test_the_abscissa_names_option_and_unit(option: str, label: str) -> None:
+    rows = [row_of(1.0, 100.0, **{option: text}) for text in ("5", "10")]
+    assert sweep_figure(rows).axes[-1].get_xlabel() == label
+
+
+def test_schemes_share_a_picture_with_the_front_and_the_bound() -> None:
+    rows = [
+        row_of(1.0, 600.0, scheme="ecc", bits="2"),
+        row_of(0.5, 900.0, scheme="ecc", bits="3"),
+        row_of(0.1, 700.0, scheme="twin", **{"bits-per-report": "128"}),
+    ]
+    assert swept(rows) == ["scheme", "bits", "bits-per-report"]
+    assert front([(sent_bits(row), row) for row in rows]) == [(608.0, 1.0), (708.0, 0.1)]
+    figure = sweep_figure(rows)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "Pareto front", "position error bound", "ecc", "twin"
+    ]  # fmt: skip
+    assert {note.get_text() for note in figure.axes[0].texts} == {"B = 2", "B = 3", "128 bit"}
+
+
+def test_vector_pictures_are_the_same_at_every_rerun(tmp_path: Path) -> None:
+    pictures = [draw(tmp_path / f"{name}.png", [row_of(1.0, 600.0, bits="2")]) for name in ("one", "two")]
+    assert [path.suffix for path in pictures[0]] == [".png", ".pdf", ".svg"]
+    for one, two in zip(*pictures, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_each_scheme_takes_what_means_something_to_it(tmp_path: Path) -> None:
+    def options(given: dict[str, Any]) -> list[str]:
+        return [case.name for case in cases_of({"scheme": "ecc,twin,music", **given}, tmp_path)]
+
+    assert options({"bits": "2-4", "bits_per_report": "32,64"}) == [
+        *(f"scheme-ecc_bits-{bits}" for bits in (2, 3, 4)),
+        *(f"scheme-twin_bits-per-report-{bits}" for bits in (32, 64)),
+        "scheme-music",
+    ]
+    assert options({"bits": "lossless,iq16"})[-2:] == ["scheme-twin", "scheme-music_bits-lossless"]
+    for given, sentence in (
+        ({"scheme": "twin", "bits": "2"}, "--bits means nothing to scheme 'twin'.*give --bits-per-report"),
+        ({"bits": "2", "steps": "5"}, "Scheme 'ecc' has no option 'steps'"),
+        (
+            {"scheme": "ecc,vinloc"},
+            r"different scenarios \(ecc: paris-6, vinloc: inf-dh-18\): name one with --scenario",
+        ),
+        ({"bits": "5-2"}, "A range such as 2-5 goes up, by less than 1000; --bits has 5-2"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            options(given)
+
+
+def test_rows_of_several_processes_and_sweeps_are_the_same(
+    base: EmulateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fixed = f"--scenario {base.scenario} --weights {base.weights} --test assets/tiny/test.npz --snapshots 6 --bits 2,4"
+    assert cli.main(shlex.split(f"sweep --scheme ecc,rss {fixed} --workers 2 --output both")) == 0
+    for scheme in ("ecc", "rss"):
+        assert cli.main(shlex.split(f"sweep --scheme {scheme} {fixed} --output {scheme}")) == 0
+    assert cli.main(["compare", "ecc", "rss"]) == 0
+    both, joined = (json.loads(Path(name).read_text())["rows"] for name in ("both/sweep.json", "compare/compare.json"))
+    assert [row["settings"]["scheme"] for row in joined] == ["ecc", "ecc", "rss", "rss"]
+    for one, other in zip(both, joined, strict=True):
+        for name in ("error_3d_m", "bound_m", "crossed_bits_per_fix", "side_bits_per_fix", "weights_digest"):
+            assert one[name] == other[name], name
+        assert (Path(other["run"]) / "summary.json").is_file()
+    text = Path("compare/compare.md").read_text()
+    assert "cofix compare ecc rss" in text and "--scenario tiny" in text
+    assert Path("compare/compare.svg").is_file()
+
+    assert cli.main(["compare", "both", "rss", "--output", "twice"]) == 0  # equal options: sweeps have their names
+    rows = json.loads(Path("twice/compare.json").read_text())["rows"]
+    assert [row["settings"]["sweep"] for row in rows] == [*4 * ["both"], *2 * ["rss"]]
+    capsys.readouterr()
+    for words, sentence in (
+        (["both", "ecc"], "compare.json is of another command"),
+        (["both", "./both"], "is given twice"),
+        (["assets"], "is not a sweep's folder"),
+    ):
+        assert cli.main(["compare", *words]) == 2
+        assert sentence in capsys.readouterr().err

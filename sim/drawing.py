@@ -1,4 +1,4 @@
-"""Shared parts of the plots of measured tables: axes without a display, colours, atomic writing of the file."""
+"""Shared parts of the plots of measured tables and sweeps: axes without a display, colours, writing of the files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def interval_bars(
 
 
 def save_figure(figure: Figure, path: Path, *, logarithmic: bool = True, from_zero: bool = True) -> None:
-    """Write the figure with its legend above the axes.
+    """Write the figure as PNG, with its legend above the axes.
 
     Args:
         figure: the figure.
@@ -60,9 +60,16 @@ def save_figure(figure: Figure, path: Path, *, logarithmic: bool = True, from_ze
         logarithmic: whether the vertical axes are.
         from_zero: whether they begin at zero, if not.
     """
+    for axes in figure.axes:
+        tidy(axes, logarithmic=logarithmic, from_zero=from_zero)
+    legend_above(figure)
+    write_picture(figure, path)
+
+
+def legend_above(figure: Figure) -> None:
+    """Draw one legend for all axes above them, in as many columns as fit."""
     handles: dict[str, Artist] = {}
     for axes in figure.axes:
-        _tidy(axes, logarithmic, from_zero)
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     for columns in range(2 * len(figure.axes), 0, -1):
         legend = figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=columns,
@@ -71,10 +78,10 @@ def save_figure(figure: Figure, path: Path, *, logarithmic: bool = True, from_ze
         if legend.get_window_extent().width <= figure.bbox.width:
             break
         legend.remove()
-    write_picture(figure, path)
 
 
-def _tidy(axes: Axes, logarithmic: bool, from_zero: bool) -> None:
+def tidy(axes: Axes, *, logarithmic: bool, from_zero: bool) -> None:
+    """Give axes their grid, and ticks that are read as metres; see `save_figure` for the arguments."""
     if logarithmic:
         from matplotlib.ticker import LogLocator, NullFormatter
 
