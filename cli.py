@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sim.commands import chaos, emulate, learn, look, report, sweep, twin
+from sim.commands import chaos, emulate, learn, look, new_scheme, report, sweep, twin
 from sim.commands.common import INTERRUPTED, USER_ERROR, JsonOption, console, print_json
 from sim.cores import respect_quota
 from sim.signals import end_undisturbed
@@ -66,6 +66,7 @@ for _command in (
     learn.trace,
     learn.train,
     twin.twin,
+    new_scheme.new_scheme,
     learn.reproduce,
 ):
     app.command()(_command)

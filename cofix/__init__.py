@@ -2,7 +2,21 @@
 
 from cofix.emulation import emulate, report, sweep
 from cofix.options import Options
+from cofix.own_scheme import TrainingChannels, check_scheme, save_weights, training_channels
 from cofix.run import Run, Sweep, open
 from sim.errors import UserError
 
-__all__ = ["Options", "Run", "Sweep", "UserError", "emulate", "open", "report", "sweep"]
+__all__ = [
+    "Options",
+    "Run",
+    "Sweep",
+    "TrainingChannels",
+    "UserError",
+    "check_scheme",
+    "emulate",
+    "open",
+    "report",
+    "save_weights",
+    "sweep",
+    "training_channels",
+]

@@ -33,6 +33,7 @@ COMMANDS = (
     "keys",
     "sweep",
     "compare",
+    "new-scheme",
     "chaos",
     "trace",
     "train",
