@@ -25,6 +25,7 @@ class CloudSpec:
         report: payload format of round 0, which registrations must match; None accepts any.
         answer: the same for later rounds; None if the scheme has one round only.
         bundle: maximum number of reports in a frame.
+        compact: whether frames come in their compact form (`fronthaul.message.compact`).
         batch: number of snapshots fused at once; with 1, a fix does not depend on which other snapshots are ready.
         rehearsal: reports of one snapshot for a warm-up of the fusion rule, whose result is discarded.
         down: link models by BS, cloud to BS; a BS without one has a perfect link.
@@ -39,6 +40,7 @@ class CloudSpec:
     report: PayloadFormat | None = None
     answer: PayloadFormat | None = None
     bundle: int = 1
+    compact: bool = False
     batch: int = 1
     rehearsal: tuple[Report, ...] = ()
     down: Mapping[int, LinkConfig] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from fronthaul.errors import LocalError, RemoteError
 from fronthaul.log.received import read_received
 from fronthaul.log.sent import read_journal
 from fronthaul.log.stream_names import FIXES, RECEIVED, SENT, incarnation_name
+from fronthaul.message.compact import Reference
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Goodbye, Registration, ReportKey, Welcome
 from fronthaul.message.wire import claim, decode, is_control, report_keys
@@ -25,10 +26,12 @@ class Past:
     Attributes:
         history: for the collector.
         next_seq: seq of the next frame from cloud to BS, by BS and epoch.
+        last: the last frame from BS to cloud that arrived, by BS and epoch.
     """
 
     history: History = History()  # noqa: RUF009 - frozen
     next_seq: dict[tuple[int, int], int] = field(default_factory=dict)
+    last: dict[tuple[int, int], Reference] = field(default_factory=dict)
 
 
 def read_past(folder: Path, incarnation: int) -> Past:
@@ -39,6 +42,7 @@ def read_past(folder: Path, incarnation: int) -> Past:
     delivered: set[ReportKey] = set()
     fixed: set[int] = set()
     next_seq: dict[tuple[int, int], int] = {}
+    last: dict[tuple[int, int], Reference] = {}
     for earlier in range(incarnation):
         name = incarnation_name(earlier)
         with contextlib.suppress(FileNotFoundError, LocalError):
@@ -50,17 +54,19 @@ def read_past(folder: Path, incarnation: int) -> Past:
                     next_seq[start] = max(next_seq.get(start, 0), claimed.seq + 1)
         with contextlib.suppress(FileNotFoundError, LocalError):
             received = read_received(folder / f"{name}{RECEIVED}")
-            names = ("bs", "frame_fate", "head", "data")
-            for owner, fate, head, data in zip(*(received[column].to_pylist() for column in names), strict=True):
+            names = ("bs", "frame_fate", "head", "data", "seq")
+            for owner, fate, head, data, seq in zip(*(received[column].to_pylist() for column in names), strict=True):
                 if fate == FrameFate.DELIVERED:
                     with contextlib.suppress(TypeError, IndexError, struct.error):  # the log is damaged there
-                        delivered.update(report_keys(head))
+                        delivered.update(keys := report_keys(head))
+                        start, reference = (keys[-1].bs, keys[-1].epoch), Reference(seq, keys[-1].snapshot + 1)
+                        last[start] = max(last.get(start, reference), reference)
                 elif fate is None and data is not None:
                     _note_control(owner, data, welcomed, registrations, done)
         with contextlib.suppress(FileNotFoundError, LocalError):
             fixed.update(fix.snapshot for fix in read_fixes(folder / f"{name}{FIXES}"))
     history = History(tuple(registrations.values()), frozenset(done), frozenset(fixed), frozenset(delivered))
-    return Past(history, next_seq)
+    return Past(history, next_seq, last)
 
 
 def _welcome(data: bytes) -> list[Welcome]:

@@ -38,6 +38,7 @@ from fronthaul.errors import RegistrationError, RemoteError, TransportError
 from fronthaul.log.received import Arrival
 from fronthaul.log.recorder import Recorder
 from fronthaul.log.stream_names import FIXES, incarnation_name
+from fronthaul.message.compact import Expander, Reference
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import (
     MAX_TEXT_BYTES,
@@ -97,6 +98,7 @@ class CloudNode:
         self._collector = Collector(parts.rules, past.history)
         self._center = FusionCenter(parts.build(parts.setup))
         self._batch = 1 if self._center.asks else parts.batch  # base stations wait for the states
+        self._expander = Expander() if parts.compact else None
         self._allowance = Allowance(parts.rules.stations)
         self._admission = Admission(parts, self._collector, past.history.registrations)
         self._sender = Sender(self._recorder, clock, transport.send, self._on_gone, goes_on=True)
@@ -105,7 +107,7 @@ class CloudNode:
             self._sender, clock, parts.down, seed=parts.seed, transport=transport.costs, next_seq=past.next_seq
         )
         for registration in past.history.registrations:
-            self._downlink.open(registration.bs, registration.epoch)
+            self._open(registration, past.last.get((registration.bs, registration.epoch)))
         self._rounds = Rounds(self._center, self._collector, parts.rules, self._downlink, clock)
         self._t0_ns: int | None = None
         self._pending: list[Gathered] = []
@@ -299,11 +301,13 @@ class CloudNode:
             What is logged; None if the link has used up its allowance.
         """
         owner, data = received.owner, received.data
-        now_ns = self._transport.t_received_ns
+        now_ns, size = self._transport.t_received_ns, len(data)
+        if self._expander is not None:
+            data = self._expander.expand(owner, data)
         try:
             message = decode(data)
         except RemoteError as error:
-            if not self._allowance.admits(owner, len(data), now_ns):
+            if not self._allowance.admits(owner, size, now_ns):
                 return None
             if isinstance(error, RegistrationError) and owner is not None:  # it would wait for an answer in vain
                 answers.append((owner, self._refused(owner, error.detail, now_ns)))
@@ -312,13 +316,15 @@ class CloudNode:
             self._heard_ns[owner] = now_ns
             self._collector.heard(owner)
         if isinstance(message, Frame):
+            if self._expander is not None and message.bs == owner:
+                self._expander.note(message)
             verdict = self._collector.frame(message, owner, now_ns)
             if verdict.fate is FrameFate.DELIVERED:
                 self._allowance.delivered(owner, now_ns)
-            elif not self._allowance.admits(owner, len(data), now_ns):
+            elif not self._allowance.admits(owner, size, now_ns):
                 return None
-            return Arrival(owner, data, now_ns, verdict.fate, verdict.reason, verdict.late)
-        if not self._allowance.admits(owner, len(data), now_ns):
+            return Arrival(owner, data, now_ns, verdict.fate, verdict.reason, verdict.late, size)
+        if not self._allowance.admits(owner, size, now_ns):
             return None
         if owner is not None:
             answer = self._answer(message, owner, now_ns)
@@ -332,7 +338,7 @@ class CloudNode:
                 refusal = self._admission.refusal(message, owner)
                 if refusal:
                     return self._refused(owner, refusal, now_ns)
-                self._downlink.open(owner, message.epoch)
+                self._open(message)
                 return Welcome(message.bs, message.epoch)
             case Goodbye() if message.bs == owner:
                 self._collector.goodbye(message, now_ns)
@@ -342,6 +348,15 @@ class CloudNode:
             case Abort():
                 self._collector.leave(owner, now_ns)
         return None
+
+    def _open(self, registration: Registration, last: Reference | None = None) -> None:
+        """Open the link of a base station that has registered.
+
+        `last`: its last frame that arrived at an earlier incarnation of the cloud.
+        """
+        self._downlink.open(registration.bs, registration.epoch)
+        if self._expander is not None:
+            self._expander.open(registration.bs, registration.epoch, registration.report.side_bytes, last)
 
     def _refused(self, owner: int, reason: str, now_ns: int) -> Abort:
         """Log that a registration is refused, and return the answer; the reason is cut to the length of an `Abort`."""

@@ -15,6 +15,7 @@ import contextlib
 import queue
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -83,7 +84,8 @@ class EdgeNode:
         bs, epoch = self.station.bs, self.station.epoch
         name = edge_name(bs, epoch)
         capture_bs = bs if site.capture else None
-        self._recorder = Recorder(folder, name, sends=Direction.UP, transport=transport.costs, capture_bs=capture_bs)
+        costs = replace(transport.costs, compact=site.compact)
+        self._recorder = Recorder(folder, name, sends=Direction.UP, transport=costs, capture_bs=capture_bs)
         self._recorder.clock(clock)
         self._sender = Sender(self._recorder, clock, self._put, self._on_gone)
         self._stages = StageLog(folder, name)
@@ -95,9 +97,9 @@ class EdgeNode:
                 bs=bs,
                 direction=Direction.UP,
                 epoch=epoch,
-                ip_header_bytes=transport.costs.ip_header_bytes,
+                ip_header_bytes=costs.ip_header_bytes,
             )
-        self._outbox = Outbox(self._model, transport=transport.costs, bundle=site.bundle)
+        self._outbox = Outbox(self._model, transport=costs, bundle=site.bundle)
         self._prepared: tuple[list[int], Tensor] | None = None  # snapshots, and the pilots received in each
         self._welcome: Control | None = None
         self._ended = False

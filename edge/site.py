@@ -36,6 +36,7 @@ class SiteSpec:
         ping_ns: heartbeat interval [ns]; 0 disables heartbeats.
         capture: whether the link's frames are captured (pcapng).
         closed_loop: whether it sends as fast as its link takes reports: a full queue holds it up, and loses none.
+        compact: whether frames go in their compact form (`fronthaul.message.compact`).
         roster: draws the base stations that measure each snapshot; None if all of them measure every snapshot.
     """
 
@@ -49,6 +50,7 @@ class SiteSpec:
     ping_ns: int = 0
     capture: bool = True
     closed_loop: bool = False
+    compact: bool = False
     roster: Roster | None = None
 
     def measures(self, snapshot: int) -> bool:

@@ -10,7 +10,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from fronthaul.message.columns import FrameColumns
+from fronthaul.message.columns import FrameColumns, Ints
+from fronthaul.message.compact import (
+    COMPACT_BUNDLE_HEADER_BYTES,
+    COMPACT_HEADER_BYTES,
+    FULL_EVERY,
+    MAX_STANDARD_BYTES,
+)
 from fronthaul.message.wire import (
     BUNDLE_HEADER_BYTES,
     BUNDLE_KEY_BYTES,
@@ -71,26 +77,65 @@ def cost_columns(frames: FrameColumns, transport: TransportCosts) -> dict[str, n
 
     The first report of a frame includes what all of them share, so that the sum is the frame's cost.
     """
-    single = frames.count == 1
-    bits = frames.payload_bits
-    first = frames.part == 0
-    mixed = np.zeros(len(single), np.bool_)
-    if not single.all():
-        begins = np.flatnonzero(first)
-        mixed = np.minimum.reduceat(bits, begins) < np.maximum.reduceat(bits, begins)
-    own = np.where(single, 0, np.where(mixed, MIXED_KEY_BYTES, BUNDLE_KEY_BYTES))
-    shared = np.where(single, HEADER_BYTES, BUNDLE_HEADER_BYTES) + CRC_BYTES
-    sizes, which = np.unique(frames.size, return_inverse=True)
+    first, of = frames.part == 0, frames.frame
+    header = header_columns(
+        frames.count, frames.seq, frames.snapshot, frames.round, frames.payload_bits, frames.side_bytes[of],
+        compact=np.full(len(frames.count), transport.compact),
+    )  # fmt: skip
+    sizes, which = np.unique(
+        np.bincount(of, header + frames.side_bytes[of] + (frames.payload_bits + 7 >> 3)), return_inverse=True
+    )
     framing = np.array([transport.framing_bytes(int(size)) for size in sizes], np.int64)[which]
-    of = frames.frame
     return {
-        "payload_bits": bits,
+        "payload_bits": frames.payload_bits,
         "side_bits": 8 * frames.side_bytes[of],
-        "header_bytes": own[of] + np.where(first, shared[of], 0),
-        "padding_bits": -bits & 7,
+        "header_bytes": header,
+        "padding_bits": -frames.payload_bits & 7,
         "zmtp_bytes": np.where(first, framing[of], 0),
         "curve_bytes": np.where(first, transport.encryption_bytes, 0),
     }
+
+
+def header_columns(
+    count: Ints,
+    seq: Ints,
+    snapshot: Ints,
+    round_: Ints,
+    bits: Ints,
+    side_bytes: Ints,
+    *,
+    compact: npt.NDArray[np.bool_],
+) -> Ints:
+    """Return header and CRC [B] of P reports in F frames, (P,): the first report of a frame takes what all share.
+
+    Args:
+        count: (F,) number of reports, one or more.
+        seq: (F,) number of the frame.
+        snapshot: (P,) of the report.
+        round_: (P,) of the report.
+        bits: (P,) payload [bit].
+        side_bytes: (P,) side information [B].
+        compact: (F,) whether the frame goes in its compact form if it has one.
+    """
+    if not len(count):
+        return np.zeros(0, np.int64)
+    frame = np.repeat(np.arange(len(count)), count)
+    begins = np.cumsum(count) - count
+    single = count == 1
+    mixed = np.minimum.reduceat(bits, begins) < np.maximum.reduceat(bits, begins)
+    own = np.where(single, 0, np.where(mixed, MIXED_KEY_BYTES, BUNDLE_KEY_BYTES))[frame]
+    shared = np.where(single, HEADER_BYTES, BUNDLE_HEADER_BYTES) + CRC_BYTES
+    if compact.any():
+        size = shared + np.add.reduceat(own + side_bytes + (bits + 7 >> 3), begins)
+        in_order = (np.diff(snapshot, prepend=0) == 1) & (round_ == 0)
+        in_order[begins] = round_[begins] == 0
+        packed = compact & (size <= MAX_STANDARD_BYTES) & np.logical_and.reduceat(in_order, begins)
+        packed &= seq % FULL_EVERY != FULL_EVERY - 1
+        shared[packed] = np.where(single, COMPACT_HEADER_BYTES, COMPACT_BUNDLE_HEADER_BYTES)[packed] + CRC_BYTES
+        length_bytes = np.searchsorted([1 << 7, 1 << 14, 1 << 21, 1 << 28], bits, side="right") + 1
+        own = np.where(packed[frame], np.where(mixed[frame], length_bytes, 0), own)
+    own[begins] += shared
+    return own
 
 
 def modelled_tcpip_bytes(stream_bytes: int, ip_header_bytes: int = IPV4_HEADER_BYTES) -> int:

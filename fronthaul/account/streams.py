@@ -19,6 +19,7 @@ from fronthaul.errors import LocalError
 from fronthaul.log.received import EVIDENCE_BYTES, Received
 from fronthaul.log.sent import Journal, amended, flip
 from fronthaul.message.columns import frame_columns, is_control
+from fronthaul.message.compact import pack
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import claim
@@ -196,7 +197,7 @@ def read_sent(journals: Sequence[Journal], reasons: Texts) -> Sent:
     for journal in journals:
         count, rows = begins[-1], []
         for batch in journal.batches():
-            count += _frames_of(batch, count, columns, flipped, reasons, journal.direction)
+            count += _frames_of(batch, count, columns, flipped, reasons, journal)
             rows += batch.filter(_mask(is_control(batch["message"]))).to_pylist()
         begins.append(count)
         control += [
@@ -233,7 +234,7 @@ def _frames_of(
     columns: dict[str, list[Array]],
     flipped: list[tuple[int, int]],
     reasons: Texts,
-    direction: Direction,
+    journal: Journal,
 ) -> int:
     """Append the frames of a batch, after `count` earlier ones; return their number."""
     frames = frame_columns(batch["message"])
@@ -242,17 +243,17 @@ def _frames_of(
         at = int(np.flatnonzero(bs != frames.bs)[0])
         raise LocalError(f"a frame of BS {frames.bs[at]} does not belong in the journal of BS {bs[at]}")
     columns["key"].append(frame_key(frames.bs, frames.epoch, frames.seq))
-    columns["down"].append(np.full(len(bs), direction is Direction.DOWN))
+    columns["down"].append(np.full(len(bs), journal.direction is Direction.DOWN))
     columns["crc32"].append(frames.crc32.astype(np.uint32))
     columns["reason"].append(reasons.numbers(batch["drop_reason"])[frames.message])
     columns["frame"].append(frames.frame + count)
     columns["part"].append(frames.part.astype(np.uint8))
     columns["report"].append((frames.snapshot << 8 | frames.round).astype(np.uint64))
-    bits = batch["flipped"]
+    bits, form = batch["flipped"], pack if journal.transport.compact else bytes
     if bits.null_count < len(bits):
         for at in np.flatnonzero(bits.is_valid().to_numpy(zero_copy_only=False)[frames.message]).tolist():
             row = int(frames.message[at])
-            became = flip(batch["message"][row].as_py(), bits[row].as_py())
+            became = flip(form(batch["message"][row].as_py()), bits[row].as_py())
             claimed = claim(became)
             kept = (became[:EVIDENCE_BYTES], len(became), claimed and claimed.crc32)
             flipped.append((count + at, _damaged(int(bs[at]), *kept)))

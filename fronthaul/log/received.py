@@ -32,11 +32,12 @@ class Arrival(NamedTuple):
 
     Attributes:
         bs: base station that owns the connection it arrived on; None if unknown.
-        data: the message as received.
+        data: the message as received; its standard form, if it came in its compact form and that could be read.
         t_received_ns: time of arrival [ns].
         fate: the frame's fate, never "dropped"; None for a control message.
         reason: why it is corrupt or rejected; None otherwise.
         late: for a delivered frame, bit i is set if report i came after the deadline.
+        size: length of the message as received [B]; None if it is that of `data`.
     """
 
     bs: int | None
@@ -45,6 +46,7 @@ class Arrival(NamedTuple):
     fate: FrameFate | None
     reason: str | None = None
     late: int = 0
+    size: int | None = None
 
 
 @functools.cache
@@ -114,7 +116,7 @@ def _columns_of_good_frames(arrivals: Sequence[Arrival]) -> Columns | None:
     """
     if not arrivals:
         return None
-    stations, messages, t_received_ns, fates, reasons, late = zip(*arrivals, strict=True)
+    stations, messages, t_received_ns, fates, reasons, late, sizes = zip(*arrivals, strict=True)
     good = fates.count(FrameFate.DELIVERED) or fates.count(FrameFate.DUPLICATE)  # mostly one of them for all
     if good < len(arrivals) or reasons.count(None) < len(arrivals):
         return None
@@ -122,25 +124,26 @@ def _columns_of_good_frames(arrivals: Sequence[Arrival]) -> Columns | None:
         epochs, seqs, crcs, heads = zip(*map(named, messages), strict=True)
     except (struct.error, IndexError):  # not frames
         return None
-    lengths = list(map(len, messages))
+    lengths = [len(data) if size is None else size for data, size in zip(messages, sizes, strict=True)]
     return (stations, t_received_ns, fates, None, late, lengths, epochs, seqs, crcs, heads, None)
 
 
 def _row(arrival: Arrival) -> tuple[object, ...]:
-    bs, data, t_received_ns, fate, reason, late = arrival
+    bs, data, t_received_ns, fate, reason, late, size = arrival
+    size = len(data) if size is None else size
     if fate is FrameFate.DELIVERED or fate is FrameFate.DUPLICATE:
         if reason is not None:
             raise LocalError(f"a frame is {fate} without a reason")
         epoch, seq, crc32 = _named(data)
-        return (bs, t_received_ns, fate.value, None, late, len(data), epoch, seq, crc32, head(data), None)
+        return (bs, t_received_ns, fate.value, None, late, size, epoch, seq, crc32, head(data), None)
     if fate is None:
-        return (bs, t_received_ns, None, reason, late, len(data), None, None, None, None, data)
+        return (bs, t_received_ns, None, reason, late, size, None, None, None, None, data)
     if fate is FrameFate.DROPPED:
         raise LocalError("a frame that arrived was not dropped")
     if reason is None:
         raise LocalError(f"a frame is {fate} for a reason")
     named = (None, None, None) if fate is FrameFate.REJECTED and is_control(data) else _named(data)
-    return (bs, t_received_ns, fate.value, reason, late, len(data), *named, None, data[:EVIDENCE_BYTES])
+    return (bs, t_received_ns, fate.value, reason, late, size, *named, None, data[:EVIDENCE_BYTES])
 
 
 def _named(data: bytes) -> tuple[int, int, int] | tuple[None, None, None]:

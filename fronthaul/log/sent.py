@@ -33,11 +33,12 @@ class Departure(NamedTuple):
     """An outgoing message.
 
     Attributes:
-        message: the bytes before any corruption, with their CRC.
+        message: the standard form before any corruption, with its CRC.
         t_sent_ns: when it is sent [ns].
         t_release_ns: when the link model lets it onto the wire [ns]; `t_sent_ns` without a model.
         drop_reason: why it never gets onto the wire; None if it does.
-        flipped: bits that the link model inverts, counted from the most significant bit of byte 0.
+        flipped: bits that the link model inverts, counted from the most significant bit of byte 0 on the wire.
+        packed: its form on the wire, if that is not `message`; no journal holds it, since it follows.
     """
 
     message: bytes
@@ -45,17 +46,17 @@ class Departure(NamedTuple):
     t_release_ns: int
     drop_reason: str | None = None
     flipped: tuple[int, ...] = ()
+    packed: bytes | None = None
 
 
 def corrupted(departure: Departure) -> bytes:
-    """Return the bytes that go onto the wire: the message with its flipped bits.
+    """Return the bytes that go onto the wire: the message in its form there, with its flipped bits.
 
     Raises:
         LocalError: a bit to flip lies outside the message.
     """
-    if not departure.flipped:
-        return departure.message
-    return flip(departure.message, departure.flipped)
+    data = departure.message if departure.packed is None else departure.packed
+    return flip(data, departure.flipped) if departure.flipped else data
 
 
 def flip(message: bytes, bits: Sequence[int]) -> bytes:
@@ -130,7 +131,7 @@ class SendJournal:
         if not sent:
             return
         stations, departures = zip(*sent, strict=True)
-        messages, t_sent_ns, t_release_ns, drop_reasons, flipped = zip(*departures, strict=True)
+        messages, t_sent_ns, t_release_ns, drop_reasons, flipped, _ = zip(*departures, strict=True)
         self._rows.extend_columns(
             len(sent),
             (

@@ -96,14 +96,14 @@ _TYPE_REPORT = 1
 _TYPE_CONTROL = 2
 _TYPE_BUNDLE = 3
 _TYPE_MIXED = 4
-_REPORT_BYTE = VERSION << 4 | _TYPE_REPORT
+REPORT_BYTE = VERSION << 4 | _TYPE_REPORT
 _CONTROL_BYTE = bytes([VERSION << 4 | _TYPE_CONTROL])
-_BUNDLE_BYTE = VERSION << 4 | _TYPE_BUNDLE
-_MIXED_BYTE = VERSION << 4 | _TYPE_MIXED
-_HEADER = struct.Struct(">BHHIBIB")
-_BUNDLE_HEADER = struct.Struct(">BHHIBB")
-_BUNDLE_KEY = struct.Struct(">IB")
-_MIXED_KEY = struct.Struct(">IBI")
+BUNDLE_BYTE = VERSION << 4 | _TYPE_BUNDLE
+MIXED_BYTE = VERSION << 4 | _TYPE_MIXED
+HEADER = struct.Struct(">BHHIBIB")
+BUNDLE_HEADER = struct.Struct(">BHHIBB")
+BUNDLE_KEY = struct.Struct(">IB")
+MIXED_KEY = struct.Struct(">IBI")
 _REPORT_CLAIM = struct.Struct(">xHH5xI")
 _BUNDLE_CLAIM = struct.Struct(">xHHI")
 _REPORT_NAMED = struct.Struct(">3xH5xI")
@@ -153,11 +153,11 @@ def decode(data: bytes) -> Message:
     if zlib.crc32(body) != crc32:
         raise RemoteError("checksum", f"the CRC-32 is {zlib.crc32(body):08x}, the message says {crc32:08x}")
     first = body[0]
-    if first == _REPORT_BYTE:
+    if first == REPORT_BYTE:
         return _decode_report(body)
-    if first == _BUNDLE_BYTE:
+    if first == BUNDLE_BYTE:
         return _decode_bundle(body)
-    if first == _MIXED_BYTE:
+    if first == MIXED_BYTE:
         return _decode_mixed(body)
     version, kind = first >> 4, first & 0x0F
     if version != VERSION:
@@ -187,7 +187,7 @@ def claim(data: bytes) -> Claim | None:
     """Read header and CRC of a frame without verifying them; None if the data is too short for both.
 
     Useful only for finding the journal entry of a corrupt frame: anything that does not look like a bundle is read as a
-    frame of one report.
+    frame of one report, a compact form too: of that the CRC alone is right.
     """
     if data and data[0] & 0x0F in (_TYPE_BUNDLE, _TYPE_MIXED):
         header_bytes, numbers = BUNDLE_HEADER_BYTES, _BUNDLE_CLAIM
@@ -211,30 +211,30 @@ def head(data: bytes) -> bytes:
 
 def named(data: bytes) -> tuple[int, int, int, bytes]:
     """Return epoch, seq, CRC-32 and `head` of a valid frame: the columns of a receive log, read at once."""
-    epoch, seq = (_BUNDLE_NAMED if data[0] in (_BUNDLE_BYTE, _MIXED_BYTE) else _REPORT_NAMED).unpack_from(data)
+    epoch, seq = (_BUNDLE_NAMED if data[0] in (BUNDLE_BYTE, MIXED_BYTE) else _REPORT_NAMED).unpack_from(data)
     (crc32,) = _CRC.unpack_from(data, len(data) - CRC_BYTES)
     return epoch, seq, crc32, data[: _head_bytes(data)]
 
 
 def _head_bytes(data: bytes) -> int:
-    if data[0] == _BUNDLE_BYTE:
+    if data[0] == BUNDLE_BYTE:
         return BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * data[9]
-    return BUNDLE_HEADER_BYTES + MIXED_KEY_BYTES * data[9] if data[0] == _MIXED_BYTE else HEADER_BYTES
+    return BUNDLE_HEADER_BYTES + MIXED_KEY_BYTES * data[9] if data[0] == MIXED_BYTE else HEADER_BYTES
 
 
 def report_keys(frame_head: bytes) -> list[ReportKey]:
     """Return the keys of the reports in a frame, given its `head` or all its bytes; empty for a control message."""
-    if frame_head[0] == _BUNDLE_BYTE:
-        _, bs, epoch, _, count, _ = _BUNDLE_HEADER.unpack_from(frame_head)
+    if frame_head[0] == BUNDLE_BYTE:
+        _, bs, epoch, _, count, _ = BUNDLE_HEADER.unpack_from(frame_head)
         named = frame_head[BUNDLE_HEADER_BYTES : BUNDLE_HEADER_BYTES + BUNDLE_KEY_BYTES * count]
-        return [ReportKey(bs, epoch, snapshot, round_) for snapshot, round_ in _BUNDLE_KEY.iter_unpack(named)]
-    if frame_head[0] == _MIXED_BYTE:
-        _, bs, epoch, _, count, _ = _BUNDLE_HEADER.unpack_from(frame_head)
+        return [ReportKey(bs, epoch, snapshot, round_) for snapshot, round_ in BUNDLE_KEY.iter_unpack(named)]
+    if frame_head[0] == MIXED_BYTE:
+        _, bs, epoch, _, count, _ = BUNDLE_HEADER.unpack_from(frame_head)
         named = frame_head[BUNDLE_HEADER_BYTES : BUNDLE_HEADER_BYTES + MIXED_KEY_BYTES * count]
-        return [ReportKey(bs, epoch, snapshot, round_) for snapshot, round_, _ in _MIXED_KEY.iter_unpack(named)]
-    if frame_head[0] != _REPORT_BYTE:
+        return [ReportKey(bs, epoch, snapshot, round_) for snapshot, round_, _ in MIXED_KEY.iter_unpack(named)]
+    if frame_head[0] != REPORT_BYTE:
         return []
-    _, bs, epoch, snapshot, round_, _, _ = _HEADER.unpack_from(frame_head)
+    _, bs, epoch, snapshot, round_, _, _ = HEADER.unpack_from(frame_head)
     return [ReportKey(bs, epoch, snapshot, round_)]
 
 
@@ -244,13 +244,13 @@ def _encode_frame(frame: Frame) -> bytes:
     lengths = (-payload_bits[0] & 7) << 5 | side_bytes
     if len(reports) == 1:
         ((snapshot, round_),) = parts
-        header = _HEADER.pack(_REPORT_BYTE, bs, epoch, snapshot, round_, seq, lengths)
+        header = HEADER.pack(REPORT_BYTE, bs, epoch, snapshot, round_, seq, lengths)
         return header + reports[0].side + reports[0].payload.data
     if frame.head.is_mixed:
-        header = _BUNDLE_HEADER.pack(_MIXED_BYTE, bs, epoch, seq, len(reports), side_bytes)
-        keys = b"".join(_MIXED_KEY.pack(*part, bits) for part, bits in zip(parts, payload_bits, strict=True))
+        header = BUNDLE_HEADER.pack(MIXED_BYTE, bs, epoch, seq, len(reports), side_bytes)
+        keys = b"".join(MIXED_KEY.pack(*part, bits) for part, bits in zip(parts, payload_bits, strict=True))
     else:
-        header = _BUNDLE_HEADER.pack(_BUNDLE_BYTE, bs, epoch, seq, len(reports), lengths)
+        header = BUNDLE_HEADER.pack(BUNDLE_BYTE, bs, epoch, seq, len(reports), lengths)
         keys = _bundle_keys(len(reports)).pack(*chain.from_iterable(parts))
     sides = [report.side for report in reports]
     return b"".join([header, keys, *sides, *[report.payload.data for report in reports]])
@@ -264,7 +264,7 @@ def _bundle_keys(count: int) -> struct.Struct:
 def _decode_report(body: bytes) -> Frame:
     if len(body) < HEADER_BYTES:
         raise RemoteError("truncated", f"a report's header is {HEADER_BYTES} B, there are {len(body)} B")
-    _, bs, epoch, snapshot, round_, seq, lengths = _HEADER.unpack_from(body)
+    _, bs, epoch, snapshot, round_, seq, lengths = HEADER.unpack_from(body)
     side_bytes = lengths & 0x1F
     payload_bytes = len(body) - HEADER_BYTES - side_bytes
     if payload_bytes < 0:
@@ -280,7 +280,7 @@ def _bundle_head(body: bytes, key_bytes: int) -> tuple[int, int, int, int, int, 
     """Return BS, epoch, seq, count, lengths byte, and the offsets of side information and payloads."""
     if len(body) < BUNDLE_HEADER_BYTES:
         raise RemoteError("truncated", f"a bundle's header is {BUNDLE_HEADER_BYTES} B, there are {len(body)} B")
-    _, bs, epoch, seq, count, lengths = _BUNDLE_HEADER.unpack_from(body)
+    _, bs, epoch, seq, count, lengths = BUNDLE_HEADER.unpack_from(body)
     if not 2 <= count <= MAX_BUNDLE:
         raise RemoteError("field", f"a bundle has 2..{MAX_BUNDLE} reports, not {count}")
     sides_start = BUNDLE_HEADER_BYTES + count * key_bytes
@@ -300,7 +300,7 @@ def _decode_bundle(body: bytes) -> Frame:
     if padding_bits:
         last_byte = payloads_start + payload_bytes - 1
         _check_padding(padding_bits, body[last_byte::payload_bytes] if payload_bytes else b"")
-    parts = tuple(_BUNDLE_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start]))
+    parts = tuple(BUNDLE_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start]))
     _check_distinct(parts)
     return decoded_frame(bs, epoch, seq, parts, (8 * payload_bytes - padding_bits,) * count, side_bytes, body)
 
@@ -309,7 +309,7 @@ def _decode_mixed(body: bytes) -> Frame:
     bs, epoch, seq, count, lengths, sides_start, payload_at = _bundle_head(body, MIXED_KEY_BYTES)
     if lengths >> 5:
         raise RemoteError("field", "a bundle with a length for each payload must have padding bits 0 in its header")
-    named = list(_MIXED_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start]))
+    named = list(MIXED_KEY.iter_unpack(body[BUNDLE_HEADER_BYTES:sides_start]))
     payload_bits = tuple(bits for _, _, bits in named)
     if payload_bits.count(payload_bits[0]) == count:
         raise RemoteError("field", "payloads of equal length must be bundled without a length for each")

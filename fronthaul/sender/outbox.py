@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fronthaul.errors import QueueFull, RemoteError, TransportError
-from fronthaul.link.link_model import LinkModel
+from fronthaul.link.link_model import LinkModel, Passage
 from fronthaul.log.sent import DISCONNECTED, TRANSPORT_FULL, Departure
+from fronthaul.message.compact import pack
 from fronthaul.message.messages import Abort, Control, Frame, Report
 from fronthaul.message.wire import decode, encode
 from fronthaul.transport.transport_costs import TransportCosts
@@ -32,12 +33,13 @@ class Outbox:
 
         Args:
             model: link model of this direction; None passes everything at once.
-            transport: bytes that the transport adds to each message, which take time on the link.
+            transport: bytes that the transport adds to each message, which take time on the link, and whether frames
+                go in their compact form.
             bundle: maximum number of reports per frame, 1..64.
             first_seq: seq of the first frame.
         """
         self._model = model
-        self._stream_bytes = transport.stream_bytes
+        self._stream_bytes, self._compact = transport.stream_bytes, transport.compact
         self._bundle = bundle
         self.frames_made = first_seq
 
@@ -46,16 +48,16 @@ class Outbox:
         departures = []
         for begin in range(0, len(reports), self._bundle):
             bundled = tuple(reports[begin : begin + self._bundle])
-            data = self._encode(bundled)
+            departure = self._departure(bundled, now_ns)
             if self._model is None:
-                departures.append(Departure(data, now_ns, now_ns))
+                departures.append(departure)
                 continue
-            passage = self._model.frame(self.frames_made - 1, self._stream_bytes(len(data)), 8 * len(data), now_ns)
-            departures.append(Departure(data, now_ns, passage.t_release_ns, passage.drop_reason, passage.flipped))
+            passage = self._model.frame(self.frames_made - 1, *self._size(departure), now_ns)
+            departures.append(_passing(departure, passage))
             if passage.duplicate:
-                data = self._encode(bundled)
-                passage = self._model.copy(self.frames_made - 1, self._stream_bytes(len(data)), 8 * len(data), now_ns)
-                departures.append(Departure(data, now_ns, passage.t_release_ns, passage.drop_reason, passage.flipped))
+                departure = self._departure(bundled, now_ns)
+                passage = self._model.copy(self.frames_made - 1, *self._size(departure), now_ns)
+                departures.append(_passing(departure, passage))
         return departures
 
     def control(self, message: Control, now_ns: int) -> Departure:
@@ -65,10 +67,22 @@ class Outbox:
             return Departure(data, now_ns, now_ns)
         return Departure(data, now_ns, self._model.control(self._stream_bytes(len(data)), now_ns))
 
-    def _encode(self, reports: tuple[Report, ...]) -> bytes:
+    def _departure(self, reports: tuple[Report, ...], now_ns: int) -> Departure:
         data = encode(Frame(self.frames_made, reports))
         self.frames_made += 1
-        return data
+        return Departure(data, now_ns, now_ns, packed=pack(data) if self._compact else None)
+
+    def _size(self, departure: Departure) -> tuple[int, int]:
+        """Return the length of a message on the stream [B], and its own [bit]."""
+        data_bytes = len(departure.message if departure.packed is None else departure.packed)
+        return self._stream_bytes(data_bytes), 8 * data_bytes
+
+
+def _passing(departure: Departure, passage: Passage) -> Departure:
+    """Return a departure as the link model lets it pass."""
+    return departure._replace(
+        t_release_ns=passage.t_release_ns, drop_reason=passage.drop_reason, flipped=passage.flipped
+    )
 
 
 def drop_reason(error: TransportError) -> str:
@@ -79,8 +93,9 @@ def drop_reason(error: TransportError) -> str:
 def amendment(error: TransportError, now_ns: int) -> tuple[int, Departure] | None:
     """Return the BS and the journal row of a message that was lost after the transport had held it back.
 
-    None for an abort, which names no BS, and for a message that no longer decodes because the link model flipped some
-    of its bits. No row is needed then: a journaled frame that never arrived counts as dropped anyway.
+    None for an abort, which names no BS, and for a message that does not decode: the link model flipped some of its
+    bits, or it is in its compact form. No row is needed then: a journaled frame that never arrived counts as dropped
+    anyway.
 
     Raises:
         TransportError: `error` itself, if it is not about such a message.

@@ -35,6 +35,7 @@ class TransportCosts:
         names_station: whether the handshake up also carries the base station's name (`identity`), not counted above.
         kernel_counts: whether the kernel counts the bytes of a connection (`take_connections`).
         ip_header_bytes: header of each IP packet, for what is modelled below the stream [B].
+        compact: whether frames up go in their compact form (`fronthaul.message.compact`).
 
     Raises:
         LocalError: a size is negative, or a header or the encryption exceeds 255 B, the range of a ledger column.
@@ -50,6 +51,7 @@ class TransportCosts:
     names_station: bool = False
     kernel_counts: bool = False
     ip_header_bytes: int = IPV4_HEADER_BYTES
+    compact: bool = False
 
     def __post_init__(self) -> None:
         columns = (self.header_bytes, self.long_header_bytes or 0, self.encryption_bytes)

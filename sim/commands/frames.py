@@ -120,6 +120,10 @@ def show_frame(console: Console, view: FrameView) -> None:
     for name, value in shared.items():
         fields.add_row(name, str(value))
     show_table(console, fields)
+    if view.compact is not None:
+        console.print(f"\n[bold]compact form[/bold], which went onto the wire, {len(view.compact)} B")
+        console.print(hex_dump(view.compact, 0), soft_wrap=True)
+        console.print("\nIt stands for:")
     for name, begin, end in sections(view):
         if begin < end:
             console.print(f"\n[bold]{name}[/bold], bytes {begin} to {end - 1}")

@@ -64,7 +64,7 @@ class Message(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """A frame of a ledger: direction, epoch, bytes before any impairment, times [ns] and fate."""
+    """A frame of a ledger: direction, epoch, bytes on the wire before any impairment, times [ns] and fate."""
 
     direction: Direction
     epoch: int

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from fronthaul.account.conservation import Problems, codes
-from fronthaul.account.costs import COSTS
+from fronthaul.account.costs import COSTS, header_columns
 from fronthaul.account.streams import Array
 from fronthaul.log.stream_names import CAPTURE
+from fronthaul.message.compact import pack
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, PayloadFormat
-from fronthaul.message.wire import BUNDLE_HEADER_BYTES, BUNDLE_KEY_BYTES, CRC_BYTES, HEADER_BYTES, MIXED_KEY_BYTES
+from fronthaul.message.wire import CRC_BYTES
 from sim.inspect.captures import Comparison, Expected, compare, read_capture
 from sim.inspect.draws import drawn_problems
 from sim.inspect.finding import Finding, finding
@@ -49,10 +50,10 @@ _CAPTURED = ("crc32", "t_release_ns", "t_received_ns", "frame_fate", "reason")
 def _expected(run: RunTables, bs: int, problems: Problems) -> Iterator[Expected]:
     """Yield a link's frames as a capture has them; note those whose checksum is not that of their bytes."""
     for frames in ledger_frames(run.ledgers, bs, (*BUILT_FROM, *_CAPTURED)) if bs in run.ledgers else ():
-        yield from _encoded(frames, problems)
+        yield from _encoded(frames, problems, compact=run.transport.compact)
 
 
-def _encoded(frames: LedgerFrames, problems: Problems) -> Iterator[Expected]:
+def _encoded(frames: LedgerFrames, problems: Problems, *, compact: bool) -> Iterator[Expected]:
     rows, begins = frames.rows, frames.begins
     crc32 = numbers(rows, "crc32")
     ends = [*begins[1:].tolist(), len(rows)]
@@ -64,7 +65,7 @@ def _encoded(frames: LedgerFrames, problems: Problems) -> Iterator[Expected]:
             continue
         if (crc32[begin:end] != int.from_bytes(data[-CRC_BYTES:], "big")).any():
             problems.add("frames whose CRC-32 is not that of their bytes", frames.name(begin))
-        yield Expected(direction, epoch, seq, data, *rest)
+        yield Expected(direction, epoch, seq, pack(data) if compact and direction is Direction.UP else data, *rest)
 
 
 def _capture(run: RunTables, bs: int, expected: Iterator[Expected], found: list[Comparison]) -> list[str]:
@@ -92,16 +93,16 @@ def _strays_down(run: RunTables, bs: int) -> int:
 def check_costs(run: RunTables) -> list[Finding]:
     """Compute what each frame costs, and compare with its rows."""
     problems, total, count = Problems(), 0, 0
-    for frames in _all_frames(run, COSTS):
+    for frames in _all_frames(run, (*COSTS, "snapshot", "round")):
         frame, rows = frames.frame, frames.rows
         first = np.zeros(len(rows), np.bool_)
         first[frames.begins] = True
-        parts = np.bincount(frame)[frame]
         bits, side = numbers(rows, "payload_bits"), numbers(rows, "side_bits") // 8
-        low, high = np.minimum.reduceat(bits, frames.begins), np.maximum.reduceat(bits, frames.begins)
-        own = np.where(parts == 1, 0, np.where((low == high)[frame], BUNDLE_KEY_BYTES, MIXED_KEY_BYTES))
-        shared = np.where(parts == 1, HEADER_BYTES, BUNDLE_HEADER_BYTES) + CRC_BYTES
-        header = own + np.where(first, shared, 0)
+        up = codes(rows["direction"], [Direction.UP])[frames.begins] == 0
+        header = header_columns(
+            np.bincount(frame), numbers(rows, "seq")[frames.begins], numbers(rows, "snapshot"), numbers(rows, "round"),
+            bits, side, compact=up & run.transport.compact,
+        )  # fmt: skip
         size = np.bincount(frame, header + side + (bits + 7) // 8).astype(np.int64)
         framing = np.array([run.transport.framing_bytes(one) for one in size.tolist()], np.int64)
         costs = {

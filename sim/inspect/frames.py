@@ -15,6 +15,7 @@ from fronthaul.account.costs import FrameCost
 from fronthaul.account.ledger import ledger_schema
 from fronthaul.codec.bitstream import unpack
 from fronthaul.log.stream_names import SENT
+from fronthaul.message.compact import pack
 from fronthaul.message.fates import FrameFate, ReportFate
 from fronthaul.message.messages import Direction, Frame, Payload, PayloadFormat, Report, ReportKey
 from fronthaul.message.wire import VERSION, encode
@@ -121,7 +122,8 @@ class FrameView:
         frame_fate: fate of the frame.
         reason: why it was dropped, corrupt or rejected; None if it was not.
         costs: bytes by name, for each report.
-        data: the frame as handed to the transport: header, side information, payload, CRC-32.
+        data: the frame in its standard form: header, side information, payload, CRC-32.
+        compact: its compact form, if it went onto the wire in that; else None.
         reports: the reports in it.
     """
 
@@ -138,6 +140,7 @@ class FrameView:
     reason: str | None
     costs: tuple[FrameCost, ...]
     data: bytes
+    compact: bytes | None
     reports: tuple[ReportView, ...]
 
     @property
@@ -344,7 +347,8 @@ def link_ledgers(folder: Path) -> Ledgers:
 
 def _view(rows: list[dict[str, Any]], configuration: RunConfiguration) -> FrameView:
     frame = frame_of(rows)
-    row = rows[0]
+    row, data = rows[0], encode(frame)
+    is_packed = configuration.settings.compact and row["direction"] == Direction.UP and pack(data) != data
     return FrameView(
         bs=row["bs"],
         epoch=row["epoch"],
@@ -358,7 +362,8 @@ def _view(rows: list[dict[str, Any]], configuration: RunConfiguration) -> FrameV
         frame_fate=row["frame_fate"],
         reason=row["reason"],
         costs=tuple(FrameCost(**{name: part[name] for name in COUNTED}) for part in rows),
-        data=encode(frame),
+        data=data,
+        compact=pack(data) if is_packed else None,
         reports=tuple(
             _report_view(report, part["report_fate"], row["direction"], configuration)
             for report, part in zip(frame.reports, rows, strict=True)

@@ -193,6 +193,14 @@ class EmulateSettings:
             why="this is how many reports fit into a message",
         ),
     ] = 1
+    compact: Annotated[
+        bool,
+        Setting(
+            "Leave out of reports' headers what the connection implies: 8 B beside a short report instead of 21 B",
+            LINKS,
+            names=("--compact",),
+        ),
+    ] = False
     links: Annotated[
         LinkPlan,
         Setting(

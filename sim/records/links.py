@@ -111,7 +111,8 @@ def read_streams(folder: RunFolder) -> Streams:
     return Streams(
         journals,
         [*_opened(folder.streams(RECEIVED), Received)],
-        journals[0].transport if journals else NO_TRANSPORT,
+        # What goes up may have a form of its own, so that base stations know more of a link than the cloud.
+        next((j.transport for j in sorted(journals, key=lambda j: j.direction is Direction.DOWN)), NO_TRANSPORT),
     )
 
 

@@ -13,6 +13,7 @@ from fronthaul.log.received import read_received
 from fronthaul.log.recorder import Recorder
 from fronthaul.log.sent import Departure
 from fronthaul.log.stream_names import incarnation_name
+from fronthaul.message.compact import pack
 from fronthaul.message.messages import Direction, Frame, Goodbye, Registration, ReportKey, Welcome
 from fronthaul.message.wire import encode
 from fronthaul.transport.zmtp import ZMTP_NULL
@@ -97,6 +98,21 @@ def test_a_second_incarnation_fixes_nothing_twice_and_goes_on(tmp_path: Path, ro
     found = [(row["frame_fate"], row["late"]) for row in rows if row["frame_fate"]]
     assert Counter(found)["duplicate", 0] == 3
     assert ("delivered", 1) in found  # of snapshot 2, which was over with the first incarnation
+
+
+def test_compact_frames_are_read_on(tmp_path: Path) -> None:
+    """The next incarnation knows which frames the low bits refer to: here more than it would try."""
+    parts = cloud_parts(compact=True, snapshots=250)
+    first = begun(tmp_path, 0, parts)
+    one, _ = peers(first, rounds=False, register=True)
+    one.say(frame(0, 200, seq=5000))
+    first.settle()
+    second = begun(tmp_path, 1, parts)
+    one, _ = peers(second, rounds=False, register=False)
+    one.say(pack(encode(frame(0, 201, seq=5001))))
+    second.settle()
+    (row,) = read_received(tmp_path / "cloud-1-received.arrow").to_pylist()
+    assert (row["frame_fate"], row["seq"], row["bytes"]) == ("delivered", 5001, 8)
 
 
 def test_frames_down_are_numbered_on(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from fronthaul.link.link_file import LinkPlan, with_options
 from fronthaul.log.pcapng import CaptureWriter
 from fronthaul.message import wire
+from fronthaul.message.compact import pack
 from fronthaul.message.messages import Direction, Frame, Payload, Report, ReportKey
 from sim.emulate.emulator import emulate
 from sim.inspect.frames import frame_view
@@ -44,10 +45,10 @@ def decoded(path: Path, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in printed.splitlines()]
 
 
-@pytest.mark.parametrize("bundle", [1, 4])
-def test_a_capture_decodes_to_the_rows_of_its_ledger(settings: EmulateSettings, bundle: int) -> None:
+@pytest.mark.parametrize(("bundle", "compact"), [(1, False), (4, False), (1, True), (4, True)])
+def test_a_capture_decodes_to_the_rows_of_its_ledger(settings: EmulateSettings, bundle: int, compact: bool) -> None:
     links = with_options(LinkPlan(), {"loss": "10%", "duplicate": "20%", "corrupt": "20%", "delay": "1ms"})
-    run = emulate(replace(settings, links=links, batch=bundle, bundle=bundle)).folder
+    run = emulate(replace(settings, links=links, batch=bundle, bundle=bundle, compact=compact)).folder
     errors = 0
     for bs in range(3):
         found = decoded(run / f"links/bs-{bs:03d}.pcapng")
@@ -93,6 +94,17 @@ def test_the_example_is_the_frame_it_says(decoder: ModuleType) -> None:
     example = bytes.fromhex(found[0])
     assert example == wire.encode(Frame(7, (Report(ReportKey(3, 1, 9), Payload(b"\xab\xc0", 11), b"gain"),)))
     assert decoder.indices(b"\xa7\x00", 3, 3) == [5, 1, 6]
+    compact = re.search(r"`(a879 [0-9a-f ]+)`", page)
+    assert compact and bytes.fromhex(compact[1]) == pack(example)
+    assert decoder.Whole().form(pack(example), 3, 1, 7) == example
+
+
+def test_the_table_of_costs_is_what_its_script_prints() -> None:
+    spec = importlib.util.spec_from_file_location("wire_costs", DOCS / "wire_costs.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.table() in (DOCS / "fronthaul.md").read_text(encoding="utf-8"), "run docs/wire_costs.py"
 
 
 def test_the_page_has_every_control_message_and_the_lengths_of_the_code() -> None:

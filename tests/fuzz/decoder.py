@@ -1,4 +1,4 @@
-"""Target: `wire.decode` on any bytes, and what reads frames without decoding them.
+"""Target: `wire.decode` and `compact.Expander` on any bytes, and what reads frames without decoding them.
 
 Every input is tried as it is and with the CRC-32 that belongs to it: a fuzzer finds no checksum by chance, and would
 never get past it.
@@ -9,10 +9,11 @@ from collections import Counter
 from typing import get_args
 
 from fronthaul.errors import Reason, RemoteError
+from fronthaul.message.compact import Expander, Reference, is_compact, pack
 from fronthaul.message.messages import Frame
 from fronthaul.message.wire import claim, decode, encode, head, is_control, report_keys
 
-INSTRUMENTED = ["fronthaul.message.wire", "fronthaul.message.messages"]
+INSTRUMENTED = ["fronthaul.message.wire", "fronthaul.message.messages", "fronthaul.message.compact"]
 MAX_BYTES = 600
 """Longest input [B]: a bundle of 64 reports with a byte each fits."""
 WORDS = [
@@ -31,9 +32,20 @@ def check(data: bytes, tally: Counter[str]) -> int:
     Raises:
         AssertionError: a rule is broken; any other exception is a finding as well.
     """
+    _check_compact(data)
     _check_one(data, tally)
     _check_one(data + zlib.crc32(data).to_bytes(4, "big"), tally)
     return 1
+
+
+def _check_compact(data: bytes) -> None:
+    """Check that what is restored from a compact form is a frame, and has this compact form alone."""
+    expander = Expander()
+    expander.open(0, 0, 0)
+    expander.open(0, 1, 4)
+    restored = expander.expand(0, data)
+    if restored != data:
+        assert is_compact(data) and isinstance(decode(restored), Frame) and pack(restored) == data
 
 
 def _check_one(data: bytes, tally: Counter[str]) -> None:
@@ -51,6 +63,10 @@ def _check_one(data: bytes, tally: Counter[str]) -> None:
         assert not is_control(data)
         assert report_keys(data) == keys and report_keys(head(data)) == keys
         assert claimed == (message.bs, message.epoch, message.seq, int.from_bytes(data[-4:], "big"))
+        snapshot, _ = message.head.parts[0]
+        expander = Expander()
+        expander.open(message.bs, message.epoch, message.head.side_bytes, Reference(message.seq - 1, snapshot))
+        assert expander.expand(message.bs, pack(data)) == data, "a frame is lost in its compact form"
         tally["accepted: frame" if len(keys) == 1 else "accepted: bundle"] += 1
     else:
         assert is_control(data) and report_keys(data) == []

@@ -15,13 +15,15 @@ import tiny_world
 from cloud.cloud_spec import CloudOutcome
 from cloud.fusion.scheme import Fix
 from fronthaul.clock import SimulatedClock
+from fronthaul.link.link_file import LinkPlan, with_options
 from fronthaul.message.messages import Report
 from fronthaul.transport.zmtp import ZMTP_NULL
 from sim.arithmetic import fixed_arithmetic
 from sim.emulate.emulator import Progress, RunResult, close_books, emulate, run_plan
 from sim.emulate.in_process import assemble, drive
 from sim.errors import UserError
-from sim.inspect.frames import recover
+from sim.inspect.audit import audit
+from sim.inspect.frames import frame_view, recover
 from sim.inspect.replay import replay
 from sim.plan import plan as compose
 from sim.plan.outcome import RunRecord
@@ -102,6 +104,23 @@ def test_the_order_of_base_stations_changes_nothing(settings: EmulateSettings) -
     first, second = run_plan(plan).folder, run_plan(turned).folder
     assert run_tables.fixes(first).equals(run_tables.fixes(second))
     assert all(a.equals(b) for a, b in zip(run_tables.ledgers(first), run_tables.ledgers(second), strict=True))
+
+
+@pytest.mark.parametrize("bundle", [1, 3])
+def test_compact_frames_have_the_same_fates_in_fewer_bytes(settings: EmulateSettings, bundle: int) -> None:
+    faults = {"loss": "10%", "duplicate": "20%", "corrupt": "20%", "delay": "1ms", "jitter": "90ms", "reorder": "10%"}
+    chosen = dataclasses.replace(
+        settings, links=with_options(LinkPlan(), faults), snapshots=60, batch=bundle, bundle=bundle, deadline_ms=100.0
+    )
+    standard, compact = (emulate(dataclasses.replace(chosen, compact=one)) for one in (False, True))
+    same = ("seq", "part", "snapshot", "frame_fate", "report_fate", "reason", "crc32", "payload", "t_received_ns")
+    assert run_tables.rows(compact.folder, same) == run_tables.rows(standard.folder, same)
+    assert all(compact.summary["reports"][fate] > 0 for fate in ("used", "late", "lost"))
+    frames = sum(compact.summary["frames"].values())
+    assert compact.summary["bytes"]["header"] <= (6 if bundle == 1 else 8) * frames
+    assert audit(compact.folder).ok and replay(compact.folder).ok
+    view = frame_view(compact.folder, 0, 1)
+    assert view.compact is not None and len(view.compact) == len(view.data) - (13 if bundle == 1 else 22)
 
 
 def test_batches_move_fixes_by_less_than_a_millimetre(settings: EmulateSettings) -> None:

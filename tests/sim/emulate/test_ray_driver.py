@@ -101,7 +101,7 @@ def test_ray_on_this_host_gives_what_the_process_gives(
 def test_random_subsets_are_drawn_alike_at_both_ends(settings: EmulateSettings) -> None:
     """Each node draws for itself; batches and bundles hold snapshots in which some are silent."""
     chosen = dataclasses.replace(
-        settings, bs=2, random_subset=True, batch=3, bundle=2, bs_per_actor=2, curve=True, snapshots=20
+        settings, bs=2, random_subset=True, batch=3, bundle=2, bs_per_actor=2, curve=True, snapshots=20, compact=True
     )
     on_ray = emulate(chosen)
     in_process = emulate(chosen.in_process())
@@ -115,7 +115,9 @@ def test_random_subsets_are_drawn_alike_at_both_ends(settings: EmulateSettings) 
 
 def test_two_nodes_give_what_the_process_gives(settings: EmulateSettings, cluster: str) -> None:
     """On a cluster links are encrypted, unless told otherwise; both nodes are this host, so its clock is one."""
-    found = require_same_as_in_process(dataclasses.replace(settings, ray_address=cluster)).summary
+    chosen = dataclasses.replace(settings, ray_address=cluster, compact=True)
+    found = require_same_as_in_process(chosen).summary
+    assert found["bytes"]["header"] == 6 * settings.bs * settings.snapshots
     assert found["encrypted"] and found["bytes"]["curve"] > 0
     assert found["frames"]["delivered"] == settings.bs * settings.snapshots
     assert found["clock_offsets"] == []
