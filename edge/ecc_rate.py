@@ -7,7 +7,6 @@ transform fitted to them; the networks and the transform of `ecc-rd` were traine
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,8 +14,7 @@ from torch import Tensor
 
 from edge.ecc import load_encoder
 from edge.preprocessing import preprocess
-from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
-from fronthaul.message.messages import Payload
+from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec, emptied
 from fronthaul.payload.rate import DEFAULT_BITS, RatePayload, Transform
 
 
@@ -43,9 +41,7 @@ class RateEdge:
 
     def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
         """Empty the payloads of snapshots in which the user is not heard."""
-        nothing = Payload(b"", 0)
-        pairs = zip(encoded.payloads, heard, strict=True)
-        return replace(encoded, payloads=[payload if is_heard else nothing for payload, is_heard in pairs])
+        return emptied(encoded, heard)
 
 
 def _builder(name: str) -> EdgeBuilder:

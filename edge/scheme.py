@@ -86,6 +86,13 @@ def with_hearing(encoded: Encoded, heard: Sequence[bool]) -> Encoded:
     return replace(encoded, side=[HEARD if is_heard else UNHEARD for is_heard in heard])
 
 
+def emptied(encoded: Encoded, heard: Sequence[bool]) -> Encoded:
+    """Return reports whose payload is empty where the user is not heard."""
+    nothing = Payload(b"", 0)
+    pairs = zip(encoded.payloads, heard, strict=True)
+    return replace(encoded, payloads=[payload if is_heard else nothing for payload, is_heard in pairs])
+
+
 @dataclass(frozen=True)
 class EdgeSetup:
     """Inputs from which a scheme is built at base station `bs`.

@@ -8,13 +8,12 @@ cloud.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 
 from edge.atom_fit import fit_atoms, slot_reduced
-from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
+from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec, emptied
 from fronthaul.message.messages import Payload
 from fronthaul.payload.atoms import AtomGrid
 from fronthaul.payload.fields import PayloadField
@@ -80,6 +79,4 @@ class TwinEdge:
 
     def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
         """Empty the payloads of snapshots in which the user is not heard."""
-        nothing = Payload(b"", 0)
-        pairs = zip(encoded.payloads, heard, strict=True)
-        return replace(encoded, payloads=[payload if is_heard else nothing for payload, is_heard in pairs])
+        return emptied(encoded, heard)

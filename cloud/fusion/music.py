@@ -20,6 +20,7 @@ import numpy.typing as npt
 from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
 from fronthaul.message.messages import Report
 from fronthaul.payload.floats import FloatPayload
+from fronthaul.payload.orientation import axes_of
 
 Array = npt.NDArray[np.float64]
 
@@ -30,14 +31,6 @@ _GRID, _STEPS = (33, 33, 5), 30
 def build(setup: CloudSetup) -> OneRoundFusion:
     """Build the rule from the registered positions, and the arrays' orientations and shape in the weights."""
     return MusicFusion(setup)
-
-
-def axes_of(yaw: float, pitch: float) -> Array:
-    """Return the axes (3, 3) of an array in space, as columns x (ahead), y, z, for yaw and pitch (down) [rad]."""
-    about_z = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
-    about_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
-    axes: Array = about_z @ about_y
-    return axes
 
 
 class MusicFusion:

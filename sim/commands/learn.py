@@ -75,8 +75,8 @@ def train(
         str | None,
         typer.Argument(
             help="ecc, diffloc, vinloc; ecc-klt (a fit to weights of ecc) and ecc-rd, which send any number of bits; "
-            "mfcnet and adcpm, baselines of ecc; rss (a fit: of the options, only data and "
-            "split matter); music (nothing is trained: the arrays of the scenario are written).",
+            "mfcnet and adcpm, baselines of ecc; rss and toa (fits: of the options, only data and "
+            "split matter; toa serves all classical schemes); music (nothing is trained: the arrays are written).",
             show_default=False,
         ),
     ] = None,
@@ -226,14 +226,14 @@ def train(
         return
     if queue is not None or workers is not None or scheme is None:
         raise UserError("Name either a scheme, or a file with --queue (and --workers).")
-    trainable = ["ecc", "ecc-klt", "ecc-rd", "rss", "diffloc", "vinloc", "mfcnet", "adcpm", "music"]
+    trainable = ["ecc", "ecc-klt", "ecc-rd", "rss", "toa", "diffloc", "vinloc", "mfcnet", "adcpm", "music"]
     if scheme not in trainable:
         raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
     if any(value is not None and value <= 0 for value in (epochs, batch, rate, budget, width)):
         raise UserError("--epochs, --budget and --rate must be above 0, --batch and --width at least 1.")
     if further is not None and further < 0:
         raise UserError(f"--further must be at least 0, it is {further}.")
-    if scheme in ("rss", "music", "ecc-klt") and any(value is not None for value in (budget, device)):
+    if scheme in ("rss", "toa", "music", "ecc-klt") and any(value is not None for value in (budget, device)):
         raise UserError(f"--budget and --device are not for {scheme}: it takes no time.")
     if scheme != "vinloc" and any(value is not None for value in (width, further)):
         raise UserError("--width and --further are for vinloc.")
@@ -295,6 +295,15 @@ def train(
         target = output or folder / "rss.safetensors"
         deviation = train_rss(wanted, paths, split, target)  # type: ignore[arg-type]  # checked above
         print(f"path-loss model fitted, residual {deviation:.2f} dB (standard deviation): {target}")
+        print(use(target))
+        return
+    if scheme == "toa":
+        from sim.learn.lateration import train_toa
+
+        target = output or folder / "toa.safetensors"
+        errors = train_toa(wanted, paths, split, target)  # type: ignore[arg-type]  # checked above
+        parts = (f"{kind} {freedom:.2f}, {scale:.3g}" for kind, (freedom, scale) in errors.items())
+        print(f"Student's t fitted to the errors (freedom, scale): {'; '.join(parts)}: {target}")
         print(use(target))
         return
     schedule = Schedule(

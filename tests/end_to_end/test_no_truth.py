@@ -23,6 +23,7 @@ from cloud.fusion.diffloc_oneshot import OneShotFusion
 from cloud.fusion.diffloc_rounds import RoundsFusion, ScoreExchange
 from cloud.fusion.diffloc_spec import DiffLocSpec
 from cloud.fusion.ecc_rate import RateFusion
+from cloud.fusion.lateration import Lateration, LaterationFusion
 from cloud.fusion.loc_token import LocTokenNetwork
 from cloud.fusion.music import MusicFusion
 from cloud.fusion.network_fusion import NetworkFusion
@@ -38,6 +39,7 @@ from edge.diffloc import CentralEdge, OneShotEdge, RoundsEdge
 from edge.ecc import EccEdge, ForwardingEdge
 from edge.ecc_rate import RateEdge
 from edge.estimation import LmmseEstimator
+from edge.first_path import FirstPathEdge
 from edge.music import MusicEdge
 from edge.node import EdgeNode
 from edge.preprocessing import preprocess
@@ -74,6 +76,10 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     RateEdge.encode: {"channel"},
     RateFusion.fuse: {"groups"},
     RssFusion.fuse: {"groups"},
+    FirstPathEdge.encode: {"channel"},
+    FirstPathEdge.paths: {"channel"},
+    LaterationFusion.fuse: {"groups"},
+    Lateration.fix: {"paths"},
     RoundScheme.answer: {"context", "snapshot", "round_", "state"},
     BaseStation.answer: {"snapshot", "round_", "state"},
     Fusion.open: {"snapshot"},
@@ -122,7 +128,7 @@ def test_a_call_of_the_inference_path_takes_channels_and_reports_only(call: Call
     [BaseStation, EdgeNode, FusionCenter, CloudNode, Collector, Radio, LmmseEstimator, ScoreStation, StationAtCloud,
      RoundsEdge, CentralEdge, OneShotEdge, RoundsFusion, ScoreExchange, CentralFusion, OneShotFusion, DiffLocSpec,
      Sampler, Denoiser, VinLocEdge, VinLocFusion, CirEmbedding, AdcpmEdge, MusicEdge, NetworkFusion,
-     MusicFusion],
+     MusicFusion, FirstPathEdge, LaterationFusion, Lateration],
 )  # fmt: skip
 def test_constructors_take_no_position(made: type) -> None:
     assert not [name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)]

@@ -163,6 +163,8 @@ BAD_INPUT = [
     ("train ekk", r"'ekk'"),
     ("train ecc --scenario pari-6", r"no scenario 'pari-6'"),
     ("train music --budget 1", r"--budget and --device are not for music"),
+    ("train toa --device cpu", r"--budget and --device are not for toa"),
+    ("emulate --scheme toa --driver process --option k=6", r"2\^k Tc with k from 0 to 5, not 6"),
     ("train ecc --bits 9", r"--bits .*it is '9'"),
 ]
 
