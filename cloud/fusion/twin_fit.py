@@ -17,6 +17,7 @@ likelihood and half its Hessian is the Fisher information.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -30,7 +31,8 @@ LEFT_DIMENSIONS = 2
 """Real dimensions in which the energy lies that a report's atoms left: the strongest path of what is left has most."""
 _LEAST = 1e-3  # directions of J weaker than this, in energy, count as left over: no atom determines them
 _STEP_M = 3.0  # longest step
-_ENDED_M = 1e-4  # a step shorter than this ends a fit
+_ENDED = 1e-4  # a step that is expected to lower half the cost by less ends a fit: a hundredth of a deviation
+_OF_LINKS = ("misfit", "evidence")  # of a state; its other numbers are of fixes
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,23 @@ class State:
         """Return the state with the fixes `better` (N,) of another; links belong to fixes `fix` (B,)."""
         found = {}
         for field in fields(self):
-            chosen = better[fix] if field.name in ("misfit", "evidence") else better
+            chosen = better[fix] if field.name in _OF_LINKS else better
             own, new = getattr(self, field.name), getattr(other, field.name)
             found[field.name] = np.where(chosen.reshape(-1, *[1] * (own.ndim - 1)), new, own)
         return State(**found)
+
+    def replaced_at(self, fixes: Ints, other: State, links: npt.NDArray[np.bool_]) -> State:
+        """Return the state with the fixes numbered `fixes`, which have the links `links` (B,), from another."""
+        found = {}
+        for field in fields(self):
+            found[field.name] = getattr(self, field.name).copy()
+            found[field.name][links if field.name in _OF_LINKS else fixes] = getattr(other, field.name)
+        return State(**found)
+
+    def of_fixes(self, kept: npt.NDArray[np.bool_], fix: Ints) -> State:
+        """Return the state of the fixes `kept` (N,)."""
+        rows = {field.name: kept[fix] if field.name in _OF_LINKS else kept for field in fields(self)}
+        return State(**{name: getattr(self, name)[row] for name, row in rows.items()})
 
 
 @dataclass(frozen=True)
@@ -207,25 +222,38 @@ class Fitting:
         self._spread = np.linalg.slogdet(inner)[1] - outside * np.log(self._outer)
 
     def descend(self, state: State, steps: int) -> State:
-        """Take at most `steps` Levenberg-Marquardt steps."""
-        count, unknowns = state.unknown.shape
-        diagonal = np.arange(unknowns)
-        damping = np.full(count, 1e-2)
-        going = np.ones(count, bool)
+        """Take at most `steps` Levenberg-Marquardt steps; a fix whose next step is within its deviation's noise ends."""
+        diagonal = np.arange(state.unknown.shape[1])
+        damping = np.full(self._fixes, 1e-2)
+        ended, going, problem = state, np.arange(self._fixes), self
         for _ in range(steps):
             normal = state.information.copy()
             normal[:, diagonal, diagonal] += damping[:, None] * normal[:, diagonal, diagonal] + 1e-9
             step = np.linalg.solve(normal, state.slope[..., None])[..., 0]
-            size = np.sqrt((step[:, :3] ** 2).sum(1))
-            step *= np.minimum(1, _STEP_M / np.maximum(size, 1e-12))[:, None]
-            found = self.state(state.unknown + step)
-            better = going & (found.cost < state.cost)
-            going &= ~(better & (size < _ENDED_M))
-            state = state.replaced(better, found, self._fix)
+            left = (step * state.slope).sum(1)
+            step *= np.minimum(1, _STEP_M / np.maximum(np.sqrt((step[:, :3] ** 2).sum(1)), 1e-12))[:, None]
+            found = problem.state(state.unknown + step)
+            better = found.cost < state.cost
+            state = state.replaced(better, found, problem._fix)
             damping = np.where(better, np.maximum(damping * 0.3, 1e-6), np.minimum(damping * 6, 1e6))
-            if not going.any():
-                break
-        return state
+            goes_on = left > _ENDED
+            if not goes_on.all():
+                ended = ended.replaced_at(going, state, np.isin(self._fix, going))
+                going, damping = going[goes_on], damping[goes_on]
+                if not len(going):
+                    return ended
+                state, problem = state.of_fixes(goes_on, problem._fix), problem.of_fixes(goes_on)
+        return ended.replaced_at(going, state, np.isin(self._fix, going))
+
+    def of_fixes(self, kept: npt.NDArray[np.bool_]) -> Fitting:
+        """Return the fit of some of the fixes."""
+        links = kept[self._fix]
+        part = copy(self)
+        for name in ("_site", "_outer", "_inner", "_channel", "_basis", "_within", "_energy", "_spread"):
+            setattr(part, name, getattr(self, name)[links])
+        part._images = Images(*(getattr(self._images, field.name)[links] for field in fields(Images)))
+        part._fix, part._fixes = (np.cumsum(kept) - 1)[self._fix[links]], int(kept.sum())
+        return part
 
     def state(self, unknown: Real) -> State:
         """Return cost, information and slope at unknowns (N, D)."""
@@ -312,10 +340,10 @@ class Fitting:
 
     def _columns(self, atoms: Complex, gain: Complex, slope: Real) -> Complex:
         """Return the derivatives of A g (B, M·F, E + D): j Σ_θ number_θ ∘ A (g ∂θ)."""
-        size = slope.shape[-1]
-        moved = atoms @ (gain[:, :, None, None] * slope).reshape(*gain.shape, 3 * size)
-        moved = moved.reshape(*moved.shape[:2], 3, size)
-        made: Complex = 1j * (self._world.grid.number.T[:, :, None] * moved).sum(-2)
+        turned = 1j * gain[:, :, None, None] * slope  # (B, P, 3, E + D)
+        made: Complex = self._world.grid.number[0][:, None] * (atoms @ turned[:, :, 0])
+        for number, part in zip(self._world.grid.number[1:], (turned[:, :, 1], turned[:, :, 2]), strict=True):
+            made += number[:, None] * (atoms @ part)
         return made
 
     def _sum(self, values: Real) -> Real:

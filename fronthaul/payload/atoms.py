@@ -50,9 +50,9 @@ class AtomGrid:
     def atoms(self, place: Real) -> Complex:
         """Return atoms (…, M·F, L) of places (…, L, 3): τ, α, β."""
         column, row, tone = (np.arange(count) - (count - 1) / 2 for count in (self.columns, self.rows, self.tones))
-        over_tones = np.exp(-2j * np.pi * tone[:, None] * place[..., None, :, 0])
-        over_columns = np.exp(1j * column[:, None] * place[..., None, :, 1])
-        over_rows = np.exp(-1j * row[:, None] * place[..., None, :, 2])
+        over_tones = _turned(-2 * math.pi * tone[:, None] * place[..., None, :, 0])
+        over_columns = _turned(column[:, None] * place[..., None, :, 1])
+        over_rows = _turned(-row[:, None] * place[..., None, :, 2])
         space = over_columns[..., :, None, :] * over_rows[..., None, :, :]
         made = space[..., None, :] * over_tones[..., None, None, :, :]
         whole: Complex = made.reshape(*place.shape[:-2], self.size, place.shape[-2])
@@ -79,3 +79,11 @@ class AtomGrid:
         odd = np.array([self.tones - 1, self.columns - 1, self.rows - 1])
         flips = (turns * odd).sum(-1) % 2
         return place - turns * period, gain * (1 - 2 * flips)
+
+
+def _turned(angle: Real) -> Complex:
+    """Return exp(j angle); of real parts, NumPy makes many at once."""
+    made = np.empty(angle.shape, np.complex128)
+    np.cos(angle, out=made.real)
+    np.sin(angle, out=made.imag)
+    return made
