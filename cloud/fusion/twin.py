@@ -24,7 +24,7 @@ from fronthaul.message.messages import Report
 from fronthaul.payload.atoms import Real
 from fronthaul.payload.twin import DEFAULT_BITS, Atoms, TwinPayload, report_widths
 
-CANDIDATES, FINALISTS = 6, 2
+CANDIDATES, FINALISTS = 4, 2
 """Positions of the coarse search from which fits begin, and those that are followed to their end."""
 _BATCH = 32  # fixes fitted at once
 _FLOORS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # variances of the map's own error that are tried, as shares of a link's power
@@ -32,7 +32,7 @@ _ODD = 0.1  # probability that a link's differs from that of the others
 _AROUND, _PATHS = 8, 10  # stored positions whose anchors a fit uses, and most anchors of a link
 _ROUGH_AROUND, _ROUGH_PATHS = 3, 6
 _LEAST_CERTAIN_M = 20.0  # a position with a larger deviation is none
-_SCOUT, _STEPS, _FINER = 3, 10, 5  # Levenberg-Marquardt steps before the finalists are known, after, and at each floor
+_SCOUT, _STEPS, _FINER = 2, 10, 5  # Levenberg-Marquardt steps before the finalists are known, after, and at each floor
 
 
 def build(setup: CloudSetup) -> OneRoundFusion:
@@ -94,8 +94,11 @@ class TwinFusion:
         return found, found.cost / each
 
     def _read(self, reports: Sequence[Report]) -> Atoms:
-        read = [self._payload[report.key.bs].decode([report.payload]) for report in reports]
-        return Atoms(*(np.concatenate([getattr(one, name) for one in read]) for name in Atoms.__dataclass_fields__))
+        site = np.array([report.key.bs for report in reports])
+        order = np.argsort(site, kind="stable")  # those of a base station are decoded together
+        read = [self._payload[bs].decode([reports[n].payload for n in order if site[n] == bs]) for bs in np.unique(site)]
+        back = np.argsort(order)
+        return Atoms(*(np.concatenate([getattr(one, name) for one in read])[back] for name in Atoms.__dataclass_fields__))
 
     def _fit(self, reported: Atoms, site: Ints, fix: Ints, fixes: int) -> State:
         """Return the estimates of fixes from the reports of links, sorted by fix."""
