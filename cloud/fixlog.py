@@ -37,6 +37,7 @@ class FixRecord:
         rounds: number of rounds.
         excluded: reason by base station that the fusion rule could not use; logged as events of the cloud's links,
             and not in the fix log.
+        note: what the fusion rule says of the fix, in a word.
     """
 
     snapshot: int
@@ -50,6 +51,7 @@ class FixRecord:
     fuse_ns: int
     rounds: int = 1
     excluded: Mapping[int, str] = field(default_factory=dict)
+    note: str | None = None
 
     @property
     def finite(self) -> bool:
@@ -75,6 +77,7 @@ def fix_schema() -> pa.Schema:
             ("last_bs", pa.uint16()),
             *((name, pa.int64()) for name in times),
             ("rounds", pa.uint16()),
+            ("note", pa.string()),
         ]
     )
 
@@ -111,6 +114,7 @@ class FixLog:
                     fix.t_fix_ns,
                     fix.fuse_ns,
                     fix.rounds,
+                    fix.note,
                 )
                 for fix in fixes
             ]
@@ -136,7 +140,7 @@ def read_fix_table(path: Path) -> pa.Table:
     lengths = {name: pc.list_value_length(table[name]) for name in ("used_bs", "used_epoch", "used_round", "position")}
     whole = [pc.equal(lengths["position"], 3), pc.equal(pc.fill_null(pc.list_value_length(table["covariance"]), 9), 9)]
     whole += [pc.equal(lengths["used_bs"], lengths[name]) for name in ("used_epoch", "used_round")]
-    if any(table[name].null_count for name in table.column_names if name != "covariance") or not all(
+    if any(table[name].null_count for name in table.column_names if name not in ("covariance", "note")) or not all(
         pc.all(pc.fill_null(column, False), min_count=0).as_py() for column in whole
     ):
         raise LocalError(f"{path} holds an invalid fix")
@@ -166,4 +170,5 @@ def _fix(row: dict[str, Any]) -> FixRecord:
         covariance=None if covariance is None else np.array(covariance).reshape(3, 3),
         **{name: row[name] for name in ("last_bs", "t_last_received_ns", "t_fuse_ns", "t_fix_ns", "fuse_ns")},
         rounds=row["rounds"],
+        note=row["note"],
     )

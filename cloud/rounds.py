@@ -131,4 +131,5 @@ class Rounds:
             fuse_ns=state.fuse_ns,
             rounds=last.round + 1,
             excluded=fix.excluded,
+            note=fix.note,
         )

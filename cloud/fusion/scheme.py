@@ -26,13 +26,15 @@ class Fix:
     All numbers are finite: the cloud treats any other result as no fix, and journals that there was none. `excluded`
     maps base stations whose reports the rule could not use to the reason, which the cloud journals; by default, all
     their reports of the snapshot count as unused. If the fix of a rule of several rounds contains earlier ones, the
-    rule sets in `excluded_from` the round from which on a base station's reports are unused.
+    rule sets in `excluded_from` the round from which on a base station's reports are unused. `note` is what the rule
+    says of the fix, in a word; it is recorded with it.
     """
 
     position: tuple[float, float, float]
     covariance: npt.NDArray[np.float64] | None = None
     excluded: Mapping[int, str] = field(default_factory=dict)
     excluded_from: Mapping[int, int] = field(default_factory=dict)
+    note: str | None = None
 
     def uses(self, key: ReportKey) -> bool:
         """Return whether a report that was given to the rule is used in the fix."""

@@ -5,7 +5,8 @@ the best few positions, apart from each other, and trust the map little; the bes
 that the stored positions around it see, and more trust each time (`cloud.fusion.twin_fit`). How much trust each link
 deserves, the reports tell themselves (`likely_floors`), so that the covariance allows for what they show of the map's
 errors; docs/twin.md has how far that goes. A fix that does not fit its reports, by a limit from training positions, or
-that they do not determine, is none.
+that they do not determine, is none. One whose error may exceed the alert limit is marked: the protection level, a
+multiple of the predicted deviation, is above the limit, as in the integrity monitoring of satellite navigation.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ _ODD = 0.1  # probability that a link's differs from that of the others
 _AROUND, _PATHS = 8, 10  # stored positions whose anchors a fit uses, and most anchors of a link
 _ROUGH_AROUND, _ROUGH_PATHS = 3, 6
 _LEAST_CERTAIN_M = 20.0  # a position with a larger deviation is none
+ALERT_MM, PROTECTION = 1000, 3.0
+"""Alert limit by default, and the deviations of a protection level."""
+UNCERTAIN = "uncertain"
+"""Note of a fix whose protection level is above the alert limit."""
 _SCOUT, _STEPS, _FINER = 2, 10, 5  # Levenberg-Marquardt steps before the finalists are known, after, and at each floor
 
 
@@ -54,6 +59,7 @@ class TwinFusion:
         self._payload = {bs: TwinPayload(widths, (low, high)) for bs, (low, high) in enumerate(ranges)}
         self._noise = float(setup.config["noise"]) / int(setup.config["slots"])
         self._tolerances = tolerances(setup.options)
+        self._certain_m = float(setup.options.get("alert_mm", ALERT_MM)) / 1e3 / PROTECTION
         self._tree = cKDTree(self._world.position)
         limits = setup.config.get("misfit", {"bits": [0], "most": [math.inf]})
         self._most_misfit = float(np.interp(sum(map(sum, widths)), limits["bits"], limits["most"]))
@@ -71,15 +77,17 @@ class TwinFusion:
         rows = [row for row, reports in enumerate(heard) if reports]
         position = np.full((len(groups), 3), np.nan)
         covariance = np.zeros((len(groups), 3, 3))
+        deviation = np.zeros(len(groups))
         if rows:
             found, misfit = self.estimate([heard[row] for row in rows])
             covariance[rows] = np.linalg.inv(found.information)[:, :3, :3]
-            held = misfit <= self._most_misfit
-            held &= np.sqrt(np.trace(covariance[rows], axis1=1, axis2=2)) < _LEAST_CERTAIN_M
+            deviation = np.sqrt(np.trace(covariance, axis1=1, axis2=2))
+            held = (misfit <= self._most_misfit) & (deviation[rows] < _LEAST_CERTAIN_M)
             position[rows] = np.where(held[:, None], found.unknown[:, :3], np.nan)
+        notes = [UNCERTAIN if uncertain else None for uncertain in deviation > self._certain_m]
         return [
-            Fix((float(x), float(y), float(z)), spread, excluded)
-            for (x, y, z), spread, excluded in zip(position, covariance, silent, strict=True)
+            Fix((float(x), float(y), float(z)), spread, excluded, note=note)
+            for (x, y, z), spread, excluded, note in zip(position, covariance, silent, notes, strict=True)
         ]
 
     def estimate(self, groups: Sequence[Sequence[Report]]) -> tuple[State, Real]:
@@ -96,9 +104,12 @@ class TwinFusion:
     def _read(self, reports: Sequence[Report]) -> Atoms:
         site = np.array([report.key.bs for report in reports])
         order = np.argsort(site, kind="stable")  # those of a base station are decoded together
-        read = [self._payload[bs].decode([reports[n].payload for n in order if site[n] == bs]) for bs in np.unique(site)]
         back = np.argsort(order)
-        return Atoms(*(np.concatenate([getattr(one, name) for one in read])[back] for name in Atoms.__dataclass_fields__))
+        read = [
+            self._payload[bs].decode([reports[n].payload for n in order if site[n] == bs]) for bs in np.unique(site)
+        ]
+        names = Atoms.__dataclass_fields__
+        return Atoms(*(np.concatenate([getattr(one, name) for one in read])[back] for name in names))
 
     def _fit(self, reported: Atoms, site: Ints, fix: Ints, fixes: int) -> State:
         """Return the estimates of fixes from the reports of links, sorted by fix."""

@@ -222,7 +222,7 @@ class Fitting:
         self._spread = np.linalg.slogdet(inner)[1] - outside * np.log(self._outer)
 
     def descend(self, state: State, steps: int) -> State:
-        """Take at most `steps` Levenberg-Marquardt steps; a fix whose next step is within its deviation's noise ends."""
+        """Take at most `steps` Levenberg-Marquardt steps; a fix ends with a step far below its deviation."""
         diagonal = np.arange(state.unknown.shape[1])
         damping = np.full(self._fixes, 1e-2)
         ended, going, problem = state, np.arange(self._fixes), self

@@ -23,8 +23,8 @@ from fronthaul.payload.atoms import PER_ATOM, Complex, Real
 
 DEFAULT_BITS = 128
 """Length of a report without `--bits-per-report` [bit]."""
-OPTIONS = ("bits_per_report", "clock_ns", "bs_ps", "site_mm", "wall_mm")
-"""Options of the scheme, whole numbers: the length of a report, and what errors the cloud allows for."""
+OPTIONS = ("bits_per_report", "clock_ns", "bs_ps", "site_mm", "wall_mm", "alert_mm")
+"""Options, whole numbers: the length of a report, what errors the cloud allows for, and the alert limit."""
 LEVEL_BITS, LEVEL_DB = 2, (-48.0, 0.0)
 """Width and range of the level of what the atoms left, relative to their own energy."""
 RELATIVE_DB = (-52.0, 3.0)
@@ -171,6 +171,8 @@ def report_widths(config: Mapping[str, Any], bits: int) -> Widths:
     lengths = [int(length) for length in table["lengths"]]
     if not lengths or not lengths[0] <= bits <= lengths[-1]:
         raise ValueError(f"a report has {lengths[0]} to {lengths[-1]} bits, not {bits}")
+    if short := table.get("short", {}).get(str(bits)):
+        return (tuple(int(width) for width in short),)
     atoms = int(table["atoms"][max(n for n, length in enumerate(lengths) if length <= bits)])
     order = table["orders"][str(atoms)]
     flat = np.array(order["least"])

@@ -136,6 +136,8 @@ def event_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"[yellow]{number(summary['refused_registrations'])} registrations were refused[/yellow]")
     if summary.get("undetermined"):
         lines.append(f"[yellow]{number(summary['undetermined'])} snapshots have no finite fix[/yellow]")
+    for note, times in (summary.get("fix_notes") or {}).items():
+        lines.append(f"{number(times)} fixes are marked {note!r} by the scheme")
     for bs, times in (summary.get("excluded") or {}).items():
         lines.append(
             f"[yellow]BS {bs} could not be used for {number(times)} snapshots[/yellow]; events.parquet says why"

@@ -27,6 +27,11 @@ def twin(
         str,
         typer.Option(metavar="random|block", help="How test positions are held out.", rich_help_panel=WHAT),
     ] = "random",
+    learned: Annotated[
+        Path | None,
+        typer.Option(help="Make no twin: add weights of ecc-klt or ecc-rd to that in their folder, for twin-ecc.",
+                     show_default=False, rich_help_panel=WHAT),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="File to write; default: data/SCENARIO/twin.safetensors.", show_default=False,
@@ -35,11 +40,16 @@ def twin(
 ) -> None:  # fmt: skip
     """Make a twin of a traced scenario: the anchors of its paths, and how many bits each part of a report gets."""
     from sim.errors import UserError
-    from sim.learn.twin.make import POSITIONS, make_twin, require_mapped
+    from sim.learn.twin.make import POSITIONS, make_twin, require_mapped, with_learned
     from sim.terminal import ProgressBar
     from sim.world.paths import load_paths
     from sim.world.scenario import load_scenario
 
+    if learned is not None:
+        target = output or learned.with_name("twin-ecc.safetensors")
+        with_learned(learned.with_name("twin.safetensors"), learned, target)
+        print(f"python cli.py emulate --scheme twin-ecc --scenario {scenario} --weights {target}")
+        return
     require_choice("split", split, ("random", "block"))
     wanted = load_scenario(scenario)
     require_mapped(wanted)

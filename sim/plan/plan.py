@@ -370,14 +370,13 @@ def edge_setup(settings: EmulateSettings, weights: Weights, bs: int, site: tuple
 def _covariance(weights: Weights, bs: int) -> Tensor | None:
     """Return the channel covariance for a base station's estimator; None if the weights ask for least squares."""
     tensors = weights.edge(bs)
-    stored = tensors.get("covariance")
-    if stored is not None:
-        return torch.view_as_complex(stored.float().contiguous())
-    if weights.config.get("estimator") != "ls":
+    if weights.config.get("estimator") == "ls":
+        if not tensors:
+            raise UserError(f"The weights hold nothing of base station {bs}: they were trained for fewer sites.")
+        return None
+    if (stored := tensors.get("covariance")) is None:
         raise UserError(f"The weights hold no covariance of site {bs}: they were trained for fewer sites.")
-    if not tensors:
-        raise UserError(f"The weights hold nothing of base station {bs}: they were trained for {bs} sites or fewer.")
-    return None
+    return torch.view_as_complex(stored.float().contiguous())
 
 
 def _known(load: Callable[[str], Any], scheme: str) -> Any:

@@ -221,22 +221,25 @@ def load_weights(path: Path, *, alone: bool = False) -> Weights:
 
 
 def _completed(weights: Weights, path: Path) -> Weights:
-    """Return weights with those of the file beside them that they build on.
+    """Return weights with those of the files beside them that they build on; of two, the first has precedence.
 
     Raises:
         UserError: that file is missing or damaged, or is not the one that they were made for.
     """
     config = dict(weights.config)
-    base = config.pop("base")
-    if not (isinstance(base, dict) and isinstance(base.get("file"), str)):
-        raise UserError(f"The weights {path} are damaged: they do not name the file that they build on.")
-    file = path.with_name(Path(base["file"]).name)
-    other = load_weights(file, alone=True)
-    if other.digest != base.get("digest"):
-        raise UserError(f"The weights {path} build on {file}, which has changed since: make them again.")
-    if "base" in other.config:  # no circle: each file holds the digest of the next
-        other = _completed(other, file)
-    return Weights({**other.config, **config}, {**other.tensors, **weights.tensors}, weights.digest)
+    bases = config.pop("base")
+    found: Weights = Weights({}, {})
+    for base in reversed(bases if isinstance(bases, list) else [bases]):
+        if not (isinstance(base, dict) and isinstance(base.get("file"), str)):
+            raise UserError(f"The weights {path} are damaged: they do not name the file that they build on.")
+        file = path.with_name(Path(base["file"]).name)
+        other = load_weights(file, alone=True)
+        if other.digest != base.get("digest"):
+            raise UserError(f"The weights {path} build on {file}, which has changed since: make them again.")
+        if "base" in other.config:  # no circle: each file holds the digest of the next
+            other = _completed(other, file)
+        found = Weights({**found.config, **other.config}, {**found.tensors, **other.tensors})
+    return Weights({**found.config, **config}, {**found.tensors, **weights.tensors}, weights.digest)
 
 
 def _require_modest(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:

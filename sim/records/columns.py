@@ -73,6 +73,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "used_epoch": "their epochs",
         "used_round": "their rounds",
         "rounds": "number of rounds that the fix took",
+        "note": "what the scheme says of the fix, in a word (docs/twin.md); null: nothing",
         "training_distance_m": "distance of the true position to the nearest training position [m]; null if unknown",
         "gdop": "geometric dilution of precision of ranges to the used base stations, at the true position; null where "
         "they determine no point",

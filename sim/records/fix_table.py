@@ -64,7 +64,7 @@ def fix_table(plan: Plan, record: RunRecord, books: Books) -> pa.Table:
     columns |= {
         **errors_of(estimate - truth),
         "covariance_m2": fixes["covariance"].cast(pa.list_(pa.float64(), 9)),
-        **{name: fixes[name] for name in ("used_bs", "used_epoch", "used_round", "rounds")},
+        **{name: fixes[name] for name in ("used_bs", "used_epoch", "used_round", "rounds", "note")},
         "training_distance_m": pa.array(distance_to_training(plan.training, truth), pa.float64()),
         "gdop": dilution_of(plan.scenario, truth, UsedReports.of_table(fixes)),
         "t_zero_ns": record.t0_ns + snapshot * plan.settings.interval_ns,

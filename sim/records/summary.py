@@ -145,6 +145,7 @@ def measured(
             for name in ("error_3d_m", "error_2d_m", "error_vertical_m")
         },
         "coverage_90": coverage_90(fixes),
+        "fix_notes": dict(Counter(note for note in fixes["note"].to_pylist() if note)),
         "payload_bits_per_report": payload_bits,
         "payload_ratio": payload_bits / lossless_bits(*run.scenario.csi_shape),  # ECC Eq. 39
         "payload_bits_per_answer": _bits_each(run.answer_format, lengths.get("answer")) if run.answer_format else None,

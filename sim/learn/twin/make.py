@@ -17,16 +17,18 @@ from torch import Tensor
 
 from cloud.fusion.scheme import CloudSetup
 from cloud.fusion.twin import TwinFusion
-from cloud.fusion.twin_map import LEVEL_OFFSET_DB
+from cloud.fusion.twin_fit import State
+from cloud.fusion.twin_map import LEVEL_OFFSET_DB, Ints
 from edge.atom_fit import fit_atoms
 from fronthaul.message.messages import Report, ReportKey
-from fronthaul.payload.atoms import AtomGrid
+from fronthaul.payload.atoms import AtomGrid, Complex, Real
 from fronthaul.payload.choice import PayloadChoice
 from fronthaul.payload.twin import TwinPayload, report_widths
 from sim.errors import UserError
 from sim.learn.splits import SplitName, split_positions
-from sim.learn.twin.allocation import ATOMS, Allocator, heard_channels
-from sim.plan.weights import Weights, save_weights
+from sim.learn.twin.allocation import ATOMS, Allocator, short_reports
+from sim.learn.twin.prediction import heard_channels
+from sim.plan.weights import Weights, load_weights, save_weights
 from sim.world.anchors import Anchors, find_anchors
 from sim.world.made_for import made_for
 from sim.world.paths import PathSet
@@ -34,7 +36,11 @@ from sim.world.scenario import Scenario
 
 POSITIONS = 5000
 """Stored positions of a twin, by default."""
-_CALIBRATION, _ALLOCATION = 240, 60  # further training positions: all limit the misfit, some allocate the bits
+LEARNED = ("ecc-klt", "ecc-rd")
+"""Schemes whose reports `twin-ecc` falls back upon."""
+_CALIBRATION, _ALLOCATION, _SHORT = 240, 60, 100  # further training positions: all limit the misfit, some allocate bits
+MOST_ERROR_M = 30.0
+"""Error beyond which a fix is as bad as any other."""
 _LENGTHS = (16, 32, 48, 64, 96, 128, 256, 512)  # at which the misfit is measured
 _QUANTILE, _MARGIN = 0.99, 1.3  # of the misfits, and of the limit above it
 _MARGIN_DB = (15.0, 6.0)  # below the weakest and above the strongest first path of a base station
@@ -71,17 +77,35 @@ def make_twin(
     anchors = find_anchors(paths.select(stored))
     weights = Weights(_config(scenario, anchors, split), _tensors(scenario, paths.select(stored), anchors))
     users = paths.select(further)
-    steps = ATOMS + len(_LENGTHS)
+    steps = ATOMS + 1 + len(_LENGTHS)
     weights.config["allocation"] = Allocator(scenario, weights, users.select(np.arange(_ALLOCATION))).table(
         lambda done, _: on_progress(done, steps)
     )
+    few = _Users(scenario, weights, users.select(np.arange(_SHORT)))
+    weights.config["allocation"]["short"] = short_reports(weights.config, few.error_m)
+    on_progress(ATOMS + 1, steps)
     most = []
-    for done, bits in enumerate(_LENGTHS, ATOMS + 1):
-        most.append(_MARGIN * float(np.quantile(_misfits(scenario, weights, users, bits), _QUANTILE)))
+    all_of_them = _Users(scenario, weights, users)
+    for done, bits in enumerate(_LENGTHS, ATOMS + 2):
+        most.append(_MARGIN * float(np.quantile(all_of_them.misfits(bits), _QUANTILE)))
         on_progress(done, steps)
     weights.config["misfit"] = {"bits": list(_LENGTHS), "most": [round(value, 3) for value in most]}
     save_weights(output, weights)
     return anchors
+
+
+def with_learned(twin: Path, learned: Path, output: Path) -> None:
+    """Write the weights of `twin-ecc`, which build on a twin and on weights of `ecc-klt` in the same folder.
+
+    Raises:
+        UserError: a file is missing, or they are not in one folder.
+    """
+    if not twin.resolve().parent == learned.resolve().parent == output.resolve().parent:
+        raise UserError(f"{twin}, {learned} and {output} must be in one folder.")
+    if (scheme := load_weights(learned).config.get("scheme")) not in LEARNED:
+        raise UserError(f"{learned} has weights of scheme {scheme!r}, not of {' or '.join(LEARNED)}.")
+    bases = [{"file": file.name, "digest": load_weights(file, alone=True).digest} for file in (twin, learned)]
+    save_weights(output, Weights({"scheme": "twin-ecc", "base": bases}, {}))
 
 
 def require_mapped(scenario: Scenario) -> None:
@@ -160,19 +184,41 @@ def _gain_ranges(paths: PathSet) -> npt.NDArray[np.float64]:
     return np.array(ranges)
 
 
-def _misfits(scenario: Scenario, weights: Weights, paths: PathSet, bits: int) -> npt.NDArray[np.float64]:
-    """Return the misfits of the fixes of training users whose reports have `bits` bits."""
-    grid = AtomGrid(scenario.array.columns, scenario.array.rows, scenario.numerology.tones)
-    channel, link = heard_channels(scenario, paths)
-    user, site = np.divmod(link, paths.sites)
-    widths = report_widths(weights.config, bits)
-    place, gain, share = fit_atoms(grid, channel, len(widths))
-    groups: list[list[Report]] = [[] for _ in range(len(paths))]
-    for row, (n, k) in enumerate(zip(user.tolist(), site.tolist(), strict=True)):
-        low, high = weights.tensors["cloud.gain_db"][k].tolist()
-        one = slice(row, row + 1)
-        [payload] = TwinPayload(widths, (low, high)).encode(place[one], gain[one], share[one])
-        groups[n].append(Report(ReportKey(k, 0, n), payload))
-    stations = {k: site.position for k, site in enumerate(scenario.sites)}
-    setup = CloudSetup(stations, PayloadChoice(), weights.config, weights.cloud(), options={"bits_per_report": bits})
-    return TwinFusion(setup).estimate([group for group in groups if group])[1]
+class _Users:
+    """Training users whose reports are made and fused as in a run."""
+
+    def __init__(self, scenario: Scenario, weights: Weights, paths: PathSet) -> None:
+        self._scenario, self._weights = scenario, weights
+        self._grid = AtomGrid(scenario.array.columns, scenario.array.rows, scenario.numerology.tones)
+        self._channel, link = heard_channels(scenario, paths)
+        self._user, self._site = np.divmod(link, paths.sites)
+        self._position = paths.position
+        self._fitted: dict[int, tuple[Real, Complex, Real]] = {}
+
+    def misfits(self, bits: int) -> Real:
+        """Return the misfits (N,) of fixes whose reports have `bits` bits."""
+        return self._fixes(bits)[1]
+
+    def error_m(self, bits: int) -> float:
+        """Return the mean error of fixes whose reports have `bits` bits, none taken for more than `MOST_ERROR_M`."""
+        found, _, users = self._fixes(bits)
+        error = np.linalg.norm(found.unknown[:, :3] - self._position[users], axis=1)
+        return float(np.minimum(error, MOST_ERROR_M).mean())
+
+    def _fixes(self, bits: int) -> tuple[State, Real, Ints]:
+        weights, scenario = self._weights, self._scenario
+        widths = report_widths(weights.config, bits)
+        if len(widths) not in self._fitted:
+            self._fitted[len(widths)] = fit_atoms(self._grid, self._channel, len(widths))
+        place, gain, share = self._fitted[len(widths)]
+        groups: dict[int, list[Report]] = {}
+        for row, (n, k) in enumerate(zip(self._user.tolist(), self._site.tolist(), strict=True)):
+            low, high = weights.tensors["cloud.gain_db"][k].tolist()
+            one = slice(row, row + 1)
+            [payload] = TwinPayload(widths, (low, high)).encode(place[one], gain[one], share[one])
+            groups.setdefault(n, []).append(Report(ReportKey(k, 0, n), payload))
+        stations = {k: site.position for k, site in enumerate(scenario.sites)}
+        options = {"bits_per_report": bits}
+        setup = CloudSetup(stations, PayloadChoice(), weights.config, weights.cloud(), options=options)
+        found, misfit = TwinFusion(setup).estimate([*groups.values()])
+        return found, misfit, np.array([*groups])
