@@ -25,7 +25,7 @@ KLT_BITS = (*RD_BITS, 1024, 4096)
 TWIN_BITS = (16, 24, 32, 48, 64, 96, 128, 256)
 TABLES = Path("docs/tables")
 CLASSICAL, FIXED, KLT, RD, TWIN = "rss", "ecc, B bits a number", "ecc-klt", "ecc-rd", "twin, exact map"
-CONTROLS = "controls"
+CONTROLS, RATE_LIMITED = "controls", "rate-limited bound of twin"
 UNTRAINED = "B = 1, not trained for"
 HEAD = ["", "bits of a report", "mean [m] (95 %)", "median [m]", "p90 [m]"]
 _READ = {
@@ -79,7 +79,8 @@ class FrontBench(Emulations):
         bits = found.get("payload_bits_per_report") or found["payload_bits_per_fix"] / _STATIONS
         gain = 32 if name.startswith("B =") or name == "lossless" else 0
         heard = 8 if name.startswith("rss") else 0
-        return {"error_3d_m": found["error_3d_m"], "bits": bits + gain + heard}
+        bound = {"bound_m": found["bound_m"]} if found.get("bound_m") else {}
+        return {"error_3d_m": found["error_3d_m"], "bits": bits + gain + heard, **bound}
 
 
 def front_rows(bench: FrontBench) -> list[Row]:
@@ -133,11 +134,13 @@ def cells(record: Record) -> list[str]:
 
 
 def front_draw(path: Path, records: Sequence[Record]) -> None:
-    """Draw the mean error against the bits of a report, between prior and bound."""
+    """Draw the mean error against the bits of a report, between prior and bounds."""
     figure, [axes] = new_axes()
     for number, section in enumerate((CLASSICAL, FIXED, KLT, RD, TWIN)):
         found = [one["result"] for one in records if one["section"] == section and one["result"]]
         error_bars(axes, [(one["bits"], one["error_3d_m"]) for one in found], section, COLOURS[number])
+        if bounds := sorted((one["bits"], one["bound_m"]) for one in found if "bound_m" in one):
+            axes.plot(*zip(*bounds, strict=True), ":", color=COLOURS[number], linewidth=1.2, label=RATE_LIMITED)
     for record, style in zip([one for one in records if one["section"] == CONTROLS], ("--", ":"), strict=True):
         if record["result"]:
             axes.axhline(record["result"]["error_3d_m"]["mean"], color="#5a6472", linestyle=style, linewidth=1.2,

@@ -18,6 +18,7 @@ from sim.reproduce.front import FrontBench, front_draw, front_page, front_rows
 from sim.reproduce.markdown import Record
 from sim.reproduce.rows import OnRow, Row, measure_rows
 from sim.reproduce.twin_bits import TwinBench, twin_draw, twin_page, twin_rows
+from sim.reproduce.twin_ecc import FallbackBench, fallback_page, fallback_rows
 from sim.reproduce.twin_mismatch import MismatchBench, mismatch_page, mismatch_rows
 from sim.reproduce.vinloc import angles, lost, method_rows, pages
 from sim.reproduce.vinloc.bench import Bench as VinLocBench
@@ -62,6 +63,7 @@ TABLES = {
     "ecc-stage1": Table(stage1.AutoencoderBench, stage1.stage1_rows, stage1.stage1_page, stage1.stage1_draw),
     "twin-bits": Table(TwinBench, twin_rows, twin_page, twin_draw),
     "twin-mismatch": Table(MismatchBench, mismatch_rows, mismatch_page),
+    "twin-ecc": Table(FallbackBench, fallback_rows, fallback_page),
     "diffloc-table4": Table(DiffLocBench, methods.table4, methods.method_page),
     "diffloc-table5": Table(DiffLocBench, methods.table5, methods.method_page),
     "diffloc-table6": Table(DiffLocBench, methods.table6, methods.method_page),

@@ -132,11 +132,8 @@ def _label(words: str, kind: str) -> str:
     return f"{words}: {kind}"
 
 
-class MismatchBench(Emulations):
-    """The runs; worlds that need another trace are traced where they are missing."""
-
-    def __init__(self) -> None:
-        super().__init__({name: settings for cell in cells() for name, settings in cell.runs().items()})
+class WorldBench(Emulations):
+    """Runs whose worlds are traced where they are missing, if they need another trace."""
 
     def is_trained(self, name: str) -> bool:
         """Return whether the world of a row exists."""
@@ -148,6 +145,13 @@ class MismatchBench(Emulations):
         scenario = load_scenario(self.settings[name].scenario)
         test = load_test_paths(replace(scenario, mismatch=Mismatch())).select(np.arange(SNAPSHOTS))
         trace_world(scenario, test).save(world_file(scenario))
+
+
+class MismatchBench(WorldBench):
+    """The runs of the table."""
+
+    def __init__(self) -> None:
+        super().__init__({name: settings for cell in cells() for name, settings in cell.runs().items()})
 
 
 def mismatch_rows(bench: MismatchBench) -> list[Row]:
