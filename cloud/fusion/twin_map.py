@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from fronthaul.payload.atoms import AtomGrid, Real
@@ -216,11 +217,6 @@ class TwinMap:
 
 def _turns(mirror: Real, bounces: npt.NDArray[np.uint8]) -> Real:
     """Return R (A, 3, 3) of rotation quaternions (A, 4), times −1 for an odd number of reflections."""
-    w, x, y, z = mirror.T
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    turn = np.moveaxis(np.array(rows), -1, 0)
-    return np.where(bounces % 2, -1.0, 1.0)[:, None, None] * turn
+    turn = Rotation.from_quat(mirror, scalar_first=True).as_matrix()
+    found: Real = np.where(bounces % 2, -1.0, 1.0)[:, None, None] * turn
+    return found

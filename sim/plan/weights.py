@@ -191,10 +191,20 @@ def save_weights(
         metadata["packed"] = json.dumps(shapes, separators=(",", ":"))
     for part, target in zip(parts, paths, strict=True):
         with whole_file(target) as temporary:
-            temporary.write_bytes(save(part, metadata=metadata))
+            temporary.write_bytes(_sorted_header(save(part, metadata=metadata)))
     for stale in {path, *_existing_shards(path)} - set(paths):
         stale.unlink(missing_ok=True)
     return paths
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order: the library writes them in another one each time."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def load_weights(path: Path, *, alone: bool = False) -> Weights:

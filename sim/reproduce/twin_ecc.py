@@ -11,6 +11,7 @@ from pyarrow import concat_tables
 from pyarrow.parquet import read_table
 
 from cloud.fusion.twin_ecc import LEARNED
+from fronthaul.payload.twin_ecc import ANSWER_BITS
 from sim.plan.settings import EmulateSettings
 from sim.records.fix_table import true_positions
 from sim.records.statistics import error_statistics
@@ -84,10 +85,10 @@ def pooled(bench: FallbackBench, names: Sequence[str]) -> Result:
 def fallback_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
     text = [
-        f"`twin` at {BITS} bit a report on `paris-6`, and `twin-ecc`, which asks for a learned report of 64 bit from each",
-        "base station where the self-check fails: where a fix is undetermined or uncertain. In process; the exact map at",
-        f"{EXACT_SNAPSHOTS} held-out positions, other worlds (those of [twin-mismatch](twin-mismatch.md)) at the first",
-        f"{SNAPSHOTS} in {len(SEEDS)} worlds each; `twin` is told of no error, and the learned scheme was trained without",
+        f"`twin` at {BITS} bit a report on `paris-6`, and `twin-ecc`, which asks each base station for a learned",
+        f"report of {ANSWER_BITS} bit where a fix is undetermined or uncertain. In process; the exact map at",
+        f"{EXACT_SNAPSHOTS} held-out positions, other worlds ([twin-mismatch](twin-mismatch.md)) at the first",
+        f"{SNAPSHOTS} in {len(SEEDS)} worlds each. `twin` is told of no error; the learned scheme was trained without",
         "any. Intervals resample positions.",
         "",
     ]
