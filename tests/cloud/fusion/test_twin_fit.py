@@ -212,3 +212,18 @@ def test_the_coarse_search_finds_the_neighbourhood() -> None:
         stored, _ = WORLD.candidates(SITE[links], reported.place[links, 0], level, np.zeros((3, PER_ATOM - 1)), 6)
         assert np.linalg.norm(WORLD.position[stored] - USERS[user], axis=1).min() < 5
         assert len(set(stored.tolist())) == 6
+
+
+def test_fits_that_have_ended_do_not_change_the_others() -> None:
+    """Far and near beginnings end after different steps; each as if it were alone."""
+    reports = seen()
+    start = USERS + np.linspace(0, 1.5, len(USERS))[:, None] ** 2
+    problem = fitting(reports)
+    together = problem.descend(problem.state(start), 12)
+    for user in range(len(USERS)):
+        only = np.arange(len(USERS)) == user
+        part = problem.of_fixes(only)
+        alone = part.descend(part.state(start[only]), 12)
+        np.testing.assert_allclose(alone.unknown[0], together.unknown[user], atol=1e-9)
+        np.testing.assert_allclose(alone.misfit, together.misfit[user == FIX], rtol=1e-6)
+        assert alone.cost[0] <= fitting(reports).state(USERS).cost[user] + 1e-6

@@ -195,6 +195,36 @@ def test_a_file_builds_on_another_one_beside_it(tmp_path: Path) -> None:
             load_weights(path)
 
 
+def test_a_file_builds_on_two_others_of_which_the_first_has_precedence(tmp_path: Path) -> None:
+    bases = []
+    for name, config, tensors in (
+        ("one", {"a": 1, "b": 1}, {"cloud.x": torch.ones(2)}),
+        ("two", {"b": 2, "c": 2}, {"cloud.x": torch.zeros(2), "cloud.y": torch.zeros(2)}),
+    ):
+        file = tmp_path / f"{name}.safetensors"
+        save_weights(file, Weights(config, tensors))
+        bases.append({"file": file.name, "digest": load_weights(file).digest})
+    path = tmp_path / "both.safetensors"
+    save_weights(path, Weights({"c": 3, "base": bases}, {}))
+    found = load_weights(path)
+    assert found.config == {"a": 1, "b": 1, "c": 3}
+    assert {name: value.tolist() for name, value in found.tensors.items()} == {"cloud.x": [1, 1], "cloud.y": [0, 0]}
+    save_weights(tmp_path / "two.safetensors", Weights({}, {}))
+    with pytest.raises(UserError, match=r"two\.safetensors, which has changed since"):
+        load_weights(path)
+
+
+def test_the_same_weights_have_the_same_bytes(tmp_path: Path) -> None:
+    whole = Weights({"a": "ä"}, {"cloud.m": torch.randn(8, 16), "cloud.n": torch.arange(3)})
+    packed = packed_matrices(whole, 6, {})
+    written = set()
+    for number in range(12):
+        [path] = save_weights(tmp_path / f"{number}.safetensors", whole, packed=packed)
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    assert load_weights(path).config == {"a": "ä"}
+
+
 def test_a_packed_file_that_was_cut_or_changed_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     whole = Weights({}, {"cloud.m": torch.randn(64, 64)})
