@@ -30,6 +30,7 @@ class Part(StrEnum):
     CLOSING = "closing"
     FUSION = "fusion"
     DIFFLOC = "diffloc"
+    TWIN = "twin"
     WHOLE = "whole"
 
 

@@ -81,9 +81,9 @@ def row(
     return Row(case, unit, statistics.median(values), min(values), max(values), ratio, reference)
 
 
-def measure(cases: Sequence[Case], effort: Effort) -> list[Row]:
-    """Time cases in turn; return one row for each, in microseconds per item."""
-    timers = {case.name: timeit.Timer(case.call) for case in cases}  # holds off garbage collection
+def measure(cases: Sequence[Case], effort: Effort, clock: Callable[[], float] = timeit.default_timer) -> list[Row]:
+    """Time cases in turn by `clock` [s]; return one row for each, in microseconds per item."""
+    timers = {case.name: timeit.Timer(case.call, timer=clock) for case in cases}  # holds off garbage collection
     calls = {name: _calls(timer, effort.block_s) for name, timer in timers.items()}
     taken: dict[str, list[float]] = {case.name: [] for case in cases}
     for _ in range(effort.repetitions):

@@ -89,6 +89,16 @@ def test_diffloc_is_timed_in_turn_and_stacked_and_says_where_there_is_no_gpu(tmp
     assert any("GPU" in name for name in rows) == torch.cuda.is_available()
 
 
+def test_twin_is_timed_beside_ecc(tmp_path: Path) -> None:
+    _, written = quick(tmp_path, "twin")
+    rows = {each["case"]: each for each in written["parts"]["twin"]}
+    for what in ("report, batch 1", "report, batch 32", "fix, batch 1", "fix, batch 32"):
+        for bits in (64, 128):
+            row_ = rows[f"twin {bits} bit: {what}"]
+            assert row_["unit"] == "µs" and row_["reference"] == f"ecc: {what}"
+            assert row_["ratio"] > 1  # no network of ECC takes longer than a fit
+
+
 def test_fixes_in_turn_and_stacked_must_agree() -> None:
     one = np.zeros((2, 2))
     require_same(one, one + 9e-5)
