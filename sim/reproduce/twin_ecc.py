@@ -31,8 +31,7 @@ HEAD = ["world", "scheme", "bits of a report (mean, both rounds)", "fixes", "of 
 
 def cells() -> list[Cell]:
     """Return the worlds, each with both schemes."""
-    tables = {EXACT: {}}
-    tables |= {kind.words.format(level): found for kind in KINDS for level, found in kind.levels.items()}
+    tables = {kind.words.format(level): found for kind in KINDS for level, found in kind.levels.items()}
     exact = [Cell(EXACT, scheme, settings(scheme, EXACT_SNAPSHOTS), {}) for scheme in SCHEMES]
     return exact + [
         Cell(words, scheme, settings(scheme, SNAPSHOTS), tables[words]) for words in WORLDS for scheme in SCHEMES
