@@ -182,8 +182,8 @@ def mismatch_page(name: str, records: Sequence[Record]) -> str:
     text = [
         f"Scheme `twin` at {BITS} bit a report on `paris-6`, in process, in worlds or with maps that have one error",
         "each (`[mismatch]` and `[clock]` of a scenario), drawn with seeds of their own:",
-        f"the same {SNAPSHOTS} held-out positions in {len(SEEDS)} worlds each, and `twin` in {len(MORE_SEEDS)} where sites",
-        "or their clocks are off, since a few numbers decide over such a world. Intervals resample positions.",
+        f"the same {SNAPSHOTS} held-out positions in {len(SEEDS)} worlds each, and `twin` in {len(MORE_SEEDS)} where",
+        "sites or their clocks are off, since a few numbers decide over such a world. Intervals resample positions.",
         "Unknown: the cloud trusts its map and clocks. Allowed for: it is told the size of the error, where it has an",
         "option for that (`site_mm`, `bs_ps`, `clock_ns`, `wall_mm`). ECC: shipped weights, trained without any error,",
         f"B = {ECC_BITS}, in the same world; errors of the map do not concern it. Fixes that are undetermined have no",
