@@ -20,7 +20,7 @@ from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, Sch
 from edge.twin import TwinEdge, fields
 from fronthaul.message.messages import Payload
 from fronthaul.payload.twin import DEFAULT_BITS, OPTIONS
-from fronthaul.payload.twin_ecc import ANSWER_OPTION, answer_bits, answer_options
+from fronthaul.payload.twin_ecc import ANSWER_OPTION, LEARNED_OPTION, answer_bits, answer_options, learned_mm
 
 
 class TwinEccEdge(TwinEdge):
@@ -65,14 +65,14 @@ def make(setup: EdgeSetup) -> EdgeScheme:
 
 
 def chosen(setup: EdgeSetup) -> Chosen:
-    """Return the options of a run, with the lengths of reports and answers."""
-    lengths = {"bits_per_report": DEFAULT_BITS, ANSWER_OPTION: answer_bits(setup.options)}
-    return Chosen("twin-ecc", {**lengths, **setup.options})
+    """Return the options of a run, all with their values."""
+    numbers = {ANSWER_OPTION: answer_bits(setup.options), LEARNED_OPTION: learned_mm(setup.options)}
+    return Chosen("twin-ecc", {"bits_per_report": DEFAULT_BITS, **numbers, **setup.options})
 
 
 build = EdgeBuilder(
     SchemeSpec(
-        options=dict.fromkeys((*OPTIONS, ANSWER_OPTION), int),
+        options=dict.fromkeys((*OPTIONS, ANSWER_OPTION, LEARNED_OPTION), int),
         chosen=chosen,
         obtained="make one with `python cli.py twin SCENARIO --learned FILE`",
         fields=fields,

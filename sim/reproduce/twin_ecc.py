@@ -10,7 +10,7 @@ import numpy as np
 from pyarrow import concat_tables
 from pyarrow.parquet import read_table
 
-from cloud.fusion.twin_ecc import LEARNED
+from cloud.fusion.twin_ecc import COMBINED, LEARNED
 from fronthaul.payload.twin_ecc import ANSWER_BITS
 from sim.plan.settings import EmulateSettings
 from sim.records.fix_table import true_positions
@@ -25,7 +25,7 @@ SCHEMES = ("twin", "twin-ecc")
 EXACT_SNAPSHOTS = 500
 WORLDS = ("antennas 5° and 0.5 dB off", "unmapped scattering at −20 dB", "clocks of base stations off by 3 ns",
           "materials up to 50 % off", "diffuse reflection, scattering coefficient 0.4")  # fmt: skip
-HEAD = ["world", "scheme", "bits of a report (mean, both rounds)", "fixes", "of them learned", "mean [m] (95 %)",
+HEAD = ["world", "scheme", "bits of a report (mean, both rounds)", "fixes", "learned or combined", "mean [m] (95 %)",
         "p90 [m]", "worst [m]", "learned fixes alone: mean [m]"]  # fmt: skip
 
 
@@ -67,7 +67,8 @@ def pooled(bench: FallbackBench, names: Sequence[str]) -> Result:
     columns = ["error_3d_m", "note", *(f"true_{axis}_m" for axis in "xyz")]
     fixes = concat_tables([read_table(one.folder / "fixes.parquet", columns=columns) for one in results])
     error = fixes["error_3d_m"].to_numpy()
-    learned = np.array([note == LEARNED for note in fixes["note"].to_pylist()], bool)
+    notes = fixes["note"].to_pylist()
+    learned = np.array([note == LEARNED for note in notes], bool)
     snapshots = sum(bench.settings[name].snapshots for name in names)
     sent = 8 * sum(one.summary["bytes"]["payload"] for one in results)
     return {
@@ -76,6 +77,7 @@ def pooled(bench: FallbackBench, names: Sequence[str]) -> Result:
         "fixes": len(error),
         "snapshots": snapshots,
         "learned": int(learned.sum()),
+        "combined": notes.count(COMBINED),
         "learned_m": float(error[learned].mean()) if learned.any() else None,
         "bits_per_report": sent / snapshots / results[0].summary["bs"],
     }
@@ -85,10 +87,10 @@ def fallback_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
     text = [
         f"`twin` at {BITS} bit a report on `paris-6`, and `twin-ecc`, which asks each base station for a learned",
-        f"report of {ANSWER_BITS} bit where a fix is undetermined or uncertain. In process; the exact map at",
-        f"{EXACT_SNAPSHOTS} held-out positions, other worlds ([twin-mismatch](twin-mismatch.md)) at the first",
-        f"{SNAPSHOTS} in {len(SEEDS)} worlds each. `twin` is told of no error; the learned scheme was trained without",
-        "any. Intervals resample positions.",
+        f"report of {ANSWER_BITS} bit where a fix is undetermined (the fix is then learned) or uncertain (both are",
+        f"combined). In process; the exact map at {EXACT_SNAPSHOTS} held-out positions, other worlds",
+        f"([twin-mismatch](twin-mismatch.md)) at the first {SNAPSHOTS} in {len(SEEDS)} worlds each. `twin` knows of no",
+        "error; the learned scheme was trained without any. Intervals resample positions.",
         "",
     ]
     lines = [cells_of(record) for record in records]
@@ -107,7 +109,7 @@ def cells_of(record: Record) -> list[str]:
         f"`{scheme}`",
         f"{found['bits_per_report']:.0f}",
         f"{found['fixes']} of {found['snapshots']}",
-        str(found["learned"]) if scheme == SCHEMES[1] else "",
+        f"{found['learned']} / {found['combined']}" if scheme == SCHEMES[1] else "",
         with_interval(error, show="{:.3f}".format) if error else "",
         f"{error['p90']:.3f}" if error else "",
         f"{found['worst_m']:.2f}" if error else "",

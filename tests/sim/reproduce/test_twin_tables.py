@@ -77,8 +77,8 @@ def test_both_schemes_are_in_the_same_worlds() -> None:
 
 
 def test_a_line_of_the_fallback_has_what_was_learned() -> None:
-    result = {"error_3d_m": ERROR, "worst_m": 3.0, "fixes": 45, "snapshots": 50, "learned": 5, "learned_m": 0.5,
-              "bits_per_report": 130.4}  # fmt: skip
+    result = {"error_3d_m": ERROR, "worst_m": 3.0, "fixes": 45, "snapshots": 50, "learned": 5, "combined": 2,
+              "learned_m": 0.5, "bits_per_report": 130.4}  # fmt: skip
     records = [
         {
             "label": f"a world: {scheme}",
@@ -93,4 +93,4 @@ def test_a_line_of_the_fallback_has_what_was_learned() -> None:
     records[0]["result"] = result | {"learned": 0, "learned_m": None}
     page = fallback_page("twin-ecc", records)
     assert "| a world | `twin` | 130 | 45 of 50 |  | 0.250 (0.250–0.250) | 0.250 | 3.00 |  |" in page
-    assert "| a world | `twin-ecc` | 130 | 45 of 50 | 5 | 0.250 (0.250–0.250) | 0.250 | 3.00 | 0.50 |" in page
+    assert "| a world | `twin-ecc` | 130 | 45 of 50 | 5 / 2 | 0.250 (0.250–0.250) | 0.250 | 3.00 | 0.50 |" in page
