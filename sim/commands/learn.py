@@ -128,6 +128,11 @@ def train(
         typer.Option("--soft", help="diffloc: with dynamic soft labels; default: off.", show_default=False,
                      rich_help_panel=WHAT),
     ] = False,
+    fused: Annotated[
+        bool,
+        typer.Option("--fused", help="diffloc: then train all networks further, jointly, by the error of their fused "
+                     "estimate; default: off.", show_default=False, rich_help_panel=WHAT),
+    ] = False,
     start_from: Annotated[
         Path | None,
         typer.Option(
@@ -251,6 +256,8 @@ def train(
     require_choice("phase", phase, ("none", "slot", "tone"))
     require_choice("split", split, ("random", "block", "user") if is_diffloc else ("random", "block"))
     require_choice("model", model, ("ct", "unet", "mlp"))
+    if fused and not (is_diffloc and model == "ct"):
+        raise UserError("--fused is for diffloc with --model ct: of other samplers no single step decides.")
     epochs = epochs if epochs is not None else 60 if is_diffloc else 6
     batch = batch if batch is not None else 32 if is_diffloc else 128
     rate = rate if rate is not None else 1e-3 if is_diffloc or scheme == "ecc-rd" else 2e-3
@@ -263,7 +270,7 @@ def train(
         from sim.learn.diffloc.train import DiffLocTraining
 
         training_of = DiffLocTraining(
-            model, split, soft, max(1, round(epochs)), batch, rate,
+            model, split, soft, fused, max(1, round(epochs)), batch, rate,
             average=0.0 if budget is None else 0.1, budget_s=None if budget is None else 60 * budget, seed=seed,
         )  # fmt: skip
         print(use(_train_diffloc(wanted, data, training_of, device, output)))
@@ -410,6 +417,7 @@ def _train_diffloc(
 
     model, split, seed = training.model, training.split, training.seed
     variant = ["soft"] * training.soft + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
+    variant += ["fused"] * training.fused
     name = "-".join(["diffloc", model, *variant])
     target = output or Path("checkpoints") / scenario.name / f"{name}.safetensors"
     require_writable(target)

@@ -70,16 +70,17 @@ def fit(
     checkpoint: Path | None = None,
     on_epoch: OnEpoch = lambda _: None,
     device: torch.device | None = None,
+    start: ScoreNetwork | None = None,
 ) -> tuple[ScoreNetwork, list[float]]:
     """Train one network for each base station of `features`; return the best of each and their validation losses.
 
     Training takes place on `device`, by default the CPU, where the networks are returned. Draws are keyed by the epoch,
-    so that a resumed training repeats them.
+    so that a resumed training repeats them. Networks begin with the weights of `start`, or with random ones.
 
     Raises:
         UserError: the checkpoint belongs to another training, or the training diverges.
     """
-    return _Fit(features, shape, objective, schedule, checkpoint, device or torch.device("cpu")).run(on_epoch)
+    return _Fit(features, shape, objective, schedule, checkpoint, device or torch.device("cpu"), start).run(on_epoch)
 
 
 class _Fit:
@@ -91,6 +92,7 @@ class _Fit:
         schedule: Schedule,
         checkpoint: Path | None,
         device: torch.device,
+        start: ScoreNetwork | None,
     ) -> None:
         tensors = (features.z, features.position, features.index("train"), features.index("validation"))
         self._z, self._position, self._train, self._validation = (tensor.to(device) for tensor in tensors)
@@ -98,6 +100,8 @@ class _Fit:
         self._length = Length(schedule.epochs, schedule.budget_s)
         torch.manual_seed(schedule.seed)
         self._network = ScoreNetwork(shape, len(features.z)).to(device)
+        if start is not None:
+            self._network.load_state_dict(start.state_dict())
         self._average = WeightAverage(self._network, schedule.average)
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=schedule.rate, fused=True)
         self._best = _Best(self._network, len(features.z))

@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from edge.score_network import Body, NetworkShape, ScoreNetwork
+from cloud.fusion.scores.rule import build_rule
+from edge.score_network import NetworkShape, ScoreNetwork
 from fronthaul.documents import parse_json
 from fronthaul.errors import LocalError
 from fronthaul.files import whole_file
-from fronthaul.payload.noise_levels import BETA
+from fronthaul.payload.noise_levels import BETA, noise_schedule
 from sim.errors import UserError
 from sim.learn.device import training_device
 from sim.learn.diffloc.cnn import fit_cnn, make_images
 from sim.learn.diffloc.features import Features, FeatureSetting, make_features
 from sim.learn.diffloc.fit import FitProgress, OnEpoch, Schedule, fit
-from sim.learn.diffloc.objectives import Consistency, Diffusion, Grid, Objective, Regression, grid_over
+from sim.learn.diffloc.job import Fit, Job
+from sim.learn.diffloc.objectives import Consistency, Diffusion, Fused, Grid, Objective, Regression, grid_over
+from sim.learn.diffloc.trained import CT_STEPS, Trained, box_around, measured, sampler_table
 from sim.learn.diverged import require_finite
 from sim.learn.splits import Split, split_positions
 from sim.world.paths import PathSet, load_paths
@@ -41,46 +44,19 @@ FITS = DATA_FOLDER / "paris-7" / "diffloc"
 FEATURES = DATA_FOLDER / "paris-7" / "features"
 ALL = (0, 1, 2, 3, 4, 5, 6)
 THREE = (0, 3, 6)
-"""Base stations of studies with many trainings."""
-SNRS_DB = (50.0, 40.0, 30.0, 20.0, 10.0)
+"""Base stations of the study with more positions."""
+SNRS_DB = (50.0, 30.0, 10.0)
 SPACINGS_M = (2.0, 4.0, 8.0, 16.0)
 """Spacings of grids tried on the random split."""
 SPACING_M = 4.0
 """The one that is best on its validation samples; other data sets use it as it is."""
-STEPS = (2, 5, 10, 20, 50, 100)
-ALL_STEPS = (50,)
-"""Numbers of steps that are trained with all seven base stations, too: the best one of the paper."""
+STEPS = (2, 20, 50)
+SEEDS = (1, 2)
+"""Seeds beside 0 of the headline rows."""
+FUSED_RULE, FUSED_NOISE = "gauss", 1.0
+"""Rule by which networks are fused in joint training, and noise on embeddings, chosen on validation samples."""
+FUSED_SCHEDULE = Schedule(epochs=20)
 DENSE = "paris-7-dense"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training of K stacked networks.
-
-    Attributes:
-        name: base name of its file.
-        data: folder of the path set under ``data/``.
-        model: regression, unet, ct, mlp, grid, joint-unet, joint-mlp or cnn.
-        setting: settings of its features.
-        soft: whether it uses dynamic soft labels.
-        timesteps: number of diffusion timesteps, T.
-        spacing_m: spacing of a grid [m].
-        schedule: training schedule.
-    """
-
-    name: str
-    data: str
-    model: str
-    setting: FeatureSetting = FeatureSetting()  # noqa: RUF009 - frozen
-    soft: bool = False
-    timesteps: int = 200
-    spacing_m: float = 0.0
-    schedule: Schedule = Schedule()  # noqa: RUF009 - frozen
-
-    @property
-    def body(self) -> Body:
-        """Network body, ``unet`` or ``mlp``."""
-        return "mlp" if self.model in ("mlp", "grid", "joint-mlp") else "unet"
 
 
 def jobs() -> list[Job]:
@@ -104,44 +80,41 @@ def jobs() -> list[Job]:
         if split == "random":
             found.append(Job(f"{prefix}-cnn", data, "cnn", setting, schedule=Schedule(epochs=25, patience=8)))
     usual = FeatureSetting()
-    few = replace(usual, stations=THREE)
     found += [
         Job("paris-7-random-mlp-soft", "paris-7", "mlp", usual, soft=True),
         Job("paris-7-random-mlp", "paris-7", "mlp", usual),
         Job("paris-7-random-unet-soft", "paris-7", "unet", usual, soft=True),
-        Job("paris-7-random-ct-soft", "paris-7", "ct", few, soft=True),
+        Job("paris-7-random-ct-soft", "paris-7", "ct", usual, soft=True),
         Job("paris-7-beams-ct", "paris-7", "ct", replace(usual, input="beams")),
         Job("paris-7-beams-regression", "paris-7", "regression", replace(usual, input="beams"), schedule=quick),
         Job("paris-7-block-ct", "paris-7", "ct", replace(usual, split="block")),
         Job("paris-7-block-regression", "paris-7", "regression", replace(usual, split="block"), schedule=quick),
     ]
-    found += [Job(f"paris-7-unet-t{steps}", "paris-7", "unet", few, timesteps=steps) for steps in STEPS]
-    found += [Job(f"paris-7-unet-t{t}-all", "paris-7", "unet", usual, timesteps=t) for t in ALL_STEPS]
+    found += [Job(f"paris-7-unet-t{steps}", "paris-7", "unet", usual, timesteps=steps) for steps in STEPS]
     noisy = Schedule(epochs=40, patience=15)
     for snr_db in SNRS_DB:
-        setting = replace(few, snr_db=(snr_db,))
+        setting = replace(usual, snr_db=(snr_db,))
         found.append(Job(f"paris-7-unet-snr{snr_db:g}", "paris-7", "unet", setting, schedule=noisy))
-    mixed = replace(few, snr_db=(None, *SNRS_DB))
+    mixed = replace(usual, snr_db=(None, *SNRS_DB))
     found.append(Job("paris-7-unet-snrmixed", "paris-7", "unet", mixed, schedule=Schedule(epochs=20, patience=6)))
-    for seed in (1, 2):
+    for seed in SEEDS:
         for model in ("regression", "ct", "unet"):
             schedule = replace(quick if model == "regression" else Schedule(), seed=seed)
-            found.append(Job(f"paris-7-random-{model}-seed{seed}", "paris-7", model, few, schedule=schedule))
-    dense = replace(few, components=200)
+            found.append(Job(f"paris-7-random-{model}-seed{seed}", "paris-7", model, usual, schedule=schedule))
+    dense = replace(usual, stations=THREE, components=200)
     for model, epochs in (("regression", 12), ("ct", 16), ("unet", 16)):
         found.append(Job(f"dense-{model}", DENSE, model, dense, schedule=Schedule(epochs=epochs, patience=epochs)))
-    return found
+    seeds = [f"paris-7-random-ct-seed{seed}" for seed in SEEDS]
+    names = ("paris-7-random-ct", *seeds, "paris-7-beams-ct", "paris-7-user-ct", "paris-7-fast-random-ct")
+    known = {job.name: job for job in found}
+    return [*found, *(further(known[name]) for name in names), further(known["paris-7-random-ct"], apart=True)]
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A finished job: its network on compressed features, or its estimates of all samples."""
-
-    job: Job
-    network: ScoreNetwork | None
-    estimates: torch.Tensor | None
-    grid: Grid | None
-    record: dict[str, Any]
+def further(start: Job, *, apart: bool = False) -> Job:
+    """Return the further training of consistency networks: jointly by their fused error, or each by its own."""
+    schedule = replace(FUSED_SCHEDULE, seed=start.schedule.seed)
+    name = f"{start.name}-{'apart' if apart else 'fused'}"
+    return replace(start, name=name, schedule=schedule, start=start, apart=apart)
 
 
 def load_data(data: str) -> tuple[Scenario, PathSet]:
@@ -191,13 +164,22 @@ def run(job: Job, folder: Path = FITS, device: torch.device | None = None) -> No
     else:
         if job.model.startswith("joint"):
             features = joined(features)
-        objective = _objective(job, features)
+        start = None
+        if job.start is not None:
+            run(job.start, folder, device)
+            known = load_fit(job.start, folder)
+            assert known is not None
+            start = measured(known, features)
+            if not job.apart:
+                tensors["posterior"] = torch.from_numpy(start.posterior)
+        objective = _objective(job, features, start)
         network, losses = train_networks(
             job,
             features,
             folder / "checkpoints" / f"{job.name}.pt",
             lambda progress: _print(job.name, progress),
             device,
+            start,
         )
         record["shape"] = asdict(network.shape)
         if isinstance(objective, Grid):
@@ -212,16 +194,29 @@ def run(job: Job, folder: Path = FITS, device: torch.device | None = None) -> No
 
 
 def train_networks(
-    job: Job, features: Features, checkpoint: Path, on_epoch: OnEpoch, device: torch.device | None = None
+    job: Job,
+    features: Features,
+    checkpoint: Path,
+    on_epoch: OnEpoch,
+    device: torch.device | None = None,
+    start: Trained | None = None,
 ) -> tuple[ScoreNetwork, list[float]]:
-    """Train a job's networks; see `fit.fit`."""
-    objective = _objective(job, features)
+    """Train a job's networks, jointly if there are networks to `start` with; see `fit.fit`."""
+    objective = _objective(job, features, start)
     outputs = objective.cells if isinstance(objective, Grid) else 0  # 0: as long as a position
     shape = NetworkShape(job.body, features.z.shape[-1], features.position.shape[1], outputs=outputs)
-    return fit(features, shape, objective, job.schedule, checkpoint=checkpoint, on_epoch=on_epoch, device=device)
+    begin = None if start is None else start.fit.network
+    return fit(
+        features, shape, objective, job.schedule,
+        checkpoint=checkpoint, on_epoch=on_epoch, device=device, start=begin,
+    )  # fmt: skip
 
 
-def _objective(job: Job, features: Features) -> Objective:
+def _objective(job: Job, features: Features, start: Trained | None) -> Objective:
+    if start is not None:
+        table = sampler_table(job)
+        rule, levels = build_rule(FUSED_RULE, box_around(start.truth("train"))), noise_schedule(table, CT_STEPS)
+        return Fused(rule, start.posterior, levels[0], table["sigma"][0], FUSED_NOISE, job.apart)
     if job.model == "ct":
         return Consistency(soft=job.soft)
     if job.model in ("unet", "mlp"):
@@ -248,11 +243,12 @@ def load_fit(job: Job, folder: Path = FITS) -> Fit | None:
             return Fit(job, None, tensors["estimates"], None, record)
         stations = 1 if job.model.startswith("joint") else len(job.setting.stations)
         network = ScoreNetwork(NetworkShape(**record["shape"]), stations)
+        posterior = tensors.pop("posterior", None)
         blank = {name: value for name, value in network.state_dict().items() if name in ("mean", "deviation")}
         network.load_state_dict(tensors | blank)
         stored = record.get("grid")
         grid = None if stored is None else Grid(tuple(stored["low"]), stored["spacing"], tuple(stored["counts"]))
-        return Fit(job, network.eval(), None, grid, record)
+        return Fit(job, network.eval(), None, grid, record, None if posterior is None else posterior.numpy())
     except (
         SafetensorError,
         LocalError,

@@ -6,15 +6,19 @@ An objective returns one loss for each of K stacked networks, from embeddings e 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cloud.fusion.scores.answers import Answers, FloatArray, eps_of
+from cloud.fusion.scores.rule import Rule
 from edge.score_network import ScoreNetwork, consistency_output
-from fronthaul.payload.noise_levels import BETA, TIMESTEPS, alpha_bars
+from fronthaul.payload.noise_levels import BETA, TIMESTEPS, Level, alpha_bars
 from sim.learn.diffloc.features import SCALE_M
 
 SOFT_M = 0.2
@@ -121,6 +125,71 @@ class Consistency:
         first, second = both.chunk(2, 1)
         terms = (first - second).square() + (first - clean).square() + (second - clean).square()
         return terms.sum(-1).mean(1)  # DiffLoc Eq. 22
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Squared error of the position that the cloud fuses from all base stations' answers in the first of its steps.
+
+    For consistency models, whose first step decides: at σ_min, the second one's level, they return their input. The
+    state is noise, as the cloud's is, and the same for all. ε̂ of a rule without Jacobians is affine in the ε̂_k, so that
+    the fused position is
+
+        p̂(x) = p̂(x; all f_k = 0) + Σ_k A_k f_k(x)
+
+    Both parts are taken from the cloud's own rule; its clipping to the service area is left out.
+
+    Attributes:
+        rule: fusion rule of the cloud.
+        posterior: Σ_k (K, D, D) with which the cloud runs it.
+        level: its first level.
+        sigma_min: the networks' σ_min.
+        noise: normal noise on embeddings in training, in units of the deviation of each over the batch.
+        apart: control: the error of each base station's own position, on the same states and with the same noise.
+    """
+
+    rule: Rule
+    posterior: FloatArray
+    level: Level
+    sigma_min: float
+    noise: float = 0.0
+    apart: bool = False
+
+    def loss(self, network: ScoreNetwork, embedding: Tensor, position: Tensor, draw: torch.Generator) -> Tensor:
+        """Return the mean squared error, a K-th of it for each network: of all the same epoch is then the best."""
+        stations, batch, size = len(embedding), *position.shape
+        place: dict[str, Any] = {"generator": draw, "device": draw.device}
+        if network.training and self.noise:
+            spread = embedding.detach().std(1, keepdim=True)
+            embedding = embedding + self.noise * spread * torch.randn(embedding.shape, **place)
+        x = self.level.noise * torch.randn(batch, size, **place)
+        sigma = x.new_full((stations, batch, 1), self.level.noise)
+        time = torch.full_like(sigma, self.level.time)
+        said = consistency_output(network, embedding, x.expand(stations, -1, -1), sigma, time, self.sigma_min)
+        if self.apart:
+            return (said - position).square().sum(-1).mean(1)
+        without = self._fused(x.cpu().double().numpy(), np.zeros((stations, batch, size)))
+        with torch.autocast(x.device.type, enabled=False):
+            pulls = torch.bmm(said.float(), self._weights.to(x.device)).sum(0)
+        fused = torch.from_numpy(without).float().to(x.device) + pulls
+        return (fused - position).square().sum(-1).mean().expand(stations) / stations
+
+    @functools.cached_property
+    def _weights(self) -> Tensor:
+        """A_kᵀ (K, D, D)."""
+        stations, size, _ = self.posterior.shape
+        state = np.zeros((1, size))
+        without = self._fused(state, np.zeros((stations, 1, size)))
+        units = np.eye(stations * size).reshape(-1, stations, 1, size)
+        moved = np.stack([(self._fused(state, unit) - without)[0] for unit in units])
+        return torch.from_numpy(moved.reshape(stations, size, size)).float()
+
+    def _fused(self, x: FloatArray, said: FloatArray) -> FloatArray:
+        """Return the fused position (N, D) of positions (K, N, D) that base stations said at states x (N, D)."""
+        covariance = np.repeat(self.posterior[:, None], len(x), 1)
+        eps = self.rule.eps(x, self.level, Answers(eps_of("consistency", said, x, self.level), covariance))
+        fused: FloatArray = (x - self.level.noise * eps) / self.level.signal
+        return fused
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +14,27 @@ from sim.learn.diffloc.evaluate import errors_m, sample
 from sim.learn.diffloc.export import export_weights
 from sim.learn.diffloc.features import SCALE_M, FeatureSetting, make_features
 from sim.learn.diffloc.fit import FitProgress, Schedule
-from sim.learn.diffloc.jobs import Fit, Job, train_networks
+from sim.learn.diffloc.job import Fit, Job
+from sim.learn.diffloc.jobs import further, train_networks
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, measured
 from sim.world.paths import load_paths
 from sim.world.scenario import Scenario
 
+FUSED_SHARE = 0.25
+"""Share of a budget of time that the joint further training takes."""
+
 
 @dataclass(frozen=True)
 class DiffLocTraining:
-    """Settings of a training: `model` ct, unet or mlp; `split`; `soft` labels; then the schedule (`fit.Schedule`)."""
+    """Settings of a training: `model` ct, unet or mlp; `split`; `soft` labels; then the schedule (`fit.Schedule`).
+
+    With `fused`, consistency networks are then trained further, jointly (`jobs.further`).
+    """
 
     model: str = "ct"
     split: str = "random"
     soft: bool = False
+    fused: bool = False
     epochs: int = 60
     batch: int = 32
     rate: float = 1e-3
@@ -59,9 +67,10 @@ def train_diffloc(
         split=training.split,  # type: ignore[arg-type]  # checked by the caller
         stations=tuple(range(len(scenario.sites))),
     )
+    budget_s, share = training.budget_s, FUSED_SHARE * training.fused
     schedule = Schedule(
-        epochs=training.epochs, batch=training.batch, rate=training.rate,
-        average=training.average, budget_s=training.budget_s, seed=training.seed,
+        epochs=training.epochs, batch=training.batch, rate=training.rate, average=training.average,
+        budget_s=None if budget_s is None else (1 - share) * budget_s, seed=training.seed,
     )  # fmt: skip
     job = Job(output.stem, scenario.name, training.model, setting, soft=training.soft, schedule=schedule)
     features = make_features(scenario, paths, setting, device=device)
@@ -71,14 +80,18 @@ def train_diffloc(
 
     network, losses = train_networks(job, features, output.with_suffix(".pt"), advance, device)
     trained = measured(Fit(job, network, None, None, {"validation_loss": losses}), features)
+    if training.fused:
+        job = further(job)
+        if budget_s is not None:
+            job = replace(job, schedule=replace(job.schedule, average=training.average, budget_s=share * budget_s))
+        network, losses = train_networks(job, features, output.with_suffix(".fused.pt"), advance, device, trained)
+        trained = measured(Fit(job, network, None, None, {"validation_loss": losses}, trained.posterior), features)
     files = export_weights(trained, scenario, output)
     truth = trained.truth("validation")
     steps = CT_STEPS if job.model == "ct" else DDIM_STEPS
     fused = errors_m(sample(trained.networks("validation"), "gauss", steps).position, truth)
-    alone = np.sqrt(np.trace(trained.posterior, axis1=1, axis2=2)) * SCALE_M
-    each = ", ".join(f"{error:.1f}" for error in alone)
-    report = (
-        f"validation, {steps} steps: mean error of all base stations fused by gauss {fused.mean():.2f} m; "
-        f"root mean square of each alone {each} m"
-    )
+    report = f"validation, {steps} steps: mean error of all base stations fused by gauss {fused.mean():.2f} m"
+    if not training.fused:  # an answer that is trained for the fused position is no position of its own
+        alone = np.sqrt(np.trace(trained.posterior, axis1=1, axis2=2)) * SCALE_M
+        report += f"; root mean square of each alone {', '.join(f'{error:.1f}' for error in alone)} m"
     return files, report

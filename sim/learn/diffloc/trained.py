@@ -15,7 +15,7 @@ from edge.score_network import Denoiser
 from fronthaul.payload.noise_levels import BETA
 from sim.learn.diffloc.evaluate import FloatArray, Networks, posteriors, sample
 from sim.learn.diffloc.features import Features
-from sim.learn.diffloc.jobs import Fit, Job
+from sim.learn.diffloc.job import Fit, Job
 from sim.learn.diffloc.objectives import Consistency, regress
 
 CT_STEPS = 2
@@ -42,7 +42,7 @@ class Trained:
     Attributes:
         fit: the job and its network.
         features: features of all samples.
-        posterior: Σ_k (K, D, D), from the errors on validation samples.
+        posterior: Σ_k (K, D, D), from the errors on validation samples, if not from the fit.
     """
 
     fit: Fit
@@ -85,12 +85,14 @@ class Trained:
 
 
 def measured(fit: Fit, features: Features) -> Trained:
-    """Measure Σ_k of networks on validation samples.
+    """Measure Σ_k of networks on validation samples, unless they were trained with given ones.
 
     Diffusion and consistency models are sampled for each base station alone, regressions are evaluated; for other
     models Σ_k is the identity.
     """
     job = fit.job
+    if fit.posterior is not None:
+        return Trained(fit, features, fit.posterior)
     size = features.position.shape[1]
     blank = np.repeat(np.eye(size)[None], len(features.z), 0)
     trained = Trained(fit, features, blank)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sim.learn.diffloc.evaluate import FloatArray, errors_m
 from sim.learn.diffloc.features import Features
-from sim.learn.diffloc.jobs import Fit, joined
+from sim.learn.diffloc.job import Fit
+from sim.learn.diffloc.jobs import joined
 from sim.learn.diffloc.objectives import regress
 from sim.learn.fingerprints import local_linear, weighted_neighbours
 from sim.records.statistics import sample_statistics

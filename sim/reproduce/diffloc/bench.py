@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sim.learn.diffloc.features import Features, FeatureSetting
-from sim.learn.diffloc.jobs import DENSE, FITS, Fit, Job, job_features, jobs, load_fit, run
+from sim.learn.diffloc.job import Fit, Job
+from sim.learn.diffloc.jobs import DENSE, FITS, job_features, jobs, load_fit, run
 from sim.learn.diffloc.trained import Trained, measured
 from sim.reproduce.bench import file_digest, require_traced
 from sim.world.store import DATA_FOLDER

@@ -28,7 +28,7 @@ from sim.plan.plan import load_test_set
 from sim.plan.settings import EmulateSettings
 from sim.records.fix_table import true_positions
 from sim.records.links import read_table
-from sim.records.statistics import Cluster, error_statistics
+from sim.records.statistics import Cluster, sample_statistics
 from sim.reproduce import markdown
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.emulations import Emulations
@@ -247,9 +247,9 @@ def measured(bench: BitsBench, names: Sequence[str]) -> Result:
         "fixes": len(fixes),
         "cut": int((rounds < asked).sum()),
         "steps_p50": float(np.median(rounds)) - 1 if len(fixes) else None,
-        "error_2d_m": error_statistics(
-            fixes["error_2d_m"].to_numpy(), summary["seed"], _walks(bench.settings[names[0]], fixes)
-        ),
+        "error_2d_m": sample_statistics(fixes["error_2d_m"].to_numpy(), _walks(bench.settings[names[0]], fixes))
+        if len(fixes)
+        else None,
         "coverage_90": summary["coverage_90"],
         "latency_ms": {f"p{p}": float(np.percentile(total_ms, p)) for p in (50, 95)} if len(fixes) else None,
         "per_snapshot": _sizes(result, snapshots),

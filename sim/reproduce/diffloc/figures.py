@@ -13,7 +13,7 @@ import numpy as np
 from fronthaul.draws import generator
 from sim.drawing import COLOURS, INK, error_bars, interval_bars, new_axes, save_figure
 from sim.learn.diffloc.evaluate import Networks, errors_m, sample
-from sim.learn.diffloc.jobs import ALL_STEPS, SNRS_DB, STEPS
+from sim.learn.diffloc.jobs import SNRS_DB, STEPS
 from sim.learn.diffloc.trained import CT_STEPS, Trained
 from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc import paper
@@ -113,9 +113,8 @@ def fig7_page(name: str, records: Sequence[Record]) -> str:
     return page(name, [*picture(name), told, "", *lines], records)
 
 
-def fig8_rows(bench: Bench) -> list[Row]:
-    """Make the rows of error against steps; retrained with all seven base stations for the paper's best number."""
-    few = bench.stations("paris-7-unet-t2")
+def fig8_rows(_: Bench) -> list[Row]:
+    """Make the rows of error against steps."""
     rows = []
     for steps in DIFFUSION_STEPS:
         figures = paper.figures("sum", 100 * paper.STEPS[steps]) if steps in paper.STEPS else {}
@@ -124,16 +123,11 @@ def fig8_rows(bench: Bench) -> list[Row]:
         trained = f"paris-7-unet-t{steps}" if steps in STEPS else UNET
         rows += [
             Row(f"UNet trained for T = 200, {steps} steps", sampled, (UNET,), usual, section="UNet, T = 200",
-                paper=figures, about=about),
-            Row(f"UNet trained for T = 200, {steps} steps, three BSs", sampled, (UNET,), usual | {"stations": few},
-                section="UNet, T = 200, three BSs", about=about),
-            Row(f"UNet trained for T = {steps}, {steps} steps, three BSs", sampled, (trained,),
-                usual | {"stations": few}, section="UNet, T = steps, three BSs", paper=figures, about=about),
+                about=about),
+            Row(f"UNet trained for T = {steps}", sampled, (trained,), usual, section="UNet, T = steps", paper=figures,
+                about=about),
             Row(f"CT, {steps} steps", sampled, (CT,), usual, section="CT", about=about),
         ]  # fmt: skip
-        if steps in ALL_STEPS:
-            rows.append(Row(f"UNet trained for T = {steps}, {steps} steps", sampled, (f"{trained}-all",), usual,
-                            section="UNet, T = steps", paper=figures, about=about))  # fmt: skip
     return _by_section(rows)
 
 
@@ -161,19 +155,18 @@ def fig8_page(name: str, records: Sequence[Record]) -> str:
     return _fused(name, records, told)
 
 
-def fig9_rows(bench: Bench) -> list[Row]:
+def fig9_rows(_: Bench) -> list[Row]:
     """Make the rows with and without dynamic soft labels."""
-    few = bench.stations("paris-7-random-ct-soft")
     usual = {"steps": SHORT, "rules": RULES}
-    three = {"steps": CT_STEPS, "rules": (*RULES, "precision"), "stations": few}
+    two = {"steps": CT_STEPS, "rules": (*RULES, "precision")}
     return [
         Row("MLP, soft labels", sampled, ("paris-7-random-mlp-soft",), usual,
             paper=paper.figures("sum", 113.2, paper.MLP)),
         Row("MLP, hard labels", sampled, ("paris-7-random-mlp",), usual),
         Row("UNet, soft labels", sampled, ("paris-7-random-unet-soft",), usual),
         Row("UNet, hard labels", sampled, (UNET,), usual, paper=paper.figures("sum", 11.4, paper.UNET)),
-        Row("CT, soft labels, three BSs", sampled, ("paris-7-random-ct-soft",), three),
-        Row("CT, hard labels, three BSs", sampled, (CT,), three),
+        Row("CT, soft labels", sampled, ("paris-7-random-ct-soft",), two),
+        Row("CT, hard labels", sampled, (CT,), two),
     ]  # fmt: skip
 
 
@@ -210,12 +203,11 @@ def fig9_page(name: str, records: Sequence[Record]) -> str:
     return _fused(name, records, text, alone=True)
 
 
-def fig11_rows(bench: Bench) -> list[Row]:
+def fig11_rows(_: Bench) -> list[Row]:
     """Make the rows on noisy test samples, for networks trained without noise, at all levels, and at the same level."""
-    few = bench.stations("paris-7-unet-snrmixed")
     rows = []
     for snr_db in SNRS_DB:
-        usual = {"snr_db": snr_db, "stations": few, "steps": SHORT}
+        usual = {"snr_db": snr_db, "steps": SHORT}
         own = paper.figures("sum", 100 * paper.NOISE[snr_db]) if snr_db in paper.NOISE else {}
         mixed = paper.figures("sum", 100 * paper.MIXED_M)
         label, about = f"{snr_db:g} dB", {"snr_db": snr_db}
@@ -230,17 +222,13 @@ def fig11_rows(bench: Bench) -> list[Row]:
     return _by_section(rows)
 
 
-def under_noise(
-    bench: Bench, jobs: Sequence[str], *, snr_db: float, stations: Sequence[int], steps: int
-) -> dict[str, Any]:
+def under_noise(bench: Bench, jobs: Sequence[str], *, snr_db: float, steps: int) -> dict[str, Any]:
     """Measure a diffusion model on test samples with channels estimated at `snr_db`."""
     trained = bench.trained(jobs[0])
     networks, index = _noisy_networks(bench, jobs[0], trained, snr_db)
-    known = trained.fit.job.setting.stations
-    networks = networks.of([known.index(k) for k in stations])
     truth, walk = trained.truth("test")[index], trained.walks("test")[index]
     fused = {rule: sample_statistics(errors_m(sample(networks, rule, steps).position, truth), walk) for rule in RULES}
-    return {"stations": [k + 1 for k in stations], "snr_db": snr_db, "fused": fused}
+    return {"stations": [k + 1 for k in bench.stations(jobs[0])], "snr_db": snr_db, "fused": fused}
 
 
 def _noisy_networks(bench: Bench, name: str, trained: Trained, snr_db: float) -> tuple[Networks, slice]:
@@ -268,7 +256,7 @@ def fig11_draw(path: Path, records: Sequence[Record]) -> None:
 
 def fig11_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
-    text = "Fused errors of three base stations on noisy test samples; the paper fuses seven."
+    text = "Fused errors of seven base stations on test samples with noisy channel estimates."
     return _fused(name, records, text)
 
 

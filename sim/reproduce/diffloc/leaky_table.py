@@ -63,13 +63,13 @@ def leaky_rows(_: Bench) -> list[Row]:
             figures = paper.figures("sum", fused[key][1], alone[key][1])
             rows.append(Row(f"{number}. {label}", measure, (f"{prefix[key]}-unet",), section=section, paper=figures))
         figures = paper.figures("sum", 100 * paper.NOISE[SNR_DB])
-        rows.append(Row(f"{number}. noise of {SNR_DB:g} dB, in training, too (three BSs)", measure,
+        rows.append(Row(f"{number}. noise of {SNR_DB:g} dB, in training, too", measure,
                         ("paris-7-unet-snr10",), section=section, paper=figures))  # fmt: skip
         rows.append(Row(f"{number}. noise of {SNR_DB:g} dB, training without", measure, ("paris-7-random-unet",),
                         noisy, section=section))  # fmt: skip
         for steps in (2, 50):
             figures = paper.figures("sum", 100 * paper.STEPS[steps])
-            rows.append(Row(f"{number}. T = {steps} (three BSs)", measure, (f"paris-7-unet-t{steps}",),
+            rows.append(Row(f"{number}. T = {steps}", measure, (f"paris-7-unet-t{steps}",),
                             section=section, paper=figures))  # fmt: skip
     return rows
 

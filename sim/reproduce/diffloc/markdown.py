@@ -74,4 +74,4 @@ def seeds_table(records: Sequence[Record]) -> list[str]:
         for rule, found in record["result"]["fused"].items():
             each = ", ".join(metres(value) for value in found["each"])
             lines.append([record["label"], HEADS[rule], each, f"{metres(found['mean'])} ± {metres(found['spread'])}"])
-    return table(["three base stations", "by", "seeds 0, 1, 2 [m]", "mean ± standard deviation [m]"], lines)
+    return table(["", "by", "seeds 0, 1, 2 [m]", "mean ± standard deviation [m]"], lines)

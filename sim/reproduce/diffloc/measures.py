@@ -107,22 +107,14 @@ def over_seeds(
     bench: Bench,
     jobs: Sequence[str],
     *,
-    stations: Sequence[int],
     steps: int = 0,
-    particles: int = 1,
     rules: Sequence[str] = (),
 ) -> Result:
     """Measure trainings that differ in their seed alone; without `steps` they are regressions."""
-    each = []
-    for name in jobs:
-        if steps:
-            found = sampled(bench, [name], steps=steps, particles=particles, rules=rules, stations=stations)
-        else:
-            found = regressed(bench, [name], stations=stations)
-        each.append(found)
+    each = [sampled(bench, [name], steps=steps, rules=rules) if steps else regressed(bench, [name]) for name in jobs]
     return {
         "stations": each[0]["stations"],
-        "alone": [_spread([one["alone"][k]["mean"] for one in each]) for k in range(len(stations))],
+        "alone": [_spread([one["alone"][k]["mean"] for one in each]) for k in range(len(each[0]["alone"]))],
         "fused": {rule: _spread([one["fused"][rule]["mean"] for one in each]) for rule in each[0]["fused"]},
     }
 

@@ -166,6 +166,7 @@ BAD_INPUT = [
     ("train toa --device cpu", r"--budget and --device are not for toa"),
     ("emulate --scheme toa --driver process --option k=6", r"2\^k Tc with k from 0 to 5, not 6"),
     ("train ecc --bits 9", r"--bits .*it is '9'"),
+    ("train diffloc --model unet --fused", r"--fused is for diffloc with --model ct"),
 ]
 
 

@@ -19,7 +19,7 @@ from fronthaul.message.messages import Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
 from sim.learn.diffloc.features import Features
 from sim.learn.diffloc.fit import Schedule as DiffLocSchedule
-from sim.learn.diffloc.jobs import Job as DiffLocJob
+from sim.learn.diffloc.job import Job as DiffLocJob
 from sim.learn.diffloc.jobs import train_networks
 from sim.learn.ecc.model import EccModel
 from sim.learn.ecc.train import EccTraining, make_sources, train_ecc

@@ -14,10 +14,14 @@ import straight_world
 import torch
 from safetensors.torch import save_file
 
+from fronthaul.payload.diffloc import score_format
 from sim.errors import UserError
 from sim.learn.diffloc import jobs
 from sim.learn.diffloc.evaluate import errors_m
 from sim.learn.diffloc.fit import Schedule
+from sim.learn.diffloc.job import Job
+from sim.learn.diffloc.train import DiffLocTraining, train_diffloc
+from sim.plan.weights import load_weights
 from sim.records.statistics import sample_statistics
 from sim.reproduce import rows, tables
 from sim.reproduce.diffloc import (
@@ -52,16 +56,17 @@ def scenario() -> Scenario:
     return dataclasses.replace(paris, sites=paris.sites[:3], numerology=numerology, splits=splits, tracing=tracing)
 
 
-def tiny_jobs() -> list[jobs.Job]:
+def tiny_jobs() -> list[Job]:
     """The trainings, with few base stations and next to no steps."""
-    made = []
+    made: dict[str, Job] = {}
     for job in jobs.jobs():
         stations = ALL if len(job.setting.stations) == len(jobs.ALL) else FEW
         setting = dataclasses.replace(job.setting, stations=stations, components=16)
         epochs = 50 if job.name == STUDIED else 1
         schedule = Schedule(epochs=epochs, patience=epochs, batch=48, seed=job.schedule.seed)
-        made.append(dataclasses.replace(job, setting=setting, schedule=schedule))
-    return made
+        start = None if job.start is None else made[job.start.name]
+        made[job.name] = dataclasses.replace(job, setting=setting, schedule=schedule, start=start)
+    return list(made.values())
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +249,20 @@ def test_the_leaky_oracle_is_imported_by_its_table_alone() -> None:
     tree = ast.parse((ROOT / "sim/reproduce/diffloc/leaky_oracle.py").read_text())
     functions = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     assert functions and all(function.lstrip("_").startswith("leaky_") for function in functions)
+
+
+def test_networks_trained_jointly_are_sent_and_fused_like_others(world: Path) -> None:
+    held = []
+    for fused in (False, True):
+        wanted = DiffLocTraining(fused=fused, epochs=1, budget_s=2.0)
+        files, said = train_diffloc(scenario(), None, wanted, world / f"fused-{fused}.safetensors")
+        assert ("of each alone" in said) != fused
+        assert not list(world.glob("*.pt"))
+        held.append(load_weights(files[0]))
+    apart, jointly = held
+    sizes = [{name: value.shape for name, value in one.tensors.items()} for one in held]
+    assert sizes[0] == sizes[1] and apart.config.keys() == jointly.config.keys()
+    assert score_format(apart.config, {}, 8).chosen == score_format(jointly.config, {}, 8).chosen
 
 
 def test_the_grid_is_chosen_on_validation_samples(desk: bench.Bench) -> None:
