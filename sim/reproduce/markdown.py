@@ -98,8 +98,8 @@ def resampling(name: str, records: Sequence[Record]) -> list[str]:
 def _clustered(value: Any) -> Iterator[tuple[int, int | None]]:
     """Yield the numbers of samples and clusters, None if not known, of all error statistics in a result."""
     if isinstance(value, dict):
-        if "ci95_of_mean" in value and "samples" in value:
-            yield value["samples"], value.get("clusters")
+        if "ci95_of_mean" in value:
+            yield value.get("samples", 0), value.get("clusters")
         for one in value.values():
             yield from _clustered(one)
     elif isinstance(value, list):

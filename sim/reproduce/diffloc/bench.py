@@ -1,4 +1,4 @@
-"""Bench of DiffLoc's tables: results, features and networks of jobs; features and networks are cached."""
+"""Bench of DiffLoc's tables: results, features, networks and samples of jobs; all but results are cached."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from sim.learn.diffloc.evaluate import FloatArray, local_samples
 from sim.learn.diffloc.features import Features, FeatureSetting
 from sim.learn.diffloc.job import Fit, Job
 from sim.learn.diffloc.jobs import DENSE, FITS, job_features, jobs, load_fit, run
@@ -31,6 +32,7 @@ class Bench:
         self._folder = folder
         self._features: dict[tuple[str, FeatureSetting], Features] = {}
         self._trained: dict[str, Trained] = {}
+        self._local: dict[tuple[str, str, int, int], FloatArray] = {}
 
     def job(self, name: str) -> Job:
         """Return the job."""
@@ -67,6 +69,13 @@ class Bench:
         if name not in self._trained:
             self._trained[name] = measured(self.fit(name), self.features(name))
         return self._trained[name]
+
+    def local_samples(self, name: str, part: str, steps: int, particles: int) -> FloatArray:
+        """Return positions (K, P, N, D) that each base station samples on its own, for "validation" or "test"."""
+        key = name, part, steps, particles
+        if key not in self._local:
+            self._local[key] = local_samples(self.trained(name).networks(part), steps, particles)
+        return self._local[key]
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
         """Return a digest of data, feature settings and, with `fitted`, the trained networks; None if not trained."""

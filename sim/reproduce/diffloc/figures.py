@@ -42,8 +42,10 @@ MARK: dict[str, Any] = {"color": INK, "marker": "x", "linewidth": 1.2}
 def fig7_rows(_: Bench) -> list[Row]:
     """Make the rows of error against the number of base stations fused."""
     known = {"sizes": [{"fused": k, "min": low, "max": high} for k, (low, high) in paper.SUBSETS.items()]}
+    two = {"rule": "gauss", "steps": CT_STEPS, "most": 0}
     return [
-        Row("DiffLoc-CT by gauss, 2 steps", over_subsets, (CT,), {"rule": "gauss", "steps": CT_STEPS, "most": 0}),
+        Row("DiffLoc-CT by gauss, 2 steps", over_subsets, (CT,), two),
+        Row("DiffLoc-CT trained further by the fused error", over_subsets, (f"{CT}-fused",), two),
         *(
             Row(f"DiffLoc-UNet by {rule}, {steps} steps", over_subsets, (UNET,),
                 {"rule": rule, "steps": steps, "most": SUBSETS}, paper=known if rule == "sum" else {})

@@ -11,14 +11,11 @@ from fronthaul.payload.score_rules import RULES
 from sim.learn.diffloc.evaluate import (
     SHARE,
     Estimate,
-    FloatArray,
-    Networks,
     calibration,
     coverage,
     errors_m,
     fuse_mixtures,
     local_covariances,
-    local_samples,
     sample,
 )
 from sim.learn.diffloc.features import SCALE_M
@@ -71,9 +68,10 @@ def by_rule(
     trained = bench.trained(jobs[0])
 
     def estimate(part: str) -> Estimate:
-        networks = trained.networks(part)
-        local = local_covariances(local_samples(networks, local_steps, local_particles)) if local_steps else None
-        return sample(networks, rule, steps, particles=particles, local=local)
+        local = None
+        if local_steps:
+            local = local_covariances(bench.local_samples(jobs[0], part, local_steps, local_particles))
+        return sample(trained.networks(part), rule, steps, particles=particles, local=local)
 
     return _judged(trained, estimate("validation"), estimate("test"))
 
@@ -84,16 +82,11 @@ def exactly(
     """Measure the product of Gaussian mixtures, widened by the share of Σ_k that is best on validation samples."""
     trained = bench.trained(jobs[0])
     truth = trained.truth("validation")
-
-    def samples(networks: Networks) -> FloatArray:
-        return local_samples(networks, local_steps, local_particles)
-
-    drawn = samples(trained.networks("validation"))
+    drawn, tested = (bench.local_samples(jobs[0], p, local_steps, local_particles) for p in ("validation", "test"))
     tried = {share: fuse_mixtures(drawn, share * trained.posterior) for share in shares}
     errors = {share: float(errors_m(one.position, truth).mean()) for share, one in tried.items()}
     best = min(shares, key=lambda share: errors[share])
-    test = fuse_mixtures(samples(trained.networks("test")), best * trained.posterior)
-    return _judged(trained, tried[best], test) | {
+    return _judged(trained, tried[best], fuse_mixtures(tested, best * trained.posterior)) | {
         "share": best,
         "validation": [{"share": share, "mean": errors[share]} for share in shares],
     }
