@@ -11,10 +11,12 @@ import torch
 
 from sim.errors import UserError, nearest_hint
 from sim.learn.vinloc.data import Users, drawn_users, load_users
+from sim.learn.vinloc.evaluate import network_of
 from sim.learn.vinloc.model import VinLocModel
 from sim.learn.vinloc.train import OnProgress, Schedule, VinLocTrainer
+from sim.plan.weights import load_weights
 from sim.world.scenario import Scenario, load_scenario
-from sim.world.store import DATA_FOLDER
+from sim.world.store import ASSET_FOLDER, DATA_FOLDER
 
 ANY_SUBSET = (3, 4, 5, 6, 8, 10, 12, 15, 15, 15, 15, 18, 18)
 """Subset sizes for weights that work with any number of base stations; half are at or near the paper's 15 of 18."""
@@ -25,6 +27,9 @@ EQUAL_EPOCHS = 2
 """Epochs of trainings that are compared with each other: VIn-Loc with and without positions, and ResNet."""
 _SHORT = Schedule(epochs=2, rate=5e-4, subset=(15,))
 """Schedule of variants that start from the weights of job ``any``."""
+
+_TUNE = Schedule(epochs=0.5, rate=2e-4, warmup_steps=20, subset=(15,), average=0.1)
+"""Schedule of variants that start from the shipped weights of the hall."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Job:
         positions: whether the cloud's network is given the positions of the base stations.
         width: width of the cloud's encoder; the paper's is 512.
         schedule: training schedule.
-        start: job whose weights it starts from, "" for random initialisation.
+        start: job whose weights it starts from, "" for random initialisation. Without a checkpoint of that job, the
+            scenario's shipped weights are taken if they are its result; else it is trained first.
         further: number of users that are drawn beyond the scenario's, to train on, together with the scenario's own, on
             the device; None loads the scenario's from its data set. For an indoor factory.
         rank: rank to which the first layer of the base stations' MLP is reduced on export; 0 keeps it whole.
@@ -76,9 +82,15 @@ JOBS = {
             for part, size in (("-fixed", 18), ("", 15))
             for blind in (False, True)
         ),
-        Job("initial", "inf-dh-18-initial", schedule=_SHORT, start="any"),
-        Job("sync", "inf-dh-18", schedule=replace(_SHORT, sync_ns=50.0), start="any"),
+        Job("initial", "inf-dh-18-initial", width=384, schedule=_TUNE, start="hall"),
+        Job("sync", "inf-dh-18", width=384, schedule=replace(_TUNE, sync_ns=50.0), start="hall"),
         Job("street", "paris-street-12", schedule=Schedule(epochs=24, subset=(12,))),
+        Job(
+            "street-more",
+            "paris-street-12",
+            schedule=Schedule(epochs=20, rate=7e-4, subset=(8, 12, 12), turn=True, average=0.1),
+            start="street",
+        ),
         Job("block", "paris-block-64", schedule=Schedule(epochs=6, batch=16, warmup_steps=50, subset=(16,)), rank=96),
     )
 }
@@ -134,20 +146,34 @@ def run_job(
     scenario = load_scenario(job.scenario)
     device = device or torch.device("cpu")
     users = load_users(scenario, device=device) if job.further is None else drawn_users(scenario, device, job.further)
-    model = make_model(scenario, job, users).to(device)
+    model = make_model(scenario, job, users)
+    checkpoint = folder / f"{job.name}.pt"
+    if job.start and not checkpoint.is_file():
+        model.load_state_dict(_started(find_job(job.start), users.train.scale, on_progress, device).state_dict())
+    model = model.to(device)
     trainer = VinLocTrainer(
         model, users.train, users.validation, job.schedule,
-        checkpoint=folder / f"{job.name}.pt",
+        checkpoint=checkpoint,
         identity={
             "job": job.name, "scenario": scenario.tracing_digest(), "positions": job.positions, "width": job.width,
             "further": job.further,
         } | ({"start": job.start} if job.start else {}),
     )  # fmt: skip
-    if job.start and not (folder / f"{job.name}.pt").is_file():
-        started = run_job(find_job(job.start), _folder(job.start), on_progress, device=device)
-        model.load_state_dict(started.state_dict())
     trainer.run(on_progress, lambda: on_weights(model, users.train.scale))
     return model
+
+
+def _started(job: Job, unit: float, on_progress: OnProgress, device: torch.device) -> VinLocModel:
+    """Return the model that another job starts from, for responses in `unit` (`CirSet.scale`)."""
+    scenario, folder = load_scenario(job.scenario), _folder(job.name)
+    shipped = ASSET_FOLDER / scenario.data_name / "vinloc.safetensors"
+    if not (folder / f"{job.name}.pt").is_file() and shipped.is_file():
+        weights = load_weights(shipped)
+        if weights.config["record"]["job"] == job.name:
+            model = network_of(weights, tap_s(scenario)).model
+            model.embedding.scale.div_(unit)
+            return model
+    return run_job(job, folder, on_progress, device=device)
 
 
 def _folder(name: str) -> Path:

@@ -10,12 +10,14 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sim.learn.average import WeightAverage
 from sim.learn.budget import Length
@@ -260,8 +262,13 @@ class VinLocTrainer(UserTrainer):
             response = response * torch.polar(torch.ones_like(phase), phase)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=schedule.half):
             values = model.values(response, None if self._complete else made.present)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+        with _attention(self._device), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             return model.fused(quantised(values, bits[:, None, None]), made.site, made.present)
+
+
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """Choose how attention is computed: on CPUs the fused kernel's gradient takes longer than plain products."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def _sync_errors_ns(largest: float, present: Tensor, draw: torch.Generator) -> Tensor:

@@ -10,16 +10,19 @@ import torch
 from straight_world import trace
 from ticking import Ticking
 
-from edge.cir_embedding import CirEmbedding, as_row
+from edge.cir_embedding import CirEmbedding, channels_last
 from sim.errors import UserError
 from sim.learn import budget
-from sim.learn.vinloc import train
+from sim.learn.vinloc import jobs, train
 from sim.learn.vinloc.data import CirSet, delayed, drawn_users, join, load_users, synthesise
+from sim.learn.vinloc.evaluate import network_of
 from sim.learn.vinloc.export import factored
 from sim.learn.vinloc.model import VinLocModel, quantised
 from sim.learn.vinloc.train import Schedule, TrainProgress, VinLocTrainer, errors_of, subset
+from sim.plan.weights import load_weights
 from sim.world.factory import draw_factory
 from sim.world.scenario import ClockErrors, Scenario, load_scenario
+from sim.world.store import ASSET_FOLDER
 
 HALL = load_scenario("inf-dh-18")
 WORLD = replace(HALL, sites=HALL.sites[:6])
@@ -190,6 +193,16 @@ def unlikeness(one: CirSet, other: CirSet) -> torch.Tensor:
     return (second - first).abs().square().sum((1, 2, 3)) / first.abs().square().sum((1, 2, 3))
 
 
+def test_a_job_starts_from_shipped_weights_in_the_units_of_its_users() -> None:
+    unit, heard = 1e-4, users(4)
+    response = heard.response() * heard.scale
+    bits = torch.zeros(4)
+    started = jobs._started(jobs.find_job("hall"), unit, lambda _: None, torch.device("cpu"))
+    shipped = network_of(load_weights(ASSET_FOLDER / "inf-dh-18/vinloc.safetensors"), jobs.tap_s(HALL)).model
+    expected = shipped(response, heard.site, heard.present, bits)
+    torch.testing.assert_close(started(response / unit, heard.site, heard.present, bits), expected, rtol=0, atol=1e-2)
+
+
 def test_users_drawn_on_a_device_are_those_of_the_data_set(tmp_path: Path) -> None:
     draw_factory(FEW, tmp_path / "shards").save(tmp_path / "paths.npz")
     loaded = load_users(FEW, folder=tmp_path)
@@ -260,7 +273,7 @@ def test_maps_as_rows_of_images_are_the_maps(training: bool) -> None:
     network, other = CirEmbedding(**EMBEDDING), CirEmbedding(**EMBEDDING)
     other.load_state_dict(network.state_dict())
     x = network.features(users(6).response().flatten(0, 1)).requires_grad_()
-    row = as_row(x.detach()).requires_grad_()
+    row = channels_last(x.detach()).requires_grad_()
     assert row.is_contiguous(memory_format=torch.channels_last)
     expected, made = network.train(training).unet(x), other.train(training).unet(row)
     torch.testing.assert_close(made[:, :, 0], expected, rtol=1e-3, atol=1e-4)
