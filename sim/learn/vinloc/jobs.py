@@ -88,7 +88,7 @@ JOBS = {
         Job(
             "street-more",
             "paris-street-12",
-            schedule=Schedule(epochs=20, rate=7e-4, subset=(8, 12, 12), turn=True, average=0.1),
+            schedule=Schedule(epochs=8, rate=2.5e-4, warmup_steps=30, subset=(12,), turn=True, average=0.1),
             start="street",
         ),
         Job("block", "paris-block-64", schedule=Schedule(epochs=6, batch=16, warmup_steps=50, subset=(16,)), rank=96),
