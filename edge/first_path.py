@@ -227,7 +227,7 @@ def _builder(name: str) -> EdgeBuilder:
         return payload_of(name, setup.options).fields(payload)
 
     options = OPTIONS if name != "aoa" else {}
-    return EdgeBuilder(SchemeSpec(weights="toa", options=options, fields=fields), make)
+    return EdgeBuilder(SchemeSpec(weights="toa", options=options, resolution="own", fields=fields), make)
 
 
 build_toa, build_tdoa, build_aoa = _builder("toa"), _builder("tdoa"), _builder("aoa")

@@ -73,6 +73,7 @@ def chosen(setup: EdgeSetup) -> Chosen:
 build = EdgeBuilder(
     SchemeSpec(
         options=dict.fromkeys((*OPTIONS, ANSWER_OPTION, LEARNED_OPTION), int),
+        resolution="own",
         chosen=chosen,
         obtained="make one with `python cli.py twin SCENARIO --learned FILE`",
         fields=fields,
