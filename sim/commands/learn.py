@@ -362,9 +362,9 @@ def train(
                 bar.say(f"{progress.name or 'step'} {progress.step}: {error}")
 
         with scalar_writer(curves or checkpoint.with_suffix("")) as scalars:
-            errors = train_ecc(wanted, paths, trainings, advance, checkpoint=checkpoint, scalars=scalars, device=place)
-    for target, error in errors.items():
-        print(f"mean 3D error on validation positions {error:.3f} m: {target}")
+            means = train_ecc(wanted, paths, trainings, advance, checkpoint=checkpoint, scalars=scalars, device=place)
+    for written, mean_m in means.items():
+        print(f"mean 3D error on validation positions {mean_m:.3f} m: {written}")
     for target, resolution in zip(targets, payloads, strict=True):
         print(use(target, "lossless" if resolution is None else str(resolution)))
 
