@@ -8,7 +8,8 @@ azimuth φ and a zenith θ, or some of them. For a user at x whose clock is behi
 b is 0 for users that are synchronised to the base stations (times of arrival), and estimated otherwise, which is what
 differences of times of arrival would tell. Errors of each kind have Student's t distribution, whose freedom ν and scale
 s were fitted on training positions (`train toa`); s² is increased by the variance that the report gives. A base station
-is as likely as the likeliest of its paths, path j being the line of sight with the probability P_j found in training:
+is as likely as the likeliest of its paths, the line of sight being the first with the probability P = 9/10, otherwise
+any of the further ones alike:
 
     C(x, b) = Σ_k min_j (−log P_j + Σ (ν + 1)/2 · log(1 + r² / (ν s²)))
 
@@ -38,6 +39,7 @@ from cloud.fusion.scheme import NOTHING_HEARD, CloudSetup, Fix, OneRoundFusion
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.first_path import DEFAULT_K, FirstPathPayload
 from fronthaul.payload.measurements import SPEED_OF_LIGHT, Path
+from fronthaul.payload.nrppa_path import NrppaPathPayload, PathChoice
 
 Real = npt.NDArray[np.float64]
 
@@ -46,6 +48,7 @@ KINDS = ("range_m", "azimuth", "zenith")
 _GRID = (33, 33, 5)
 _STARTS, _WIDENED, _STEPS = 8, 0.1, 20
 _LEAST_KNOWN = 0.5
+_LATER = 0.1  # probability that the line of sight is one of the further paths
 _CLOSE_M = 1e-4  # step that ends the refinement
 _LARGEST_STEP_M = 20.0
 
@@ -57,19 +60,16 @@ class Errors:
     Attributes:
         freedom: ν of each kind (3,).
         scale: s of each kind (3,) [m, rad, rad].
-        first: probability of path j being the line of sight, one for each path that a report may have.
     """
 
     freedom: Real
     scale: Real
-    first: Real
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Errors:
         """Read the error model of a weights file's configuration."""
         table = config["errors"]
-        pairs = np.array([table[kind] for kind in KINDS], np.float64)
-        return cls(pairs[:, 0], pairs[:, 1], np.array(table.get("first", [1.0]), np.float64))
+        return cls(*np.array([table[kind] for kind in KINDS], np.float64).T)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Seen:
             for j, path in enumerate(own):
                 value[k, j] = path.delay_s * SPEED_OF_LIGHT, path.azimuth, path.zenith
                 deviation[k, j] = path.delay_sd_s * SPEED_OF_LIGHT, path.azimuth_sd, path.zenith_sd
-                odds[k, j] = -math.log(errors.first[min(j, len(errors.first) - 1)])
+                odds[k, j] = -math.log(1 - _LATER if j == 0 else _LATER / (len(own) - 1)) if len(own) > 1 else 0.0
         kinds = np.flatnonzero(np.isfinite(value).any((0, 1)))
         scale = np.sqrt(np.square(deviation) + np.square(errors.scale))
         return cls(kinds, value[..., kinds], scale[..., kinds], odds, errors.freedom[kinds])
@@ -269,3 +269,18 @@ def _builder(*, timed: bool, angled: bool, clock: bool) -> Callable[[CloudSetup]
 build_toa, build_tdoa = (_builder(timed=True, angled=False, clock=clock) for clock in (False, True))
 build_toa_aoa, build_tdoa_aoa = (_builder(timed=True, angled=True, clock=clock) for clock in (False, True))
 build_aoa = _builder(timed=False, angled=True, clock=False)
+
+
+def build_nrppa_path(setup: CloudSetup) -> OneRoundFusion:
+    """Build the rule for reports of `nrppa-path`, whose further paths may be the line of sight, too, if so chosen.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+    choice = PathChoice.of(setup.options)
+    payload = NrppaPathPayload(choice)
+
+    def read(report: Payload) -> list[Path]:
+        return payload.decode(report)[: None if choice.candidates else 1]
+
+    return LaterationFusion(setup, read, clock=False)

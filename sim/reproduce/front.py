@@ -24,12 +24,16 @@ RD_BITS = (16, 24, 32, 48, 64, 96, 128, 256)
 KLT_BITS = (*RD_BITS, 1024, 4096)
 TWIN_BITS = (16, 24, 32, 48, 64, 96, 128, 256)
 TABLES = Path("docs/tables")
-CLASSICAL, FIXED, KLT, RD, TWIN = "rss", "ecc, B bits a number", "ecc-klt", "ecc-rd", "twin, exact map"
+POWER, FIXED, KLT, RD, TWIN = "rss", "ecc, B bits a number", "ecc-klt", "ecc-rd", "twin, exact map"
+CLASSICAL, PATHS = "first path", "nrppa-path"
+SECTIONS = (POWER, CLASSICAL, PATHS, FIXED, KLT, RD, TWIN)
+_FURTHER = (0, 4)
+_FIRST_PATH = ("toa", "tdoa", "aoa", "toa-aoa", "tdoa-aoa")
 CONTROLS, RATE_LIMITED = "controls", "rate-limited bound of twin"
 UNTRAINED = "B = 1, not trained for"
 HEAD = ["", "bits of a report", "mean [m] (95 %)", "median [m]", "p90 [m]"]
 _READ = {
-    "rss, B = 8": (CLASSICAL, "ecc-table2", "rss, B = 8"),
+    "rss, B = 8": (POWER, "ecc-table2", "rss, B = 8"),
     **{f"B = {bits}": (FIXED, "ecc-table2", f"B = {bits}") for bits in (2, 3, 4, 5)},
     "lossless": (FIXED, "ecc-table2", "lossless CSI, no encoder"),
     **{f"twin, {bits} bit": (TWIN, "twin-bits", f"{bits} bit") for bits in TWIN_BITS},
@@ -42,6 +46,11 @@ _STATIONS = 6
 def runs() -> dict[str, EmulateSettings]:
     """Return the settings of the rows that are measured here, by label."""
     found = {UNTRAINED: comparison(1)}
+    found |= {scheme: comparison(4, scheme=scheme) for scheme in _FIRST_PATH}
+    found |= {
+        f"{PATHS}, {further} further paths": comparison(4, scheme=PATHS, options=(("paths", further),))
+        for further in _FURTHER
+    }
     for scheme, lengths in ((KLT, KLT_BITS), (RD, RD_BITS)):
         for bits in lengths:
             found[f"{scheme}, {bits} bit"] = comparison(4, scheme=scheme, options=(("bits_per_report", bits),))
@@ -88,12 +97,13 @@ def front_rows(bench: FrontBench) -> list[Row]:
     measured = [Row(label, emulated, (label,), section=_section(label)) for label in bench.settings]
     others = [Row(label, copied, (label,), section=section) for label, (section, *_) in _READ.items()]
     controls = [Row(label, copied, (label,), section=CONTROLS) for label in _CONTROLS]
-    order = [CLASSICAL, FIXED, KLT, RD, TWIN]
-    return [*sorted([*measured, *others], key=lambda row: order.index(row.section)), *controls]
+    return [*sorted([*measured, *others], key=lambda row: SECTIONS.index(row.section)), *controls]
 
 
 def _section(label: str) -> str:
-    return next((scheme for scheme in (KLT, RD) if label.startswith(scheme)), FIXED)
+    if label in _FIRST_PATH:
+        return CLASSICAL
+    return next((scheme for scheme in (PATHS, KLT, RD) if label.startswith(scheme)), FIXED)
 
 
 def emulated(bench: FrontBench, names: Sequence[str]) -> Result:
@@ -115,7 +125,7 @@ def front_page(name: str, records: Sequence[Record]) -> str:
         *markdown.picture(name),
         "Six base stations of `paris-6`, in process, at held-out positions: the first 1000 for `twin`, all 2000 for",
         "the others. Bits of a report: mean over fixes, with side information, without headers. A base station that",
-        "does not hear the user sends 0 bit in `twin`, `ecc-klt` and `ecc-rd`. Rows of `rss`, `ecc` from B = 2 on,",
+        "does not hear the user sends 0 bit, but in `rss` and `ecc`. Rows of `rss`, `ecc` from B = 2 on,",
         "`twin` and the controls are those of [ecc-table2](ecc-table2.md) and [twin-bits](twin-bits.md). What limits",
         "each scheme is in [ecc.md](../ecc.md) and [twin.md](../twin.md).",
         "",
@@ -136,7 +146,7 @@ def cells(record: Record) -> list[str]:
 def front_draw(path: Path, records: Sequence[Record]) -> None:
     """Draw the mean error against the bits of a report, between prior and bounds."""
     figure, [axes] = new_axes()
-    for number, section in enumerate((CLASSICAL, FIXED, KLT, RD, TWIN)):
+    for number, section in enumerate(SECTIONS):
         found = [one["result"] for one in records if one["section"] == section and one["result"]]
         error_bars(axes, [(one["bits"], one["error_3d_m"]) for one in found], section, COLOURS[number])
         if bounds := sorted((one["bits"], one["bound_m"]) for one in found if "bound_m" in one):

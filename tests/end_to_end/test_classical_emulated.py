@@ -8,6 +8,7 @@ import pytest
 import tiny_vinloc
 
 from fronthaul.link.link_file import LinkPlan
+from fronthaul.payload.nrppa_path import NrppaPathPayload, PathChoice
 from sim.emulate.emulator import emulate, run_plan
 from sim.errors import UserError
 from sim.inspect.audit import audit
@@ -27,6 +28,11 @@ def settings(scheme: str, **changes: object) -> EmulateSettings:
     return EmulateSettings(scheme=scheme, **usual | changes)  # type: ignore[arg-type]
 
 
+def sent_bits(folder: Path) -> list[int]:
+    ledgers = read_ledgers(RunFolder(folder))
+    return [row["payload_bits"] for bs, ledger in ledgers.items() if bs is not None for row in ledger.to_pylist()]
+
+
 @pytest.mark.parametrize(
     ("scheme", "bits", "most_m"),
     [("tdoa", 28, 8.0), ("aoa", 39, 1.5), ("toa-aoa", 67, 1.0)],
@@ -35,15 +41,20 @@ def test_a_run_has_exact_accounts_and_replays(tmp_path: Path, scheme: str, bits:
     links = LinkPlan({(None, None): {"loss": 0.05, "duplicate": 0.05}})
     result = emulate(settings(scheme, output=tmp_path, links=links))
     summary = result.summary
-    sent = [
-        row["payload_bits"]
-        for bs, ledger in read_ledgers(RunFolder(result.folder)).items()
-        if bs is not None
-        for row in ledger.to_pylist()
-    ]
+    sent = sent_bits(result.folder)
     assert set(sent) <= {0, bits} and np.mean([one == bits for one in sent]) > 0.85
     assert summary["bytes"]["side"] == 0 and summary["fixes"] + summary["undetermined"] == USERS
     assert summary["error_3d_m"]["median"] < most_m
+    assert audit(result.folder).ok and replay(result.folder).ok
+
+
+def test_standard_reports_have_the_length_of_their_paths_and_replay(tmp_path: Path) -> None:
+    options = (("paths", 2),)
+    result = emulate(settings("nrppa-path", options=options, output=tmp_path))
+    summary = result.summary
+    assert summary["fixes"] == USERS and summary["error_3d_m"]["median"] < 0.4
+    assert max(sent_bits(result.folder)) <= NrppaPathPayload(PathChoice.of(dict(options))).format.max_bits
+    assert len(set(sent_bits(result.folder))) > 2  # none, and one to three paths
     assert audit(result.folder).ok and replay(result.folder).ok
 
 

@@ -42,6 +42,7 @@ from edge.estimation import LmmseEstimator
 from edge.first_path import FirstPathEdge
 from edge.music import MusicEdge
 from edge.node import EdgeNode
+from edge.nrppa_path import NrppaPathEdge
 from edge.preprocessing import preprocess
 from edge.rss import RssEdge
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded, RoundScheme
@@ -78,6 +79,8 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     RssFusion.fuse: {"groups"},
     FirstPathEdge.encode: {"channel"},
     FirstPathEdge.paths: {"channel"},
+    NrppaPathEdge.encode: {"channel"},
+    NrppaPathEdge.paths: {"channel"},
     LaterationFusion.fuse: {"groups"},
     Lateration.fix: {"paths"},
     RoundScheme.answer: {"context", "snapshot", "round_", "state"},
@@ -128,7 +131,7 @@ def test_a_call_of_the_inference_path_takes_channels_and_reports_only(call: Call
     [BaseStation, EdgeNode, FusionCenter, CloudNode, Collector, Radio, LmmseEstimator, ScoreStation, StationAtCloud,
      RoundsEdge, CentralEdge, OneShotEdge, RoundsFusion, ScoreExchange, CentralFusion, OneShotFusion, DiffLocSpec,
      Sampler, Denoiser, VinLocEdge, VinLocFusion, CirEmbedding, AdcpmEdge, MusicEdge, NetworkFusion,
-     MusicFusion, FirstPathEdge, LaterationFusion, Lateration],
+     MusicFusion, FirstPathEdge, NrppaPathEdge, LaterationFusion, Lateration],
 )  # fmt: skip
 def test_constructors_take_no_position(made: type) -> None:
     assert not [name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)]

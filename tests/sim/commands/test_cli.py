@@ -164,6 +164,7 @@ BAD_INPUT = [
     ("train ecc --scenario pari-6", r"no scenario 'pari-6'"),
     ("train music --budget 1", r"--budget and --device are not for music"),
     ("train toa --device cpu", r"--budget and --device are not for toa"),
+    ("emulate --scheme nrppa-path --driver process --option paths=9", r"0 to 8 further paths, not 9"),
     ("emulate --scheme toa --driver process --option k=6", r"2\^k Tc with k from 0 to 5, not 6"),
     ("train ecc --bits 9", r"--bits .*it is '9'"),
     ("train diffloc --model unet --fused", r"--fused is for diffloc with --model ct"),
