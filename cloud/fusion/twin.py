@@ -25,7 +25,7 @@ from fronthaul.message.messages import Report
 from fronthaul.payload.atoms import Real
 from fronthaul.payload.twin import DEFAULT_BITS, Atoms, TwinPayload, report_widths
 
-CANDIDATES, FINALISTS = 4, 2
+CANDIDATES, FINALISTS = 6, 2
 """Positions of the coarse search from which fits begin, and those that are followed to their end."""
 _BATCH = 32  # fixes fitted at once
 _FLOORS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # variances of the map's own error that are tried, as shares of a link's power
@@ -37,7 +37,7 @@ ALERT_MM, PROTECTION = 1000, 3.0
 """Alert limit by default, and the deviations of a protection level."""
 UNCERTAIN = "uncertain"
 """Note of a fix whose protection level is above the alert limit."""
-_SCOUT, _STEPS, _FINER = 2, 10, 5  # Levenberg-Marquardt steps before the finalists are known, after, and at each floor
+_SCOUT, _STEPS, _FINER = 3, 10, 5  # Levenberg-Marquardt steps before the finalists are known, after, and at each floor
 
 
 def build(setup: CloudSetup) -> OneRoundFusion:
