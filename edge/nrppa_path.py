@@ -83,4 +83,4 @@ def make(setup: EdgeSetup) -> EdgeScheme:
     return NrppaPathEdge(setup)
 
 
-build = EdgeBuilder(SchemeSpec(weights="toa", options=OPTIONS), make)
+build = EdgeBuilder(SchemeSpec(weights="toa", options=OPTIONS, resolution="own"), make)
