@@ -15,7 +15,7 @@ from torch import Tensor
 from edge.ecc import load_encoder
 from edge.preprocessing import preprocess
 from edge.scheme import Chosen, EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec, emptied
-from fronthaul.payload.rate import DEFAULT_BITS, RatePayload, Transform
+from fronthaul.payload.rate import DEFAULT_BITS, Transform, rate_payload
 
 
 class RateEdge:
@@ -28,7 +28,7 @@ class RateEdge:
         self._device = torch.device(setup.device)
         own = {k.removeprefix("rate."): v.float().numpy() for k, v in setup.tensors.items() if k.startswith("rate.")}
         self._transform = Transform(own)
-        self._payload = RatePayload(own["worth"], int(setup.options.get("bits_per_report", DEFAULT_BITS)))
+        self._payload = rate_payload(own, setup.options)
         self.format = self._payload.format
 
     @torch.inference_mode()
@@ -49,9 +49,10 @@ def _builder(name: str) -> EdgeBuilder:
         return RateEdge(name, setup)
 
     def chosen(setup: EdgeSetup) -> Chosen:
-        return Chosen(name, {"bits_per_report": DEFAULT_BITS, **setup.options})
+        return Chosen(name, {"bits_per_report": DEFAULT_BITS, "entropy": 0, **setup.options})
 
-    return EdgeBuilder(SchemeSpec(options={"bits_per_report": int}, resolution="own", chosen=chosen), make)
+    options = {"bits_per_report": int, "entropy": int}
+    return EdgeBuilder(SchemeSpec(options=options, resolution="own", chosen=chosen), make)
 
 
 build_klt, build_rd = _builder("ecc-klt"), _builder("ecc-rd")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,11 @@ import numpy.typing as npt
 from cloud.fusion.cma import CmaFusionNetwork
 from cloud.fusion.network_fusion import NetworkFusion
 from cloud.fusion.scheme import NOTHING_HEARD, CloudSetup, Fix, OneRoundFusion
+from fronthaul.errors import RemoteError
 from fronthaul.message.messages import Report
-from fronthaul.payload.rate import DEFAULT_BITS, RatePayload, Transform
+from fronthaul.payload.rate import Transform, rate_payload
+
+_READ_ONCE = 1024
 
 
 def build(setup: CloudSetup) -> OneRoundFusion:
@@ -31,25 +35,38 @@ class RateFusion(NetworkFusion):
     def __init__(self, setup: CloudSetup) -> None:
         shape = setup.config["fusion"]
         stations, tones, coefficients = int(shape["stations"]), int(setup.config["tones"]), int(shape["coefficients"])
-        bits = int(setup.options.get("bits_per_report", DEFAULT_BITS))
         self._transforms, self._payloads = [], []
         for k in range(stations):
             prefix = f"rate.{k}."
             own = {n.removeprefix(prefix): v.float().numpy() for n, v in setup.tensors.items() if n.startswith(prefix)}
             self._transforms.append(Transform(own))
-            self._payloads.append(RatePayload(own["worth"], bits))
+            self._payloads.append(rate_payload(own, setup.options))
+        # A report is read twice: whether it can be used, and to be used.
+        self._numbers = lru_cache(_READ_ONCE)(lambda bs, payload: self._payloads[bs].decode(payload))
         super().__init__(setup, CmaFusionNetwork(**shape), "fusion", (stations, tones, coefficients), self._read)
 
     def _read(self, bs: int, report: Report) -> tuple[npt.NDArray[np.float32], float]:
-        gain_db, latent = self._transforms[bs].synthesise(self._payloads[bs].decode(report.payload)[None])
+        gain_db, latent = self._transforms[bs].synthesise(self._numbers(bs, report.payload)[None])
         return latent[0], 10 ** (float(gain_db[0]) / 20)
+
+    def _fault(self, report: Report) -> str | None:
+        """Return why a report cannot be used; None if it can."""
+        if not report.payload.bits:
+            return NOTHING_HEARD
+        try:
+            self._numbers(report.key.bs, report.payload)
+        except RemoteError as error:
+            return f"sent no report of this length and code: {error.detail}"
+        return None
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         """Make one fix from each group of reports; a base station that does not hear the user is excluded."""
-        heard = [[report for report in group if report.payload.bits] for group in groups]
+        faults = [{report.key.bs: fault for report in group if (fault := self._fault(report))} for group in groups]
+        good = [
+            [one for one in group if one.key.bs not in excluded] for group, excluded in zip(groups, faults, strict=True)
+        ]
         fixes = []
-        for group, used, fix in zip(groups, heard, super().fuse(heard), strict=True):
-            excluded = {report.key.bs: NOTHING_HEARD for report in group if not report.payload.bits}
+        for used, excluded, fix in zip(good, faults, super().fuse(good), strict=True):
             position = fix.position if used else (math.nan, math.nan, math.nan)
             fixes.append(replace(fix, position=position, excluded=excluded))
         return fixes

@@ -72,8 +72,11 @@ class TwinFusion:
         return fixes
 
     def _fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
-        heard = [sorted((r for r in group if r.payload.bits), key=lambda r: r.key.bs) for group in groups]
-        silent = [{r.key.bs: "it does not hear the user" for r in group if not r.payload.bits} for group in groups]
+        silent = [{r.key.bs: fault for r in group if (fault := self._fault(r))} for group in groups]
+        heard = [
+            sorted((r for r in group if r.key.bs not in out), key=lambda r: r.key.bs)
+            for group, out in zip(groups, silent, strict=True)
+        ]
         rows = [row for row, reports in enumerate(heard) if reports]
         position = np.full((len(groups), 3), np.nan)
         covariance = np.zeros((len(groups), 3, 3))
@@ -100,6 +103,13 @@ class TwinFusion:
         site = np.array([report.key.bs for report in reports])
         found = self._fit(self._read(reports), site, np.repeat(np.arange(len(groups)), each), len(groups))
         return found, found.cost / each
+
+    def _fault(self, report: Report) -> str | None:
+        """Return why a report cannot be used; None if it can."""
+        bits, wanted = report.payload.bits, self._payload[report.key.bs].format.max_bits
+        if bits == wanted:
+            return None
+        return f"sent {bits} bit, where reports have {wanted}" if bits else "it does not hear the user"
 
     def _read(self, reports: Sequence[Report]) -> Atoms:
         site = np.array([report.key.bs for report in reports])

@@ -11,21 +11,26 @@ U (F, F) decorrelates the tones, Q_g (C, C) the coefficients of a mode, A (M, M)
 matter most: for the numbers that get bits in short reports this is as good as a whole transform of L × L, at a
 fourteenth of its size. Bits are nested: a longer report refines a shorter one's.
 
-A report carries the indices in the order of y, without those of 0 bits. A base station that does not hear the user
-sends an empty payload.
+A report carries the indices in the order of y, without those of 0 bits, each in n_i bits, or with entropy coding in one
+arithmetic code of them all (`fronthaul.codec.interval`), where that is shorter: a payload of N bits is not coded. Each
+number's table of symbols follows, in integers, from how often training snapshots fell into 16 cells of y_i, or from a
+unit Gaussian. A base station that does not hear the user sends an empty payload.
 """
 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fronthaul.codec import interval
 from fronthaul.codec.bitstream import pack_mixed, unpack_mixed
 from fronthaul.codec.codebook import MidriseCodebook, gaussian_step
+from fronthaul.errors import RemoteError
 from fronthaul.message.messages import Payload, PayloadFormat
 
 Float32 = npt.NDArray[np.float32]
@@ -37,6 +42,11 @@ MOST_BITS = 8
 """Maximum width of an index."""
 _ERROR = (1.0, 0.3634, 0.1188, 0.03744, 0.01154, 0.003495, 0.001041, 3.035e-4, 8.714e-5)
 """Mean squared error of a unit Gaussian under a uniform quantiser of 0 to 8 bits (Max, 1960)."""
+CELLS = 16
+"""Cells in which y_i is counted: those of the quantiser of 4 bits."""
+_STEPS = (6536, 4078, 2400, 1373, 771, 426, 233, 126)  # Δ of 1 to 8 bits [1/4096]
+_END = 6 * 4096  # of the outermost cells
+_GAUSSIAN = (69, 79, 111, 146, 183, 216, 241, 255, 255, 241, 216, 183, 146, 111, 79, 69)
 
 
 class Transform:
@@ -88,8 +98,13 @@ class RatePayload:
         format: format of every report.
     """
 
-    def __init__(self, worth: npt.NDArray[np.floating[Any]], bits: int) -> None:
+    def __init__(
+        self, worth: npt.NDArray[np.floating[Any]], bits: int, counts: npt.NDArray[np.uint8] | None = None
+    ) -> None:
         """Share `bits` out among numbers of unit variance, of which an error costs `worth` (1 + L,) times its square.
+
+        `counts` (n, `CELLS`) are square roots of how often the first n numbers fell into each cell, up to a factor; of
+        the others, a Gaussian's. With them, even if n = 0, payloads are entropy-coded.
 
         Raises:
             ValueError: there are no reports of this length.
@@ -103,25 +118,56 @@ class RatePayload:
             (np.flatnonzero(self.widths == width), MidriseCodebook(gaussian_step(width), width))
             for width in range(1, MOST_BITS + 1)
         ]
+        self._sent = np.flatnonzero(self.widths)
+        self._tables: list[interval.Table] | None = None
+        if counts is not None:
+            rows = [counts[i] if i < len(counts) else np.array(_GAUSSIAN) for i in self._sent.tolist()]
+            self._tables = [symbols(row, width) for row, width in zip(rows, self.widths[self._sent], strict=True)]
 
     def encode(self, y: Float32) -> Payload:
         """Return the payload of numbers (1 + L,)."""
         index = np.zeros(len(y), np.uint32)
         for own, book in self._books:
             index[own] = book.index(y[own])
+        return self._packed(index)
+
+    def _packed(self, index: npt.NDArray[np.uint32]) -> Payload:
+        if self._tables is not None:
+            coded = interval.encode(index[self._sent].tolist(), self._tables)
+            if coded.bits < self.format.max_bits:
+                return coded
         return pack_mixed(index, self.widths)
 
     def decode(self, payload: Payload) -> Float32:
         """Return ŷ (1 + L,) of a payload.
 
         Raises:
-            RemoteError: a payload of another size.
+            RemoteError: a payload that `encode` does not make.
         """
-        index = unpack_mixed(payload, self.widths)
+        if self._tables is None or payload.bits == self.format.max_bits:
+            index = unpack_mixed(payload, self.widths)
+        else:
+            index = np.zeros(len(self.widths), np.uint32)
+            index[self._sent] = interval.decode(payload, self._tables)
+        if self._packed(index) != payload:
+            raise RemoteError("field", "the report has a shorter code")
         y = np.zeros(len(index), np.float32)
         for own, book in self._books:
             y[own] = book.reconstruct(index[own])
         return y
+
+
+def rate_payload(tensors: Mapping[str, npt.NDArray[Any]], options: Mapping[str, str | int]) -> RatePayload:
+    """Return the payload of a base station, given its tensors and a run's options.
+
+    Raises:
+        ValueError: there are no reports of this length, or an option is neither on nor off.
+    """
+    entropy = int(options.get("entropy", 0))
+    if entropy not in (0, 1):
+        raise ValueError(f"the option entropy is 0 or 1, not {entropy}")
+    counts = tensors.get("counts", np.zeros((0, CELLS))).astype(np.uint8) if entropy else None
+    return RatePayload(tensors["worth"], int(options.get("bits_per_report", DEFAULT_BITS)), counts)
 
 
 def shared_out(worth: npt.NDArray[np.floating[Any]], bits: int) -> npt.NDArray[np.intp]:
@@ -138,6 +184,32 @@ def shared_out(worth: npt.NDArray[np.floating[Any]], bits: int) -> npt.NDArray[n
         else:
             heapq.heapreplace(heap, (-value[place] * (_ERROR[width] - _ERROR[width + 1]), place))
     return widths
+
+
+def cell_counts(y: Float32) -> npt.NDArray[np.uint8]:
+    """Return the square roots of how often numbers (N, n) fall into each cell, and once more; the largest is 255."""
+    index = MidriseCodebook(gaussian_step(4), 4).index(y)
+    found = np.stack([1 + np.bincount(column, minlength=CELLS) for column in index.T])
+    roots: npt.NDArray[np.uint8] = np.round(255 * np.sqrt(found / found.max(1, keepdims=True))).astype(np.uint8)
+    return roots
+
+
+def symbols(roots: npt.NDArray[np.integer[Any]], width: int) -> interval.Table:
+    """Return the table of a quantiser of `width` bits for a number.
+
+    Of the number, square roots of counts (`CELLS`,) are known; within a cell all values are equally likely.
+    """
+    counts = [int(root) ** 2 + 2 for root in roots.tolist()]  # 2: what was not seen may still come
+    edges = [-_END, *(k * _STEPS[3] for k in range(1 - CELLS // 2, CELLS // 2)), _END]
+
+    def below(value: int) -> int:
+        cell = bisect_right(edges, value) - 1
+        share = (counts[cell] * (value - edges[cell]) << 16) // (edges[cell + 1] - edges[cell])
+        return (sum(counts[:cell]) << 16) + share
+
+    half = 1 << (width - 1)
+    borders = [0, *(below(k * _STEPS[width - 1]) for k in range(1 - half, half)), sum(counts) << 16]
+    return interval.table(np.diff(np.array(borders)))
 
 
 def _inverse(matrix: Float32) -> Float32:

@@ -57,6 +57,15 @@ _SCHEME_OPTIONS = {
             listed="32,64,128",
         ),
     ),
+    "entropy": (
+        bool,
+        Setting(
+            "Entropy coding of reports, up to --bits-per-report, for schemes that have it",
+            WHAT,
+            names=("--entropy",),
+            default="off",
+        ),
+    ),
 }
 """Scheme options that have a command-line option of their own."""
 
@@ -178,7 +187,9 @@ def told_by(settings: EmulateSettings) -> dict[str, Any]:
             words[setting.word] = value
     words |= _link_words(settings) or {}
     own = {key: value for key, value in settings.options if key not in _SCHEME_OPTIONS}
-    words |= {key: value for key, value in settings.options if key in _SCHEME_OPTIONS}
+    for key, value in settings.options:
+        if key in _SCHEME_OPTIONS:
+            words[key] = bool(value) if _SCHEME_OPTIONS[key][0] is bool else value
     return words | ({"option": [f"{key}={value}" for key, value in own.items()]} if own else {})
 
 
@@ -224,6 +235,7 @@ def run_label(settings: EmulateSettings, options: Mapping[str, Any]) -> str:
     payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
     if _spec(settings.scheme).resolution == "own":
         payload = f"{length} bit a report" if (length := options.get("bits_per_report")) else ""
+        payload += ", entropy-coded" if options.get("entropy") else ""
     return ", ".join(filter(None, (settings.scheme, payload)))
 
 
@@ -241,7 +253,8 @@ def scheme_options(words: Mapping[str, Any]) -> tuple[tuple[str, str | int], ...
     Raises:
         UserError: an `option` is not KEY=VALUE.
     """
-    given = [(name, words[name]) for name in _SCHEME_OPTIONS if words[name] is not None]
+    chosen = [(name, words[name]) for name in _SCHEME_OPTIONS if words[name] is not None]
+    given = [(name, int(value) if isinstance(value, bool) else value) for name, value in chosen]
     for text in words["option"] or ():
         key, equals, value = text.partition("=")
         if not (key.strip() and equals and value.strip()):

@@ -22,11 +22,13 @@ from sim.reproduce.rows import Result, Row, read_records
 
 RD_BITS = (16, 24, 32, 48, 64, 96, 128, 256)
 KLT_BITS = (*RD_BITS, 1024, 4096)
+CODED_BITS = {"ecc-klt": (64, 128, 256), "ecc-rd": (16, 32, 64)}
 TWIN_BITS = (16, 24, 32, 48, 64, 96, 128, 256)
 TABLES = Path("docs/tables")
 POWER, FIXED, KLT, RD, TWIN = "rss", "ecc, B bits a number", "ecc-klt", "ecc-rd", "twin, exact map"
 CLASSICAL, PATHS = "first path", "nrppa-path"
-SECTIONS = (POWER, CLASSICAL, PATHS, FIXED, KLT, RD, TWIN)
+CODED = ", entropy-coded"
+SECTIONS = (POWER, CLASSICAL, PATHS, FIXED, KLT, KLT + CODED, RD, RD + CODED, TWIN)
 _FURTHER = (0, 4)
 _FIRST_PATH = ("toa", "tdoa", "aoa", "toa-aoa", "tdoa-aoa")
 CONTROLS, RATE_LIMITED = "controls", "rate-limited bound of twin"
@@ -54,6 +56,9 @@ def runs() -> dict[str, EmulateSettings]:
     for scheme, lengths in ((KLT, KLT_BITS), (RD, RD_BITS)):
         for bits in lengths:
             found[f"{scheme}, {bits} bit"] = comparison(4, scheme=scheme, options=(("bits_per_report", bits),))
+        for bits in CODED_BITS[scheme]:
+            options = (("bits_per_report", bits), ("entropy", 1))
+            found[f"{scheme}, {bits} bit{CODED}"] = comparison(4, scheme=scheme, options=options)
     return found
 
 
@@ -103,7 +108,8 @@ def front_rows(bench: FrontBench) -> list[Row]:
 def _section(label: str) -> str:
     if label in _FIRST_PATH:
         return CLASSICAL
-    return next((scheme for scheme in (PATHS, KLT, RD) if label.startswith(scheme)), FIXED)
+    coded = CODED if label.endswith(CODED) else ""
+    return next((scheme + coded for scheme in (PATHS, KLT, RD) if label.startswith(scheme)), FIXED)
 
 
 def emulated(bench: FrontBench, names: Sequence[str]) -> Result:
@@ -125,9 +131,10 @@ def front_page(name: str, records: Sequence[Record]) -> str:
         *markdown.picture(name),
         "Six base stations of `paris-6`, in process, at held-out positions: the first 1000 for `twin`, all 2000 for",
         "the others. Bits of a report: mean over fixes, with side information, without headers. A base station that",
-        "does not hear the user sends 0 bit, but in `rss` and `ecc`. Rows of `rss`, `ecc` from B = 2 on,",
-        "`twin` and the controls are those of [ecc-table2](ecc-table2.md) and [twin-bits](twin-bits.md). What limits",
-        "each scheme is in [ecc.md](../ecc.md) and [twin.md](../twin.md).",
+        "does not hear the user sends 0 bit, but in `rss` and `ecc`. Entropy-coded reports (`--entropy`) make the",
+        "fixes of the row with as many bits, which is their limit. Rows of `rss`, `ecc` from B = 2 on, `twin` and the",
+        "controls are those of [ecc-table2](ecc-table2.md) and [twin-bits](twin-bits.md). What limits each scheme is in",
+        "[ecc.md](../ecc.md) and [twin.md](../twin.md).",
         "",
     ]
     lines = markdown.sectioned(records, lambda record: [cells(record)])

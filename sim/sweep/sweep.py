@@ -51,7 +51,7 @@ OnRow = Callable[[str, int, int, bool], None]
 
 _NO_OUTCOME = ("output", "driver", "capture", "controls", "report")
 """Settings that do not affect the figures of a row."""
-_LATER = ("options", "random_subset", "layout", "cloud_gpus", "force")
+_LATER = ("options", "random_subset", "layout", "cloud_gpus", "force", "compact")
 """Settings that were added later; a key leaves them out while they are unset, so that older rows still match."""
 
 PER_REPORT = "payload [bit/report]"

@@ -9,6 +9,7 @@ import pytest
 import tiny_vinloc
 
 from fronthaul.link.link_file import LinkPlan
+from fronthaul.message.messages import Payload, Report, ReportKey
 from sim.emulate.emulator import emulate, run_plan
 from sim.errors import UserError
 from sim.inspect.audit import audit
@@ -65,6 +66,52 @@ def test_lost_and_late_reports_keep_their_meaning(tmp_path: Path) -> None:
     reports = result.summary["reports"]
     assert sum(reports.values()) == 6 * USERS and reports["lost"] > 0 and reports["used"] > 0
     assert audit(result.folder).ok and replay(result.folder).ok
+
+
+def test_entropy_coding_makes_the_same_fixes_of_fewer_bits(tmp_path: Path) -> None:
+    plain = dataclasses.replace(settings("ecc-klt", 128, output=tmp_path), snapshots=32)
+    faults = {"loss": 0.1, "duplicate": 0.2, "corrupt": 0.2, "jitter": 0.05}
+    coded = dataclasses.replace(
+        plain, options=(*plain.options, ("entropy", 1)), links=LinkPlan({(None, None): faults}),
+        compact=True, batch=4, bundle=4, deadline_ms=200.0,
+    )  # fmt: skip
+    whole = emulate(dataclasses.replace(plain, options=coded.options))
+    assert fixes(whole.folder) == fixes(emulate(plain).folder)
+    lengths = np.concatenate(
+        [pq.read_table(path)["payload_bits"] for path in sorted(whole.folder.glob("links/bs-*.parquet"))]
+    )
+    sent = lengths[lengths > 0]
+    assert len(set(sent.tolist())) > 10 and sent.max() <= 128 and sent.mean() < 0.9 * 128
+    assert audit(whole.folder).ok and replay(whole.folder).ok
+    faulty = emulate(coded)
+    assert all(faulty.summary["frames"][fate] > 0 for fate in ("delivered", "duplicate", "corrupt", "dropped"))
+    assert audit(faulty.folder).ok and replay(faulty.folder).ok
+
+
+def fixes(folder: Path) -> list[dict[str, object]]:
+    return pq.read_table(folder / "fixes.parquet", columns=["snapshot", "x_m", "y_m", "z_m", "used_bs"]).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "entropy", "data", "reason"),
+    [
+        ("ecc-klt", 0, Payload(b"\0\0", 10), "sent no report of this length and code: the widths add up to 64 bits"),
+        ("ecc-klt", 1, Payload(b"\0\0", 10), "sent no report of this length and code: 10 bits are not the code"),
+        ("twin", None, Payload(b"\0\0", 10), "sent 10 bit, where reports have 64"),
+    ],
+)
+def test_a_report_that_the_scheme_does_not_make_is_excluded_in_one_sentence(
+    scheme: str, entropy: int | None, data: Payload, reason: str
+) -> None:
+    """It may come from whoever holds a base station's key, and must not end the run."""
+    given = settings(scheme, 64)
+    plan = load_plan(
+        given if entropy is None else dataclasses.replace(given, options=(*given.options, ("entropy", entropy)))
+    )
+    rule = plan.cloud.build(plan.cloud.setup)
+    reports = [Report(ReportKey(bs, 0, 0), data) for bs in range(2)]
+    (fix,) = rule.fuse([reports])
+    assert np.isnan(fix.position).all() and all(reason in fix.excluded[bs] for bs in range(2))
 
 
 def test_who_is_not_heard_sends_nothing_and_is_excluded(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from edge.quantizer import quantise_mixed_straight_through
 from fronthaul.payload.rate import Transform, shared_out
 from sim.learn.ecc.train import make_sources, model_of
-from sim.learn.ecc.transform import fit_transforms
+from sim.learn.ecc.transform import count_symbols, fit_transforms
 from sim.learn.splits import SplitName
 from sim.learn.trainer import OnProgress, Schedule, Trainer
 from sim.plan.weights import Weights, built_on, load_weights, save_weights
@@ -144,7 +144,9 @@ def fit_klt(scenario: Scenario, paths: PathSet, training: RateTraining, output: 
     """Fit the transforms of `ecc-klt` to weights of `ecc`, and write them: with the networks, or beside their file."""
     weights = load_weights(training.start_from)
     sources = make_sources(scenario, paths, training.split, 0.0, training.schedule.seed, torch.device("cpu"))
-    tensors = fit_transforms(model_of(scenario, weights), sources.training)
+    model = model_of(scenario, weights)
+    tensors = fit_transforms(model, sources.training)
+    tensors |= count_symbols(model, sources.training, tensors)
     record = {"split": training.split, "positions": len(sources.training), "torch": str(torch.__version__)}
     config = {**weights.config, "scheme": "ecc-klt", "record": record}
     _save(Weights(config, {**weights.tensors, **tensors}), weights, training, output)
@@ -201,5 +203,8 @@ def train_rd(
         "torch": str(torch.__version__),
         "device": device.type,
     }
-    _save(model.cpu().weights(sources.covariance.cpu(), record), start, training, output)
+    made = model.cpu().weights(sources.covariance.cpu(), record)
+    still = make_sources(scenario, paths, training.split, 0.0, training.schedule.seed, torch.device("cpu"))
+    counts = count_symbols(model_of(scenario, made), still.training, made.tensors)
+    _save(Weights(made.config, {**made.tensors, **counts}), start, training, output)
     return errors

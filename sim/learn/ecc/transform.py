@@ -7,6 +7,7 @@ the Karhunen–Loève transform of the numbers that matter most is what `frontha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from cloud.fusion.cma import CmaFusionNetwork, read_out
 from edge.preprocessing import preprocess
+from fronthaul.payload.rate import Transform, cell_counts
 from sim.learn.data import SnapshotSource
 from sim.learn.ecc.model import EccModel
 
@@ -37,6 +39,25 @@ def fit_transforms(model: EccModel, source: SnapshotSource) -> dict[str, Tensor]
     for k in range(gain_db.shape[1]):
         made = fit_transform(gain_db[:, k].double().numpy(), latent[:, k].double().numpy(), metric[k])
         found |= {f"rate.{k}.{name}": torch.from_numpy(np.ascontiguousarray(value)) for name, value in made.items()}
+    return found
+
+
+def count_symbols(model: EccModel, source: SnapshotSource, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors ``rate.<k>.counts`` for entropy coding: how often training snapshots fall into each cell.
+
+    Args:
+        model: the network whose numbers are sent.
+        source: of training snapshots.
+        tensors: ``rate.<k>.…`` of the transforms, as they will be read.
+    """
+    gain_db, latent = observed_numbers(model, source)
+    found: dict[str, Tensor] = {}
+    for k in range(gain_db.shape[1]):
+        prefix = f"rate.{k}."
+        own = {n.removeprefix(prefix): v.float().numpy() for n, v in tensors.items() if n.startswith(prefix)}
+        y = Transform(own).analyse(gain_db[:, k].numpy(), latent[:, k].numpy())[:, : len(own["mixing"])]
+        counts = cell_counts(y) * (own["worth"][: y.shape[1], None] > 0)
+        found[f"{prefix}counts"] = torch.from_numpy(counts.astype(np.uint8))
     return found
 
 

@@ -242,7 +242,7 @@ def options_of(command: str) -> dict[str, inspect.Parameter]:
 
 def test_emulate_has_every_setting_and_every_impairment() -> None:
     settings = {setting.word for setting in SETTINGS.values()}
-    others = {"context", "from_run", "steps", "fusion", "where", "bits_per_report", "json"}
+    others = {"context", "from_run", "steps", "fusion", "where", "bits_per_report", "entropy", "json"}
     assert set(options_of("emulate")) - others == settings | set(IMPAIRMENTS)
 
 

@@ -1,6 +1,7 @@
 """ECC at any number of bits: transforms that fit, one training for all lengths, and halves that agree with it."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,24 @@ def test_a_file_beside_the_networks_refers_to_them_another_one_holds_them(
     first, second = load_weights(beside), load_weights(whole)
     assert first.config == second.config and first.config["scheme"] == "ecc-klt"
     assert all(torch.equal(value, second.tensors[name]) for name, value in first.tensors.items())
+
+
+@pytest.mark.parametrize("scheme", ["ecc-klt", "ecc-rd"])
+def test_files_hold_counts_that_shorten_reports(files: dict[str, Path], scheme: str) -> None:
+    weights = load_weights(files[scheme])
+    build = build_rd if scheme == "ecc-rd" else build_klt
+    source = make_sources(WORLD, PATHS, "random", 0.0, 0, torch.device("cpu")).validation
+    channel = source.batch(torch.arange(30)).channel[:, 1]
+
+    def bits(share: Mapping[str, torch.Tensor]) -> int:
+        options = {"bits_per_report": 96, "entropy": 1}
+        edge = build(EdgeSetup(1, PayloadChoice(), weights.config, share, options=options))
+        return sum(payload.bits for payload in edge.encode(channel).payloads)
+
+    share = weights.edge(1)
+    without = {name: value for name, value in share.items() if name != "rate.counts"}
+    assert share["rate.counts"].dtype is torch.uint8 and share["rate.counts"].max() == 255
+    assert bits(share) < bits(without) and bits(share) < 0.95 * 30 * 96
 
 
 def test_training_pays_at_few_bits(files: dict[str, Path]) -> None:
