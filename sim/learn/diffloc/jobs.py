@@ -44,8 +44,10 @@ FITS = DATA_FOLDER / "paris-7" / "diffloc"
 FEATURES = DATA_FOLDER / "paris-7" / "features"
 ALL = (0, 1, 2, 3, 4, 5, 6)
 THREE = (0, 3, 6)
-"""Base stations of the study with more positions."""
-SNRS_DB = (50.0, 30.0, 10.0)
+"""Base stations of some studies: more positions, noise, soft labels of CT."""
+SNRS_DB = (50.0, 40.0, 30.0, 20.0, 10.0)
+ALL_SNRS_DB = (10.0,)
+"""Those at which networks of all seven base stations are trained, too: the one where noise matters most."""
 SPACINGS_M = (2.0, 4.0, 8.0, 16.0)
 """Spacings of grids tried on the random split."""
 SPACING_M = 4.0
@@ -53,8 +55,10 @@ SPACING_M = 4.0
 STEPS = (2, 20, 50)
 SEEDS = (1, 2)
 """Seeds beside 0 of the headline rows."""
-FUSED_RULE, FUSED_NOISE = "gauss", 1.0
-"""Rule of joint training, and its noise on embeddings: of 0, 0.25, 0.5, 1 and 2 the best on validation samples."""
+FUSED_RULE = "gauss"
+"""Rule by which networks are fused in joint training."""
+FUSED_NOISE: dict[str, float] = {"taps": 1.0, "beams": 0.1}
+"""Its noise on embeddings, by input: the best on validation samples of 0, 0.25, 0.5, 1, 2 and 0, 0.1, 0.25, 0.5, 1."""
 FUSED_SCHEDULE = Schedule(epochs=20)
 DENSE = "paris-7-dense"
 
@@ -80,28 +84,32 @@ def jobs() -> list[Job]:
         if split == "random":
             found.append(Job(f"{prefix}-cnn", data, "cnn", setting, schedule=Schedule(epochs=25, patience=8)))
     usual = FeatureSetting()
+    few = replace(usual, stations=THREE)
     found += [
         Job("paris-7-random-mlp-soft", "paris-7", "mlp", usual, soft=True),
         Job("paris-7-random-mlp", "paris-7", "mlp", usual),
         Job("paris-7-random-unet-soft", "paris-7", "unet", usual, soft=True),
-        Job("paris-7-random-ct-soft", "paris-7", "ct", usual, soft=True),
+        Job("paris-7-random-ct-soft", "paris-7", "ct", few, soft=True),
         Job("paris-7-beams-ct", "paris-7", "ct", replace(usual, input="beams")),
         Job("paris-7-beams-regression", "paris-7", "regression", replace(usual, input="beams"), schedule=quick),
         Job("paris-7-block-ct", "paris-7", "ct", replace(usual, split="block")),
         Job("paris-7-block-regression", "paris-7", "regression", replace(usual, split="block"), schedule=quick),
     ]
     found += [Job(f"paris-7-unet-t{steps}", "paris-7", "unet", usual, timesteps=steps) for steps in STEPS]
-    noisy = Schedule(epochs=30, patience=15)
+    noisy = Schedule(epochs=40, patience=15)
     for snr_db in SNRS_DB:
-        setting = replace(usual, snr_db=(snr_db,))
+        setting = replace(few, snr_db=(snr_db,))
         found.append(Job(f"paris-7-unet-snr{snr_db:g}", "paris-7", "unet", setting, schedule=noisy))
-    mixed = replace(usual, snr_db=(None, *SNRS_DB))
-    found.append(Job("paris-7-unet-snrmixed", "paris-7", "unet", mixed, schedule=Schedule(epochs=10, patience=6)))
+    for snr_db in ALL_SNRS_DB:
+        setting = replace(usual, snr_db=(snr_db,))
+        found.append(Job(f"paris-7-unet-snr{snr_db:g}-all", "paris-7", "unet", setting, schedule=Schedule(epochs=30)))
+    mixed = replace(few, snr_db=(None, *SNRS_DB))
+    found.append(Job("paris-7-unet-snrmixed", "paris-7", "unet", mixed, schedule=Schedule(epochs=20, patience=6)))
     for seed in SEEDS:
-        for model in ("regression", "ct", "unet"):
+        for model in ("regression", "ct"):
             schedule = replace(quick if model == "regression" else Schedule(), seed=seed)
             found.append(Job(f"paris-7-random-{model}-seed{seed}", "paris-7", model, usual, schedule=schedule))
-    dense = replace(usual, stations=THREE, components=200)
+    dense = replace(few, components=200)
     for model, epochs in (("regression", 12), ("ct", 16), ("unet", 16)):
         found.append(Job(f"dense-{model}", DENSE, model, dense, schedule=Schedule(epochs=epochs, patience=epochs)))
     seeds = [f"paris-7-random-ct-seed{seed}" for seed in SEEDS]
@@ -216,7 +224,7 @@ def _objective(job: Job, features: Features, start: Trained | None) -> Objective
     if start is not None:
         table = sampler_table(job)
         rule, levels = build_rule(FUSED_RULE, box_around(start.truth("train"))), noise_schedule(table, CT_STEPS)
-        return Fused(rule, start.posterior, levels[0], table["sigma"][0], FUSED_NOISE, job.apart)
+        return Fused(rule, start.posterior, levels[0], table["sigma"][0], FUSED_NOISE[job.setting.input], job.apart)
     if job.model == "ct":
         return Consistency(soft=job.soft)
     if job.model in ("unet", "mlp"):

@@ -47,10 +47,10 @@ INTERVAL_MS = 250.0
 """Snapshot interval, longer than the deadline plus twice the longest delay: no frame outlasts its snapshot's slot."""
 BITS = 8
 """Resolution of DiffLoc's messages where it is not varied."""
-DELAYS_MS = (0, 5, 10, 20, 50)
-EDGE_BITS: tuple[int | None, ...] = (2, 3, 4, 5, 6, 8, None)
-CENTRAL_BITS = (2, 3, 4, 5, 6, 8)
-ONE_SHOT_BITS = (3, 4, 5, 6, 8)
+DELAYS_MS = (0, 2, 5, 10, 20, 50)
+EDGE_BITS: tuple[int | None, ...] = (2, 3, 4, 5, 6, 7, 8, None)
+CENTRAL_BITS = (2, 3, 4, 5, 6, 7, 8)
+ONE_SHOT_BITS = (3, 4, 5, 6, 7, 8)
 ECC_BITS = (1, 2, 3, 4, 5, 6, 7, 8, None)
 ECC_ALWAYS = (4,)
 """Resolutions shown as "not trained" if their weights are missing; others are then left out."""

@@ -64,7 +64,7 @@ def leaky_rows(_: Bench) -> list[Row]:
             rows.append(Row(f"{number}. {label}", measure, (f"{prefix[key]}-unet",), section=section, paper=figures))
         figures = paper.figures("sum", 100 * paper.NOISE[SNR_DB])
         rows.append(Row(f"{number}. noise of {SNR_DB:g} dB, in training, too", measure,
-                        ("paris-7-unet-snr10",), section=section, paper=figures))  # fmt: skip
+                        ("paris-7-unet-snr10-all",), section=section, paper=figures))  # fmt: skip
         rows.append(Row(f"{number}. noise of {SNR_DB:g} dB, training without", measure, ("paris-7-random-unet",),
                         noisy, section=section))  # fmt: skip
         for steps in (2, 50):

@@ -30,8 +30,6 @@ RULES = ("sum", "gauss")
 CT_RULES = ("sum", "gauss", "precision")
 METHODS, CONTROLS = "the paper's methods", "controls"
 BUYS, THREE_SEEDS = "what buys accuracy", "three seeds"
-SEED_STEPS = 50
-"""Steps of DiffLoc-UNet for each seed: the paper's best number."""
 AVERAGED = {"steps": DDIM_STEPS, "particles": PARTICLES, "rules": RULES}
 TWO_STEPS = {"steps": CT_STEPS, "rules": CT_RULES}
 FUSED = {"steps": CT_STEPS, "rules": (FUSED_RULE,)}
@@ -165,7 +163,6 @@ def _seeds(name: str) -> list[Row]:
 
     return [
         row("regression", "regression", {}),
-        row(f"DiffLoc-UNet, {SEED_STEPS} steps", "unet", {"steps": SEED_STEPS, "rules": RULES}),
         row(f"DiffLoc-CT, {CT_STEPS} steps", "ct", TWO_STEPS),
         row("DiffLoc-CT, trained further by the fused error", "ct", FUSED, "-fused"),
     ]
