@@ -26,9 +26,9 @@ CODED_BITS = {"ecc-klt": (64, 128, 256), "ecc-rd": (16, 32, 64)}
 TWIN_BITS = (16, 24, 32, 48, 64, 96, 128, 256)
 TABLES = Path("docs/tables")
 POWER, FIXED, KLT, RD, TWIN = "rss", "ecc, B bits a number", "ecc-klt", "ecc-rd", "twin, exact map"
-CLASSICAL, PATHS = "first path", "nrppa-path"
+CLASSICAL, CLOCK, PATHS = "first path", "first path, clock unknown", "nrppa-path"
 CODED = ", entropy-coded"
-SECTIONS = (POWER, CLASSICAL, PATHS, FIXED, KLT, KLT + CODED, RD, RD + CODED, TWIN)
+SECTIONS = (POWER, CLASSICAL, CLOCK, PATHS, FIXED, KLT, KLT + CODED, RD, RD + CODED, TWIN)
 _FURTHER = (0, 4)
 _FIRST_PATH = ("toa", "tdoa", "aoa", "toa-aoa", "tdoa-aoa")
 CONTROLS, RATE_LIMITED = "controls", "rate-limited bound of twin"
@@ -107,7 +107,7 @@ def front_rows(bench: FrontBench) -> list[Row]:
 
 def _section(label: str) -> str:
     if label in _FIRST_PATH:
-        return CLASSICAL
+        return CLOCK if label.startswith("tdoa") else CLASSICAL
     coded = CODED if label.endswith(CODED) else ""
     return next((scheme + coded for scheme in (PATHS, KLT, RD) if label.startswith(scheme)), FIXED)
 
