@@ -34,7 +34,9 @@ LINEAR_BITS = 20
 """Length of the shortest report for which the linear model of the errors holds."""
 _SENT = (0, 2, 3, 4)  # parameters of a report's only atom: its phase is not sent
 _KEPT = 3  # allocations of a length from which shorter ones follow
-_FLOOR = 1e-4  # in the middle of those that the fit tries (`cloud.fusion.twin`)
+FLOORS = (1e-5, 1e-4)
+"""Variances of the map's own error, as shares of a link's power, for which bits may be allocated: those that fits find
+most often (`cloud.fusion.twin`). Which of them serves a city better is measured."""
 
 
 class Allocator:
@@ -44,8 +46,8 @@ class Allocator:
         """Take a twin without allocation, and the paths of training users that are not stored in it."""
         self._users = KnownUsers(scenario, weights, paths)
 
-    def table(self, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
-        """Return the allocation.
+    def table(self, floor: float, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
+        """Return the allocation for a floor.
 
         Of each number of atoms it holds the order in which parameters get their bits; `lengths` and `atoms` list from
         which length on a report has how many atoms.
@@ -53,7 +55,7 @@ class Allocator:
         orders: dict[str, Any] = {}
         deviation = np.full((ATOMS + 1, LONGEST_BITS + 1), np.inf)
         for atoms in range(1, ATOMS + 1):
-            orders[str(atoms)], deviation[atoms] = self._order(atoms)
+            orders[str(atoms)], deviation[atoms] = self._order(atoms, floor)
             on_progress(atoms, ATOMS)
         first = SHORTEST_BITS
         best = deviation[:, first:].argmin(0)
@@ -65,13 +67,13 @@ class Allocator:
             "orders": orders,
         }
 
-    def _order(self, atoms: int) -> tuple[dict[str, list[int]], Real]:
+    def _order(self, atoms: int, floor: float) -> tuple[dict[str, list[int]], Real]:
         """Return least widths of a number of atoms, the order of further bits, and the deviation [m] for each length.
 
         Bits are taken from a full report, one after the other, always where it hurts least. Building a report up would
         not do: a bit for one parameter of an atom is worth nothing before the others are known.
         """
-        prediction = Prediction(self._users, atoms, _FLOOR)
+        prediction = Prediction(self._users, atoms, floor)
 
         def predict(widths: npt.NDArray[np.int64]) -> float:
             return float(prediction(tuple(tuple(int(width) for width in row) for row in widths)).mean())

@@ -26,7 +26,7 @@ from fronthaul.payload.choice import PayloadChoice
 from fronthaul.payload.twin import TwinPayload, report_widths
 from sim.errors import UserError
 from sim.learn.splits import SplitName, split_positions
-from sim.learn.twin.allocation import ATOMS, Allocator, short_reports
+from sim.learn.twin.allocation import ATOMS, FLOORS, Allocator, short_reports
 from sim.learn.twin.prediction import heard_channels
 from sim.plan.weights import Weights, load_weights, save_weights
 from sim.world.anchors import Anchors, find_anchors
@@ -41,6 +41,7 @@ LEARNED = ("ecc-klt", "ecc-rd")
 _CALIBRATION, _ALLOCATION, _SHORT = 240, 60, 100  # further training positions: all limit the misfit, some allocate bits
 MOST_ERROR_M = 30.0
 """Error beyond which a fix is as bad as any other."""
+_CHOSEN_AT = 64  # length of the reports by whose error the floor of the allocation is chosen [bit]
 _LENGTHS = (16, 32, 48, 64, 96, 128, 256, 512)  # at which the misfit is measured
 _QUANTILE, _MARGIN = 0.99, 1.3  # of the misfits, and of the limit above it
 _MARGIN_DB = (15.0, 6.0)  # below the weakest and above the strongest first path of a base station
@@ -77,16 +78,20 @@ def make_twin(
     anchors = find_anchors(paths.select(stored))
     weights = Weights(_config(scenario, anchors, split), _tensors(scenario, paths.select(stored), anchors))
     users = paths.select(further)
-    steps = ATOMS + 1 + len(_LENGTHS)
-    weights.config["allocation"] = Allocator(scenario, weights, users.select(np.arange(_ALLOCATION))).table(
-        lambda done, _: on_progress(done, steps)
-    )
+    steps = ATOMS * len(FLOORS) + 1 + len(_LENGTHS)
+    allocator = Allocator(scenario, weights, users.select(np.arange(_ALLOCATION)))
     few = _Users(scenario, weights, users.select(np.arange(_SHORT)))
+    tables, errors = [], []
+    for number, floor in enumerate(FLOORS):
+        tables.append(allocator.table(floor, lambda done, _, before=number * ATOMS: on_progress(before + done, steps)))
+        weights.config["allocation"] = tables[-1]
+        errors.append(few.error_m(_CHOSEN_AT))
+    weights.config["allocation"] = tables[int(np.argmin(errors))]
     weights.config["allocation"]["short"] = short_reports(weights.config, few.error_m)
-    on_progress(ATOMS + 1, steps)
+    on_progress(steps - len(_LENGTHS), steps)
     most = []
     all_of_them = _Users(scenario, weights, users)
-    for done, bits in enumerate(_LENGTHS, ATOMS + 2):
+    for done, bits in enumerate(_LENGTHS, steps - len(_LENGTHS) + 1):
         most.append(_MARGIN * float(np.quantile(all_of_them.misfits(bits), _QUANTILE)))
         on_progress(done, steps)
     weights.config["misfit"] = {"bits": list(_LENGTHS), "most": [round(value, 3) for value in most]}
