@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from cloud.fusion.ecc_rate import RateFusion
 from cloud.fusion.scheme import CloudSetup, Fix, OneRoundFusion
@@ -73,7 +72,7 @@ class TwinEccExchange:
         if covariance is None or not math.isfinite(position[0]):
             return replace(learned, note=LEARNED, excluded={})
         known, precision = np.linalg.inv(covariance), np.eye(3) / self._learned_m**2
-        spread: npt.NDArray[np.float64] = np.linalg.inv(known + precision)
+        spread = np.linalg.inv(known + precision).astype(np.float64)
         x, y, z = spread @ (known @ position + precision @ learned.position)
         return replace(self._found, position=(float(x), float(y), float(z)), covariance=spread, note=COMBINED)
 

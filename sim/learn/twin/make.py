@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def make_twin(
     few = _Users(scenario, weights, users.select(np.arange(_SHORT)))
     tables, errors = [], []
     for number, floor in enumerate(FLOORS):
-        tables.append(allocator.table(floor, lambda done, _, before=number * ATOMS: on_progress(before + done, steps)))
+        tables.append(allocator.table(floor, partial(_on_atoms, on_progress, number * ATOMS, steps)))
         weights.config["allocation"] = tables[-1]
         errors.append(few.error_m(_CHOSEN_AT))
     weights.config["allocation"] = tables[int(np.argmin(errors))]
@@ -97,6 +98,10 @@ def make_twin(
     weights.config["misfit"] = {"bits": list(_LENGTHS), "most": [round(value, 3) for value in most]}
     save_weights(output, weights)
     return anchors
+
+
+def _on_atoms(on_progress: Callable[[int, int], None], before: int, steps: int, done: int, _: int) -> None:
+    on_progress(before + done, steps)
 
 
 def with_learned(twin: Path, learned: Path, output: Path) -> None:
