@@ -91,6 +91,12 @@ JOBS = {
             schedule=Schedule(epochs=8, rate=2.5e-4, warmup_steps=30, subset=(12,), turn=True, average=0.1),
             start="street",
         ),
+        Job(
+            "street-long",
+            "paris-street-12",
+            schedule=Schedule(epochs=38, rate=4e-4, warmup_steps=30, subset=(12,), turn=True, average=0.1),
+            start="street-more",
+        ),
         Job("block", "paris-block-64", schedule=Schedule(epochs=6, batch=16, warmup_steps=50, subset=(16,)), rank=96),
     )
 }
