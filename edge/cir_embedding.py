@@ -116,8 +116,8 @@ _ROW_POOL, _ROW_GROW = nn.MaxPool2d((1, 2)), nn.Upsample(scale_factor=(1, 2))
 def channels_last(x: Tensor) -> Tensor:
     """Return maps with the channels last in memory; maps (B, C, L) as images of one row (B, C, 1, L).
 
-    CUDA has fast kernels for those: of (B, C, L) it normalises each channel on one of its many processors. On CPUs a
-    training step takes two thirds of the time.
+    CUDA has fast kernels for those: of (B, C, L) it normalises each channel on one of its many processors. On CPUs
+    forward and backward pass take 0.7 of the time.
     """
     return (x[:, :, None] if x.ndim == 3 else x).contiguous(memory_format=torch.channels_last)
 

@@ -88,7 +88,7 @@ JOBS = {
         Job(
             "street-more",
             "paris-street-12",
-            schedule=Schedule(epochs=8, rate=2.5e-4, warmup_steps=30, subset=(12,), turn=True, average=0.1),
+            schedule=Schedule(epochs=5.37, rate=2.5e-4, warmup_steps=30, subset=(12,), turn=True, average=0.1),
             start="street",
         ),
         Job(

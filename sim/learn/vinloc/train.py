@@ -150,7 +150,7 @@ class UserTrainer(ABC):
         Raises:
             UserError: the training diverges; the last checkpoint is of the time before.
         """
-        step = self._checkpoint.resume()
+        step = begun = self._checkpoint.resume()
         self._length.start()
         saved = reported = time.monotonic()
         losses: list[Tensor] = []
@@ -175,7 +175,11 @@ class UserTrainer(ABC):
                 self._tell(on_progress, step, loss, self._error())
         error = self._error()
         require_finite(error, f"step {step}")
-        self._save(step, on_save)
+        if step > begun:
+            self._save(step, on_save)
+        else:  # a finished training's checkpoint stays as it is: tables are measured again when it changes
+            with self._average.applied():
+                on_save()
         self._average.apply()
         self._tell(on_progress, step, loss, error)
         return error
