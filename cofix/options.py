@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     round: _Number
     minimum_bs: int
     bundle: int
+    compact: bool
     links: _Path
     rate: str
     delay: _Number | str
@@ -81,6 +82,7 @@ class Options(TypedDict, total=False):
     fusion: str
     where: str
     bits_per_report: int
+    entropy: bool
     option: Mapping[str, str | int]
 
 

@@ -25,6 +25,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 TESTS = Path(__file__).parent
+SHIPPED = store.ASSET_FOLDER
 QUICK = (
     "cloud",
     "edge",
@@ -93,7 +94,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModul
 
 @pytest.fixture(scope="module", autouse=True)
 def leaks_are_told_where_they_are() -> Iterator[None]:
-    """Collect garbage after each module: a file left open is told as its error, not as one of whatever runs later."""
+    """Begin each module with the shipped files, whatever others have put into their place, and end it without garbage.
+
+    So a file left open is told as its module's error, not as one of whatever runs later.
+    """
+    store.ASSET_FOLDER = SHIPPED
     yield
     gc.collect()
 

@@ -107,4 +107,4 @@ def test_the_edge_sends_the_gain_in_decibels(bits: int | None) -> None:
 def test_the_rule_is_found_by_name() -> None:
     assert load_fusion("rss") is build
     with pytest.raises(LookupError, match="rss"):
-        load_fusion("tdoa")
+        load_fusion("nowhere")

@@ -39,7 +39,7 @@ def test_reports_are_bundled_in_their_order_and_frames_numbered(count: int, bund
     assert all(len(frame.reports) == bundle for frame in frames[:-1])
     assert [frame.seq for frame in frames] == list(range(first, first + len(frames)))
     assert outbox.frames_made == first + len(frames)
-    assert all(departure[1:] == (7, 7, None, ()) for departure in departures)
+    assert all(departure[1:] == (7, 7, None, (), None) for departure in departures)
     again = decoded(outbox.frames(reports(1), 8))
     assert [frame.seq for frame in again] == [first + len(frames)]
 
