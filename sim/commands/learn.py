@@ -439,7 +439,7 @@ def reproduce(
         str,
         typer.Argument(
             help="ecc- with table2, ablations, strategies, baselines, subcarriers, tracking or stage1; "
-            "twin-bits or twin-mismatch; front; "
+            "twin-bits, twin-mismatch or twin-ecc; front; "
             "diffloc- with table4, table5, table6, fusion, leaky, fig5 to fig11 or bits; "
             "vinloc- with table2, table4, fig7, bits, trps, lost, sync, noise or phase.",
             show_default=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def export_weights(model: VinLocModel, scale: float, scenario: Scenario, job: Jo
         "record": {
             "job": job.name,
             "further_users": job.further or 0,
-            "schedule": asdict(job.schedule),
+            "schedule": job.schedule.table(),
             "scenario_digest": scenario.tracing_digest(),
             "clock": scenario_table(scenario)["clock"],
         },

@@ -23,6 +23,8 @@ ANY_SUBSET = (3, 4, 5, 6, 8, 10, 12, 15, 15, 15, 15, 18, 18)
 _MORE_SUBSET = (4, 6, 9, 12, 15, 15, 15, 15, 18, 18)
 _FEW_SIZES = (3, 5, 8, 12, 15, 15, 15, 18, 18)
 """As ANY_SUBSET; a GPU prepares for each size of its inputs, which takes seconds."""
+SEEDS = (1, 2)
+"""Seeds of further trainings of VIn-Loc on equal terms, beside 0."""
 EQUAL_EPOCHS = 2
 """Epochs of trainings that are compared with each other: VIn-Loc with and without positions, and ResNet."""
 _SHORT = Schedule(epochs=2, rate=5e-4, subset=(15,))
@@ -82,6 +84,15 @@ JOBS = {
             for part, size in (("-fixed", 18), ("", 15))
             for blind in (False, True)
         ),
+        *(
+            Job(
+                f"short{part}-seed{seed}",
+                "inf-dh-18",
+                schedule=Schedule(epochs=EQUAL_EPOCHS, subset=(size,), resolutions=(0,), seed=seed),
+            )
+            for part, size in (("-fixed", 18), ("", 15))
+            for seed in SEEDS
+        ),
         Job("initial", "inf-dh-18-initial", width=384, schedule=_TUNE, start="hall"),
         Job("sync", "inf-dh-18", width=384, schedule=replace(_TUNE, sync_ns=50.0), start="hall"),
         Job("street", "paris-street-12", schedule=Schedule(epochs=24, subset=(12,))),
@@ -97,7 +108,12 @@ JOBS = {
             schedule=Schedule(epochs=38, rate=4e-4, warmup_steps=30, subset=(12,), turn=True, average=0.1),
             start="street-more",
         ),
-        Job("block", "paris-block-64", schedule=Schedule(epochs=6, batch=16, warmup_steps=50, subset=(16,)), rank=96),
+        Job(
+            "block",
+            "paris-block-64",
+            schedule=Schedule(epochs=20, batch=32, warmup_steps=50, subset=(16,), turn=True, alone=0.3, average=0.1),
+            rank=96,
+        ),
     )
 }
 
@@ -121,7 +137,7 @@ def make_model(scenario: Scenario, job: Job, users: Users) -> VinLocModel:
     embedding: dict[str, Any] = {"antennas": array.antennas, "taps": taps, "rows": array.rows, "channels": channels}
     network = {"positions": job.positions, "width": job.width, "feedforward": 2 * job.width}
     low, high = (torch.tensor(corner, dtype=torch.float32) for corner in (scenario.users.low, scenario.users.high))
-    return VinLocModel(embedding, network, low, high, tap_s(scenario))
+    return VinLocModel(embedding, network, low, high, tap_s(scenario), alone=job.schedule.alone > 0)
 
 
 def tap_s(scenario: Scenario) -> float:

@@ -17,6 +17,8 @@ class VinLocModel(nn.Module):
     Attributes:
         embedding: the embedding network, shared by all base stations.
         network: the cloud's network.
+        alone: reads a displacement from the site, in units of the extent, from one base station's values, for
+            `Schedule.alone`; else None.
         centre, extent: positions are normalised as (p − centre) / extent, [m].
     """
 
@@ -24,7 +26,13 @@ class VinLocModel(nn.Module):
     extent: Tensor
 
     def __init__(
-        self, embedding: dict[str, Any], network: dict[str, Any], low: Tensor, high: Tensor, tap_s: float = 5e-9
+        self,
+        embedding: dict[str, Any],
+        network: dict[str, Any],
+        low: Tensor,
+        high: Tensor,
+        tap_s: float = 5e-9,
+        alone: bool = False,
     ) -> None:
         """Make the model for positions between `low` and `high` (3,) [m] and taps `tap_s` apart [s]."""
         super().__init__()
@@ -32,6 +40,7 @@ class VinLocModel(nn.Module):
         self.shapes = {"embedding": embedding, "network": network}
         self.embedding = CirEmbedding(**embedding)
         self.network = LocTokenNetwork(**network)
+        self.alone = nn.Linear(VALUES, 3) if alone else None
         self.register_buffer("centre", (low + high) / 2)
         # One unit for all axes: a metre is a metre in any direction.
         self.register_buffer("extent", ((high - low).max() / 2).expand(3).clone())

@@ -17,7 +17,7 @@ from sim.learn.vinloc.data import CirSet, Users, load_users
 from sim.learn.vinloc.evaluate import hidden, kept_stations, random_stations
 from sim.learn.vinloc.jobs import EQUAL_EPOCHS
 from sim.learn.vinloc.resnet import Filling, ResNetLocator, filled
-from sim.learn.vinloc.train import OnProgress, Schedule, UserTrainer
+from sim.learn.vinloc.train import OnProgress, Schedule, UserTrainer, mean_distance
 from sim.world.scenario import Scenario, load_scenario
 
 
@@ -101,12 +101,12 @@ class ResNetTrainer(UserTrainer):
         error: Tensor = (found - self._validation.position).norm(dim=1)
         return error
 
-    def _positions(self, users: CirSet, draws: Draws, half: bool) -> Tensor:
+    def _loss(self, users: CirSet, draws: Draws, half: bool) -> Tensor:
         chosen = random_stations(len(users), users.present.shape[1], self._job.size, draws.device)
         slots = filled(users, chosen, self._job.filling, draws.device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             estimate: Tensor = self._locator(slots)
-        return estimate
+        return mean_distance(estimate, users.position)
 
 
 @torch.inference_mode()

@@ -54,6 +54,9 @@ class Schedule:
             to this, and each of its base stations has a Gaussian error, truncated at twice the standard deviation.
         turn: whether each response is turned by a random phase. A carrier's phase turns once in a wavelength, so that
             it says nothing about places metres away, but a long training would learn it by heart.
+        alone: weight of a further loss, the mean error [m] of positions that a linear layer reads from each base
+            station's values alone, as displacements from its site. It teaches the base stations' network before the
+            cloud's can. The layer is not exported.
         average: length of the moving average of the weights, which is validated and exported, as a share of the steps
             so far; 0 takes the weights themselves.
         seed: seed of all draws.
@@ -69,9 +72,14 @@ class Schedule:
     half: bool = True
     sync_ns: float = 0.0
     turn: bool = False
+    alone: float = 0.0
     average: float = 0.0
     budget_s: float | None = None
     seed: int = 0
+
+    def table(self) -> dict[str, Any]:
+        """Return the settings by name. A newer one is left out at its default, so that older checkpoints stay valid."""
+        return {name: value for name, value in asdict(self).items() if name != "alone" or value}
 
 
 @dataclass(frozen=True)
@@ -127,15 +135,15 @@ class UserTrainer(ABC):
         parts: dict[str, Stateful] = {
             "model": network, "optimizer": self._optimizer, "average": self._average, "length": self._length,
         }  # fmt: skip
-        self._checkpoint = Checkpoint(checkpoint, {**identity, "schedule": asdict(schedule)}, parts)
+        self._checkpoint = Checkpoint(checkpoint, {**identity, "schedule": schedule.table()}, parts)
 
     @abstractmethod
     def validate(self) -> Tensor:
         """Return Euclidean errors (N,) [m] of validation users."""
 
     @abstractmethod
-    def _positions(self, users: CirSet, draws: Draws, half: bool) -> Tensor:
-        """Return positions (B, 3) [m] of a batch; with `half` the positioning network multiplies in bfloat16."""
+    def _loss(self, users: CirSet, draws: Draws, half: bool) -> Tensor:
+        """Return the loss [m] of a batch; with `half` the positioning network multiplies in bfloat16."""
 
     def run(self, on_progress: OnProgress = lambda _: None, on_save: Callable[[], None] = lambda: None) -> float:
         """Train to the end of the schedule, which leaves the averaged weights in the network.
@@ -211,12 +219,16 @@ class UserTrainer(ABC):
         schedule, network, users = self._schedule, self._network.train(), self._training[index]
         steps = self._length.steps(step)
         half = schedule.half and step < (1 - schedule.single) * steps
-        estimate = self._positions(users, draws, half)
-        loss = ((estimate - users.position).square().sum(-1) + 1e-4).sqrt().mean()
+        loss = self._loss(users, draws, half)
         rate = warm_cosine(schedule.rate, step, max(1, steps), schedule.warmup_steps)
         self._optimizer.descend(loss / network.get_buffer("extent")[0], rate)
         self._average.update()
         return loss.detach()
+
+
+def mean_distance(estimate: Tensor, position: Tensor) -> Tensor:
+    """Return the mean distance [m] of estimates from positions (…, 3), smooth within a centimetre."""
+    return ((estimate - position).square().sum(-1) + 1e-4).sqrt().mean()
 
 
 def schedule_steps(schedule: Schedule, users: int) -> tuple[int, int]:
@@ -252,7 +264,7 @@ class VinLocTrainer(UserTrainer):
         """Return errors (N,) [m] with random subsets of the schedule's largest size and unquantised values."""
         return errors_of(self._model, self._validation, max(self._schedule.subset), bits=0, seed=10_000)
 
-    def _positions(self, users: CirSet, draws: Draws, half: bool) -> Tensor:
+    def _loss(self, users: CirSet, draws: Draws, half: bool) -> Tensor:
         schedule, model, draw = self._schedule, self._model, draws.device
         size = schedule.subset[int(torch.randint(len(schedule.subset), (), generator=draws.host))]
         made = subset(users, size, draw)
@@ -267,7 +279,14 @@ class VinLocTrainer(UserTrainer):
         with torch.autocast(self._device.type, torch.bfloat16, enabled=schedule.half):
             values = model.values(response, None if self._complete else made.present)
         with _attention(self._device), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
-            return model.fused(quantised(values, bits[:, None, None]), made.site, made.present)
+            estimate = model.fused(quantised(values, bits[:, None, None]), made.site, made.present)
+        loss = mean_distance(estimate, made.position)
+        if model.alone is not None:
+            displaced = made.site + model.alone(values) * model.extent
+            loss = loss + schedule.alone * mean_distance(
+                displaced[made.present], made.position[:, None].expand_as(displaced)[made.present]
+            )
+        return loss
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ class Bench:
             return False
         step, identity = _progress(path.resolve(), path.stat().st_mtime_ns)
         schedule, scenario = self.job(name).schedule, self.scenario(name)
-        if identity["schedule"] != asdict(schedule) or identity["scenario"] != scenario.tracing_digest():
+        if identity["schedule"] != schedule.table() or identity["scenario"] != scenario.tracing_digest():
             return False
         return step >= schedule_steps(schedule, len(self.users(scenario).train))[1]
 

@@ -65,6 +65,12 @@ def located(
     return _result(users, found, distances) | payload(users.test, size, bits)
 
 
+def over_seeds(bench: Bench, jobs: Sequence[str], *, size: int) -> Result:
+    """Measure trainings that differ in their seed alone: errors [m] of each, with float values."""
+    each = [located(bench, [name], size=size)["errors"] for name in jobs]
+    return {"seeds": {kind: [float(one[kind]) for one in each] for kind in ("rmse", "mean", "p90")}}
+
+
 def layouts(bench: Bench, jobs: Sequence[str], *, bits: int = 0, shuffle: bool = False) -> Result:
     """Measure VIn-Loc on unseen layouts of base stations: over all layouts, and for each one."""
     scenario = bench.scenario(jobs[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sim.learn.vinloc.jobs import EQUAL_EPOCHS
+from sim.learn.vinloc.jobs import EQUAL_EPOCHS, SEEDS
 from sim.reproduce.rows import Row
 from sim.reproduce.vinloc import paper
 from sim.reproduce.vinloc.bench import Bench
@@ -14,6 +14,7 @@ from sim.reproduce.vinloc.measures import (
     linear,
     located,
     neighbours,
+    over_seeds,
     prior,
     resnet,
     unsynchronised,
@@ -23,6 +24,7 @@ ALL, SOME = 18, 15
 """Numbers of base stations in the hall, and in the paper's variable case."""
 EQUAL = f"from scratch, {EQUAL_EPOCHS:g} epochs over 17 500 users each"
 FIXED, VARIABLE, CONTROLS = "fixed: 18 of 18", "variable: 15 of 18, drawn for each user", "controls, 15 of 18"
+THREE_SEEDS = "three seeds"
 BITS = 4
 """Resolution of the shipped payload [bit]."""
 RESOLUTIONS = (0, 8, 5, 4, 3, 2, 1)
@@ -66,6 +68,11 @@ def table2(_: Bench) -> list[Row]:
             section=VARIABLE),
         Row("local linear regression, 15 of 18", linear, features=SHIPPED, options={"size": SOME}, section=VARIABLE),
         *_equally_trained(),
+        *(
+            Row(f"{size} of 18: VIn-Loc, short, seeds 0, 1, 2", over_seeds,
+                (job, *(f"{job}-seed{seed}" for seed in SEEDS)), {"size": size}, section=THREE_SEEDS)
+            for size, job in ((ALL, "short-fixed"), (SOME, "short"))
+        ),
         Row("responses shuffled among users, shipped weights", located, SHIPPED, {"size": SOME, "shuffle": True},
             section=CONTROLS),
         Row("prior: mean training position", prior, features=SHIPPED, section=CONTROLS),

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from sim.drawing import COLOURS, INK, error_bars, new_axes, save_figure
@@ -25,6 +26,7 @@ from sim.reproduce.markdown import (
     table,
     with_interval,
 )
+from sim.reproduce.vinloc.method_rows import THREE_SEEDS
 
 KINDS = """\
 RMSE, MAE, median and percentiles are of the distance |p̂ − p| in 3D, of test users that no training saw; in brackets,
@@ -45,10 +47,13 @@ def table2_page(name: str, records: Sequence[Record]) -> str:
         "station; nearest neighbours are on magnitudes of the responses, over the TRPs that both users have.",
         "",
     ]
+    seeds = [one for one in records if one["section"] == THREE_SEEDS]
+    one_each = [one for one in records if one["section"] != THREE_SEEDS]
     lines = [
         *text,
-        *errors_table(records),
-        *axes_table(records),
+        *errors_table(one_each),
+        *seeds_table(seeds),
+        *axes_table(one_each),
         *errors_by_distance(records, DISTANCES, sections=True),
         *chosen(records),
     ]
@@ -179,6 +184,19 @@ def axes_table(records: Sequence[Record]) -> list[str]:
         cells.append([record["label"], *(" / ".join(metres(one[k]) for k in ("rmse", "mean", "p90")) for one in parts)])
     head = ["RMSE / MAE / p90 [m]", "horizontal", "x", "y", "z"]
     return table(head, cells) if cells else []
+
+
+def seeds_table(records: Sequence[Record]) -> list[str]:
+    """Return a table of errors of several seeds: mean and standard deviation, and each."""
+    cells = []
+    for record in records:
+        found = (record["result"] or {}).get("seeds")
+        cells.append([record["label"], *map(_spread, found.values())] if found else [record["label"], NOT_TRAINED])
+    return table(["mean ± standard deviation (each) [m]", "RMSE", "MAE", "p90"], cells) if cells else []
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{metres(mean(values))} ± {metres(stdev(values))} ({', '.join(map(metres, values))})"
 
 
 def chosen(records: Sequence[Record]) -> list[str]:
