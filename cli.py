@@ -25,7 +25,6 @@ _LONGEST = 2000
 app = typer.Typer(
     name="cofix",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -28,6 +28,9 @@ JsonOption = Annotated[
 ]
 
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", show_default=False)]
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON; bytes are written in hexadecimal.
 

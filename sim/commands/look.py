@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -212,12 +213,17 @@ def of_link(links: list[LinkTotals], link: int | None, run: Path) -> list[LinkTo
     return mine
 
 
-def replay(run: RunArgument) -> None:
+def replay(run: RunArgument, as_json: JsonOption = False) -> None:
     """Compute a run's fixes again, from logged payloads, side values and used sets alone."""
     from sim.inspect.replay import TOLERANCE_M
     from sim.inspect.replay import replay as replay_run
 
     result = replay_run(run)
+    if as_json:
+        numbers = dataclasses.asdict(result).items()
+        told = {name: value if math.isfinite(value) else None for name, value in numbers}  # JSON has no infinity
+        print_json({"ok": result.ok, "tolerance_m": TOLERANCE_M, **told})
+        raise typer.Exit(0 if result.ok else 1)
     print(
         f"{result.identical} of {result.compared} fixes are identical to the last bit; "
         f"the largest difference is {result.max_difference_m:.3g} m, "

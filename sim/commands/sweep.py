@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.commands.common import console, stoppable
+from sim.commands.common import DryRun, console, stoppable
 from sim.commands.options import FromRun, given_options, takes
 from sim.plan.setting import OUTPUT, PLACEMENT
 from sim.sweep.cases import DEFAULTS, OPTIONS, cases_of
@@ -30,13 +30,21 @@ def sweep(
         int, typer.Option(min=1, max=256, help="Processes that run rows side by side.", rich_help_panel=PLACEMENT)
     ] = 1,
     from_run: FromRun = None,
+    dry_run: DryRun = False,
     **words: Any,
 ) -> None:
     """Emulate every combination of lists in process; table and plot of error against budget; can be resumed."""
-    from sim.sweep.sweep import run_sweep
+    from sim.sweep.sweep import finished, run_sweep
     from sim.terminal import ProgressBar
 
     cases = cases_of(words, output, given_options(context))
+    if dry_run:
+        rows = finished(cases, output)
+        for case, row in zip(cases, rows, strict=True):
+            print(f"{'finished' if row else 'to run  '}  {case.name}")
+        left = [case.settings.snapshots for case, row in zip(cases, rows, strict=True) if row is None]
+        print(f"{len(left)} of {len(cases)} rows to run, {sum(left)} fixes. Nothing was done.")
+        return
     told = f"Stopped; finished rows are in {output}, and the same command resumes."
     with stoppable(lambda: told), ProgressBar() as bar:
 

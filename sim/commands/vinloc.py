@@ -55,7 +55,7 @@ def train_vinloc(
         batch=own.batch if batch is None else batch,
         rate=own.rate if rate is None else rate,
         budget_s=budget_s,
-        seed=seed,
+        seed=seed or own.seed,
     )
     job = replace(known, scenario=scenario or known.scenario, schedule=schedule)
     if isinstance(job, ResNetJob) and (width is not None or further is not None):
@@ -63,7 +63,7 @@ def train_vinloc(
     if not isinstance(job, ResNetJob):
         job = replace(job, width=width or job.width, further=job.further if further is None else further)
     wanted = load_scenario(job.scenario)
-    suffix = f"-seed{seed}" * (seed != own.seed)
+    suffix = f"-seed{schedule.seed}" * (schedule.seed != own.seed)
     target = output or Path("checkpoints") / wanted.name / f"vinloc-{name}{suffix}.safetensors"
     folder = DATA_FOLDER / wanted.data_name / "vinloc"
     if job != known:

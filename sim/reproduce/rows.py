@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fronthaul.documents import read_json
 from fronthaul.errors import LocalError
@@ -93,9 +93,8 @@ def measure_rows(
                 on_row(f"training {name}", number, len(rows))
                 bench.train(name)
         on_row(row.label, number, len(rows))
-        identity = {name: bench.identity(name, fitted=True) for name in row.jobs}
-        identity |= {name: bench.identity(name, fitted=False) for name in row.features}
-        if None in identity.values() or (record["result"] is not None and record["key"]["digests"] == identity):
+        identity = _identity(bench, row)
+        if None in identity.values() or _is_current(record, identity):
             continue
         begin = time.monotonic()
         record["result"] = row.run(bench)
@@ -106,6 +105,52 @@ def measure_rows(
     write_rows(store, records)
     on_row("done", len(rows), len(rows))
     return list(read_records(store).values())
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What `measure_rows` would do for a row.
+
+    Attributes:
+        label: the row's label.
+        state: ``measured``: nothing; ``outdated``: measure it again, as its networks or
+            data have changed or are not here; ``missing``: measure it for the first time.
+        train: jobs that would be trained before.
+        minutes: how long the stored measurement took [min]; None if unknown.
+    """
+
+    label: str
+    state: Literal["measured", "outdated", "missing"]
+    train: tuple[str, ...]
+    minutes: float | None
+
+
+def planned(bench: Bench, rows: Sequence[Row], store: Path) -> list[Planned]:
+    """Return what `measure_rows` would do; nothing is trained, measured or written.
+
+    Raises:
+        UserError: path data are missing, or `store` is damaged.
+    """
+    bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
+    records = stored_records(rows, read_records(store) if store.is_file() else {})
+    found = []
+    for row, record in zip(rows, records, strict=True):
+        train = tuple(name for name in row.jobs if not bench.is_trained(name))
+        current = not train and _is_current(record, _identity(bench, row))
+        state: Literal["measured", "outdated", "missing"]
+        state = "measured" if current else "missing" if record["result"] is None else "outdated"
+        found.append(Planned(row.label, state, train, record.get("minutes")))
+    return found
+
+
+def _identity(bench: Bench, row: Row) -> dict[str, str | None]:
+    """Return the digests of what a row is measured with; None for what is not trained."""
+    fitted = {name: bench.identity(name, fitted=True) for name in row.jobs}
+    return fitted | {name: bench.identity(name, fitted=False) for name in row.features}
+
+
+def _is_current(record: Record, identity: Mapping[str, str | None]) -> bool:
+    return record["result"] is not None and record["key"]["digests"] == identity
 
 
 def read_records(store: Path) -> dict[str, Record]:

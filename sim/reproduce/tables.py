@@ -16,7 +16,7 @@ from sim.reproduce.diffloc.bench import Bench as DiffLocBench
 from sim.reproduce.ecc import ablations, baselines, stage1, strategies, subcarriers, table2, tracking
 from sim.reproduce.front import FrontBench, front_draw, front_page, front_rows
 from sim.reproduce.markdown import Record
-from sim.reproduce.rows import OnRow, Row, measure_rows
+from sim.reproduce.rows import OnRow, Planned, Row, measure_rows, planned
 from sim.reproduce.twin_bits import TwinBench, twin_draw, twin_page, twin_rows
 from sim.reproduce.twin_ecc import FallbackBench, fallback_page, fallback_rows
 from sim.reproduce.twin_mismatch import MismatchBench, mismatch_page, mismatch_rows
@@ -109,9 +109,7 @@ def reproduce(
     Raises:
         UserError: there is no such table, path data are missing, or a row's run fails; earlier rows are kept.
     """
-    if name not in TABLES:
-        raise UserError(f"There is no table {name!r}{nearest_hint(name, TABLES)}.")
-    table = TABLES[name]
+    table = _table(name)
     desk = table.bench() if bench is None else bench
     store = output / f"{name}.json"
     records = measure_rows(desk, table.rows(desk), store, train=train, commit=commit(), on_row=on_row)
@@ -120,3 +118,20 @@ def reproduce(
     page = output / f"{name}.md"
     write_text(page, table.page(name, records))
     return page
+
+
+def plan(name: str, output: Path) -> list[Planned]:
+    """Return what `reproduce` would do for each row; nothing is trained, measured or written.
+
+    Raises:
+        UserError: as `reproduce`.
+    """
+    table = _table(name)
+    bench = table.bench()
+    return planned(bench, table.rows(bench), output / f"{name}.json")
+
+
+def _table(name: str) -> Table:
+    if name not in TABLES:
+        raise UserError(f"There is no table {name!r}{nearest_hint(name, TABLES)}.")
+    return TABLES[name]

@@ -185,6 +185,18 @@ def run_sweep(
     return write_sweep([row for row in rows.values() if row], output, command)
 
 
+def finished(cases: Sequence[Case], output: Path) -> list[Row | None]:
+    """Return the rows that `run_sweep` would reuse, None for those that it would run.
+
+    Raises:
+        UserError: as `run_sweep`.
+    """
+    inputs = Inputs()
+    rows = [_finished(output / case.name, inputs.key(case.settings)) for case in cases]  # reads all weights
+    _require_own(output, rows)
+    return rows
+
+
 def write_sweep(rows: Sequence[Row], output: Path, command: str, name: str = "sweep") -> Sweep:
     """Write table, text and pictures of rows to `output`."""
     table, text = output / f"{name}.json", output / f"{name}.md"

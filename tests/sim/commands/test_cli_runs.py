@@ -151,6 +151,9 @@ def test_inspect_and_replay_fail_where_a_run_does_not_hold(tiny: list[str], caps
     (folder / "links" / "bs-001.parquet").unlink()
     assert cli.main(["replay", str(folder)]) == 1
     assert "20 fixes were left out" in capsys.readouterr().out
+    assert cli.main(["replay", str(folder), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert not told["ok"] and (told["total"], told["compared"], told["max_difference_m"]) == (20, 0, 0)
     assert cli.main(["inspect", str(folder)]) == 1
     assert "books do not balance: reports in a fix that are not used: 20" in capsys.readouterr().out
     cut(folder / "fixes.parquet")

@@ -78,6 +78,11 @@ def test_every_combination_is_one_row_and_is_not_run_again(
         assert (row["lost_share"] > 0) == (row["settings"]["loss"] == "50%")
 
     before = Path("sweep/sweep.json").read_bytes()
+    capsys.readouterr()
+    assert cli.main([*words, "--loss", "0,50%,20%", "--output", "sweep", "--dry-run"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in told if line.startswith("finished")] == names
+    assert told[-1] == "4 of 12 rows to run, 24 fixes. Nothing was done."
     assert cli.main([*words, "--loss", "0,50%", "--output", "sweep"]) == 0
     assert ran == names and Path("sweep/sweep.json").read_bytes() == before
     longer = [word.replace("2,4", "2,4,8") for word in words]

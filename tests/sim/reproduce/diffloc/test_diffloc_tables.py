@@ -174,15 +174,23 @@ def test_rows_of_other_networks_or_options_alone_are_measured_again(desk: bench.
     def made(value: int) -> list[rows.Row]:
         return [rows.Row(name, measure, (name,), {"value": value}) for name in (first, second)]
 
+    def states(value: int = 1) -> list[tuple[str, tuple[str, ...]]]:
+        return [(one.state, one.train) for one in rows.planned(desk, made(value), store)]
+
+    assert states() == [("missing", ())] * 2 and not store.exists()
     rows.measure_rows(desk, made(1), store)
     rows.measure_rows(desk, made(1), store)
-    assert done == [first, second]
+    assert done == [first, second] and states() == [("measured", ())] * 2
     file = jobs.FITS / f"{second}.safetensors"
     kept = file.read_bytes()
     file.write_bytes(kept + b" ")
+    assert states() == [("measured", ()), ("outdated", ())]
     rows.measure_rows(desk, made(1), store)
     assert done == [first, second, second]
-    file.unlink()  # what is stored stays, where nothing is there to doubt it
+    file.unlink()
+    assert states() == [("measured", ()), ("outdated", (second,))] and states(2)[1] == ("missing", (second,))
+    assert done == [first, second, second]  # a plan measures nothing
+    # what is stored stays, where nothing is there to doubt it
     found = rows.measure_rows(desk, made(1), store, train=False)
     assert [one["result"] for one in found] == [{"value": 1}, {"value": 1}]
     found = rows.measure_rows(desk, made(2), store, train=False)
