@@ -49,6 +49,11 @@ def sample_statistics(error_m: FloatArray, cluster: Cluster | None = None) -> di
     return found | {"samples": len(error_m), "clusters": count}
 
 
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return values, one for each seed of a training, with their mean and standard deviation."""
+    return {"each": list(values), "mean": float(np.mean(values)), "spread": float(np.std(values, ddof=1))}
+
+
 def rmse(error_m: FloatArray) -> float:
     """Return the root mean square [m]."""
     return float(np.sqrt(np.square(error_m).mean()))

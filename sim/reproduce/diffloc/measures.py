@@ -19,7 +19,7 @@ from sim.learn.diffloc.evaluate import FloatArray, Networks, errors_m, fuse_gaus
 from sim.learn.diffloc.features import SCALE_M, raw_features
 from sim.learn.diffloc.jobs import load_data
 from sim.learn.diffloc.trained import Trained
-from sim.records.statistics import Cluster, distance_to_nearest, errors_by_distance, sample_statistics
+from sim.records.statistics import Cluster, distance_to_nearest, errors_by_distance, sample_statistics, spread
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.rows import Result
 
@@ -114,14 +114,9 @@ def over_seeds(
     each = [sampled(bench, [name], steps=steps, rules=rules) if steps else regressed(bench, [name]) for name in jobs]
     return {
         "stations": each[0]["stations"],
-        "alone": [_spread([one["alone"][k]["mean"] for one in each]) for k in range(len(each[0]["alone"]))],
-        "fused": {rule: _spread([one["fused"][rule]["mean"] for one in each]) for rule in each[0]["fused"]},
+        "alone": [spread([one["alone"][k]["mean"] for one in each]) for k in range(len(each[0]["alone"]))],
+        "fused": {rule: spread([one["fused"][rule]["mean"] for one in each]) for rule in each[0]["fused"]},
     }
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Return mean and standard deviation of one value for each seed."""
-    return {"each": list(values), "mean": float(np.mean(values)), "spread": float(np.std(values, ddof=1))}
 
 
 def places(trained: Trained, stations: Sequence[int] | None) -> list[int]:

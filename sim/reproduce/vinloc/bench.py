@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sim.learn.average import WeightAverage
 from sim.learn.checkpoint import read_checkpoint
 from sim.learn.vinloc.data import Users, load_users
 from sim.learn.vinloc.evaluate import Network, network_of
@@ -94,8 +95,14 @@ class Bench:
         if shipped is not None:
             return network_of(load_weights(shipped), tap_s(scenario))
         users = self.users(scenario)
-        model = make_model(scenario, self._jobs[name], users)
-        model.load_state_dict(read_checkpoint(self._checkpoint(name)).state["model"])
+        job = self._jobs[name]
+        model = make_model(scenario, job, users)
+        state = read_checkpoint(self._checkpoint(name)).state
+        model.load_state_dict(state["model"])
+        if job.schedule.average:
+            average = WeightAverage(model, job.schedule.average)
+            average.load_state_dict(state["average"])
+            average.apply()
         return Network(model.eval(), users.train.scale)
 
     def resnet(self, name: str) -> ResNetLocator:

@@ -25,6 +25,7 @@ from sim.records.statistics import (
     errors_by_distance,
     rmse,
     sample_statistics,
+    spread,
 )
 from sim.reproduce.rows import Result
 from sim.reproduce.vinloc.baselines import linear_positions, neighbour_positions, prior_positions
@@ -68,7 +69,7 @@ def located(
 def over_seeds(bench: Bench, jobs: Sequence[str], *, size: int) -> Result:
     """Measure trainings that differ in their seed alone: errors [m] of each, with float values."""
     each = [located(bench, [name], size=size)["errors"] for name in jobs]
-    return {"seeds": {kind: [float(one[kind]) for one in each] for kind in ("rmse", "mean", "p90")}}
+    return {"seeds": {kind: spread([one[kind] for one in each]) for kind in ("rmse", "mean", "p90")}}
 
 
 def layouts(bench: Bench, jobs: Sequence[str], *, bits: int = 0, shuffle: bool = False) -> Result:

@@ -6,10 +6,9 @@ MAE is the mean error.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from sim.drawing import COLOURS, INK, error_bars, new_axes, save_figure
@@ -195,8 +194,8 @@ def seeds_table(records: Sequence[Record]) -> list[str]:
     return table(["mean ± standard deviation (each) [m]", "RMSE", "MAE", "p90"], cells) if cells else []
 
 
-def _spread(values: Sequence[float]) -> str:
-    return f"{metres(mean(values))} ± {metres(stdev(values))} ({', '.join(map(metres, values))})"
+def _spread(found: Mapping[str, Any]) -> str:
+    return f"{metres(found['mean'])} ± {metres(found['spread'])} ({', '.join(map(metres, found['each']))})"
 
 
 def chosen(records: Sequence[Record]) -> list[str]:

@@ -13,7 +13,8 @@ import tiny_hall
 import torch
 
 from sim.errors import UserError
-from sim.learn.vinloc.evaluate import hidden, late_clocks, noisy, positions_of, shuffled
+from sim.learn.vinloc.evaluate import Network, hidden, late_clocks, noisy, positions_of, shuffled
+from sim.learn.vinloc.jobs import run_job
 from sim.reproduce import markdown, tables
 from sim.reproduce.rows import Row
 from sim.reproduce.vinloc import angles, bench, lost, pages
@@ -108,6 +109,17 @@ def test_a_changed_schedule_is_not_what_was_trained(desk: bench.Bench) -> None:
     longer = dataclasses.replace(job, schedule=dataclasses.replace(job.schedule, epochs=2))
     assert not bench.Bench({TRAINED: longer}, {}).is_trained(TRAINED)  # type: ignore[dict-item]
     assert bench.Bench({TRAINED: longer}, {}).identity(TRAINED, fitted=True) is None  # type: ignore[dict-item]
+
+
+def test_averaged_weights_are_those_of_the_end_of_the_training(desk: bench.Bench) -> None:
+    job = desk.job(TRAINED)
+    job = dataclasses.replace(job, name="averaged", schedule=dataclasses.replace(job.schedule, average=0.5))
+    made = bench.Bench({"averaged": job}, {})
+    scenario = made.scenario("averaged")
+    users = made.users(scenario)
+    trained = run_job(job, store.DATA_FOLDER / scenario.data_name / "vinloc")
+    found = positions_of(made.network("averaged"), hidden(users.test), 4)
+    assert torch.equal(found, positions_of(Network(trained.eval(), users.train.scale), hidden(users.test), 4))
 
 
 def test_shipped_weights_say_what_the_checkpoint_says(desk: bench.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
