@@ -78,6 +78,9 @@ class Options(TypedDict, total=False):
     output: _Path
     shuffle_csi: bool
     controls: bool
+    track: bool
+    track_deviation: _Number
+    track_acceleration: _Number
     steps: int
     fusion: str
     where: str

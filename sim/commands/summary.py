@@ -231,6 +231,14 @@ def error_table(summary: Mapping[str, Any]) -> Table:
     for key, name in (("error_3d_m", "3D"), ("error_2d_m", "2D"), ("error_vertical_m", "vertical")):
         if summary.get(key):
             table.add_row(*error_row(name, summary[key]))
+    track: Mapping[str, Any] = summary.get("track") or {}
+    for key, name in (("filtered", "filtered along walks"), ("smoothed", "smoothed along walks")):
+        if track.get(key):
+            table.add_row(*error_row(f"{name}, 3D", track[key]))
+        if (track.get("bridged") or {}).get(key):
+            table.add_row(
+                *error_row(f"… where a fix failed, {number(track['bridged']['snapshots'])}", track["bridged"][key])
+            )
     if summary.get("coverage_90") is not None:
         table.add_row("90 % region covers", f"{100 * summary['coverage_90']:.1f} %")
     table.add_section()

@@ -37,6 +37,7 @@ from sim.records.position_table import position_table
 from sim.records.statistics import error_statistics
 from sim.records.stream_bytes import byte_problems
 from sim.records.summary import summarise
+from sim.records.tracks import track_statistics, tracks_of, with_tracks
 from sim.report.page import write_report
 from sim.world.store import data_folder, load_ground_plan
 
@@ -102,12 +103,15 @@ def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:
         UserError: something failed during the run, or the books do not balance; the folder keeps its ``.part``.
     """
     books = derive_books(plan, folder)
-    fixes = fix_table(plan, record, books)
+    tracks = tracks_of(plan.settings, plan.scenario, books.fixes) if plan.settings.track else None
+    fixes = with_tracks(fix_table(plan, record, books), tracks)
     write_table(fixes, folder.fixes)
     write_table(position_table(plan.scenario, plan.paths, plan.stations), folder.positions)
     checked = books.conservation()
     problems = [*checked.problems, *byte_problems(books.connections)]
     summary = summarise(plan, record, fixes, books, checked, problems, read_configuration(folder))
+    if tracks is not None:
+        summary["track"] = track_statistics(tracks, plan.truth, plan.settings)
     write_json(folder.summary, summary)
     if plan.settings.controls:  # whatever becomes of them, the run's own figures are written
         try:

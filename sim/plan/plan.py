@@ -157,6 +157,8 @@ def compose(
     stations = settings.stations(scenario)
     if len(paths) == 0 or paths.sites < len(stations):
         raise UserError(f"The test paths hold {len(paths)} users and {paths.sites} sites; trace them again.")
+    if settings.track:
+        require_walks(scenario, paths)
     users = np.arange(min(len(paths), settings.snapshots))
     heard = users
     if settings.shuffle_csi:
@@ -192,6 +194,23 @@ def compose(
         weights=weights,
         chosen=chosen,
     )
+
+
+def require_walks(scenario: Scenario, paths: PathSet) -> None:
+    """Check that the test positions are whole walks, each in the order of time.
+
+    Raises:
+        UserError: they are not.
+    """
+    if scenario.walk is None or not len(paths.user):
+        raise UserError(f"--track is for users on walks; scenario {scenario.name!r} has none: add a [walk] table.")
+    steps = scenario.walk.snapshots
+    begins = paths.user[::steps]
+    if len(np.unique(begins)) < len(begins) or not np.array_equal(np.repeat(begins, steps), paths.user):
+        raise UserError(
+            f"--track needs whole walks of {steps} snapshots, and these test positions are parts of walks: give the "
+            "user split, --test test-user.npz in the folder of the scenario's traced data."
+        )
 
 
 def padded_paths(scenario: Scenario, paths: PathSet) -> PaddedPaths:

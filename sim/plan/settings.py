@@ -371,6 +371,34 @@ class EmulateSettings:
             names=("--controls/--no-controls",),
         ),
     ] = True
+    track: Annotated[
+        bool,
+        Setting(
+            "Track users: filter and smooth the fixes of each walk, for test sets of whole walks",
+            WHAT,
+            names=("--track",),
+        ),
+    ] = False
+    track_deviation: Annotated[
+        float,
+        Setting(
+            "Standard deviation of a fix in each axis for --track, where the scheme claims no covariance",
+            WHAT,
+            unit="m",
+            zero="from the fixes' own second differences",
+            least=0,
+        ),
+    ] = 0.0
+    track_acceleration: Annotated[
+        float,
+        Setting(
+            "Power spectral density of users' acceleration for --track",
+            WHAT,
+            unit="m²/s³",
+            least=0,
+            above=True,
+        ),
+    ] = 0.1
     options: Annotated[
         tuple[tuple[str, str | int], ...],
         Setting(

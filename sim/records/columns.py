@@ -74,6 +74,9 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "used_round": "their rounds",
         "rounds": "number of rounds that the fix took",
         "note": "what the scheme says of the fix, in a word (docs/twin.md); null: nothing",
+        **{f"{name}_{axis}_m": f"{what}, {axis} [m]; null without --track" for axis in "xyz" for name, what in (
+            ("track", "position on the user's track given the fixes until then"),
+            ("smooth", "the same given all fixes of the walk"))},
         "training_distance_m": "distance of the true position to the nearest training position [m]; null if unknown",
         "gdop": "geometric dilution of precision of ranges to the used base stations, at the true position; null where "
         "they determine no point",

@@ -32,6 +32,7 @@ from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, OneRound, OneRound
 from cloud.fusion.scores.sampler import Sampler
 from cloud.fusion.vinloc import VinLocFusion
 from cloud.node import CloudNode
+from cloud.tracking import kalman, smooth
 from edge.adcpm import AdcpmEdge
 from edge.base_station import BaseStation, StationSpec
 from edge.cir_embedding import CirEmbedding
@@ -54,6 +55,7 @@ from fronthaul.message.messages import Frame, Payload, Report, ReportKey
 from fronthaul.roster import Roster
 from sim.plan.plan import Plan, compose
 from sim.plan.settings import EmulateSettings
+from sim.records.tracks import tracks_of
 from sim.world.channel import PaddedPaths, Radio, pad_paths
 
 INFERENCE: dict[Callable[..., Any], set[str]] = {
@@ -114,6 +116,9 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     VinLocEdge.encode: {"channel"},
     CirEmbedding.forward: {"cir"},
     VinLocFusion.fuse: {"groups"},
+    kalman: {"fix", "covariance", "motion"},
+    smooth: {"filtered", "motion"},
+    tracks_of: {"settings", "scenario", "fixes"},
     LocTokenNetwork.forward: {"values", "site", "present"},  # site: where base stations stand
 }
 
