@@ -9,7 +9,7 @@ Record = dict[str, Any]
 
 NOT_TRAINED = "not trained"
 _ASTRAY_M = 1e4
-_CLUSTERS = {"diffloc": "walks", "vinloc-table4": "layouts"}
+_CLUSTERS = {"diffloc": "walks", "vinloc-table4": "layouts", "track": "walks"}
 """What the test samples of a table come in, by how its name begins."""
 
 

@@ -17,6 +17,7 @@ from sim.reproduce.ecc import ablations, baselines, stage1, strategies, subcarri
 from sim.reproduce.front import FrontBench, front_draw, front_page, front_rows
 from sim.reproduce.markdown import Record
 from sim.reproduce.rows import OnRow, Planned, Row, measure_rows, planned
+from sim.reproduce.track import TrackBench, track_draw, track_page, track_rows
 from sim.reproduce.twin_bits import TwinBench, twin_draw, twin_page, twin_rows
 from sim.reproduce.twin_ecc import FallbackBench, fallback_page, fallback_rows
 from sim.reproduce.twin_mismatch import MismatchBench, mismatch_page, mismatch_rows
@@ -61,6 +62,7 @@ TABLES = {
         tracking.spiral_bench, tracking.tracking_rows, tracking.tracking_page, tracking.tracking_draw
     ),
     "ecc-stage1": Table(stage1.AutoencoderBench, stage1.stage1_rows, stage1.stage1_page, stage1.stage1_draw),
+    "track": Table(TrackBench, track_rows, track_page, track_draw),
     "twin-bits": Table(TwinBench, twin_rows, twin_page, twin_draw),
     "twin-mismatch": Table(MismatchBench, mismatch_rows, mismatch_page),
     "twin-ecc": Table(FallbackBench, fallback_rows, fallback_page),
