@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -65,7 +65,7 @@ class StreamFile:
             _ = self.schema.names  # may not be UTF-8
         except _damage() as error:
             raise LocalError(f"{path} is not an Arrow stream: {error}") from error
-        self._begin = len(head)
+        self._begin = self._further = len(head)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows in order, up to the end or to the first truncated or damaged batch."""
@@ -73,8 +73,15 @@ class StreamFile:
             file.seek(self._begin)
             yield from _read(file, self.schema.remove_metadata())
 
+    def further(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows that no earlier call has yielded, as `batches` does: those of a stream that has grown."""
+        with self._path.open("rb") as file:
+            file.seek(self._further)
+            self._further = yield from _read(file, self.schema.remove_metadata())
 
-def _read(file: BufferedReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+
+def _read(file: BufferedReader, schema: pa.Schema) -> Generator[pa.RecordBatch, None, int]:
+    """Yield the rows from where the file is; return where the last whole batch ends."""
     layouts: dict[bytes, _Layout] = {}
     begin = file.tell()
     # One buffer for all windows: touching fresh memory takes as long as reading.
@@ -88,11 +95,11 @@ def _read(file: BufferedReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             found, whole = _one_by_one(window, scan, schema) if joined is None else ([joined], True)
             yield from found
             if not whole:
-                return
+                return begin + scan.end
         begin += scan.end
         left = os.fstat(file.fileno()).st_size - begin
         if scan.over or scan.wanted > left or (not scan.runs and size >= left):
-            return
+            return begin
         if scan.wanted > len(window):
             window = bytearray(scan.wanted)
 

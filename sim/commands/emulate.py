@@ -4,36 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from sim.commands.common import console, print_json, stoppable
 from sim.commands.options import FromRun, effective, given_options, takes
 from sim.plan import options
+from sim.plan.setting import OUTPUT
+
+LiveView = Annotated[
+    Literal["page", "terminal"] | None,
+    typer.Option(
+        "--live",
+        help="Show the run while it goes on: on a page at an address of this machine, or in the terminal; default: a "
+        "progress bar.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
 
 
 @takes(options.OPTIONS)
-def emulate(context: typer.Context, from_run: FromRun = None, **words: Any) -> None:
+def emulate(context: typer.Context, from_run: FromRun = None, live: LiveView = None, **words: Any) -> None:
     """Run base stations, fronthaul and cloud; report position error, bits and latency."""
     words = effective(context, words)
     options.require_effect(given_options(context), words["driver"])
     settings = options.settings_of(words)
     options.require_own_links(settings)
+    from sim.commands.live import VIEWS
     from sim.commands.summary import show_summary
-    from sim.emulate.emulator import Progress as RunProgress
-    from sim.emulate.emulator import emulate as run
-    from sim.terminal import ProgressBar
+    from sim.emulate.emulator import Progress, run_plan
+    from sim.plan.plan import load_plan
 
-    stages = {"start": "starting", "run": "positioning", "write": "writing"}
     made: list[Path] = []
-    with stoppable(lambda: stopped_run(made)), ProgressBar() as bar:
+    with stoppable(lambda: stopped_run(made)):
+        plan = load_plan(settings)
+        with VIEWS[live](plan) as show:
 
-        def advance(progress: RunProgress) -> None:
-            made.extend([progress.folder] if progress.folder else [])
-            bar.update(stages[progress.stage], progress.done, progress.total)
+            def advance(progress: Progress) -> None:
+                made.extend([progress.folder] if progress.folder else [])
+                show(progress)
 
-        result = run(settings, advance)
+            result = run_plan(plan, advance)
     if words["json"]:
         print_json({"folder": str(result.folder), **result.summary})
     else:

@@ -1,4 +1,3 @@
-"use strict";
 const runs = JSON.parse(document.getElementById("data").textContent);
 const FATES = ["used", "unused", "late", "lost"];
 const PARTS = { payload_bits: "payload", side_bits: "side information", header_bytes: "header and CRC",
@@ -7,41 +6,6 @@ const STAGES = ["start", "estimate", "encode", "pack", "fronthaul", "wait", "fus
 const CONTROLS = { wknn: ["WKNN, unquantised", "6 3"], prior: ["prior (no information)", "1 3"], bound: ["position error bound", "9 3 2 3"] };
 const CHI2_90 = 4.605; // of two degrees of freedom, at 0.9
 const state = { run: 0, chosen: new Set(), view: null, colour: "error" };
-
-// Text and numbers
-const byId = (id) => document.getElementById(id);
-const esc = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-const known = (value) => value !== null && value !== undefined;
-const fixed = (value, digits) => (known(value) ? value.toFixed(digits) : "–");
-const metres = (value) => (known(value) ? value.toFixed(value < 0.1 ? 4 : value < 100 ? 3 : 1) : "–");
-const short = (value) => (known(value) ? Number(value.toPrecision(4)).toLocaleString("en") : "–");
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-const cells = (values, tag = "td") => values.map((value) => `<${tag}>${value}</${tag}>`).join("");
-const table = (head, rows) => `<div class="wide"><table><thead><tr>${cells(head, "th")}</tr></thead><tbody>${
-  rows.map((row) => (Array.isArray(row) ? `<tr>${cells(row)}</tr>` : row)).join("")}</tbody></table></div>`;
-const key = (colour, text) => `<span><i class="key" style="background:var(--${colour})"></i>${esc(text)}</span>`;
-const quantile = (sorted, share) => sorted[clamp(Math.ceil(share * sorted.length) - 1, 0, sorted.length - 1)];
-const ascending = (values) => [...values].sort((a, b) => a - b);
-
-// Pictures
-function sized(svg, height) {
-  const width = svg.clientWidth || 600;
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("height", height);
-  return width;
-}
-const line = (x1, y1, x2, y2, style) => `<line x1="${x1.toFixed(1)}" y1="${y1.toFixed(1)}" x2="${x2.toFixed(1)}" y2="${y2.toFixed(1)}" ${style}/>`;
-const rect = (x, y, w, h, style) => `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" width="${Math.max(0, w).toFixed(1)}" height="${Math.max(0, h).toFixed(1)}" ${style}/>`;
-const label = (x, y, text, style = "") => `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" ${style}>${esc(text)}</text>`;
-function roundBelow(high) {
-  const step = 10 ** Math.floor(Math.log10(high));
-  return [5, 2, 1].find((n) => n * step <= high) * step;
-}
-function ticks(high, count) {
-  const step = 10 ** Math.floor(Math.log10(high / count));
-  const wide = [1, 2, 5, 10].map((n) => n * step).find((it) => high / it <= count);
-  return Array.from({ length: Math.floor(high / wide) + 1 }, (_, n) => n * wide);
-}
 
 // A run: numbers of a snapshot that the tables do not hold as they are
 function prepare(run) {
@@ -84,14 +48,6 @@ function whole(run, width, height) {
   const xs = [...sites.map((at) => at[0]), ...run.truth[0].filter(known)], ys = [...sites.map((at) => at[1]), ...run.truth[1].filter(known)];
   return fit([Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)], width, height, 1.12);
 }
-function fit([west, east, south, north], width, height, room) {
-  const scale = Math.min(width / Math.max(1, (east - west) * room), height / Math.max(1, (north - south) * room));
-  return { x: (west + east) / 2, y: (south + north) / 2, scale };
-}
-function projection(view, width, height) {
-  return { x: (m) => width / 2 + (m - view.x) * view.scale, y: (m) => height / 2 - (m - view.y) * view.scale,
-    east: (px) => view.x + (px - width / 2) / view.scale, north: (px) => view.y - (px - height / 2) / view.scale };
-}
 function ellipse(run, n, at, scale, style) {
   const [xx, xy, yy] = run.snapshots.covariance.map((column) => column[n]);
   if (!known(xx)) return "";
@@ -104,11 +60,7 @@ function drawMap() {
   const svg = byId("map"), run = runs[state.run], shots = run.snapshots, height = clamp(svg.clientWidth * 0.8, 300, 560);
   const width = sized(svg, height);
   state.view ??= whole(run, width, height);
-  const { x, y } = projection(state.view, width, height), parts = [];
-  if (run.scene.ground) {
-    const [west, east, south, north] = run.scene.ground.extent;
-    parts.push(`<image class="ground" href="${run.scene.ground.picture}" x="${x(west)}" y="${y(north)}" width="${x(east) - x(west)}" height="${y(south) - y(north)}" preserveAspectRatio="none"/>`);
-  }
+  const { x, y } = projection(state.view, width, height), parts = [ground(run.scene, x, y)];
   const it = run.colours[state.colour] ?? run.colours.error ?? run.colours.used;
   const within = (n) => known(run.truth[0][n]) && Math.abs(x(run.truth[0][n]) - width / 2) < width && Math.abs(y(run.truth[1][n]) - height / 2) < height;
   const seen = Array.from({ length: run.count }, (_, n) => n).filter(within);
@@ -129,16 +81,14 @@ function drawMap() {
   }
   const only = state.chosen.size === 1 ? [...state.chosen][0] : null;
   run.stations.forEach((bs, k) => {
-    const [e, n] = run.scene.sites[bs].at, to = [x(e), y(n)];
+    const at = run.scene.sites[bs].at;
     if (only !== null && known(run.truth[0][only]) && run.of("paths", only, k) !== 0) {
       const fate = FATES[run.links.fate[only * run.stations.length + k]], dash = run.of("line_of_sight", only, k) === 0 ? "6 5" : "none";
-      parts.push(line(x(run.truth[0][only]), y(run.truth[1][only]), ...to, `style="stroke:var(--${fate ?? "muted"})" stroke-dasharray="${dash}"`));
+      parts.push(line(x(run.truth[0][only]), y(run.truth[1][only]), x(at[0]), y(at[1]), `style="stroke:var(--${fate ?? "muted"})" stroke-dasharray="${dash}"`));
     }
-    parts.push(`<path d="M${to[0].toFixed(1)} ${(to[1] - 8).toFixed(1)}l7 13h-14z" style="fill:var(--ink);stroke:var(--paper)"/>`);
-    parts.push(label(to[0], to[1] - 12, `${bs} ${run.scene.sites[bs].name ?? ""}`.trim(), 'text-anchor="middle"'));
+    parts.push(site(run.scene, bs, x, y));
   });
-  const bar = roundBelow(width / 4 / state.view.scale);
-  parts.push(line(12, height - 14, 12 + bar * state.view.scale, height - 14, 'style="stroke:var(--ink)" stroke-width="2"'), label(12, height - 20, `${short(bar)} m`));
+  parts.push(scaleBar(state.view, width, height));
   svg.innerHTML = parts.join("");
   const steps = [...it.bounds.map((bound) => `up to ${short(bound)}`), `above ${short(it.bounds.at(-1))}`];
   byId("legend").innerHTML = `<span>${esc(it.name)}:</span>` + steps.map((text, n) => key(`s${classOf(it, n < it.bounds.length ? it.bounds[n] : Infinity)}`, text)).join("")
@@ -146,24 +96,13 @@ function drawMap() {
 }
 
 // Distribution
-const CDF = { left: 44, right: 24, top: 12, bottom: 40 };
 function cdfScale(width) {
-  const values = runs.flatMap((run) => run.sorted).concat(Object.values(runs[state.run].controls).flat()).filter((value) => known(value) && value > 0);
-  const sorted = ascending(values.length ? values : [0.1, 1]);
-  const low = Math.floor(Math.log10(Math.max(quantile(sorted, 0.005), 1e-4))), high = Math.max(low + 1, Math.ceil(Math.log10(sorted.at(-1))));
-  const span = width - CDF.left - CDF.right;
-  return { low, high, x: (m) => CDF.left + span * clamp((Math.log10(Math.max(m, 1e-9)) - low) / (high - low), 0, 1), m: (px) => 10 ** (low + (high - low) * (px - CDF.left) / span) };
+  return errorScale(runs.flatMap((run) => run.sorted).concat(Object.values(runs[state.run].controls).flat()), width);
 }
 function drawCdf() {
   const svg = byId("cdf"), height = clamp(svg.clientWidth * 0.95, 280, 560), width = sized(svg, height);
-  const { low, high, x } = cdfScale(width), y = (share) => height - CDF.bottom - share * (height - CDF.top - CDF.bottom), parts = [];
-  for (let power = low; power <= high; power++) {
-    const at = x(10 ** power);
-    parts.push(line(at, CDF.top, at, height - CDF.bottom, 'class="grid"'), label(at, height - CDF.bottom + 16, short(10 ** power), 'text-anchor="middle" class="quiet"'));
-  }
-  for (const share of [0, 0.25, 0.5, 0.75, 1]) parts.push(line(CDF.left, y(share), width - CDF.right, y(share), 'class="grid"'), label(CDF.left - 6, y(share) + 4, share, 'text-anchor="end" class="quiet"'));
-  parts.push(label((width + CDF.left) / 2, height - 6, "3D error [m], share of fixes below", 'text-anchor="middle"'));
-  const curve = (sorted, style) => `<path fill="none" d="${sorted.map((m, n) => `${n ? "L" : "M"}${x(m).toFixed(1)} ${y((n + 1) / sorted.length).toFixed(1)}`).join("")}" ${style}/>`;
+  const scale = cdfScale(width), { x } = scale, y = shareScale(height), parts = [cdfAxes(scale, width, height)];
+  const curve = (sorted, style) => cdfCurve(sorted, scale, height, style);
   const legend = [];
   for (const [name, [text, dash]] of Object.entries(CONTROLS)) {
     const values = runs[state.run].controls[name], style = `style="stroke:var(--muted)" stroke-width="1.6" stroke-dasharray="${dash}"`;

@@ -40,18 +40,24 @@ def write_report(runs: Sequence[Path], path: Path) -> None:
 
 def page(runs: Sequence[dict[str, object]]) -> str:
     """Return the page for what `run_data` returns of each run."""
-    data = json.dumps(runs, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     names = ", ".join(str(run["name"]) for run in runs)
-    text = _part("page.html")
+    return filled("page.html", html.escape(f"Report: {names}"), part("pictures.js") + "\n" + part("page.js"), runs)
+
+
+def filled(template: str, title: str, script: str, data: object) -> str:
+    """Return a template with the style sheet, a title (HTML), a script, and the data that the script draws."""
+    told = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = part(template)
     for name, content in (
-        ("title", html.escape(f"Report: {names}")),
-        ("style", _part("page.css")),
-        ("script", _part("page.js")),
-        ("data", data.replace("<", "\\u003c")),  # nothing in a text can end the element; last: it may hold braces
+        ("title", title),
+        ("style", part("page.css")),
+        ("script", script),
+        ("data", told.replace("<", "\\u003c")),  # nothing in a text can end the element; last: it may hold braces
     ):
         text = text.replace(f"{{{{{name}}}}}", content, 1)
     return text
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """Return the text of a template, style sheet or script beside this file."""
     return (_PARTS / name).read_text(encoding="utf-8").rstrip("\n")

@@ -30,6 +30,7 @@ from sim.records.report_table import link_table as totals_table
 from sim.records.report_table import station_reports
 from sim.records.stream_bytes import recorded_transport
 from sim.toml.write import toml_text
+from sim.world.scenario import Scenario
 from sim.world.store import load_ground_plan
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run_data(folder: Path) -> dict[str, Any]:
         "label": summary["label"],
         "every": every,
         "summary": summary,
-        "scene": _scene(configuration),
+        "scene": scene(configuration.scenario),
         "snapshots": _snapshots(configuration, shown, fixes),
         "stations": [*configuration.stations],
         "controls": _controls(run),
@@ -91,9 +92,8 @@ def _summary(run: RunFolder) -> dict[str, Any]:
     return summary
 
 
-def _scene(configuration: RunConfiguration) -> dict[str, Any]:
+def scene(scenario: Scenario) -> dict[str, Any]:
     """Return sites, and the scene from above as a picture whose dark pixels are covered."""
-    scenario = configuration.scenario
     ground = load_ground_plan(scenario)
     found: dict[str, Any] = {
         "sites": [{"name": site.name, "at": [round(x, 3) for x in site.position]} for site in scenario.sites],

@@ -38,6 +38,8 @@ NAME = "paris-6-walks"
 FOLDER = DATA_FOLDER / NAME
 TEST, TUNE = FOLDER / "test-user.npz", FOLDER / "tune-user.npz"
 LENGTHS = {"ecc-rd": (16,), "ecc-klt": (64, 128), "twin": (24, 64)}
+TUNED = 10
+"""Training walks that constants are chosen on."""
 EVERY = (1, 2, 5, 10, 20)
 """Snapshots from one report to the next."""
 ACCELERATIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -45,7 +47,7 @@ ACCELERATIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0
 HEAD = ["report every [s]", "bit/s", "q [m²/s³]", "fixes [m] (95 %)", "filtered [m] (95 %)", "smoothed [m] (95 %)",
         "last fix [m] (95 %)", "predicted [m] (95 %)", "interpolated [m] (95 %)"]  # fmt: skip
 AT_FIXES, AT_ANY_TIME = ("raw", "filtered", "smoothed"), ("held", "predicted", "interpolated")
-_TUNED = ", training walks"
+_TRAINING = ", training walks"
 
 
 class TrackBench(Emulations):
@@ -62,15 +64,16 @@ class TrackBench(Emulations):
         """
         require_traced([(NAME, FOLDER / "paths.npz", NAME)])
         if not TUNE.is_file():
-            paths = load_paths(FOLDER / "paths.npz")
-            split = split_positions(load_scenario(NAME), paths.position, "user", paths.user)
-            paths.select(split.train).save(TUNE)
+            scenario, paths = load_scenario(NAME), load_paths(FOLDER / "paths.npz")
+            assert scenario.walk is not None
+            training = split_positions(scenario, paths.position, "user", paths.user).train
+            paths.select(training[: TUNED * scenario.walk.snapshots]).save(TUNE)
 
 
 def runs() -> dict[str, EmulateSettings]:
     """Return the settings of the runs, by label."""
-    walk = load_scenario(NAME)
-    tested, tuned = walk.splits.test, walk.tracing.positions - walk.splits.test - walk.splits.validation
+    scenario = load_scenario(NAME)
+    assert scenario.walk is not None
     found = {}
     for scheme, lengths in LENGTHS.items():
         for bits in lengths:
@@ -78,9 +81,9 @@ def runs() -> dict[str, EmulateSettings]:
             found[label] = EmulateSettings(
                 scenario=NAME,
                 scheme=scheme,
-                snapshots=tested,
+                snapshots=scenario.splits.test,
                 driver="process",
-                batch=20,
+                batch=100,
                 interval_ms=10.0,
                 controls=False,
                 capture=False,
@@ -90,14 +93,14 @@ def runs() -> dict[str, EmulateSettings]:
                 options=(("bits_per_report", bits),),
                 output=FOLDER / "runs",
             )
-            found[label + _TUNED] = replace(found[label], snapshots=tuned, test=TUNE)
+            found[label + _TRAINING] = replace(found[label], snapshots=TUNED * scenario.walk.snapshots, test=TUNE)
     return found
 
 
 def track_rows(bench: TrackBench) -> list[Row]:
     """Make a row for each scheme and length."""
-    labels = [label for label in bench.settings if not label.endswith(_TUNED)]
-    return [Row(label, tracked, (label, label + _TUNED), section=label) for label in labels]
+    labels = [label for label in bench.settings if not label.endswith(_TRAINING)]
+    return [Row(label, tracked, (label, label + _TRAINING), section=label) for label in labels]
 
 
 @dataclass(frozen=True)
@@ -197,8 +200,8 @@ def track_page(name: str, records: Sequence[Record]) -> str:
         "`--track` on walks of 20 s at 1 to 2 m/s in `paris-6-walks`, in process, with the weights of `paris-6`: mean",
         "3D error at the snapshots that have a fix (fixes, filtered, smoothed), and at any time from the first fix on,",
         "five times a second (the last fix, the filter's prediction, the smoother's interpolation). Bits are those of",
-        "all six base stations, side information included. The density q of the acceleration was chosen on 30 training",
-        "walks for the least error of the prediction. ECC claims no covariance: the deviation of a fix is the",
+        f"all six base stations, side information included. The density q of the acceleration was chosen on {TUNED}",
+        "training walks for the least error of the prediction. ECC claims no covariance: the deviation of a fix is the",
         "median absolute error of training walks, times 1.48. `twin` claims its own.",
         "",
     ]

@@ -37,6 +37,7 @@ class Page:
         self._to, self._back = to, os.fdopen(back, "rb")
         self._numbers = itertools.count(1)
         self._session: str | None = None
+        self._own = ""  # requests that the page may make begin with it
         self.complaints: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -55,14 +56,19 @@ class Page:
                 assert "error" not in answer, answer
                 return answer["result"]
 
-    def open(self, path: Path, width: int, scheme: str) -> None:
-        """Open a file in a window of a width [px], light or dark, and wait until it is drawn."""
+    def open(self, page: Path | str, width: int, scheme: str) -> None:
+        """Open a page in a window of a width [px], light or dark, and wait until it is drawn.
+
+        It is a file, or an address, of which it may request further ones.
+        """
         self.complaints.clear()
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         self.call("Emulation.setDeviceMetricsOverride", **screen)
         media = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=media)
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self._own = address
+        self.call("Page.navigate", url=address)
         while self._read().get("method") != "Page.loadEventFired":
             pass
         self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -104,7 +110,11 @@ class Page:
             method == "Log.entryAdded"
         ):
             self.complaints.append(json.dumps(told))
-        elif method == "Network.requestWillBeSent" and told["request"]["url"].startswith("http"):
+        elif (
+            method == "Network.requestWillBeSent"
+            and told["request"]["url"].startswith("http")
+            and not told["request"]["url"].startswith(self._own)
+        ):
             self.complaints.append(f"request to {told['request']['url']}")
         return message
 

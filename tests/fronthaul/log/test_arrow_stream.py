@@ -386,3 +386,25 @@ def test_a_damaged_batch_among_equal_ones_ends_the_stream(tmp_path: Path, place:
     data[at - 4 if place == "offsets" else at] = 0xFF  # a length, or a byte that is not UTF-8
     path.write_bytes(data)
     assert read_stream(path)["number"].to_pylist() == [0, 1, 2, 3]
+
+
+def test_a_stream_that_grows_is_read_further(tmp_path: Path) -> None:
+    path = tmp_path / "stream.arrow"
+    stream = RowStream(path, SCHEMA)
+    reader = arrow_batches.StreamFile(path)
+
+    def further() -> list[int]:
+        return [number for rows in reader.further() for number in rows["number"].to_pylist()]
+
+    assert further() == []
+    stream.extend([(1, "a"), (2, "bb")])
+    assert further() == [1, 2] and further() == []
+    stream.extend([(3, "c")])
+    whole = path.read_bytes()
+    stream.extend([(4, None)])
+    every = path.read_bytes()
+    path.write_bytes(every[: len(whole) + 20])  # the writer is in the midst of a batch
+    assert further() == [3] and further() == []
+    path.write_bytes(every)
+    assert further() == [4]
+    stream.close()

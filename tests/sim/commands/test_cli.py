@@ -83,6 +83,7 @@ BAD_INPUT = [
     ("emulate --bs 7 --random-subset", r"--bs 7 is more than the 6 sites of scenario 'paris-6'"),
     ("emulate --track", r"--track is for users on walks; scenario 'paris-6' has none: add a \[walk\] table"),
     ("emulate --track-acceleration 0", r"--track-acceleration must be above 0 m²/s³, it is 0"),
+    ("emulate --live tv", r"--live"),
     ("emulate --random-subset", r"--random-subset needs --bs"),
     ("emulate --bs 2 --random-subset --minimum-bs 3", r"--minimum-bs must lie in 1\.\.2"),
     ("emulate --layout 0", r"--layout is for scenarios of several layouts; 'paris-6' has one"),

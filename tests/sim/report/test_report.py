@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import browser
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tiny_world
 from scipy.stats import chi2
 
 import cli
@@ -26,40 +24,8 @@ from sim.plan.settings import EmulateSettings
 from sim.report import run_data as module
 from sim.report.page import page, write_report
 from sim.report.run_data import run_data
-from sim.world import store
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulateSettings]:
-    """A tiny world whose links lose reports and bring others late."""
-    folder = tmp_path_factory.mktemp("report")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "ASSET_FOLDER", folder / "assets")
-        settings = tiny_world.write(folder)
-        links = with_options(LinkPlan(), {"loss": "30%", "delay": "2ms", "jitter": "2ms"})
-        yield dataclasses.replace(
-            settings,
-            links=links,
-            deadline_ms=4.5,
-            interval_ms=5.0,
-            controls=True,
-            report=True,
-            minimum_bs=2,
-            snapshots=48,
-        )
-
-
-@pytest.fixture(scope="module")
-def run(world: EmulateSettings) -> Path:
-    return emulate(world).folder
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[browser.Page]:
-    with browser.browser() as opened:
-        yield opened
 
 
 def test_a_run_ends_with_its_report(run: Path) -> None:
