@@ -9,8 +9,8 @@ Notation, for W users at N equally spaced times, in three dimensions:
     F = | 1  T |    Q = q | T³/3  T²/2 |    for each axis
         | 0  1 |          | T²/2  T    |
 
-A fix that lies further from its prediction than noise explains, d² = νᵀ S⁻¹ ν > `GATE`, counts with d²/`GATE` times its
-covariance, so that one bad fix does not drag the track along. A missing fix is bridged: the prediction stands in.
+A missing fix is bridged: the prediction stands in. A fix far from its prediction counts like any other, since nothing
+tells a bad fix from a turn but its covariance.
 
 Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking and Navigation", 2001, sections 5.2 (filter), 6.2
 (model) and 8.6 (smoother of Rauch, Tung and Striebel). The equations are here since no maintained package has both: the
@@ -23,12 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
 
 Floats = npt.NDArray[np.float64]
-
-GATE = float(chi2.ppf(0.99, 3))
-"""Squared Mahalanobis distance beyond which a fix counts less: one in a hundred is, by chance."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +57,10 @@ class States:
 
 @dataclass(frozen=True)
 class Filtered:
-    """States after each fix, those predicted before it, and the covariances (W, N, 3, 3) [m²] that fixes counted with.
-
-    `predicted` holds nothing of use up to a user's first fix.
-    """
+    """States after each fix, and those predicted before it, which are of no use up to a user's first fix."""
 
     states: States
     predicted: States
-    counted: Floats
 
 
 def kalman(fix: Floats, covariance: Floats, motion: Motion) -> Filtered:
@@ -85,7 +77,6 @@ def kalman(fix: Floats, covariance: Floats, motion: Motion) -> Filtered:
     mean, spread = np.zeros((users, 6)), np.tile(np.eye(6), (users, 1, 1))
     begun = np.zeros(users, bool)
     means, spreads = np.full((2, users, times, 6), np.nan), np.full((2, users, times, 6, 6), np.nan)
-    counted = np.array(covariance)
     for n in range(times):
         if n:
             mean = mean @ transition.T
@@ -94,18 +85,15 @@ def kalman(fix: Floats, covariance: Floats, motion: Motion) -> Filtered:
         first, later = found[:, n] & ~begun, found[:, n] & begun
         mean[first, :3], mean[first, 3:] = fix[first, n], 0.0
         spread[first] = 0.0
-        spread[first, :3, :3] = counted[first, n]
+        spread[first, :3, :3] = covariance[first, n]
         spread[first, 3:, 3:] = motion.speed_mps**2 * np.eye(3)
         innovation = fix[later, n] - mean[later, :3]
-        seen = spread[later, :3, :3]
-        distance = np.einsum("wi,wij,wj->w", innovation, np.linalg.inv(seen + counted[later, n]), innovation)
-        counted[later, n] *= np.maximum(1.0, distance / GATE)[:, None, None]
-        gain = spread[later, :, :3] @ np.linalg.inv(seen + counted[later, n])
+        gain = spread[later, :, :3] @ np.linalg.inv(spread[later, :3, :3] + covariance[later, n])
         mean[later] += np.einsum("wij,wj->wi", gain, innovation)
         spread[later] = _symmetric(spread[later] - gain @ spread[later, :3])
         begun |= first
         means[1, begun, n], spreads[1, begun, n] = mean[begun], spread[begun]
-    return Filtered(States(means[1], spreads[1]), States(means[0], spreads[0]), counted)
+    return Filtered(States(means[1], spreads[1]), States(means[0], spreads[0]))
 
 
 def smooth(filtered: Filtered, motion: Motion) -> States:
