@@ -25,6 +25,7 @@ REFRESH_S = 0.5
 """Least time between two pictures of the dashboard [s]."""
 _EDGES_M = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _BAR = 24
+_LINK = ("used", "late", "delivered", "duplicate", "corrupt", "rejected", "bytes")
 
 
 @contextmanager
@@ -90,11 +91,10 @@ def distribution(error_m: list[float]) -> Table:
 
 
 def links(run: Following) -> Table:
-    """Return the table of what has arrived from each base station."""
-    table = new_table("BS", "reports used", "late", "frames delivered", "duplicate", "corrupt", "rejected", "bytes")
+    """Return the table of reports used and late, and of frames that arrived by fate, from each base station."""
+    table = new_table("BS", *_LINK)
     for bs, link in run.links.items():
-        names = ("used", "late", "delivered", "duplicate", "corrupt", "rejected", "bytes")
-        table.add_row(str(bs), *(number(link[name]) for name in names))
+        table.add_row(str(bs), *(number(link[name]) for name in _LINK))
     return table
 
 

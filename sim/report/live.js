@@ -1,17 +1,18 @@
 const run = JSON.parse(byId("data").textContent);
 const NEW = 50, SHOWN = 2000, EVERY_MS = 1000;
-const COLUMNS = { delivered: "delivered", duplicate: "duplicate", corrupt: "corrupt", rejected: "rejected" };
+const BOUNDS_M = [0.1, 0.3, 1, 3];
+const COLUMNS = ["used", "late", "delivered", "duplicate", "corrupt", "rejected", "bytes"];
 const shots = { error: [], truth: [], estimate: [] };
 let news = null, view = null;
 
 function drawMap() {
   const svg = byId("map"), height = clamp(svg.clientWidth * 0.8, 300, 560), width = sized(svg, height);
   const [west, east, south, north] = run.extent;
-  view = fit([west, east, south, north], width, height, 1.12);
+  view = fit([west, east, south, north], width, height, 1.25);
   const { x, y } = projection(view, width, height), parts = [ground(run.scene, x, y)], count = shots.error.length;
   for (let n = Math.max(0, count - SHOWN); n < count; n++) {
     const error = shots.error[n];
-    const colour = `var(--s${[0.1, 0.3, 1, 3].filter((bound) => error > bound).length})`, opacity = `opacity="${n < count - NEW ? 0.25 : 1}"`;
+    const colour = `var(--s${BOUNDS_M.filter((bound) => error > bound).length})`, opacity = `opacity="${n < count - NEW ? 0.25 : 1}"`;
     const at = [x(shots.truth[n][0]), y(shots.truth[n][1])], found = [x(shots.estimate[n][0]), y(shots.estimate[n][1])];
     parts.push(line(...at, ...found, `style="stroke:${colour}" ${opacity}`), `<circle cx="${at[0].toFixed(1)}" cy="${at[1].toFixed(1)}" r="2.6" style="fill:${colour}" ${opacity}/>`);
   }
@@ -34,9 +35,9 @@ function showLinks() {
   const rows = run.stations.map((bs) => {
     const link = news.links[bs], share = news.done ? clamp(link.used / news.done, 0, 1) : 0;
     const bar = `<span class="bar"><i style="width:${(100 * share).toFixed(1)}%;background:var(--used)"></i></span>`;
-    return [`${bs} ${esc(run.scene.sites[bs].name ?? "")}`, bar, short(link.used), short(link.late), ...Object.keys(COLUMNS).map((name) => short(link[name])), short(link.bytes)];
+    return [`${bs} ${esc(run.scene.sites[bs].name ?? "")}`, bar, ...COLUMNS.map((name) => short(link[name]))];
   });
-  byId("links").innerHTML = table(["base station", "snapshots with a used report", "reports used", "reports late", ...Object.values(COLUMNS).map((name) => `frames ${name}`), "bytes arrived"], rows);
+  byId("links").innerHTML = table(["base station", "used of closed", ...COLUMNS], rows);
 }
 function draw() {
   const sorted = ascending(shots.error);
@@ -59,6 +60,8 @@ async function follow() {
   setTimeout(follow, EVERY_MS);
 }
 byId("title").textContent = run.name;
+byId("legend").innerHTML = "<span>3D error [m]:</span>" + BOUNDS_M.map((bound, n) => key(`s${n}`, `up to ${bound}`)).join("") + key("s4", `above ${BOUNDS_M.at(-1)}`)
+  + `<span>dot: truth, line: to the estimate; strong: the last ${NEW} fixes, faint: up to ${short(SHOWN)} before</span>`;
 let waiting = null;
 addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => { if (news) draw(); }, 100); });
 follow();

@@ -9,6 +9,7 @@ nothing (403). Nothing is read from the run's streams unless a page asks.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import secrets
@@ -139,7 +140,10 @@ def _handler(page: LivePage) -> type[BaseHTTPRequestHandler]:
         timeout = 10
 
         def do_GET(self) -> None:
-            status, kind, content = page.answer(self.path)
+            with contextlib.suppress(ConnectionError):  # who asked may have left
+                self._reply(*page.answer(self.path))
+
+        def _reply(self, status: HTTPStatus, kind: str, content: bytes) -> None:
             self.send_response(status)
             for name, value in (
                 ("Content-Type", f"{kind}; charset=utf-8"),

@@ -3,6 +3,10 @@
 import dataclasses
 import json
 import re
+import socket
+import struct
+import threading
+import time
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -92,6 +96,24 @@ def test_a_run_is_watched_and_nothing_is_told_to_others(
         assert sum(link[fate] for link in links) == summary["reports"][fate] > 0
     during = [(progress.done, found) for progress, found in seen if progress.stage == "run"]
     assert during and all(found["done"] == done and len(found["error"]) < len(fixes) for done, found in during)
+
+
+def test_whoever_leaves_before_the_answer_is_not_missed(
+    world: EmulateSettings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with live_page(load_plan(world)) as page:
+        place, threads = urlsplit(page.address), threading.active_count()
+        with page._lock:  # the answer waits
+            caller = socket.create_connection((place.hostname, place.port))
+            caller.sendall(f"GET {place.path}data HTTP/1.0\r\n\r\n".encode())
+            while threading.active_count() == threads:
+                time.sleep(0.01)
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            caller.close()  # by a reset
+        while threading.active_count() > threads:
+            time.sleep(0.01)
+        assert asked(page.address)[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def _down(folder: Path, fate: str) -> int:
