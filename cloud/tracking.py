@@ -73,7 +73,7 @@ def kalman(fix: Floats, covariance: Floats, motion: Motion) -> Filtered:
     """
     users, times = fix.shape[:2]
     transition, noise = transition_of(motion)
-    found = np.isfinite(fix).all(-1)
+    found: npt.NDArray[np.bool_] = np.isfinite(fix).all(-1)
     mean, spread = np.zeros((users, 6)), np.tile(np.eye(6), (users, 1, 1))
     begun = np.zeros(users, bool)
     means, spreads = np.full((2, users, times, 6), np.nan), np.full((2, users, times, 6, 6), np.nan)
@@ -116,7 +116,9 @@ def transition_of(motion: Motion) -> tuple[Floats, Floats]:
     step = motion.interval_s
     moving = np.array([[1.0, step], [0.0, 1.0]])
     noise = motion.acceleration * np.array([[step**3 / 3, step**2 / 2], [step**2 / 2, step]])
-    return np.kron(moving, np.eye(3)), np.kron(noise, np.eye(3))
+    every: Floats = np.kron(moving, np.eye(3))
+    added: Floats = np.kron(noise, np.eye(3))
+    return every, added
 
 
 def deviation_of(fix: Floats) -> float:

@@ -37,7 +37,7 @@ _Floats = npt.NDArray[np.float64]
 NAME = "paris-6-walks"
 FOLDER = DATA_FOLDER / NAME
 TEST, TUNE = FOLDER / "test-user.npz", FOLDER / "tune-user.npz"
-LENGTHS = {"ecc-klt": (64,), "twin": (64,)}
+LENGTHS = {"ecc-rd": (16,), "ecc-klt": (64,), "twin": (64,)}
 TUNED = 10
 """Training walks that constants are chosen on."""
 EVERY = (1, 2, 5, 10, 20)
