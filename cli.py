@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sim.commands import chaos, emulate, learn, look, new_scheme, report, sweep, twin
+from sim.commands import chaos, emulate, learn, look, new_scheme, own_data, report, sweep, twin
 from sim.commands.common import INTERRUPTED, USER_ERROR, JsonOption, console, print_json
 from sim.cores import respect_quota
 from sim.signals import end_undisturbed
@@ -69,6 +69,9 @@ for _command in (
     learn.reproduce,
 ):
     app.command()(_command)
+
+
+app.command("import")(own_data.import_source)
 
 
 @app.command()

@@ -72,9 +72,8 @@ def training_channels(
     from sim.learn.data import SnapshotSource, measure_covariance
     from sim.learn.splits import split_positions
     from sim.world.channel import pad_paths
-    from sim.world.paths import load_paths
     from sim.world.scenario import load_scenario
-    from sim.world.store import DATA_FOLDER
+    from sim.world.store import DATA_FOLDER, load_traced
 
     if split not in ("random", "block"):
         raise UserError(f"split is 'random' or 'block', not {split!r}.")
@@ -82,9 +81,7 @@ def training_channels(
     file = Path(data) if data is not None else DATA_FOLDER / world.data_name / "paths.npz"
     if not file.exists():
         raise UserError(f"There are no paths at {file}: make them with `python cli.py trace {scenario}`.")
-    paths = load_paths(file)
-    if paths.digest != world.tracing_digest():
-        raise UserError(f"The paths at {file} were traced for another scenario than {world.name!r}.")
+    paths = load_traced(world, file)
     train = split_positions(world, paths.position, split).train[:users]  # type: ignore[arg-type]  # checked above
     padded = pad_paths(paths.select(train), world.numerology.carrier_hz)
     covariance = measure_covariance(world, padded)

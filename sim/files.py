@@ -6,7 +6,9 @@ import io
 import json
 import os
 import resource
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,21 @@ def require_writable(path: Path) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         probe.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder to write to; it becomes `path` when the block ends without an error, and is removed otherwise.
+
+    Raises:
+        OSError: it cannot be made, or `path` exists and is not empty.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as temporary:
+        made = Path(temporary) / path.name
+        made.mkdir()
+        yield made
+        made.rename(path)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -19,7 +19,7 @@ ORDER = (
     "sim.inspect sim.sweep",
     "sim.emulate",
     "sim.report",  # the last file of a run
-    "sim.records sim.learn sim.kernel sim.doctor",  # kernel: shaped links, for emulate; doctor: what a machine can do
+    "sim.records sim.learn sim.kernel sim.doctor sim.formats",  # kernel: shaped links; formats: data of others
     "sim.plan",
     "sim.world",
     "sim.drawing",

@@ -60,6 +60,8 @@ def trace(
     known = again and (data_folder(wanted) / "test.npz").is_file()
     if again and output is not None:
         raise UserError("--output is not for a scenario whose [mismatch] needs a trace: `emulate` would not find it.")
+    if wanted.is_own:
+        raise UserError(f"Scenario {wanted.name!r} was imported: it has no scene that could be traced.")
     if wanted.layouts is not None:
         trace_layout_data(wanted, folder)
     elif wanted.factory is not None:
@@ -279,10 +281,10 @@ def train(
 
     from sim.files import require_writable
     from sim.learn.device import training_device
-    from sim.learn.ecc.train import EccTraining, train_ecc
+    from sim.learn.ecc.train import JITTER_M, EccTraining, train_ecc
     from sim.learn.trainer import Schedule, TrainProgress
     from sim.terminal import ProgressBar
-    from sim.world.paths import load_paths
+    from sim.world.store import load_traced
 
     folder = Path("checkpoints") / wanted.name
     if scheme == "music":
@@ -293,9 +295,8 @@ def train(
         print(f"arrays of {wanted.name}: {target}")
         return
     place = training_device(device)
-    paths = load_paths(data or Path("data") / wanted.data_name / "paths.npz")
-    if paths.digest != wanted.tracing_digest():
-        raise UserError(f"The path data were traced for another scenario than {wanted.name!r}: trace it again.")
+    paths = load_traced(wanted, data)
+    jitter_m = JITTER_M if paths.movable else 0.0
     if scheme == "rss":
         from sim.learn.rss import train_rss
 
@@ -328,7 +329,7 @@ def train(
 
         start = start_from or find_weights(wanted.data_name, "ecc" if scheme == "ecc-klt" else "ecc-klt", payloads[0])
         half = "edge" if place.type == "cpu" else "none"
-        rates = RateTraining(start, split, schedule=changed(schedule, half=half))  # type: ignore[arg-type]  # checked
+        rates = RateTraining(start, split, jitter_m=jitter_m, schedule=changed(schedule, half=half))  # type: ignore[arg-type]  # checked
         train_rate(scheme, wanted, paths, rates, place, output or folder / f"{scheme}.safetensors")
         return
     if scheme in ("mfcnet", "adcpm"):
@@ -345,6 +346,7 @@ def train(
     training = EccTraining(
         phase=phase,  # type: ignore[arg-type]  # checked above
         split=split,  # type: ignore[arg-type]  # checked above
+        jitter_m=jitter_m,
         start_from=start_from,
         schedule=schedule,
     )
@@ -390,6 +392,7 @@ def _train_baseline(
     name: str, scenario: Scenario, paths: PathSet, schedule: Schedule, device: torch.device, output: Path
 ) -> None:
     from sim.learn.ecc.baselines import train_baselines
+    from sim.learn.ecc.train import JITTER_M
     from sim.learn.trainer import TrainProgress
     from sim.terminal import ProgressBar
 
@@ -401,7 +404,7 @@ def _train_baseline(
 
         (error,) = train_baselines(
             scenario, paths, {output: name}, schedule, advance,  # type: ignore[dict-item]  # one of the two
-            checkpoint=checkpoint, device=device,
+            checkpoint=checkpoint, device=device, jitter_m=JITTER_M if paths.movable else 0.0,
         ).values()  # fmt: skip
     print(f"mean 3D error on validation positions {error:.3f} m: {output}")
 

@@ -29,7 +29,7 @@ def trace_scene_data(scenario: Scenario, folder: Path) -> None:
             bar.update(f"tracing {scenario.name}", progress.done, progress.total, restart=progress.resumed)
 
         paths = trace_scenario(scenario, shards, advance)
-        _save(scenario, paths, folder)
+        save_data_set(scenario, paths, folder)
         trace_ground_plan(scenario).save(folder / "ground-plan.npz")
     _tell(paths, folder)
 
@@ -62,7 +62,7 @@ def draw_factory_data(scenario: Scenario, folder: Path) -> None:
             bar.update(f"drawing {scenario.name}", done, total)
 
         paths = draw_factory(scenario, shards, advance)
-        _save(scenario, paths, folder)
+        save_data_set(scenario, paths, folder)
     _tell(paths, folder)
 
 
@@ -86,7 +86,7 @@ def trace_layout_data(scenario: Scenario, folder: Path) -> None:
     )
 
 
-def _save(scenario: Scenario, paths: PathSet, folder: Path) -> None:
+def save_data_set(scenario: Scenario, paths: PathSet, folder: Path) -> None:
     """Write all paths, and the test sets of all splits that the positions allow."""
     paths.save(folder / "paths.npz")
     write_test_set(scenario, paths, folder)

@@ -42,8 +42,8 @@ def twin(
     from sim.errors import UserError
     from sim.learn.twin.make import POSITIONS, make_twin, require_mapped, with_learned
     from sim.terminal import ProgressBar
-    from sim.world.paths import load_paths
     from sim.world.scenario import load_scenario
+    from sim.world.store import load_traced
 
     if learned is not None:
         target = output or learned.with_name("twin-ecc.safetensors")
@@ -55,11 +55,8 @@ def twin(
     require_mapped(wanted)
     if positions is not None and positions < 1:
         raise UserError(f"--positions must be at least 1, it is {positions}.")
-    folder = Path("data") / wanted.data_name
-    paths = load_paths(data or folder / "paths.npz")
-    if paths.digest != wanted.tracing_digest():
-        raise UserError(f"The path data were traced for another scenario than {wanted.name!r}: trace it again.")
-    target = output or folder / "twin.safetensors"
+    paths = load_traced(wanted, data)
+    target = output or Path("data") / wanted.data_name / "twin.safetensors"
     with stoppable(lambda: "Stopped; nothing is written."), ProgressBar() as bar:
         anchors = make_twin(
             wanted,

@@ -93,7 +93,7 @@ def compute_controls(
                 for locate in (table.locate, table.locate_linear)
             )
     bound = None
-    if len(paths.mirror) == len(paths.delay):
+    if paths.movable:
         bound = position_error_bound(scenario, paths if roster is None else heard_paths(paths, roster), sites)
     return Controls(prior, prior_draw, wknn, linear, bound, tuple(notes))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edge.estimation import LmmseEstimator, spatial_covariance
 from fronthaul.draws import generator
-from sim.world.channel import Motion, PaddedPaths, Synthesizer, move_users, pilot_sequence
+from sim.world.channel import Motion, PaddedPaths, Synthesizer, move_users, pilot_sequence, receiver_noise
 from sim.world.scenario import Scenario
 
 
@@ -91,7 +91,10 @@ class SnapshotSource:
             position = position + step
         response = self._synthesizer.response(paths, Motion.draw(self.scenario, len(index), draw))
         noise = torch.randn(*response.shape, 2, generator=draw, device=self.device)
-        received = response + torch.view_as_complex(noise) * self._sigma
+        if self.scenario.link_budget.noise == "thermal":
+            received = response + torch.view_as_complex(noise) * self._sigma
+        else:
+            received = response + receiver_noise(self.scenario, response, noise)
         return Batch(self._estimator.estimate(received), position)
 
 

@@ -86,12 +86,12 @@ def first_path_weights(scenario: Scenario) -> Weights:
 def residuals(scenario: Scenario, paths: PathSet, weights: Weights) -> tuple[Real, Real]:
     """Return by how much range [m], azimuth and zenith [rad] of first paths exceed those of the lines of sight (L, 3).
 
-    The second result is the deviations that the base stations give them. Links without paths are left out, and users
-    are synchronised.
+    The second result is the deviations that the base stations give them. Links that hear nothing are left out,
+    and users are synchronised.
     """
     synchronised = dataclasses.replace(scenario, clock=dataclasses.replace(scenario.clock, ue_bias_ns=0.0))
     padded = pad_paths(paths, scenario.numerology.carrier_hz)
-    heard = paths.paths_per_link() > 0
+    heard = paths.heard
     estimator = LeastSquaresEstimator(scenario.tone_power_w, scenario_pilots(scenario))
     found, deviations = [], []
     for k, site in enumerate(scenario.sites):

@@ -24,12 +24,12 @@ def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path
     Returns the mean σ [dB] over the base stations.
 
     Raises:
-        UserError: a base station has a path to fewer than three training positions.
+        UserError: a base station hears fewer than three training positions.
     """
     parts = split_positions(scenario, paths.position, split)
     index = parts.train[:positions]
     chosen = paths.select(index)
-    heard = chosen.paths_per_link() > 0  # a link without paths measures noise, which no line fits
+    heard = chosen.heard  # a link that carries nothing measures noise, which no line fits
     padded = pad_paths(chosen, scenario.numerology.carrier_hz)
     covariance = measure_covariance(scenario, padded)
     source = SnapshotSource(scenario, padded, paths.position[index], covariance)
@@ -43,8 +43,7 @@ def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path
     for k, site in enumerate(scenario.sites):
         if heard[:, k].sum() < 3:
             raise UserError(
-                f"Site {k} has paths to fewer than 3 of the {len(index)} training positions, "
-                "to which no line can be fitted."
+                f"Site {k} hears fewer than 3 of the {len(index)} training positions, to which no line can be fitted."
             )
         distance = np.linalg.norm(paths.position[index] - np.array(site.position), axis=1)
         design = np.stack([np.ones_like(distance), -10 * np.log10(distance)], 1)[heard[:, k]]

@@ -30,6 +30,7 @@ def position_table(scenario: Scenario, paths: PathSet, stations: Sequence[int]) 
 
     `gain_db` is Σ_p |g_p|², averaged over the pairs of polarisations that the arrays have: the mean power gain between
     two of their antennas over random phases of the paths. `snr_db` is that of a tone at one antenna before estimation.
+    In measured channels the gain is the mean power of slots, pairs and tones, and what is said of paths is null.
     """
     import pyarrow as pa
 
@@ -39,6 +40,10 @@ def position_table(scenario: Scenario, paths: PathSet, stations: Sequence[int]) 
     matrix = chosen.matrix[:, : scenario.array.polarizations, : scenario.user_array.polarizations]
     power = np.square(np.abs(matrix).astype(np.float64)).mean((1, 2))
     gain = np.bincount(link, power, len(counts))
+    measured = len(chosen.csi) > 0
+    if measured:
+        gain = np.square(np.abs(chosen.csi).astype(np.float64)).mean((2, 3, 4)).ravel()
+    unknown = np.full(len(counts), measured)
     direct = np.bincount(link, chosen.bounces == 0, len(counts)) > 0
     with np.errstate(divide="ignore"):
         gain_db = 10 * np.log10(gain)
@@ -51,8 +56,8 @@ def position_table(scenario: Scenario, paths: PathSet, stations: Sequence[int]) 
             "bs": pa.array(np.tile(np.asarray(stations), len(chosen)), pa.uint16()),
             **{f"true_{axis}_m": np.repeat(chosen.position[:, n], len(site)) for n, axis in enumerate("xyz")},
             "distance_m": distance,
-            "line_of_sight": direct,
-            "paths": pa.array(counts, pa.uint16()),
+            "line_of_sight": pa.array(direct, pa.bool_(), mask=unknown),
+            "paths": pa.array(counts, pa.uint16(), mask=unknown),
             "gain_db": pa.array(gain_db, pa.float64(), mask=silent),
             "snr_db": pa.array(_snr_db(scenario, gain_db), pa.float64(), mask=silent | _noiseless(scenario)),
         }

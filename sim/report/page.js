@@ -191,7 +191,7 @@ function linksOf(run, n) {
   return table(head, run.stations.map((bs, k) => {
     const fate = FATES[run.links.fate[n * wide + k]];
     return [`${bs} ${esc(run.scene.sites[bs].name ?? "")}`, fate ? key(fate, fate) : "none sent", fixed(run.links.arrival[n * wide + k], 3),
-      ...(world ? [["no", "yes"][run.of("line_of_sight", n, k)], run.of("paths", n, k), fixed(run.of("gain_db", n, k), 1), fixed(run.of("snr_db", n, k), 1), fixed(run.of("distance_m", n, k), 1)] : [])];
+      ...(world ? [["no", "yes"][run.of("line_of_sight", n, k)] ?? "–", run.of("paths", n, k) ?? "–", fixed(run.of("gain_db", n, k), 1), fixed(run.of("snr_db", n, k), 1), fixed(run.of("distance_m", n, k), 1)] : [])];
   }));
 }
 

@@ -375,9 +375,7 @@ class Inputs:
         if known not in self._bounds:
             scenario, paths = load_test_set(self.scenario(settings), settings)
             shown = paths.select(np.arange(min(len(paths), settings.snapshots)))
-            bound = (
-                position_error_bound(scenario, shown, settings.bs) if len(paths.mirror) == len(paths.delay) else None
-            )
+            bound = position_error_bound(scenario, shown, settings.bs) if paths.movable else None
             finite = np.empty(0) if bound is None else bound[np.isfinite(bound)]
             self._bounds[known] = float(finite.mean()) if len(finite) else None
         return self._bounds[known]
@@ -390,7 +388,7 @@ class Inputs:
 
 def _digest(scenario: Scenario, settings: EmulateSettings) -> str:
     _, paths = load_test_set(scenario, settings)
-    return hashlib.sha256(paths.position.tobytes() + paths.matrix.tobytes()).hexdigest()
+    return hashlib.sha256(paths.position.tobytes() + paths.matrix.tobytes() + paths.csi.tobytes()).hexdigest()
 
 
 def _plain_name(text: str) -> str:

@@ -33,7 +33,7 @@ from sim.world.clocks import site_errors_ns
 from sim.world.paths import PathSet, mirror_matrix, unit_vector
 from sim.world.perturbed import antenna_errors
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Numerology, Scenario, Site
-from sim.world.taps import dirichlet_taps, white_to_taps
+from sim.world.taps import dirichlet_taps, tones_to_taps, white_to_taps
 
 PATH_LIMIT = 12
 """Number of strongest paths of a link that trainings keep; few links have more."""
@@ -47,7 +47,8 @@ class PaddedPaths:
     `coefficient` (N, K, P) complex64 between vertical polarisations, with the carrier's propagation phase; `distance`
     (N, K, P) [m]; `site_direction`, `user_direction` (N, K, P, 3) unit vectors; `mirror` (N, K, P, 3, 3) or None;
     `matrix` (N, K, P, 2, 2) complex64, as `coefficient` between all polarisations (site, user), or None; `velocity`
-    (N, 3) [m/s] where it is known, or None. Contains no positions, so that it can be handed to a base station.
+    (N, 3) [m/s] where it is known, or None; `csi` (N, K, T, A, F) complex64, measured channels instead of paths, or
+    None. Contains no positions, so that it can be handed to a base station.
     """
 
     coefficient: Tensor
@@ -57,6 +58,7 @@ class PaddedPaths:
     mirror: Tensor | None = None
     matrix: Tensor | None = None
     velocity: Tensor | None = None
+    csi: Tensor | None = None
 
     @property
     def heading(self) -> Tensor | None:
@@ -99,7 +101,7 @@ def pad_paths(
     Raises:
         UserError: `mirrors` are wanted, and the path set has none.
     """
-    if mirrors and len(paths.mirror) < len(paths.delay):
+    if mirrors and not paths.movable:
         raise UserError("The path data hold no mirrors, without which users cannot be moved: trace the paths again.")
     counts = paths.paths_per_link().ravel()
     link = np.repeat(np.arange(len(counts)), counts)
@@ -127,6 +129,7 @@ def pad_paths(
         padded(mirror_matrix(paths.mirror[row], paths.bounces[row]), np.float32) if mirrors else None,
         padded(paths.matrix[row] * phasor[:, None, None], np.complex64) if matrices else None,
         torch.from_numpy(paths.velocity.copy()) if len(paths.velocity) else None,
+        torch.from_numpy(paths.csi) if len(paths.csi) else None,
     )
 
 
@@ -239,6 +242,8 @@ class Synthesizer:
         Raises:
             ValueError: the arrays are dual-polarised and `paths` has no matrices.
         """
+        if paths.csi is not None:
+            return self._measured(paths.csi, motion)
         n, k, _ = paths.coefficient.shape
         slot = self._slot_s.to(paths.coefficient.device)
         doppler = self._wavenumber * (paths.user_direction @ motion.velocity[:, None, :, None])[..., 0]
@@ -247,6 +252,16 @@ class Synthesizer:
         steering = self._polarized(self._steering(paths, in_time), paths)  # (N, K, T, pair, P)
         made = steering.flatten(2, 3) @ self._over_frequency(delay)
         return made.reshape(n, k, len(slot), steering.shape[3], -1)
+
+    def _measured(self, csi: Tensor, motion: Motion) -> Tensor:
+        """Return measured channels (N, K, T, A, F) under the scenario's clock errors, as tones or taps.
+
+        The user's motion and the sites' arrays are in them.
+        """
+        tone = -2 * math.pi * motion.clock_s[..., None] * self._tone_hz.to(csi.device)  # (N, K, F)
+        phase = tone[..., None, None, :] + motion.slot_phase[..., None, None]
+        turned = csi * torch.polar(torch.ones_like(phase), phase)
+        return turned @ tones_to_taps(self._numerology).to(csi.device) if self._numerology.taps else turned
 
     def _steering(self, paths: PaddedPaths, in_time: Tensor) -> Tensor:
         """Return phasors (N, K, T, site element, user element, P) over time and space."""

@@ -17,9 +17,11 @@ array            shape         meaning
 ``mirror``       (P, 4) f32    the path's reflections as one rotation quaternion (w, x, y, z), see `mirror_matrix`
 ``user``         (N,) i32      walks: user of each position; positions of a user are in order of time
 ``velocity``     (N, 3) f32    walks: velocity at each position [m/s]
+``csi``          (N, K, T, A,  measured channels instead of paths (P = 0): slots T, antenna pairs A, tones F as in
+                 F) c64        `sim.world.channel`, all zero where a site heard nothing
 ===============  ============  =============================================================================
 
-``mirror``, ``user`` and ``velocity`` may be absent (length 0).
+``mirror``, ``user``, ``velocity`` and ``csi`` may be absent (length 0).
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ from sim.world.arrays import DAMAGED, save_arrays
 _FORMAT = 1
 _MANTISSA_BITS = 12
 _PER_PATH = ("matrix", "delay", "site_angle", "user_angle", "bounces", "mirror")
-_PER_POSITION = ("user", "velocity")
-_ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
+_PER_POSITION = ("user", "velocity", "csi")
+_ROWS: dict[str, tuple[type, tuple[int, ...] | None]] = {
     "position": (np.float64, (3,)),
     "offset": (np.int64, ()),
     "matrix": (np.complex64, (2, 2)),
@@ -56,8 +58,9 @@ _ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
     "mirror": (np.float32, (4,)),
     "user": (np.int32, ()),
     "velocity": (np.float32, (3,)),
+    "csi": (np.complex64, None),
 }
-"""Type of each array, and shape of one of its rows."""
+"""Type of each array, and shape of one of its rows; None: four axes of any lengths."""
 _MOST_DELAY_S = 1.0
 """Longest delay: seven times around the Earth. Longer ones are in other units."""
 _MOST_GAIN = 1e3
@@ -79,6 +82,7 @@ class PathSet:
     digest: str = ""
     user: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     velocity: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 3), np.float32))
+    csi: npt.NDArray[np.complex64] = field(default_factory=lambda: np.zeros((0, 0, 0, 0, 0), np.complex64))
 
     def __post_init__(self) -> None:
         paths = len(self.delay)
@@ -91,6 +95,8 @@ class PathSet:
             absent = 0 if name in ("mirror", *_PER_POSITION) else rows
             if len(getattr(self, name)) not in (rows, absent):
                 raise UserError(f"A path data set has {len(getattr(self, name))} rows of {name}, {rows} are needed.")
+        if len(self.csi) and (paths or self.csi.shape[1] != self.sites):
+            raise UserError("A path data set has measured channels that do not fit its sites, or paths beside them.")
 
     def __len__(self) -> int:
         return len(self.position)
@@ -104,6 +110,17 @@ class PathSet:
         """Number of paths of each link, (N, K)."""
         return np.diff(self.offset).reshape(len(self), self.sites)
 
+    @property
+    def heard(self) -> npt.NDArray[np.bool_]:
+        """Whether a site hears a user (N, K): over a path, or in measured channels."""
+        found: npt.NDArray[np.bool_] = self.paths_per_link() > 0 if not len(self.csi) else np.any(self.csi, (2, 3, 4))
+        return found
+
+    @property
+    def movable(self) -> bool:
+        """Whether the paths say how the channel changes with the user's position: all have mirrors."""
+        return not len(self.csi) and len(self.mirror) == len(self.delay)
+
     def select(self, users: npt.NDArray[np.int64], sites: Sequence[int] | None = None) -> PathSet:
         """Return the data set of the given users (and sites), in the given order."""
         chosen = np.arange(self.sites) if sites is None else np.asarray(sites)
@@ -111,8 +128,10 @@ class PathSet:
         counts = np.diff(self.offset)[links]
         offset = np.concatenate([[0], np.cumsum(counts)])
         rows = np.repeat(self.offset[links] - offset[:-1], counts) + np.arange(offset[-1])
-        index = dict.fromkeys(_PER_PATH, rows) | dict.fromkeys(_PER_POSITION, np.asarray(users))
+        index = dict.fromkeys(_PER_PATH, rows) | dict.fromkeys(("user", "velocity"), np.asarray(users))
         chosen_rows = {name: array[i] if len(array := getattr(self, name)) else array for name, i in index.items()}
+        if len(self.csi):
+            chosen_rows["csi"] = self.csi[np.ix_(np.asarray(users), chosen)]
         return replace(self, position=self.position[np.asarray(users)], offset=offset, **chosen_rows)
 
     def keep(self, chosen: npt.NDArray[np.bool_]) -> PathSet:
@@ -157,16 +176,17 @@ def load_paths(path: Path) -> PathSet:
 
 
 def _array(name: str, archive: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Return an array of a data set with its type; mirrors, users and velocities may be absent.
+    """Return an array of a data set with its type; mirrors, and what is known of each position, may be absent.
 
     Raises:
         ValueError: it has another type or shape.
     """
     kind, row = _ROWS[name]
     if name in ("mirror", *_PER_POSITION) and name not in archive:
-        return np.zeros((0, *row), kind)
+        return np.zeros((0, *(row if row is not None else (0,) * 4)), kind)
     array = archive[name]
-    if array.ndim == 0 or array.shape[1:] != row or not np.can_cast(array.dtype, kind, "same_kind"):
+    fits = array.ndim == 5 if row is None else array.ndim > 0 and array.shape[1:] == row
+    if not fits or not np.can_cast(array.dtype, kind, "same_kind"):
         raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
     return array.astype(kind, copy=False)
 
@@ -186,6 +206,8 @@ def _require_possible(paths: PathSet, path: Path) -> None:
         )
     if not np.isfinite(paths.velocity).all():
         raise UserError(f"{path}: a velocity is not finite.")
+    if not np.isfinite(paths.csi).all():
+        raise UserError(f"{path}: a measured channel is not finite.")
     rules = {
         "delay": ((paths.delay >= 0) & (paths.delay <= _MOST_DELAY_S), f"0 to {_MOST_DELAY_S:g} s"),
         "matrix": ((np.abs(paths.matrix) <= _MOST_GAIN).all((1, 2)), f"finite gains up to {_MOST_GAIN:g}"),

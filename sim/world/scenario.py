@@ -31,6 +31,8 @@ SPEED_OF_LIGHT = 299_792_458.0  # [m/s]
 BOLTZMANN = 1.380649e-23  # [J/K]
 
 SCENARIO_FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
+MEASURED_SCENE, IMPORTED_SCENE = "measured", "imported"
+"""Scene names of what `import` made: channels as they were measured, or paths that something else traced."""
 MOST_SNAPSHOTS = 1000
 """Maximum number of snapshots of a walk: a shard of traced paths holds whole walks."""
 MOST_SITES = 1000
@@ -265,6 +267,11 @@ class Scenario:
         return numerology.slots, self.array.antennas * self.user_array.antennas, numerology.bins
 
     @property
+    def is_own(self) -> bool:
+        """Whether `import` made it: there is no scene to trace."""
+        return self.scene in (MEASURED_SCENE, IMPORTED_SCENE)
+
+    @property
     def polarized(self) -> bool:
         """Whether any array is dual-polarised, so that synthesis needs the paths' 2×2 matrices."""
         return max(self.array.polarizations, self.user_array.polarizations) > 1
@@ -288,6 +295,9 @@ class Scenario:
         for key, table in (("walk", self.walk), ("factory", self.factory), ("layouts", self.layouts)):
             if table is not None:
                 parts[key] = dataclasses.asdict(table)
+        if self.scene == MEASURED_SCENE:  # channels of these arrays at these tones; taps follow from the tones
+            kept = {k: v for k, v in dataclasses.asdict(self.numerology).items() if k not in ("taps", "ifft")}
+            parts["measured"] = [dataclasses.asdict(self.array), dataclasses.asdict(self.user_array), kept]
         if self.layouts is not None:  # a layout is drawn from its own number, and holds its own sites
             for key in ("training", "validation", "test"):
                 del parts["layouts"][key]
@@ -458,6 +468,12 @@ def _rules(scenario: Scenario) -> _Rules:
         (scenario.factory is not None or scenario.scene != FACTORY_SCENE, f"scene {FACTORY_SCENE!r} needs [factory]"),
         (not scenario.mismatch.words() or (scenario.factory is None and not drawn),
          "mismatch: it needs listed sites in a traced scene; leave out [layouts] and [factory]"),
+        (not scenario.is_own or not (drawn or scenario.walk or scenario.factory),
+         f"scene {scenario.scene!r} comes with its positions; leave out [layouts], [walk] and [factory]"),
+        (scenario.scene != MEASURED_SCENE or not scenario.mismatch.words(),
+         "mismatch: it changes paths, and measured channels have none"),
+        (scenario.scene != MEASURED_SCENE or scenario.phases == "traced",
+         "phases: those of measured channels are as measured; leave the key out"),
     ]  # fmt: skip
 
 

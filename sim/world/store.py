@@ -77,12 +77,32 @@ def load_test_paths(scenario: Scenario, path: Path | None = None) -> PathSet:
     if not path.is_file():
         raise UserError(
             f"There is no test data for scenario {scenario.name!r} ({path}); "
-            "make it with `python cli.py trace` on the same scenario."
+            f"make it with `python cli.py {_make(scenario)}`."
         )
     paths = load_paths(path)
     if paths.digest != scenario.world_digest():
-        raise UserError(f"{path} was traced for another version of scenario {scenario.name!r}; trace it again.")
+        raise UserError(f"{path} is of another version of scenario {scenario.name!r}; {_make(scenario)} it again.")
     return perturbed(scenario, paths)
+
+
+def load_traced(scenario: Scenario, path: Path | None = None) -> PathSet:
+    """Return the whole data set of a scenario, from which trainings take theirs.
+
+    Args:
+        scenario: its ``data/NAME/paths.npz`` is read by default.
+        path: another file.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another scenario.
+    """
+    paths = load_paths(path or DATA_FOLDER / scenario.data_name / "paths.npz")
+    if paths.digest != scenario.tracing_digest():
+        raise UserError(f"The path data are of another scenario than {scenario.name!r}: {_make(scenario)} them again.")
+    return paths
+
+
+def _make(scenario: Scenario) -> str:
+    return "import" if scenario.is_own else "trace"
 
 
 def load_training_positions(scenario: Scenario, test: Path | None = None) -> npt.NDArray[np.float64] | None:

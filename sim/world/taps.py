@@ -36,6 +36,14 @@ def dirichlet_taps(delay_s: Tensor, numerology: Numerology) -> Tensor:
     return (ratio * turn).to(torch.complex64)
 
 
+def tones_to_taps(numerology: Numerology) -> Tensor:
+    """Return the factor (F, L) complex64 by which tones (…, F) become taps (…, L): that of the IFFT above."""
+    tone = torch.arange(numerology.tones, dtype=torch.float64) - numerology.tones / 2
+    tap = torch.arange(numerology.taps, dtype=torch.float64) / numerology.ifft
+    scale = torch.full((len(tone), len(tap)), numerology.ifft**-0.5, dtype=torch.float64)
+    return torch.polar(scale, 2 * math.pi * torch.outer(tone, tap)).to(torch.complex64)
+
+
 def white_to_taps(numerology: Numerology) -> Tensor:
     """Return the factor S (L, L) complex64: for white draws w (L,), S w has the covariance S Sᴴ of white noise's taps.
 

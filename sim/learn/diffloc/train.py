@@ -17,8 +17,8 @@ from sim.learn.diffloc.fit import FitProgress, Schedule
 from sim.learn.diffloc.job import Fit, Job
 from sim.learn.diffloc.jobs import further, train_networks
 from sim.learn.diffloc.trained import CT_STEPS, DDIM_STEPS, measured
-from sim.world.paths import load_paths
 from sim.world.scenario import Scenario
+from sim.world.store import load_traced
 
 FUSED_SHARE = 0.25
 """Share of a budget of time that the joint further training takes."""
@@ -58,9 +58,7 @@ def train_diffloc(
     """
     if not scenario.numerology.taps:
         raise UserError(f"DiffLoc learns from delay taps (numerology.taps), and scenario {scenario.name!r} has none.")
-    paths = load_paths(data or Path("data") / scenario.data_name / "paths.npz")
-    if paths.digest != scenario.tracing_digest():
-        raise UserError(f"The path data were traced for another scenario than {scenario.name!r}: trace it again.")
+    paths = load_traced(scenario, data)
     if training.split == "user" and not len(paths.user):
         raise UserError("--split user holds out whole walks, and these path data have none.")
     setting = FeatureSetting(

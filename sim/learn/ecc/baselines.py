@@ -16,7 +16,7 @@ from cloud.fusion.mfcnet import MfcNetwork
 from edge.adcpm import angle_delay_power
 from edge.preprocessing import Phase
 from sim.learn.device import training_device
-from sim.learn.ecc.train import make_sources, measure_gains
+from sim.learn.ecc.train import JITTER_M, make_sources, measure_gains
 from sim.learn.trainer import OnProgress, Schedule, Trainer
 from sim.plan.weights import Weights, save_weights
 from sim.world.made_for import made_for
@@ -123,7 +123,7 @@ def train_baselines(
     schedule: Schedule,
     on_progress: OnProgress,
     *,
-    jitter_m: float = 0.75,
+    jitter_m: float = JITTER_M,
     checkpoint: Path | None = None,
     device: torch.device | None = None,
 ) -> dict[Path, float]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from edge.quantizer import quantise_mixed_straight_through
 from fronthaul.payload.rate import Transform, shared_out
-from sim.learn.ecc.train import make_sources, model_of
+from sim.learn.ecc.train import JITTER_M, make_sources, model_of
 from sim.learn.ecc.transform import count_symbols, fit_transforms
 from sim.learn.splits import SplitName
 from sim.learn.trainer import OnProgress, Schedule, Trainer
@@ -135,7 +135,7 @@ class RateTraining:
 
     start_from: Path
     split: SplitName = "random"
-    jitter_m: float = 0.75
+    jitter_m: float = JITTER_M
     lengths: tuple[int, ...] = LENGTHS
     schedule: Schedule = field(default_factory=lambda: Schedule(rate=1e-3, half="edge"))
 

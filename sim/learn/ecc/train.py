@@ -35,6 +35,8 @@ from sim.world.scenario import Scenario, scenario_table
 
 _CALIBRATION_SEED, _GAIN_SEED = 30_000, 40_000
 
+JITTER_M = 0.75
+"""Half width of the uniform step of a training position along each axis [m]; needs paths with mirrors."""
 Curve = list[tuple[int, float]]
 """Values by step."""
 
@@ -49,7 +51,7 @@ class EccTraining:
     bits: int | None = 4
     phase: Phase = "slot"
     split: SplitName = "random"
-    jitter_m: float = 0.75
+    jitter_m: float = JITTER_M
     stage_one_epochs: float = 0.25
     start_from: Path | None = None
     frozen: bool = False

@@ -33,7 +33,7 @@ from sim.plan.weights import Weights, load_weights, save_weights
 from sim.world.anchors import Anchors, find_anchors
 from sim.world.made_for import made_for
 from sim.world.paths import PathSet
-from sim.world.scenario import Scenario
+from sim.world.scenario import MEASURED_SCENE, Scenario
 
 POSITIONS = 5000
 """Stored positions of a twin, by default."""
@@ -125,6 +125,7 @@ def require_mapped(scenario: Scenario) -> None:
         UserError: it is not.
     """
     reasons = {
+        "measured channels without paths": scenario.scene == MEASURED_SCENE,
         "sites that differ from layout to layout": scenario.layouts is not None,
         "an indoor factory, whose paths follow no map": scenario.factory is not None,
         "taps instead of tones": bool(scenario.numerology.taps),

@@ -96,7 +96,7 @@ def synthesise(
         device: where to synthesise; the responses stay there.
     """
     device = device or torch.device("cpu")
-    present = torch.from_numpy(paths.paths_per_link() > 0).to(device)
+    present = torch.from_numpy(paths.heard).to(device)
     return _responses(scenario, padded_paths(scenario, paths).to(device), paths.position, present, scale, seed)
 
 

@@ -35,6 +35,7 @@ COMMANDS = (
     "compare",
     "new-scheme",
     "chaos",
+    "import",
     "trace",
     "train",
     "reproduce",

@@ -56,6 +56,22 @@ def test_a_channels_taps_are_the_ifft_of_its_tones() -> None:
     assert np.abs(made - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+def test_measured_tones_are_the_channel_they_were_measured_from() -> None:
+    here = world()
+    flat = dataclasses.replace(here, numerology=dataclasses.replace(SMALL, taps=0, ifft=0))
+    paths = straight_world.trace(here, straight_world.positions(here, 5), [((1.0, 0.0, 0.0), 170.0)])
+    padded = pad_paths(paths, 3.6e9)
+    still = Motion(torch.zeros(5, 3), torch.zeros(5, 3), torch.zeros(5, 3, 2))
+    tones = Synthesizer(flat).response(padded, still)
+    measured = dataclasses.replace(padded, csi=tones)
+    late = dataclasses.replace(still, clock_s=torch.full((5, 3), 2e-8), slot_phase=torch.rand(5, 3, 2))
+    for scenario in (flat, here):
+        for motion in (still, late):
+            expected = Synthesizer(scenario).response(padded, motion)
+            made = Synthesizer(scenario).response(measured, motion)
+            assert (made - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
 def test_the_strongest_tap_is_the_line_of_sights() -> None:
     here = world(PARIS.numerology)
     position = straight_world.positions(here, 6)

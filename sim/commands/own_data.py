@@ -1,0 +1,52 @@
+"""`import`: a scenario of one's own channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_source(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="File or folder of channels or paths with positions.", show_default=False
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the scenario; default: that of the source, without its ending.", show_default=False),
+    ] = None,
+) -> None:
+    """Make a scenario of channels that were measured, or of paths that something else traced."""
+    from sim.commands.common import emulate_command
+    from sim.commands.tracing import save_data_set
+    from sim.errors import UserError
+    from sim.files import whole_folder, write_text
+    from sim.formats.read import read_source
+    from sim.toml.write import toml_text
+    from sim.world.scenario import is_name
+    from sim.world.store import ASSET_FOLDER, DATA_FOLDER
+
+    name = name or source.stem
+    if not is_name(name):
+        raise UserError(f"{name!r} is no name: letters, digits, dots, dashes and underscores, 64 at most; give --name.")
+    folder = DATA_FOLDER / name
+    if folder.exists() or (ASSET_FOLDER / name).exists():
+        raise UserError(f"There are data of a scenario {name!r} already: give another --name, or remove {folder}.")
+    own = read_source(source, name)
+    with whole_folder(folder) as part:
+        save_data_set(own.scenario, own.paths, part)
+        write_text(part / f"{name}.toml", toml_text(own.table))
+    heard = own.paths.heard
+    what = "measured channels" if len(own.paths.csi) else f"{len(own.paths.delay)} paths"
+    print(
+        f"{len(own.paths)} positions, each heard by {heard.sum(1).mean():.1f} of {own.paths.sites} sites, {what}: "
+        f"{folder / f'{name}.toml'}"
+    )
+    scenario = str(folder / f"{name}.toml")
+    print(f"python cli.py train rss --scenario {scenario}")
+    weights = Path("checkpoints") / name / "rss.safetensors"
+    print(emulate_command(scenario, own.paths.sites, "rss", weights))
