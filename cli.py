@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sim.commands import chaos, emulate, learn, look, new_scheme, own_data, report, sweep, twin
+from sim.commands import chaos, emulate, learn, look, new_scheme, own_data, preview, report, sweep, twin
 from sim.commands.common import INTERRUPTED, USER_ERROR, JsonOption, console, print_json
 from sim.cores import respect_quota
 from sim.signals import end_undisturbed
@@ -62,6 +62,7 @@ for _command in (
     sweep.sweep,
     sweep.compare,
     chaos.chaos,
+    preview.preview,
     learn.trace,
     learn.train,
     twin.twin,

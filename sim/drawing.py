@@ -25,6 +25,14 @@ def new_axes(columns: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
+def draw_ground(axes: Axes, covered: Any, extent: tuple[float, float, float, float]) -> None:
+    """Draw in grey what stands above the ground: `covered` (X, Y) bool, `extent` (west, east, south, north) [m]."""
+    from matplotlib.colors import ListedColormap
+
+    grey = ListedColormap(["#ffffff", "#d9d9e0"])
+    axes.imshow(covered.T, origin="lower", extent=extent, cmap=grey, vmin=0, vmax=1, zorder=0)
+
+
 def error_bars(
     axes: Axes, points: Iterable[tuple[float, dict[str, Any]]], label: str, colour: str, *,
     most_m: float = float("inf"), linestyle: str = "-", marker: str = "o",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sim.drawing import draw_ground
 from sim.files import write_picture
 from sim.world.scenario import Scenario
 from sim.world.store import GroundPlan
@@ -82,11 +83,10 @@ def draw_position_map(
         ground: the scene seen from above; None leaves it out.
     """
     from matplotlib.collections import LineCollection
-    from matplotlib.colors import ListedColormap, LogNorm
+    from matplotlib.colors import LogNorm
 
     if ground is not None:
-        grey = ListedColormap(["#ffffff", "#d9d9e0"])
-        axes.imshow(ground.covered.T, origin="lower", extent=ground.extent, cmap=grey, vmin=0, vmax=1, zorder=0)
+        draw_ground(axes, ground.covered, ground.extent)
     pairs = np.stack([truth[:, :2], estimate[:, :2]], 1)
     error = np.linalg.norm(estimate - truth, axis=1)
     axes.add_collection(LineCollection(list(pairs), colors=_COLOURS["wknn"], linewidths=0.8, alpha=0.8))

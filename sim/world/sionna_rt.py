@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.errors import UserError
+from sim.errors import UserError, nearest_hint
 from sim.world import llvm
 
 CANDIDATE_SLOTS = 10_000_000
@@ -97,8 +97,8 @@ def load_scene(rt: Any, name: str, *, merge: bool = True) -> Any:
     """
     shipped = getattr(rt.scene, name, None) if name.isidentifier() else None
     if shipped is None and not Path(name).is_file():
-        known = sorted(n for n in dir(rt.scene) if not n.startswith("_") and isinstance(getattr(rt.scene, n), str))
-        raise UserError(f"There is no scene {name!r}: give a Mitsuba XML file or one of {', '.join(known)}.")
+        known = [n for n in dir(rt.scene) if not n.startswith("_") and isinstance(getattr(rt.scene, n), str)]
+        raise UserError(f"There is no scene {name!r}{nearest_hint(name, known)}; a Mitsuba XML file will do, too.")
     try:
         return rt.load_scene(shipped or name, merge_shapes=merge)
     except Exception as error:  # Mitsuba reports a broken file as RuntimeError

@@ -71,14 +71,14 @@ def trace_scenario(
     size = shard_users(scenario)
     for shard in range(math.ceil(total / size)):
         path = folder / f"shard-{shard:04d}.npz"
-        resumed = path.is_file()
-        if resumed:
-            part = load_paths(path)
-            if part.digest != digest:
-                raise UserError(f"{folder} holds paths of another scenario; name another folder or remove it.")
-        else:
+        wanted = min(size, total - shard * size)
+        part = load_paths(path) if path.is_file() else None
+        if part is not None and part.digest != digest:
+            raise UserError(f"{folder} holds paths of another scenario; name another folder or remove it.")
+        resumed = part is not None and len(part) >= wanted
+        if part is None or not resumed:  # the last shard of a smaller trace has fewer positions
             tracer = tracer or Tracer(scenario)
-            part = replace(tracer.shard(shard), digest=digest)
+            part = replace(tracer.shard(shard, wanted), digest=digest)
             part.save(path)
         parts.append(part)
         on_progress(TraceProgress(min((shard + 1) * size, total), total, resumed))
@@ -102,9 +102,11 @@ def trace_world(
     return replace(made, user=known.user, velocity=known.velocity)
 
 
-def trace_ground_plan(scenario: Scenario, margin_m: float = 60.0, step_m: float = 1.0) -> GroundPlan:
+def trace_ground_plan(
+    scenario: Scenario, margin_m: float = 60.0, step_m: float = 1.0, tracer: Tracer | None = None
+) -> GroundPlan:
     """Return where something stands above the ground in and around the scenario, on a grid; for maps."""
-    tracer = Tracer(scenario)
+    tracer = tracer or Tracer(scenario)
     corners = [scenario.users.low[:2], scenario.users.high[:2]]
     points = np.array([site.position[:2] for site in scenario.sites] + corners)
     if scenario.layouts is not None:
@@ -159,11 +161,12 @@ class Tracer:
             if mismatch.diffuse:
                 material.scattering_coefficient = mismatch.diffuse
 
-    def shard(self, shard: int) -> PathSet:
-        """Trace users of shard number `shard` until `_SHARD_USERS` valid ones are found, in whole walks."""
+    def shard(self, shard: int, wanted: int | None = None) -> PathSet:
+        """Trace the first `wanted` valid users of shard number `shard`, by default all of it."""
         walk = self._scenario.walk
         snapshots = 1 if walk is None else walk.snapshots
-        wanted = shard_users(self._scenario)
+        size = shard_users(self._scenario)
+        wanted = size if wanted is None else wanted
         parts: list[PathSet] = []
         found = 0
         for candidates, velocity in self._candidates(shard):
@@ -176,7 +179,7 @@ class Tracer:
             found += len(part)
             if found >= wanted:
                 part = concatenate(parts).select(np.arange(wanted))
-                first = shard * wanted // snapshots
+                first = shard * size // snapshots
                 user = first + np.arange(wanted, dtype=np.int32) // snapshots
                 return part if walk is None else replace(part, user=user)
         raise self._hardly_any()
@@ -239,7 +242,7 @@ class Tracer:
             batch = draw.uniform(users.low, users.high, (4 * _USERS_PER_CALL, 3))
             batch = batch[self._admits(batch)]
             if walk is not None:
-                walks = draw_walks(walk, batch, self._admits, self._clear, draw)
+                walks = draw_walks(walk, batch, self._admits, self.clear, draw)
                 batch = walks.position.reshape(-1, 3)
                 velocity = np.concatenate([velocity, walks.velocity.reshape(-1, 3)])
             pool = np.concatenate([pool, batch])
@@ -254,7 +257,7 @@ class Tracer:
             admitted &= self.sees_sky(position)
         return admitted
 
-    def _clear(self, start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    def clear(self, start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return whether the straight lines from `start` to `end` (N, 3) meet no surface."""
         import mitsuba as mi
 

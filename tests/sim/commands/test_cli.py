@@ -36,6 +36,7 @@ COMMANDS = (
     "new-scheme",
     "chaos",
     "import",
+    "preview",
     "trace",
     "train",
     "reproduce",

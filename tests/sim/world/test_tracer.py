@@ -12,10 +12,13 @@ import torch
 
 from fronthaul.draws import generator
 from sim.errors import UserError
+from sim.report.preview_page import write_preview
 from sim.world.channel import Motion, Synthesizer, move_users, pad_paths, tone_offsets
+from sim.world.deployment import Strip
 from sim.world.mismatch import Mismatch
 from sim.world.paths import PathSet, load_paths, mirror_matrix, unit_vector
 from sim.world.perturbed import perturbed, site_steps
+from sim.world.preview import make_preview
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Scenario, Walk, load_scenario
 from sim.world.tracer import Tracer, shard_users, trace_scenario, trace_world
 
@@ -161,10 +164,10 @@ def test_no_step_crosses_a_wall(walked: Walked) -> None:
     _, paths, tracer = walked
     position = paths.position.reshape(-1, 5, 3)
     start, end = (part.reshape(-1, 3) for part in (position[:, :-1], position[:, 1:]))
-    assert tracer._clear(start, end).all() and tracer.sees_sky(paths.position).all()
+    assert tracer.clear(start, end).all() and tracer.sees_sky(paths.position).all()
     # The test does see walls: houses stand on both sides of the street.
-    assert not tracer._clear(start, start + np.array([0, 40.0, 0])).all()
-    assert tracer._clear(start, start).all() and tracer._clear(start[:0], end[:0]).shape == (0,)
+    assert not tracer.clear(start, start + np.array([0, 40.0, 0])).all()
+    assert tracer.clear(start, start).all() and tracer.clear(start[:0], end[:0]).shape == (0,)
 
 
 def test_shards_of_walks_do_not_depend_on_one_another(
@@ -226,7 +229,10 @@ def test_users_are_traced_where_they_are_put(canyon: Scenario, tracer: Tracer) -
 
 def test_tracing_resumes_and_refuses_foreign_shards(canyon: Scenario, tmp_path: Path) -> None:
     small = replace(canyon, tracing=replace(canyon.tracing, positions=1200))
+    first = trace_scenario(replace(canyon, tracing=replace(canyon.tracing, positions=20)), tmp_path / "a")
+    assert len(first) == len(load_paths(tmp_path / "a" / "shard-0000.npz")) == 20
     whole = trace_scenario(small, tmp_path / "a")
+    assert np.array_equal(whole.position[:20], first.position)  # the first stay
     assert len(whole) == 1200
     assert {p.name for p in (tmp_path / "a").iterdir()} == {"shard-0000.npz", "shard-0001.npz"}
     (tmp_path / "a" / "shard-0001.npz").unlink()
@@ -253,8 +259,31 @@ def test_saved_paths_survive_and_damage_is_named(canyon: Scenario, tracer: Trace
 
 
 def test_unknown_scene_is_named(canyon: Scenario) -> None:
-    with pytest.raises(UserError, match="no scene 'atlantis'"):
-        Tracer(replace(canyon, scene="atlantis"))
+    with pytest.raises(UserError, match=r"^There is no scene 'munch' \(did you mean 'munich'\?\); "):
+        Tracer(replace(canyon, scene="munch"))
+
+
+def test_a_preview_counts_where_users_may_stand(canyon: Scenario, tmp_path: Path) -> None:
+    wide = replace(canyon.users, low=(-20.0, -30.0, 1.5), high=(20.0, 30.0, 8.0), min_links=2)
+    strip = Strip((0.0, -40.0), (0.0, 40.0), 30.0)
+    indoors = replace(canyon.sites[0], position=(0.0, 20.0, 5.0), name="indoors")
+    street = replace(canyon, users=replace(wide, strip=strip), sites=(*canyon.sites, indoors))
+    made = make_preview(street)
+    assert list(made.removed) == ["outside users.strip", "below a surface (users.outdoor)"]
+    assert made.drawn == sum(made.removed.values()) + len(made.position)
+    assert made.removed["outside users.strip"] == pytest.approx(made.drawn / 4, rel=0.1)  # 10 m of 40
+    # Within |x| < 15 m, houses begin 9 m south and 10 m north of the street's middle: 19 m of 60 are left.
+    assert (np.abs(made.position[:, 0]) <= 15).all() and (made.position[:, 1] > -9.1).all()
+    assert (made.position[:, 1] < 10.1).all()
+    assert len(made.position) == pytest.approx(made.drawn * 0.75 * 19 / 60, rel=0.1)
+    assert made.covered.tolist() == [False, False, True]
+    assert made.in_sight is not None and made.in_sight.mean(0)[:2].min() > 0.9 and not made.in_sight[:, 2].any()
+    assert made.sure == made.in_sight[:, :2].all(1).sum()
+    picture, page = write_preview(made, tmp_path)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    text = page.read_text()
+    assert "http" not in text.replace("http-equiv", "") and f"<td>{len(made.position)}</td>" in text
+    assert "it may stand in a building" in text
 
 
 # Worlds that differ from the scenario's (`Scenario.mismatch`)
