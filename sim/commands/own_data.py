@@ -19,6 +19,15 @@ def import_source(
         str | None,
         typer.Option(help="Name of the scenario; default: that of the source, without its ending.", show_default=False),
     ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A field that the source does not have, or a better value of it, as JSON: --field 'array=[2, 2, 1]'; "
+            "may be given repeatedly; default: none.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Make a scenario of channels that were measured, or of paths that something else traced."""
     from sim.commands.common import emulate_command
@@ -36,7 +45,7 @@ def import_source(
     folder = DATA_FOLDER / name
     if folder.exists() or (ASSET_FOLDER / name).exists():
         raise UserError(f"There are data of a scenario {name!r} already: give another --name, or remove {folder}.")
-    own = read_source(source, name)
+    own = read_source(source, name, dict(map(_parsed, field or ())))
     with whole_folder(folder) as part:
         save_data_set(own.scenario, own.paths, part)
         write_text(part / f"{name}.toml", toml_text(own.table))
@@ -50,3 +59,16 @@ def import_source(
     print(f"python cli.py train rss --scenario {scenario}")
     weights = Path("checkpoints") / name / "rss.safetensors"
     print(emulate_command(scenario, own.paths.sites, "rss", weights))
+
+
+def _parsed(text: str) -> tuple[str, object]:
+    """Return name and value of NAME=VALUE."""
+    from fronthaul.documents import parse_json
+    from fronthaul.errors import LocalError
+    from sim.errors import UserError
+
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), parse_json(value)
+    except LocalError as error:
+        raise UserError(f"--field is NAME=VALUE, the value as JSON, it is {text!r}: {error}.") from error

@@ -62,3 +62,21 @@ def _complex(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         made: npt.NDArray[Any] = array["real"] + 1j * array["imag"]
         return made
     return array
+
+
+def read_matlab(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a MATLAB file; those of version 7.3 are HDF5 files, whose axes are in reverse order.
+
+    Raises:
+        UserError: it cannot be read, or h5py is needed and not installed.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        found = loadmat(path)
+    except NotImplementedError:  # version 7.3
+        return {name: array.T for name, array in read_hdf5(path).items()}
+    except (OSError, ValueError, TypeError, MatReadError) as error:
+        raise UserError(f"{path} is no MATLAB file, or damaged ({error}).") from error
+    return {name: array for name, array in found.items() if not name.startswith("__")}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,23 @@ import numpy.typing as npt
 
 from fronthaul.message.messages import MAX_POSITION_M
 from sim.errors import UserError, nearest_hint
-from sim.world.paths import PathSet
-from sim.world.scenario import BOLTZMANN, MEASURED_SCENE, LinkBudget, Scenario, scenario_from_table
+from sim.world.paths import MOST_DELAY_S, MOST_GAIN, PathSet, unit_vector
+from sim.world.scenario import (
+    BOLTZMANN,
+    IMPORTED_SCENE,
+    MEASURED_SCENE,
+    SPEED_OF_LIGHT,
+    LinkBudget,
+    Scenario,
+    scenario_from_table,
+)
 
 Fields = Mapping[str, npt.NDArray[Any]]
 
 LEAST_POSITIONS = 10
 """Positions of a data set, of which some are held out."""
+_STRAY_M, _STRAY = 1.0, 0.01  # by how much a straight path may be longer than the line, or as a share of it
+_AHEAD = math.cos(math.radians(5))  # how far its direction may be from that of the line
 _DIGITS = 2  # of the users' box [m], which is rounded outwards
 
 
@@ -55,6 +66,18 @@ _RADIO = {
     "slot_spacing_s": Field((), np.float64, 1e-9, 1e4, "s", needed=False),
     "user": Field(("N",), np.int32, needed=False),
 }
+PATH_FIELDS = {
+    **_RADIO,
+    "offset": Field(("L",), np.int64, 0, 2**62),
+    "delay": Field(("P",), np.float32, 0, MOST_DELAY_S, "s"),
+    "matrix": Field(("P", 2, 2), np.complex64),
+    "site_angle": Field(("P", 2), np.float32, -7, 7, "rad"),
+    "user_angle": Field(("P", 2), np.float32, -7, 7, "rad"),
+    "bounces": Field(("P",), np.uint8, 0, 255),
+    "mirror": Field(("P", 4), np.float32, -1.01, 1.01, needed=False),
+    "velocity": Field(("N", 3), np.float32, -1e4, 1e4, "m/s", needed=False),
+}
+"""Fields of paths; those of `sim.world.paths.PathSet` have its meaning."""
 MEASURED_FIELDS = {
     **_RADIO,
     "csi": Field(("N", "K", "T", "A", "F"), np.complex64),
@@ -92,7 +115,7 @@ def take(fields: Fields, known: Mapping[str, Field], where: str) -> dict[str, np
         if name in fields:
             taken[name] = _checked(name, field, np.asarray(fields[name]), lengths, where)
         elif field.needed:
-            raise UserError(f"{where}: the field {name!r} is missing.")
+            raise UserError(f"{where}: the field {name!r} is missing; it may also be given by --field.")
     return taken
 
 
@@ -168,6 +191,56 @@ def measured(fields: Fields, name: str, where: str) -> OwnData:
     table = _table(found, name, where, MEASURED_SCENE, slots, tones)
     table["link_budget"] = {"tx_power_dbm": round(budget, 3), "noise": "none"}
     return _own(table, where, _positions_only(found, csi))
+
+
+def traced(fields: Fields, name: str, where: str) -> OwnData:
+    """Return paths that something else traced as a world whose channels are synthesised.
+
+    Args:
+        fields: by the names of `PATH_FIELDS`.
+        name: of the scenario.
+        where: source, for errors.
+
+    Raises:
+        UserError: one sentence on the first thing that is wrong; it names the field.
+    """
+    found = take(fields, PATH_FIELDS, where)
+    table = _table(found, name, where, IMPORTED_SCENE, 1, int(found["bandwidth_hz"] // found["tone_spacing_hz"]))
+    links = len(found["position"]) * len(found["site_position"])
+    if len(found["offset"]) != links + 1:
+        raise UserError(f"{where}: offset has {len(found['offset'])} rows, N·K + 1 = {links + 1} are needed.")
+    if (np.abs(found["matrix"]) > MOST_GAIN).any():
+        raise UserError(f"{where}: matrix has amplitude gains above {MOST_GAIN:g}.")
+    kept = {f.name: found[f.name] for f in dataclass_fields(PathSet) if f.name in found}
+    try:
+        paths = PathSet(**{"mirror": np.zeros((0, 4), np.float32)} | kept)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    if not paths.heard.any():
+        raise UserError(f"{where}: offset leaves all links without paths.")
+    _require_straight(paths, found["site_position"], where)
+    return _own(table, where, paths)
+
+
+def _require_straight(paths: PathSet, site: npt.NDArray[np.float64], where: str) -> None:
+    """Check that paths without reflections are the straight lines from site to user, in metres, seconds and radians."""
+    counts = paths.paths_per_link().ravel()
+    user, column = np.divmod(np.repeat(np.arange(len(counts)), counts), len(site))
+    straight = np.flatnonzero(paths.bounces == 0)
+    line = (paths.position[user] - site[column])[straight]
+    length = np.linalg.norm(line, axis=1)
+    travelled = paths.delay[straight] * SPEED_OF_LIGHT
+    ahead = (unit_vector(paths.site_angle[straight]) * line).sum(1)
+    for name, wrong in {
+        "delay": np.abs(travelled - length) > np.maximum(_STRAY_M, _STRAY * length),
+        "site_angle": ahead < _AHEAD * length,
+    }.items():
+        if wrong.any():
+            at = straight[int(np.argmax(wrong))]
+            raise UserError(
+                f"{where}: {name}[{at}] is not that of the straight line from site {column[at]} to position "
+                f"{user[at]}, which bounces = 0 says the path is."
+            )
 
 
 def _positions_only(found: Fields, csi: npt.NDArray[np.complex64]) -> PathSet:

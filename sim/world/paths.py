@@ -61,9 +61,9 @@ _ROWS: dict[str, tuple[type, tuple[int, ...] | None]] = {
     "csi": (np.complex64, None),
 }
 """Type of each array, and shape of one of its rows; None: four axes of any lengths."""
-_MOST_DELAY_S = 1.0
+MOST_DELAY_S = 1.0
 """Longest delay: seven times around the Earth. Longer ones are in other units."""
-_MOST_GAIN = 1e3
+MOST_GAIN = 1e3
 """Highest amplitude gain of a path: above one already creates power."""
 
 
@@ -209,8 +209,8 @@ def _require_possible(paths: PathSet, path: Path) -> None:
     if not np.isfinite(paths.csi).all():
         raise UserError(f"{path}: a measured channel is not finite.")
     rules = {
-        "delay": ((paths.delay >= 0) & (paths.delay <= _MOST_DELAY_S), f"0 to {_MOST_DELAY_S:g} s"),
-        "matrix": ((np.abs(paths.matrix) <= _MOST_GAIN).all((1, 2)), f"finite gains up to {_MOST_GAIN:g}"),
+        "delay": ((paths.delay >= 0) & (paths.delay <= MOST_DELAY_S), f"0 to {MOST_DELAY_S:g} s"),
+        "matrix": ((np.abs(paths.matrix) <= MOST_GAIN).all((1, 2)), f"finite gains up to {MOST_GAIN:g}"),
         "site_angle": (np.isfinite(paths.site_angle).all(1), "finite angles"),
         "user_angle": (np.isfinite(paths.user_angle).all(1), "finite angles"),
         "mirror": (np.isfinite(paths.mirror).all(1), "finite numbers"),

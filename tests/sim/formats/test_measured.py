@@ -108,7 +108,7 @@ def test_hdf5_is_read_as_npz_is(lab: dict[str, Any], capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"csi": None}, "the field 'csi' is missing"),
+        ({"csi": None}, "a field is needed that says what it holds, and just one: csi or delay"),
         ({"carrier": 3.5e9}, "there is no field 'carrier' (did you mean 'carrier_hz'?)"),
         ({"csi": np.ones((60, 3, 4, 12))}, "csi holds float64, complex numbers are needed"),
         ({"csi": np.ones((60, 12), complex)}, "csi has the shape (60, 12), (N, K, T, A, F) is needed"),
