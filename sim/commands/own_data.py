@@ -24,10 +24,12 @@ def import_source(
         typer.Option(
             metavar="NAME=VALUE",
             help="A field that the source does not have, or a better value of it, as JSON: --field 'array=[2, 2, 1]'; "
-            "may be given repeatedly; default: none.",
+            "may be given repeatedly, a text names a file of numbers (.csv, .npy); default: none.",
             show_default=False,
         ),
     ] = None,
+    every: Annotated[int, typer.Option(metavar="N", help="Take one of N positions with measured channels.", min=1)] = 1,
+    tone_every: Annotated[int, typer.Option(metavar="N", help="Take one of N of their tones.", min=1)] = 1,
 ) -> None:
     """Make a scenario of channels that were measured, or of paths that something else traced."""
     from sim.commands.common import emulate_command
@@ -45,7 +47,7 @@ def import_source(
     folder = DATA_FOLDER / name
     if folder.exists() or (ASSET_FOLDER / name).exists():
         raise UserError(f"There are data of a scenario {name!r} already: give another --name, or remove {folder}.")
-    own = read_source(source, name, dict(map(_parsed, field or ())))
+    own = read_source(source, name, dict(map(_parsed, field or ())), every=every, tone_every=tone_every)
     with whole_folder(folder) as part:
         save_data_set(own.scenario, own.paths, part)
         write_text(part / f"{name}.toml", toml_text(own.table))

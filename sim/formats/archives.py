@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.errors import UserError
-from sim.world.arrays import DAMAGED, load_arrays
+from sim.world.arrays import DAMAGED
 
 HDF5_ENDINGS = (".h5", ".hdf5")
 
 
-def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of an NPZ file.
+def read_npz(path: Path, but: Collection[str] = ()) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an NPZ file, but for those of some names.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        return load_arrays(path)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files if name not in but}
     except DAMAGED as error:
         raise UserError(f"{path} is no NPZ file of arrays, or damaged ({error}).") from error
 

@@ -125,6 +125,8 @@ def _checked(
     wanted = f"({', '.join(map(str, field.axes))}{',' * (len(field.axes) == 1)})"
     if not field.axes and array.size == 1:  # MATLAB has no scalars, and HDF5's may be arrays of one
         array = array.reshape(())
+    if len(field.axes) == 1 and array.ndim == 2 and 1 in array.shape:  # nor vectors
+        array = array.ravel()
     if array.ndim != len(field.axes):
         raise UserError(f"{where}: {name} has the shape {array.shape}, {wanted} is needed.")
     for axis, length in zip(field.axes, array.shape, strict=True):
