@@ -64,7 +64,7 @@ _RADIO = {
     "array_spacing": Field((), np.float64, 1e-3, 1e3, "wavelengths", needed=False),
     "user_array": Field((3,), np.int64, 1, 4096, needed=False),
     "slot_spacing_s": Field((), np.float64, 1e-9, 1e4, "s", needed=False),
-    "user": Field(("N",), np.int32, needed=False),
+    "user": Field(("N",), np.int32, 0, 2**31 - 1, needed=False),
 }
 PATH_FIELDS = {
     **_RADIO,
@@ -135,20 +135,22 @@ def _checked(
         if isinstance(axis, str) and lengths.setdefault(axis, (length, name))[0] != length:
             other, elsewhere = lengths[axis]
             raise UserError(f"{where}: {name} has {length} along its axis {axis} of {wanted}, {elsewhere} has {other}.")
-    whole = np.issubdtype(field.kind, np.integer)
-    kinds = {True: "iu"}.get(whole, "iuf") + "c" * np.issubdtype(field.kind, np.complexfloating)
-    if whole and array.dtype.kind == "f" and np.array_equal(array, np.round(array)):
-        kinds += "f"  # MATLAB's numbers
-    if array.dtype.kind not in kinds:
-        words = {"c": "complex numbers", "f": "real numbers", "i": "whole numbers"}
-        raise UserError(f"{where}: {name} holds {array.dtype}, {words[np.dtype(field.kind).kind]} are needed.")
-    if name == "csi" and array.dtype.kind != "c":
-        raise UserError(f"{where}: csi holds {array.dtype}, complex numbers are needed.")
-    with np.errstate(over="ignore"):
+    return _converted(name, field, array, where)
+
+
+def _converted(name: str, field: Field, array: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+    """Return an array with the type of its field, if its numbers have that type and lie within bounds."""
+    kind = np.dtype(field.kind).kind.replace("u", "i")
+    whole = kind == "i" and array.dtype.kind == "f" and np.array_equal(array, np.round(array))  # MATLAB's numbers
+    if array.dtype.kind not in {"c": "c", "f": "fiu", "i": "iu"}[kind] and not whole:
+        words = {"c": "complex numbers", "f": "real numbers", "i": "whole numbers"}[kind]
+        raise UserError(f"{where}: {name} holds {array.dtype}, {words} are needed.")
+    good = np.isfinite(array)
+    if kind != "c":
+        good &= (array >= field.low) & (array <= field.high)
+    with np.errstate(over="ignore", invalid="ignore"):
         made: npt.NDArray[Any] = array.astype(field.kind)
-    good = np.isfinite(made)
-    if made.dtype.kind != "c":
-        good &= (made >= field.low) & (made <= field.high)
+    good &= np.isfinite(made)  # what single precision does not hold is infinite
     if not good.all():
         at = np.unravel_index(int(np.argmin(good)), good.shape)
         place = f"[{', '.join(map(str, at))}]" if at else ""

@@ -100,6 +100,9 @@ def test_paths_make_the_channels_of_their_geometry(capsys: pytest.CaptureFixture
         ({"array": None}, "the field 'array' is missing; it may also be given by --field"),
         ({"matrix": np.full((79, 2, 2), 2e3 + 0j)}, "matrix has amplitude gains above 1000"),
         ({"bounces": np.zeros(78, int)}, "bounces has 78 along its axis P of (P,), delay has 79"),
+        ({"bounces": np.full(79, 300)}, "bounces[0] is 300, 0 to 255 are needed"),
+        ({"bounces": np.full(79, 0.5)}, "bounces holds float64, whole numbers are needed"),
+        ({"matrix": np.zeros((79, 2, 2))}, "matrix holds float64, complex numbers are needed"),
         ({"csi": np.zeros(3)}, "a field is needed that says what it holds, and just one: csi or delay"),
     ],
 )  # fmt: skip
