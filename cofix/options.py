@@ -85,6 +85,7 @@ class Options(TypedDict, total=False):
     fusion: str
     where: str
     bits_per_report: int
+    total_bits: int
     entropy: bool
     option: Mapping[str, str | int]
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0b6e99", "#c8553d", "#3a7d44", "#8f5fa8", "#b8860b", "#5a6472", "#1fa2a6", "#a83a6a", "#6b4f2a", "#222222")
+COLOURS = ("#0b6e99", "#c8553d", "#3a7d44", "#8f5fa8", "#b8860b", "#5a6472", "#1fa2a6", "#a83a6a", "#6b4f2a", "#222222",
+           "#7fae3b", "#e08fb0")  # fmt: skip
 GRID, INK = "#e4e4ea", "#1a1a2e"
 
 

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from cloud.fusion.cma import CmaFusionNetwork
 from cloud.fusion.network_fusion import NetworkFusion
 from cloud.fusion.scheme import NOTHING_HEARD, CloudSetup, Fix, OneRoundFusion
 from fronthaul.errors import RemoteError
-from fronthaul.message.messages import Report
+from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.rate import Transform, rate_payload
 
 _READ_ONCE = 1024
+Share = Mapping[str, npt.NDArray[np.float32]]
+"""Tensors of a base station's transform and payload."""
+
+
+class Decoder(Protocol):
+    """Reads the payloads of a base station."""
+
+    def decode(self, payload: Payload) -> npt.NDArray[np.float32]:
+        """Return ŷ (1 + L,).
+
+        Raises:
+            RemoteError: a payload that the base station does not make.
+        """
 
 
 def build(setup: CloudSetup) -> OneRoundFusion:
@@ -35,15 +50,15 @@ class RateFusion(NetworkFusion):
     def __init__(self, setup: CloudSetup) -> None:
         shape = setup.config["fusion"]
         stations, tones, coefficients = int(shape["stations"]), int(setup.config["tones"]), int(shape["coefficients"])
-        self._transforms, self._payloads = [], []
-        for k in range(stations):
-            prefix = f"rate.{k}."
-            own = {n.removeprefix(prefix): v.float().numpy() for n, v in setup.tensors.items() if n.startswith(prefix)}
-            self._transforms.append(Transform(own))
-            self._payloads.append(rate_payload(own, setup.options))
+        shares = [_share_of(setup.tensors, k) for k in range(stations)]
+        self._transforms = [Transform(own) for own in shares]
+        payloads = self._made_payloads(shares, setup.options)
         # A report is read twice: whether it can be used, and to be used.
-        self._numbers = lru_cache(_READ_ONCE)(lambda bs, payload: self._payloads[bs].decode(payload))
+        self._numbers = lru_cache(_READ_ONCE)(lambda bs, payload: payloads[bs].decode(payload))
         super().__init__(setup, CmaFusionNetwork(**shape), "fusion", (stations, tones, coefficients), self._read)
+
+    def _made_payloads(self, shares: Sequence[Share], options: Mapping[str, str | int]) -> Sequence[Decoder]:
+        return [rate_payload(own, options) for own in shares]
 
     def _read(self, bs: int, report: Report) -> tuple[npt.NDArray[np.float32], float]:
         gain_db, latent = self._transforms[bs].synthesise(self._numbers(bs, report.payload)[None])
@@ -70,3 +85,10 @@ class RateFusion(NetworkFusion):
             position = fix.position if used else (math.nan, math.nan, math.nan)
             fixes.append(replace(fix, position=position, excluded=excluded))
         return fixes
+
+
+def _share_of(tensors: Mapping[str, Tensor], bs: int) -> Share:
+    share: dict[str, npt.NDArray[np.float32]] = {}
+    for prefix in ("rate.all.", f"rate.{bs}."):
+        share |= {n.removeprefix(prefix): v.float().numpy() for n, v in tensors.items() if n.startswith(prefix)}
+    return share

@@ -149,6 +149,27 @@ def unpack_code(payload: Payload, code: Mapping[int, bitarray]) -> NDArray[np.ui
         raise RemoteError("length", f"the payload ends within an index: {error}") from error
 
 
+def with_prefix(payload: Payload, index: int, width: int) -> Payload:
+    """Return an index below 2^width in `width` bits, and a payload behind it."""
+    bits = width + payload.bits
+    number = index << payload.bits | int.from_bytes(payload.data) >> (-payload.bits & 7)
+    return Payload((number << (-bits & 7)).to_bytes((bits + 7) // 8), bits)
+
+
+def without_prefix(payload: Payload, width: int) -> tuple[int, Payload]:
+    """Undo `with_prefix`.
+
+    Raises:
+        RemoteError: "length" if the payload is shorter than the index.
+    """
+    bits = payload.bits - width
+    if bits < 0:
+        raise RemoteError("length", f"{payload.bits} bits have no place for an index of {width}")
+    number = int.from_bytes(payload.data) >> (-payload.bits & 7)
+    rest = number & (1 << bits) - 1
+    return number >> bits, Payload((rest << (-bits & 7)).to_bytes((bits + 7) // 8), bits)
+
+
 def _places(widths: Sequence[int] | NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
     """Return, for each bit of a payload, which index it belongs to and its position (left shift) in that index."""
     width = np.asarray(widths)

@@ -40,7 +40,7 @@ DEFAULT_BITS = 64
 SHORTEST_BITS, LONGEST_BITS = 16, 4096
 MOST_BITS = 8
 """Maximum width of an index."""
-_ERROR = (1.0, 0.3634, 0.1188, 0.03744, 0.01154, 0.003495, 0.001041, 3.035e-4, 8.714e-5)
+QUANTISER_ERROR = (1.0, 0.3634, 0.1188, 0.03744, 0.01154, 0.003495, 0.001041, 3.035e-4, 8.714e-5)
 """Mean squared error of a unit Gaussian under a uniform quantiser of 0 to 8 bits (Max, 1960)."""
 CELLS = 16
 """Cells in which y_i is counted: those of the quantiser of 4 bits."""
@@ -99,19 +99,24 @@ class RatePayload:
     """
 
     def __init__(
-        self, worth: npt.NDArray[np.floating[Any]], bits: int, counts: npt.NDArray[np.uint8] | None = None
+        self,
+        worth: npt.NDArray[np.floating[Any]],
+        bits: int,
+        counts: npt.NDArray[np.uint8] | None = None,
+        least: int = SHORTEST_BITS,
     ) -> None:
         """Share `bits` out among numbers of unit variance, of which an error costs `worth` (1 + L,) times its square.
 
         `counts` (n, `CELLS`) are square roots of how often the first n numbers fell into each cell, up to a factor; of
-        the others, a Gaussian's. With them, even if n = 0, payloads are entropy-coded.
+        the others, a Gaussian's. With them, even if n = 0, payloads are entropy-coded. There are no reports of fewer
+        than `least` bits.
 
         Raises:
             ValueError: there are no reports of this length.
         """
         most = min(LONGEST_BITS, MOST_BITS * int(np.count_nonzero(worth)))
-        if not SHORTEST_BITS <= bits <= most:
-            raise ValueError(f"a report has {SHORTEST_BITS} to {most} bits, not {bits}")
+        if not least <= bits <= most:
+            raise ValueError(f"a report has {least} to {most} bits, not {bits}")
         self.widths = shared_out(worth, bits)
         self.format = PayloadFormat(bits, fixed=False)
         self._books = [
@@ -163,18 +168,27 @@ def rate_payload(tensors: Mapping[str, npt.NDArray[Any]], options: Mapping[str, 
     Raises:
         ValueError: there are no reports of this length, or an option is neither on nor off.
     """
+    counts = tensors.get("counts", np.zeros((0, CELLS))).astype(np.uint8) if is_coded(options) else None
+    return RatePayload(tensors["worth"], int(options.get("bits_per_report", DEFAULT_BITS)), counts)
+
+
+def is_coded(options: Mapping[str, str | int]) -> bool:
+    """Return whether a run's payloads are entropy-coded.
+
+    Raises:
+        ValueError: the option is neither on nor off.
+    """
     entropy = int(options.get("entropy", 0))
     if entropy not in (0, 1):
         raise ValueError(f"the option entropy is 0 or 1, not {entropy}")
-    counts = tensors.get("counts", np.zeros((0, CELLS))).astype(np.uint8) if entropy else None
-    return RatePayload(tensors["worth"], int(options.get("bits_per_report", DEFAULT_BITS)), counts)
+    return bool(entropy)
 
 
 def shared_out(worth: npt.NDArray[np.floating[Any]], bits: int) -> npt.NDArray[np.intp]:
     """Return the widths (n,) of numbers of unit variance, of which an error costs `worth` (n,) times its square."""
     widths = np.zeros(len(worth), np.intp)
     value = worth.astype(np.float64).tolist()
-    heap = [(-one * (_ERROR[0] - _ERROR[1]), place) for place, one in enumerate(value)]
+    heap = [(-one * (QUANTISER_ERROR[0] - QUANTISER_ERROR[1]), place) for place, one in enumerate(value)]
     heapq.heapify(heap)
     for _ in range(bits):
         _, place = heap[0]
@@ -182,7 +196,7 @@ def shared_out(worth: npt.NDArray[np.floating[Any]], bits: int) -> npt.NDArray[n
         if width == MOST_BITS:
             heapq.heappop(heap)
         else:
-            heapq.heapreplace(heap, (-value[place] * (_ERROR[width] - _ERROR[width + 1]), place))
+            heapq.heapreplace(heap, (-value[place] * (QUANTISER_ERROR[width] - QUANTISER_ERROR[width + 1]), place))
     return widths
 
 

@@ -77,8 +77,9 @@ def train(
         str | None,
         typer.Argument(
             help="ecc, diffloc, vinloc; ecc-klt (a fit to weights of ecc) and ecc-rd, which send any number of bits; "
-            "mfcnet and adcpm, baselines of ecc; rss and toa (fits: of the options, only data and "
-            "split matter; toa serves all classical schemes); music (nothing is trained: the arrays are written).",
+            "ecc-total (a fit to weights of ecc-klt); mfcnet and adcpm, baselines of ecc; rss and toa (fits: of the "
+            "options, only data and split matter; toa serves all classical schemes); music (nothing is trained: the "
+            "arrays are written).",
             show_default=False,
         ),
     ] = None,
@@ -138,8 +139,8 @@ def train(
     start_from: Annotated[
         Path | None,
         typer.Option(
-            help="Weights to start from: of another payload; for ecc-klt of ecc, for ecc-rd of ecc-klt; default: "
-            "none, for these two the shipped ones.",
+            help="Weights to start from: of another payload; for ecc-klt of ecc, for ecc-total and ecc-rd of "
+            "ecc-klt; default: none, for these three the shipped ones.",
             show_default=False, rich_help_panel=WHAT,
         ),
     ] = None,
@@ -233,14 +234,16 @@ def train(
         return
     if queue is not None or workers is not None or scheme is None:
         raise UserError("Name either a scheme, or a file with --queue (and --workers).")
-    trainable = ["ecc", "ecc-klt", "ecc-rd", "rss", "toa", "diffloc", "vinloc", "mfcnet", "adcpm", "music"]
+    trainable = ["ecc", "ecc-klt", "ecc-total", "ecc-rd", "rss", "toa", "diffloc", "vinloc", "mfcnet", "adcpm", "music"]
     if scheme not in trainable:
         raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
     if any(value is not None and value <= 0 for value in (epochs, batch, rate, budget, width)):
         raise UserError("--epochs, --budget and --rate must be above 0, --batch and --width at least 1.")
     if further is not None and further < 0:
         raise UserError(f"--further must be at least 0, it is {further}.")
-    if scheme in ("rss", "toa", "music", "ecc-klt") and any(value is not None for value in (budget, device)):
+    if scheme in ("rss", "toa", "music", "ecc-klt", "ecc-total") and any(
+        value is not None for value in (budget, device)
+    ):
         raise UserError(f"--budget and --device are not for {scheme}: it takes no time.")
     if scheme != "vinloc" and any(value is not None for value in (width, further)):
         raise UserError("--width and --further are for vinloc.")
@@ -322,7 +325,7 @@ def train(
         budget_s=None if budget is None else 60 * budget,
         half="all" if place.type == "cpu" else "none",
     )
-    if scheme in ("ecc-klt", "ecc-rd"):
+    if scheme in ("ecc-klt", "ecc-total", "ecc-rd"):
         from sim.commands.rate import train_rate
         from sim.learn.ecc.rate import RateTraining
         from sim.plan.weights import find_weights

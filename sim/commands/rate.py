@@ -1,4 +1,4 @@
-"""`train ecc-klt` and `train ecc-rd`: ECC at any number of bits a report."""
+"""`train ecc-klt`, `train ecc-total` and `train ecc-rd`: ECC at any number of bits."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ def train_rate(
 ) -> None:
     """Fit or train, and say how well."""
     from sim.files import require_writable
-    from sim.learn.ecc.rate import fit_klt, train_rd
+    from sim.learn.ecc.rate import fit_klt, fit_total, train_rd
     from sim.terminal import ProgressBar
 
     require_writable(output)
     if scheme == "ecc-klt":
         fit_klt(scenario, paths, training, output)
         print(f"transforms of {training.start_from}: {output}")
+    elif scheme == "ecc-total":
+        fit_total(scenario, paths, training, output)
+        print(f"allocation for {training.start_from}: {output}")
     else:
         checkpoint = output.with_suffix(".pt")
         told = f"Stopped; the last finished epoch is in {checkpoint}, and the same command resumes."

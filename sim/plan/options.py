@@ -57,6 +57,16 @@ _SCHEME_OPTIONS = {
             listed="32,64,128",
         ),
     ),
+    "total_bits": (
+        int,
+        Setting(
+            "Payload of all base stations together in bit, for schemes that share it out",
+            WHAT,
+            metavar="N",
+            default="the scheme's own",
+            listed="96,192,384",
+        ),
+    ),
     "entropy": (
         bool,
         Setting(
@@ -235,6 +245,7 @@ def run_label(settings: EmulateSettings, options: Mapping[str, Any]) -> str:
     payload = settings.payload.label if settings.bits is None else f"B = {settings.bits}"
     if _spec(settings.scheme).resolution == "own":
         payload = f"{length} bit a report" if (length := options.get("bits_per_report")) else ""
+        payload += f"{total} bit of all base stations" if (total := options.get("total_bits")) else ""
         payload += ", entropy-coded" if options.get("entropy") else ""
     return ", ".join(filter(None, (settings.scheme, payload)))
 
@@ -243,7 +254,8 @@ def folder_label(settings: EmulateSettings) -> str:
     """Return scheme and payload for a folder's name, such as "ecc-b4" or "twin-64bit"."""
     payload = settings.payload.label
     if _spec(settings.scheme).resolution == "own":
-        payload = f"{length}bit" if (length := dict(settings.options).get("bits_per_report")) else ""
+        given = dict(settings.options)
+        payload = f"{length}bit" if (length := given.get("bits_per_report", given.get("total_bits"))) else ""
     return "-".join(filter(None, (settings.scheme, payload)))
 
 
@@ -294,7 +306,10 @@ def payload_of(text: str | None, scheme: str) -> str:
         return "lossless" if spec.resolution == "lossless" else str(EmulateSettings.bits)
     if spec.resolution != "own":
         return text
-    instead = "; give --bits-per-report" if "bits_per_report" in (spec.options or {}) else ""
+    lengths = [
+        f"--{name.replace('_', '-')}" for name in ("bits_per_report", "total_bits") if name in (spec.options or {})
+    ]
+    instead = f"; give {lengths[0]}" if lengths else ""
     raise UserError(f"--bits means nothing to scheme {scheme!r}, whose numbers have bits of their own{instead}.")
 
 

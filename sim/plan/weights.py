@@ -2,8 +2,8 @@
 
 Tensor names: ``edge.<k>.…`` belongs to base station k (encoder, covariance, quantiser steps), ``edge.all.…`` to every
 base station without a tensor of that name of its own, ``cloud.…`` to the cloud, ``rate.<k>.…`` (a transform) to base
-station k and to the cloud. Covariances and steps stay in single precision, since both ends must agree on them bit for
-bit.
+station k and to the cloud, ``rate.all.…`` to all of them. Covariances and steps stay in single precision, since both
+ends must agree on them bit for bit.
 
 A large matrix may be packed (`Packed`): its tensor then holds codes of B bit, ``NAME.scale`` one factor per row, and
 the metadata give B and the shape. A code times its factor is exact in single precision, so that every machine reads the
@@ -140,7 +140,8 @@ class Weights:
         They include the tensors shared by all base stations, unless `bs` has its own of the same name.
         """
         share = self._share("edge.all.") | self._share(f"edge.{bs}.")
-        share |= {f"rate.{name}": value for name, value in self._share(f"rate.{bs}.").items()}
+        for owner in ("all", bs):
+            share |= {f"rate.{name}": value for name, value in self._share(f"rate.{owner}.").items()}
         table = self.tensors.get("cloud.path_loss")
         if table is not None and bs < len(table):
             share.setdefault("path_loss", table[bs].clone())

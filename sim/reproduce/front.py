@@ -22,13 +22,16 @@ from sim.reproduce.rows import Result, Row, read_records
 
 RD_BITS = (16, 24, 32, 48, 64, 96, 128, 256)
 KLT_BITS = (*RD_BITS, 1024, 4096)
+TOTAL_BITS = (16, 32, 64, 128)
+"""Of `ecc-total`, for each of the base stations; an equal split among them is `ecc-klt` in as many bits a report."""
 CODED_BITS = {"ecc-klt": (64, 128, 256), "ecc-rd": (16, 32, 64)}
 TWIN_BITS = (16, 24, 32, 48, 64, 96, 128, 256)
 TABLES = Path("docs/tables")
 POWER, FIXED, KLT, RD, TWIN = "rss", "ecc, B bits a number", "ecc-klt", "ecc-rd", "twin, exact map"
+TOTAL, STATIC = "ecc-total", "ecc-total, one length a station"
 CLASSICAL, CLOCK, PATHS = "first path", "first path, clock unknown", "nrppa-path"
 CODED = ", entropy-coded"
-SECTIONS = (POWER, CLASSICAL, CLOCK, PATHS, FIXED, KLT, KLT + CODED, RD, RD + CODED, TWIN)
+SECTIONS = (POWER, CLASSICAL, CLOCK, PATHS, FIXED, KLT, KLT + CODED, STATIC, TOTAL, RD, RD + CODED, TWIN)
 _FURTHER = (0, 4)
 _FIRST_PATH = ("toa", "tdoa", "aoa", "toa-aoa", "tdoa-aoa")
 CONTROLS, RATE_LIMITED = "controls", "rate-limited bound of twin"
@@ -59,6 +62,10 @@ def runs() -> dict[str, EmulateSettings]:
         for bits in CODED_BITS[scheme]:
             options = (("bits_per_report", bits), ("entropy", 1))
             found[f"{scheme}, {bits} bit{CODED}"] = comparison(4, scheme=scheme, options=options)
+    for section, classes in ((STATIC, 1), (TOTAL, 8)):
+        for bits in TOTAL_BITS:
+            options = (("total_bits", _STATIONS * bits), ("classes", classes))
+            found[f"{section}, {_STATIONS} × {bits} bit"] = comparison(4, scheme=TOTAL, options=options)
     return found
 
 
@@ -109,7 +116,7 @@ def _section(label: str) -> str:
     if label in _FIRST_PATH:
         return CLOCK if label.startswith("tdoa") else CLASSICAL
     coded = CODED if label.endswith(CODED) else ""
-    return next((scheme + coded for scheme in (PATHS, KLT, RD) if label.startswith(scheme)), FIXED)
+    return next((scheme + coded for scheme in (PATHS, KLT, STATIC, TOTAL, RD) if label.startswith(scheme)), FIXED)
 
 
 def emulated(bench: FrontBench, names: Sequence[str]) -> Result:

@@ -22,7 +22,7 @@ OPTIONS = [
 ]
 """Options that have an effect in process; a sweep does not offer `driver`, `controls` and `json`."""
 
-_FIRST = ("scheme", "bits", "bits_per_report")
+_FIRST = ("scheme", "bits", "bits_per_report", "total_bits")
 AXES = [
     *_FIRST,
     *(name for name in OPTIONS if name not in _FIRST and (options.OPTIONS[name][1].listed or name in IMPAIRMENTS)),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Point = tuple[float, Row]
 
-BUDGET = ("bits", "bits-per-report")
+BUDGET = ("bits", "bits-per-report", "total-bits")
 """Options that choose a payload."""
 _STYLES = ("-", "--", ":", "-.")
 _MOST_LABELS = 18

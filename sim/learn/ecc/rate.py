@@ -1,8 +1,9 @@
-"""Training of `ecc-klt` and `ecc-rd`: ECC at any number of bits a report.
+"""Training of `ecc-klt`, `ecc-total` and `ecc-rd`: ECC at any number of bits a report, or of all of them.
 
 ::
 
     weights of ecc ─ transforms from training snapshots (`sim.learn.ecc.transform`) ─ ecc-klt
+                     ecc-klt ─ classes and allocation (`sim.learn.ecc.allocation`) ─ ecc-total
                      ecc-klt ─ all networks and A, through the quantisers, at lengths from 16 to 256 bit ─ ecc-rd
 
 `ecc-rd` is one set of weights for all lengths: the snapshots of a batch have lengths in turn, so that each step learns
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from edge.quantizer import quantise_mixed_straight_through
 from fronthaul.payload.rate import Transform, shared_out
+from sim.learn.ecc.allocation import fit_allocation
 from sim.learn.ecc.train import JITTER_M, make_sources, model_of
 from sim.learn.ecc.transform import count_symbols, fit_transforms
 from sim.learn.splits import SplitName
@@ -131,7 +133,7 @@ def _linear(fitted: dict[str, Tensor], m: int, shape: dict[str, Any]) -> tuple[T
 
 @dataclass(frozen=True)
 class RateTraining:
-    """Settings of a training of `ecc-rd`, or of `ecc-klt`, for which the schedule's seed alone matters."""
+    """Settings of a training of `ecc-rd`, or of a fit, for which the schedule's seed alone matters."""
 
     start_from: Path
     split: SplitName = "random"
@@ -150,6 +152,19 @@ def fit_klt(scenario: Scenario, paths: PathSet, training: RateTraining, output: 
     record = {"split": training.split, "positions": len(sources.training), "torch": str(torch.__version__)}
     config = {**weights.config, "scheme": "ecc-klt", "record": record}
     _save(Weights(config, {**weights.tensors, **tensors}), weights, training, output)
+
+
+def fit_total(scenario: Scenario, paths: PathSet, training: RateTraining, output: Path) -> None:
+    """Fit the classes and the allocation of `ecc-total` to weights of `ecc-klt`, and write them as `fit_klt` does."""
+    weights = load_weights(training.start_from)
+    sources = make_sources(scenario, paths, training.split, 0.0, training.schedule.seed, torch.device("cpu"))
+    shares = [
+        {name.removeprefix("rate."): value for name, value in weights.edge(k).items() if name.startswith("rate.")}
+        for k in range(len(scenario.sites))
+    ]
+    tensors = fit_allocation(model_of(scenario, weights), sources.training, shares)
+    made = Weights({**weights.config, "scheme": "ecc-total"}, {**weights.tensors, **tensors})
+    _save(made, weights, training, output)
 
 
 def _save(made: Weights, start: Weights, training: RateTraining, output: Path) -> None:

@@ -7,7 +7,7 @@ the Karhunen–Loève transform of the numbers that matter most is what `frontha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,15 +78,22 @@ def position_metric(fusion: CmaFusionNetwork, readout: int, gain_db: Tensor, lat
     """Return W (1 + L, 1 + L) of each base station, from gains (N, K) [dB] and latents (N, K, F, C)."""
     stations = gain_db.shape[1]
     total = [np.zeros((1 + latent[0, 0].numel(),) * 2) for _ in range(stations)]
+    for slope in position_slopes(fusion, readout, gain_db, latent):
+        for k in range(stations):
+            total[k] += np.einsum("nav,naw->vw", slope[:, :, k], slope[:, :, k], optimize=True)
+    return [one / len(latent) for one in total]
+
+
+def position_slopes(fusion: CmaFusionNetwork, readout: int, gain_db: Tensor, latent: Tensor) -> Iterator[Array]:
+    """Yield J (n, 3, K, 1 + L) [m], the derivatives of fixes in the gain [dB] and the latent, batch by batch."""
     for index in torch.arange(len(latent)).split(_AT_ONCE):
         g, z = gain_db[index].requires_grad_(), latent[index].requires_grad_()
         fix = read_out(fusion(z, 10 ** (g / 20), torch.ones(g.shape, dtype=torch.bool)), readout)
+        slopes = []
         for axis in range(3):
             parts = torch.autograd.grad(fix[:, axis].sum(), (g, z), retain_graph=axis < 2)
-            slope = torch.cat([parts[0][..., None], parts[1].flatten(2)], 2).double().numpy()
-            for k in range(stations):
-                total[k] += slope[:, k].T @ slope[:, k]
-    return [one / len(latent) for one in total]
+            slopes.append(torch.cat([parts[0][..., None], parts[1].flatten(2)], 2).double().numpy())
+        yield np.stack(slopes, 1)
 
 
 def fit_transform(gain_db: Array, latent: Array, metric: Array, mixed: int = MIXED) -> dict[str, npt.NDArray[Any]]:

@@ -253,7 +253,7 @@ def options_of(command: str) -> dict[str, inspect.Parameter]:
 
 def test_emulate_has_every_setting_and_every_impairment() -> None:
     settings = {setting.word for setting in SETTINGS.values()}
-    others = {"context", "from_run", "steps", "fusion", "where", "bits_per_report", "entropy", "json"}
+    others = {"context", "from_run", "steps", "fusion", "where", "bits_per_report", "total_bits", "entropy", "json"}
     assert set(options_of("emulate")) - others == settings | set(IMPAIRMENTS)
 
 
