@@ -125,7 +125,7 @@ class RatePayload:
         ]
         self._sent = np.flatnonzero(self.widths)
         self._tables: list[interval.Table] | None = None
-        if counts is not None:
+        if counts is not None and len(self._sent):
             rows = [counts[i] if i < len(counts) else np.array(_GAUSSIAN) for i in self._sent.tolist()]
             self._tables = [symbols(row, width) for row, width in zip(rows, self.widths[self._sent], strict=True)]
 

@@ -30,7 +30,7 @@ CLASSES = (1, 8)
 DEFAULT_BITS = 64
 """Budget without `--total-bits`, for each base station [bit]."""
 SHORTEST_BITS, LONGEST_BITS = 8, 128
-"""Least and largest budget for each base station [bit]."""
+"""Least and largest budget, for each base station [bit]."""
 OPTIONS = {"total_bits": int, "classes": int, "entropy": int}
 
 
@@ -105,14 +105,13 @@ def shared_lengths(order: npt.NDArray[np.integer[Any]], stations: int, classes: 
         bits: N.
 
     Raises:
-        ValueError: there is no such number of classes, or no such budget.
+        ValueError: there is no such budget.
     """
-    if classes not in CLASSES:
-        raise ValueError(f"a base station has {' or '.join(map(str, CLASSES))} classes, not {classes}")
-    if not SHORTEST_BITS * stations <= bits <= LONGEST_BITS * stations:
-        limits = f"{SHORTEST_BITS * stations} to {LONGEST_BITS * stations}"
-        raise ValueError(f"{stations} base stations together have {limits} bits, not {bits}")
-    given = order[: classes * (bits - stations * class_bits(classes))]
+    named = stations * class_bits(classes)
+    least, most = SHORTEST_BITS * stations, named + len(order) // classes
+    if not least <= bits <= most:
+        raise ValueError(f"{stations} base stations together have {least} to {most} bits, not {bits}")
+    given = order[: classes * (bits - named)]
     return np.bincount(given, minlength=stations * classes).reshape(stations, classes)
 
 
@@ -125,8 +124,10 @@ def total_payload(
         ValueError: an option has no such value.
     """
     chosen = total_options(stations, options)
-    order = tensors.get(f"order_{chosen['classes']}", np.zeros(0)).astype(np.intp)
-    lengths = shared_lengths(order, stations, chosen["classes"], chosen["total_bits"])
+    classes = chosen["classes"]
+    if classes not in CLASSES:
+        raise ValueError(f"a base station has {' or '.join(map(str, CLASSES))} classes, not {classes}")
+    lengths = shared_lengths(tensors[f"order_{classes}"].astype(np.intp), stations, classes, chosen["total_bits"])
     return TotalPayload(tensors, lengths[bs], int(lengths.max()), coded=is_coded(options))
 
 

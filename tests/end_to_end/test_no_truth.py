@@ -38,7 +38,8 @@ from edge.base_station import BaseStation, StationSpec
 from edge.cir_embedding import CirEmbedding
 from edge.diffloc import CentralEdge, OneShotEdge, RoundsEdge
 from edge.ecc import EccEdge, ForwardingEdge
-from edge.ecc_rate import RateEdge
+from edge.ecc_rate import LatentEdge, RateEdge
+from edge.ecc_total import TotalEdge
 from edge.estimation import LmmseEstimator
 from edge.first_path import FirstPathEdge
 from edge.music import MusicEdge
@@ -76,7 +77,9 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     MusicEdge.encode: {"channel"},
     NetworkFusion.fuse: {"groups"},
     MusicFusion.fuse: {"groups"},
+    LatentEdge.numbers: {"channel"},
     RateEdge.encode: {"channel"},
+    TotalEdge.encode: {"channel"},
     RateFusion.fuse: {"groups"},
     RssFusion.fuse: {"groups"},
     FirstPathEdge.encode: {"channel"},

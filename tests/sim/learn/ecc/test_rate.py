@@ -11,17 +11,20 @@ import torch
 
 from cloud.fusion.cma import read_out
 from cloud.fusion.ecc_rate import RateFusion
+from cloud.fusion.ecc_total import TotalFusion
 from cloud.fusion.scheme import CloudSetup
 from edge.ecc_rate import build_klt, build_rd
+from edge.ecc_total import build as build_total
 from edge.preprocessing import preprocess
 from edge.quantizer import quantise_mixed_straight_through, quantise_straight_through
 from edge.scheme import EdgeSetup
 from fronthaul.codec.codebook import gaussian_step
 from fronthaul.message.messages import Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
-from fronthaul.payload.rate import Transform
+from fronthaul.payload.rate import QUANTISER_ERROR, Transform
+from sim.learn.ecc.allocation import bit_order
 from sim.learn.ecc.model import EccShape
-from sim.learn.ecc.rate import RateModel, RateTraining, fit_klt, train_rd
+from sim.learn.ecc.rate import RateModel, RateTraining, fit_klt, fit_total, train_rd
 from sim.learn.ecc.train import EccTraining, make_sources, train_ecc
 from sim.learn.ecc.transform import fit_transform, position_metric
 from sim.learn.trainer import Schedule
@@ -36,12 +39,13 @@ LENGTHS = (16, 48, 96)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Weights of `ecc`, of `ecc-klt` beside them, and of `ecc-rd`."""
+    """Weights of `ecc`, of `ecc-klt` and `ecc-total` beside them, and of `ecc-rd`."""
     folder = tmp_path_factory.mktemp("weights")
-    made = {name: folder / f"{name}.safetensors" for name in ("ecc-b4", "ecc-klt", "ecc-rd")}
+    made = {name: folder / f"{name}.safetensors" for name in ("ecc-b4", "ecc-klt", "ecc-total", "ecc-rd")}
     training = EccTraining(bits=4, shape=SHAPE, schedule=SCHEDULE, stage_one_epochs=0.1)
     train_ecc(WORLD, PATHS, {made["ecc-b4"]: training}, lambda _: None, device=torch.device("cpu"))
     fit_klt(WORLD, PATHS, RateTraining(made["ecc-b4"]), made["ecc-klt"])
+    fit_total(WORLD, PATHS, RateTraining(made["ecc-klt"]), made["ecc-total"])
     rates = RateTraining(made["ecc-klt"], lengths=LENGTHS, schedule=SCHEDULE)
     errors = train_rd(WORLD, PATHS, rates, made["ecc-rd"], lambda _: None, device=torch.device("cpu"))
     assert list(errors) == sorted(LENGTHS)
@@ -112,6 +116,43 @@ def test_files_hold_counts_that_shorten_reports(files: dict[str, Path], scheme: 
     without = {name: value for name, value in share.items() if name != "rate.counts"}
     assert share["rate.counts"].dtype is torch.uint8 and share["rate.counts"].max() == 255
     assert bits(share) < bits(without) and bits(share) < 0.95 * 30 * 96
+
+
+def test_a_budget_is_met_on_training_snapshots(files: dict[str, Path]) -> None:
+    """By each number of classes, without a fix that the other half would not make of the same numbers."""
+    weights = load_weights(files["ecc-total"])
+    assert all(name.startswith("rate.") for name in load_weights(files["ecc-total"], alone=True).tensors)
+    source = make_sources(WORLD, PATHS, "random", 0.0, 0, torch.device("cpu")).training
+    channel = source.batch(torch.arange(len(source))).channel
+    stations = {k: site.position for k, site in enumerate(WORLD.sites)}
+    for classes in (1, 8):
+        options = {"total_bits": 40 * len(stations), "classes": classes}
+        edges = [
+            build_total(EdgeSetup(k, PayloadChoice(), weights.config, weights.edge(k), options=options))
+            for k in stations
+        ]
+        sent = np.array([[one.bits for one in edge.encode(channel[:, k]).payloads] for k, edge in enumerate(edges)])
+        assert sent.mean(1).sum() == pytest.approx(40 * len(stations), abs=1.0)
+        assert all(len(set(row)) == 1 if classes == 1 else len(set(row)) > 4 for row in sent.tolist())
+        setup = CloudSetup(stations, PayloadChoice(), weights.config, weights.cloud(), options=options)
+        groups = [
+            [Report(ReportKey(k, 0, n), edge.encode(channel[n : n + 1, k]).payloads[0]) for k, edge in enumerate(edges)]
+            for n in range(3)
+        ]
+        assert all(not fix.excluded and np.isfinite(fix.position).all() for fix in TotalFusion(setup).fuse(groups))
+
+
+def test_each_bit_goes_where_it_saves_most() -> None:
+    value = np.random.default_rng(3).exponential(size=(2, 8, 30)) ** 3
+    error = [float(QUANTISER_ERROR[width]) for width in range(9)]
+    widths = np.zeros(value.shape, int)
+    for owner in bit_order(value)[:400].tolist():
+        saved = value * np.array([error[w] - error[w + 1] if w < 8 else 0 for w in widths.ravel()]).reshape(value.shape)
+        best = np.unravel_index(int(saved.argmax()), value.shape)
+        assert owner == 8 * best[0] + best[1]
+        widths[best] += 1
+    single = bit_order(np.array([[[1.0, 1.0]], [[1e-9, 1e-9]]]))
+    assert sorted(single[:2].tolist()) == [0, 1]  # a report of no bits would say that nobody is heard
 
 
 def test_training_pays_at_few_bits(files: dict[str, Path]) -> None:
