@@ -140,7 +140,7 @@ def front_page(name: str, records: Sequence[Record]) -> str:
         "the others. Bits of a report: mean over fixes, with side information, without headers. A base station that",
         "does not hear the user sends 0 bit, but in `rss` and `ecc`. Entropy-coded reports (`--entropy`) make the",
         "fixes of the row with as many bits, which is their limit. `ecc-total` shares one budget out among six base",
-        "stations, of which `ecc-klt` in as many bits is the equal split. Rows of `rss`, `ecc` from B = 2 on, `twin` and the",
+        "stations; the equal split is `ecc-klt` in as many bits. Rows of `rss`, `ecc` from B = 2 on, `twin` and the",
         "controls are those of [ecc-table2](ecc-table2.md) and [twin-bits](twin-bits.md). What limits each scheme is",
         "in [ecc.md](../ecc.md) and [twin.md](../twin.md).",
         "",
