@@ -8,7 +8,7 @@ the order of their delays. Delays are known modulo the inverse of the tones' spa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -28,15 +28,13 @@ _LEAST_ATOMS = 3
 class NrppaPathEdge:
     """Measures paths and packs them as NRPPa does."""
 
-    name = "nrppa-path"
-
-    def __init__(self, setup: EdgeSetup) -> None:
+    def __init__(self, setup: EdgeSetup, name: str = "nrppa-path") -> None:
         """Build from the array, the tones and the options.
 
         Raises:
             ValueError: an option is out of range.
         """
-        config = setup.config
+        self.name, config = name, setup.config
         self._grid = AtomGrid(*(int(config[name]) for name in ("columns", "rows", "tones")))
         self._spacing_hz, self._spacing = float(config["tone_spacing_hz"]), float(config["spacing"])
         self._power_dbm = float(config["power_dbm"])
@@ -74,13 +72,13 @@ class NrppaPathEdge:
         return emptied(encoded, heard)
 
 
-def make(setup: EdgeSetup) -> EdgeScheme:
-    """Make the scheme at a base station.
+def _builder(name: str, weights: str, options: Mapping[str, type]) -> EdgeBuilder:
+    def make(setup: EdgeSetup) -> EdgeScheme:
+        return NrppaPathEdge(setup, name)
 
-    Raises:
-        ValueError: an option is out of range.
-    """
-    return NrppaPathEdge(setup)
+    return EdgeBuilder(SchemeSpec(weights=weights, options=options, resolution="own"), make)
 
 
-build = EdgeBuilder(SchemeSpec(weights="toa", options=OPTIONS, resolution="own"), make)
+build = _builder("nrppa-path", "toa", OPTIONS)
+_NETWORK = {option: kind for option, kind in OPTIONS.items() if option != "candidates"}
+build_learned = _builder("nrppa-path-learned", "nrppa", _NETWORK)

@@ -39,7 +39,6 @@ from cloud.fusion.scheme import NOTHING_HEARD, CloudSetup, Fix, OneRoundFusion
 from fronthaul.message.messages import Payload, Report
 from fronthaul.payload.first_path import DEFAULT_K, FirstPathPayload
 from fronthaul.payload.measurements import SPEED_OF_LIGHT, Path
-from fronthaul.payload.nrppa_path import NrppaPathPayload, PathChoice
 
 Real = npt.NDArray[np.float64]
 
@@ -269,18 +268,3 @@ def _builder(*, timed: bool, angled: bool, clock: bool) -> Callable[[CloudSetup]
 build_toa, build_tdoa = (_builder(timed=True, angled=False, clock=clock) for clock in (False, True))
 build_toa_aoa, build_tdoa_aoa = (_builder(timed=True, angled=True, clock=clock) for clock in (False, True))
 build_aoa = _builder(timed=False, angled=True, clock=False)
-
-
-def build_nrppa_path(setup: CloudSetup) -> OneRoundFusion:
-    """Build the rule for reports of `nrppa-path`, whose further paths may be the line of sight, too, if so chosen.
-
-    Raises:
-        ValueError: an option is out of range.
-    """
-    choice = PathChoice.of(setup.options)
-    payload = NrppaPathPayload(choice)
-
-    def read(report: Payload) -> list[Path]:
-        return payload.decode(report)[: None if choice.candidates else 1]
-
-    return LaterationFusion(setup, read, clock=False)

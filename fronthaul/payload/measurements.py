@@ -4,7 +4,7 @@ A measurement is the number of its cell (`Scale`). Times have cells of 2^k T_c, 
 (TS 38.211): an UL-RTOA within ± 985 024 T_c, the time of a further path relative to it within ± 8175 T_c. Powers of
 paths (SRS-RSRPP) have cells of 1 dB from −156 to −31 dBm, angles (UL-AoA) of 0.1°, azimuths from −180° and zeniths from
 0°. Times and powers have one more cell on either side for all beyond. The quality of a time is its uncertainty in
-0…31 units of 0.1, 1, 10 or 30 m, that of an angle in 0…255 units of 0.1°.
+0…31 units of 0.1, 1, 10 or 30 m, that of an angle in 0…255 units of 0.1°. A phase (UL-RSCP) has cells of 0.1° from 0°.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ AZIMUTH = Scale(-math.pi, _TENTH, 3600)
 """Cells of an azimuth of arrival [rad], from the x axis towards y."""
 ZENITH = Scale(0.0, _TENTH, 1800)
 """Cells of a zenith of arrival [rad]."""
+PHASE = Scale(0.0, _TENTH, 3600)
+"""Cells of UL-RSCP, the phase of a path at the carrier [rad]."""
 
 
 def timing_quality(deviation_s: float) -> tuple[int, int]:
@@ -120,6 +122,7 @@ class Path:
         delay_sd_s: standard deviation of the delay as far as noise and quantiser cause it [s].
         azimuth_sd: the same of the azimuth [rad].
         zenith_sd: the same of the zenith [rad].
+        phase: at the carrier [rad].
     """
 
     delay_s: float = math.nan
@@ -129,3 +132,4 @@ class Path:
     delay_sd_s: float = 0.0
     azimuth_sd: float = 0.0
     zenith_sd: float = 0.0
+    phase: float = math.nan

@@ -77,7 +77,8 @@ def train(
         str | None,
         typer.Argument(
             help="ecc, diffloc, vinloc; ecc-klt (a fit to weights of ecc) and ecc-rd, which send any number of bits; "
-            "ecc-total (a fit to weights of ecc-klt); mfcnet and adcpm, baselines of ecc; rss and toa (fits: of the "
+            "ecc-total (a fit to weights of ecc-klt); nrppa (learned fusion of standard reports); mfcnet and adcpm, "
+            "baselines of ecc; rss and toa (fits: of the "
             "options, only data and split matter; toa serves all classical schemes); music (nothing is trained: the "
             "arrays are written).",
             show_default=False,
@@ -140,14 +141,15 @@ def train(
         Path | None,
         typer.Option(
             help="Weights to start from: of another payload; for ecc-klt of ecc, for ecc-total and ecc-rd of "
-            "ecc-klt; default: none, for these three the shipped ones.",
+            "ecc-klt, for nrppa of toa; default: none, for these four the shipped ones.",
             show_default=False, rich_help_panel=WHAT,
         ),
     ] = None,
     epochs: Annotated[
         float | None,
         typer.Option(
-            help="Passes over the training positions; default: 6, for diffloc at most 60, for vinloc the job's.",
+            help="Passes over the training positions; default: 6, for nrppa 50, for diffloc at most 60, for vinloc the "
+            "job's.",
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
@@ -190,7 +192,8 @@ def train(
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Peak learning rate, per step; default: 0.002, for diffloc and ecc-rd 0.001, for vinloc the job's.",
+            help="Peak learning rate, per step; default: 0.002, for diffloc, ecc-rd and nrppa 0.001, for vinloc the "
+            "job's.",
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
@@ -234,17 +237,19 @@ def train(
         return
     if queue is not None or workers is not None or scheme is None:
         raise UserError("Name either a scheme, or a file with --queue (and --workers).")
-    trainable = ["ecc", "ecc-klt", "ecc-total", "ecc-rd", "rss", "toa", "diffloc", "vinloc", "mfcnet", "adcpm", "music"]
+    trainable = [
+        "ecc", "ecc-klt", "ecc-total", "ecc-rd", "rss", "toa", "nrppa", "diffloc", "vinloc", "mfcnet", "adcpm", "music",
+    ]  # fmt: skip
     if scheme not in trainable:
         raise UserError(f"There is no training for scheme {scheme!r}{nearest_hint(scheme, trainable)}.")
     if any(value is not None and value <= 0 for value in (epochs, batch, rate, budget, width)):
         raise UserError("--epochs, --budget and --rate must be above 0, --batch and --width at least 1.")
     if further is not None and further < 0:
         raise UserError(f"--further must be at least 0, it is {further}.")
-    if scheme in ("rss", "toa", "music", "ecc-klt", "ecc-total") and any(
+    if scheme in ("rss", "toa", "nrppa", "music", "ecc-klt", "ecc-total") and any(
         value is not None for value in (budget, device)
     ):
-        raise UserError(f"--budget and --device are not for {scheme}: it takes no time.")
+        raise UserError(f"--budget and --device are not for {scheme}: it takes little time.")
     if scheme != "vinloc" and any(value is not None for value in (width, further)):
         raise UserError("--width and --further are for vinloc.")
     if scheme == "vinloc":
@@ -263,9 +268,9 @@ def train(
     require_choice("model", model, ("ct", "unet", "mlp"))
     if fused and not (is_diffloc and model == "ct"):
         raise UserError("--fused is for diffloc with --model ct: of other samplers no single step decides.")
-    epochs = epochs if epochs is not None else 60 if is_diffloc else 6
+    epochs = epochs if epochs is not None else {"diffloc": 60, "nrppa": 50}.get(scheme, 6)
     batch = batch if batch is not None else 32 if is_diffloc else 128
-    rate = rate if rate is not None else 1e-3 if is_diffloc or scheme == "ecc-rd" else 2e-3
+    rate = rate if rate is not None else 1e-3 if scheme in ("diffloc", "ecc-rd", "nrppa") else 2e-3
     from sim.world.scenario import load_scenario
 
     scenario = scenario or ("paris-7" if is_diffloc else "paris-6")
@@ -316,6 +321,17 @@ def train(
         parts = (f"{kind} {freedom:.2f}, {scale:.3g}" for kind, (freedom, scale) in errors.items())
         print(f"Student's t fitted to the errors (freedom, scale): {'; '.join(parts)}: {target}")
         print(use(target))
+        return
+    if scheme == "nrppa":
+        from sim.commands.nrppa import train_reports
+        from sim.learn.nrppa import NrppaTraining
+        from sim.plan.weights import find_weights
+
+        start = start_from or find_weights(wanted.data_name, "toa", None)
+        training_of_reports = NrppaTraining(
+            start, split, epochs=max(1, round(epochs)), batch=batch, rate=rate, seed=seed,  # type: ignore[arg-type]
+        )  # fmt: skip
+        train_reports(wanted, paths, training_of_reports, output or folder / "nrppa.safetensors")
         return
     schedule = Schedule(
         epochs,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
+from torch import Tensor
 
 from cloud.fusion.lateration import KINDS
 from edge.estimation import LeastSquaresEstimator
@@ -89,28 +91,39 @@ def residuals(scenario: Scenario, paths: PathSet, weights: Weights) -> tuple[Rea
     The second result is the deviations that the base stations give them. Links that hear nothing are left out,
     and users are synchronised.
     """
+    found, deviations = [], []
+    edges = [
+        FirstPathEdge("toa-aoa", EdgeSetup(k, PayloadChoice(4), weights.config, weights.edge(k)))
+        for k in range(len(scenario.sites))
+    ]
+    for k, chunk, channel in estimates(scenario, paths):
+        seen = edges[k].paths(channel)
+        line = paths.position[chunk] - np.array(scenario.sites[k].position)
+        distance = np.linalg.norm(line, axis=1)
+        azimuth = np.array([one.azimuth for one in seen]) - np.arctan2(line[:, 1], line[:, 0])
+        zenith = np.array([one.zenith for one in seen]) - np.arccos(line[:, 2] / distance)
+        range_m = np.array([one.delay_s for one in seen]) * SPEED_OF_LIGHT - distance
+        found.append(np.stack([range_m, (azimuth + np.pi) % (2 * np.pi) - np.pi, zenith], 1))
+        deviations += [[one.delay_sd_s * SPEED_OF_LIGHT, one.azimuth_sd, one.zenith_sd] for one in seen]
+    return np.concatenate(found), np.array(deviations)
+
+
+def estimates(scenario: Scenario, paths: PathSet) -> Iterator[tuple[int, npt.NDArray[np.int64], Tensor]]:
+    """Yield base station, numbers of positions that it hears and their Ĥ (B, slot, antenna, tone), in batches.
+
+    Users are synchronised, channels estimated by least squares.
+    """
     synchronised = dataclasses.replace(scenario, clock=dataclasses.replace(scenario.clock, ue_bias_ns=0.0))
     padded = pad_paths(paths, scenario.numerology.carrier_hz)
     heard = paths.heard
     estimator = LeastSquaresEstimator(scenario.tone_power_w, scenario_pilots(scenario))
-    found, deviations = [], []
-    for k, site in enumerate(scenario.sites):
-        edge = FirstPathEdge("toa-aoa", EdgeSetup(k, PayloadChoice(4), weights.config, weights.edge(k)))
+    for k in range(len(scenario.sites)):
         radio = Radio(synchronised, padded.site(k), k, _SEED)
         own = np.flatnonzero(heard[:, k])
         for chunk in np.split(own, range(_BATCH, len(own), _BATCH)):
-            if not len(chunk):
-                continue
-            received = torch.stack([radio.observe(int(n)) for n in chunk])
-            seen = edge.paths(estimator.estimate(received))
-            line = paths.position[chunk] - np.array(site.position)
-            distance = np.linalg.norm(line, axis=1)
-            azimuth = np.array([one.azimuth for one in seen]) - np.arctan2(line[:, 1], line[:, 0])
-            zenith = np.array([one.zenith for one in seen]) - np.arccos(line[:, 2] / distance)
-            range_m = np.array([one.delay_s for one in seen]) * SPEED_OF_LIGHT - distance
-            found.append(np.stack([range_m, (azimuth + np.pi) % (2 * np.pi) - np.pi, zenith], 1))
-            deviations += [[one.delay_sd_s * SPEED_OF_LIGHT, one.azimuth_sd, one.zenith_sd] for one in seen]
-    return np.concatenate(found), np.array(deviations)
+            if len(chunk):
+                received = torch.stack([radio.observe(int(n)) for n in chunk])
+                yield k, chunk, estimator.estimate(received)
 
 
 def student(residual: Real, deviation: Real) -> tuple[float, float]:

@@ -29,10 +29,14 @@ TWIN_BITS = (16, 24, 32, 48, 64, 96, 128, 256)
 TABLES = Path("docs/tables")
 POWER, FIXED, KLT, RD, TWIN = "rss", "ecc, B bits a number", "ecc-klt", "ecc-rd", "twin, exact map"
 TOTAL, STATIC = "ecc-total", "ecc-total, one length a station"
-CLASSICAL, CLOCK, PATHS = "first path", "first path, clock unknown", "nrppa-path"
-CODED = ", entropy-coded"
-SECTIONS = (POWER, CLASSICAL, CLOCK, PATHS, FIXED, KLT, KLT + CODED, STATIC, TOTAL, RD, RD + CODED, TWIN)
+CLASSICAL, CLOCK, PATHS, SAMPLES = "first path", "first path, clock unknown", "nrppa-path", "nrppa-sample"
+CODED, LEARNED = ", entropy-coded", ", learned fusion"
+SECTIONS = (
+    POWER, CLASSICAL, CLOCK, PATHS, PATHS + LEARNED, SAMPLES, SAMPLES + LEARNED, FIXED,
+    KLT, KLT + CODED, STATIC, TOTAL, RD, RD + CODED, TWIN,
+)  # fmt: skip
 _FURTHER = (0, 4)
+_SAMPLED = ((9, 64), (24, 128))
 _FIRST_PATH = ("toa", "tdoa", "aoa", "toa-aoa", "tdoa-aoa")
 CONTROLS, RATE_LIMITED = "controls", "rate-limited bound of twin"
 UNTRAINED = "B = 1, not trained for"
@@ -55,6 +59,12 @@ def runs() -> dict[str, EmulateSettings]:
     found |= {
         f"{PATHS}, {further} further paths": comparison(4, scheme=PATHS, options=(("paths", further),))
         for further in _FURTHER
+    }
+    found |= {
+        f"{SAMPLES}, {samples} of {window}": comparison(
+            4, scheme=SAMPLES, options=(("samples", samples), ("window", window))
+        )
+        for samples, window in _SAMPLED
     }
     for scheme, lengths in ((KLT, KLT_BITS), (RD, RD_BITS)):
         for bits in lengths:
@@ -116,7 +126,13 @@ def _section(label: str) -> str:
     if label in _FIRST_PATH:
         return CLOCK if label.startswith("tdoa") else CLASSICAL
     coded = CODED if label.endswith(CODED) else ""
-    return next((scheme + coded for scheme in (PATHS, KLT, STATIC, TOTAL, RD) if label.startswith(scheme)), FIXED)
+    schemes = (PATHS, SAMPLES, KLT, STATIC, TOTAL, RD)
+    return next((scheme + coded for scheme in schemes if label.startswith(scheme)), FIXED)
+
+
+def _family(section: str) -> str:
+    """Return the section that a variant of it, entropy-coded or with learned fusion, is drawn like."""
+    return section.removesuffix(CODED).removesuffix(LEARNED)
 
 
 def emulated(bench: FrontBench, names: Sequence[str]) -> Result:
@@ -161,11 +177,14 @@ def cells(record: Record) -> list[str]:
 def front_draw(path: Path, records: Sequence[Record]) -> None:
     """Draw the mean error against the bits of a report, between prior and bounds."""
     figure, [axes] = new_axes()
-    for number, section in enumerate(SECTIONS):
+    families = list(dict.fromkeys(map(_family, SECTIONS)))
+    for section in SECTIONS:
         found = [one["result"] for one in records if one["section"] == section and one["result"]]
-        error_bars(axes, [(one["bits"], one["error_3d_m"]) for one in found], section, COLOURS[number])
+        colour = COLOURS[families.index(_family(section))]
+        line = "-" if section == _family(section) else "--"
+        error_bars(axes, [(one["bits"], one["error_3d_m"]) for one in found], section, colour, linestyle=line)
         if bounds := sorted((one["bits"], one["bound_m"]) for one in found if "bound_m" in one):
-            axes.plot(*zip(*bounds, strict=True), ":", color=COLOURS[number], linewidth=1.2, label=RATE_LIMITED)
+            axes.plot(*zip(*bounds, strict=True), ":", color=colour, linewidth=1.2, label=RATE_LIMITED)
     for record, style in zip([one for one in records if one["section"] == CONTROLS], ("--", ":"), strict=True):
         if record["result"]:
             axes.axhline(record["result"]["error_3d_m"]["mean"], color="#5a6472", linestyle=style, linewidth=1.2,

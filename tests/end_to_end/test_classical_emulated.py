@@ -9,6 +9,7 @@ import tiny_vinloc
 
 from fronthaul.link.link_file import LinkPlan
 from fronthaul.payload.nrppa_path import NrppaPathPayload, PathChoice
+from fronthaul.payload.nrppa_sample import NrppaSamplePayload, SampleChoice
 from sim.emulate.emulator import emulate, run_plan
 from sim.errors import UserError
 from sim.inspect.audit import audit
@@ -48,13 +49,26 @@ def test_a_run_has_exact_accounts_and_replays(tmp_path: Path, scheme: str, bits:
     assert audit(result.folder).ok and replay(result.folder).ok
 
 
-def test_standard_reports_have_the_length_of_their_paths_and_replay(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scheme", "most_m"), [("nrppa-path", 0.4)])
+def test_standard_reports_have_the_length_of_their_paths_and_replay(tmp_path: Path, scheme: str, most_m: float) -> None:
     options = (("paths", 2),)
-    result = emulate(settings("nrppa-path", options=options, output=tmp_path))
+    result = emulate(settings(scheme, options=options, output=tmp_path))
     summary = result.summary
-    assert summary["fixes"] == USERS and summary["error_3d_m"]["median"] < 0.4
+    assert summary["fixes"] == USERS and summary["error_3d_m"]["median"] < most_m
     assert max(sent_bits(result.folder)) <= NrppaPathPayload(PathChoice.of(dict(options))).format.max_bits
     assert len(set(sent_bits(result.folder))) > 2  # none, and one to three paths
+    assert audit(result.folder).ok and replay(result.folder).ok
+
+
+@pytest.mark.parametrize(("scheme", "phases", "most_m"), [("nrppa-sample", 0, 1.0)])
+def test_reports_of_samples_have_the_agreed_length_and_replay(
+    tmp_path: Path, scheme: str, phases: int, most_m: float
+) -> None:
+    result = emulate(settings(scheme, options=(("phases", phases),), output=tmp_path))
+    summary = result.summary
+    assert summary["fixes"] == USERS and summary["error_3d_m"]["median"] < most_m
+    bits = NrppaSamplePayload(SampleChoice.of({"phases": phases})).format.max_bits
+    assert set(sent_bits(result.folder)) == {0, bits}
     assert audit(result.folder).ok and replay(result.folder).ok
 
 

@@ -24,10 +24,12 @@ from cloud.fusion.diffloc_rounds import RoundsFusion, ScoreExchange
 from cloud.fusion.diffloc_spec import DiffLocSpec
 from cloud.fusion.ecc_rate import RateFusion
 from cloud.fusion.lateration import Lateration, LaterationFusion
+from cloud.fusion.learned_paths import LearnedFusion, PathNetwork
 from cloud.fusion.loc_token import LocTokenNetwork
 from cloud.fusion.music import MusicFusion
 from cloud.fusion.network_fusion import NetworkFusion
 from cloud.fusion.rss import RssFusion
+from cloud.fusion.sampled_profile import ProfileReader
 from cloud.fusion.scheme import CloudSetup, Exchange, Fusion, OneRound, OneRoundFusion
 from cloud.fusion.scores.sampler import Sampler
 from cloud.fusion.vinloc import VinLocFusion
@@ -45,6 +47,7 @@ from edge.first_path import FirstPathEdge
 from edge.music import MusicEdge
 from edge.node import EdgeNode
 from edge.nrppa_path import NrppaPathEdge
+from edge.nrppa_sample import NrppaSampleEdge
 from edge.preprocessing import preprocess
 from edge.rss import RssEdge
 from edge.scheme import EdgeScheme, EdgeSetup, Encoded, RoundScheme
@@ -86,8 +89,13 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     FirstPathEdge.paths: {"channel"},
     NrppaPathEdge.encode: {"channel"},
     NrppaPathEdge.paths: {"channel"},
+    NrppaSampleEdge.encode: {"channel"},
+    NrppaSampleEdge.samples: {"channel"},
     LaterationFusion.fuse: {"groups"},
     Lateration.fix: {"paths"},
+    ProfileReader.first: {"start_s", "index", "power_dbm"},
+    LearnedFusion.fuse: {"groups"},
+    PathNetwork.forward: {"table"},
     RoundScheme.answer: {"context", "snapshot", "round_", "state"},
     BaseStation.answer: {"snapshot", "round_", "state"},
     Fusion.open: {"snapshot"},
@@ -139,7 +147,8 @@ def test_a_call_of_the_inference_path_takes_channels_and_reports_only(call: Call
     [BaseStation, EdgeNode, FusionCenter, CloudNode, Collector, Radio, LmmseEstimator, ScoreStation, StationAtCloud,
      RoundsEdge, CentralEdge, OneShotEdge, RoundsFusion, ScoreExchange, CentralFusion, OneShotFusion, DiffLocSpec,
      Sampler, Denoiser, VinLocEdge, VinLocFusion, CirEmbedding, AdcpmEdge, MusicEdge, NetworkFusion,
-     MusicFusion, FirstPathEdge, NrppaPathEdge, LaterationFusion, Lateration],
+     MusicFusion, FirstPathEdge, NrppaPathEdge, NrppaSampleEdge, LaterationFusion, Lateration, LearnedFusion,
+     PathNetwork],
 )  # fmt: skip
 def test_constructors_take_no_position(made: type) -> None:
     assert not [name for name in inspect.signature(made).parameters if any(word in name for word in SUSPICIOUS)]

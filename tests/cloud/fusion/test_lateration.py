@@ -11,9 +11,12 @@ import torch
 from straight_world import Array
 
 from cloud.fusion.lateration import build_aoa, build_tdoa, build_tdoa_aoa, build_toa, build_toa_aoa
+from cloud.fusion.nrppa import build_path, build_sample
 from cloud.fusion.scheme import CloudSetup, Fix
 from edge.estimation import LeastSquaresEstimator
 from edge.first_path import FirstPathEdge, ProfileMeter
+from edge.nrppa_path import NrppaPathEdge
+from edge.nrppa_sample import NrppaSampleEdge
 from edge.scheme import EdgeSetup
 from fronthaul.message.messages import Payload, Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
@@ -28,6 +31,7 @@ from sim.world.scenario import ClockErrors, Scenario
 RULES = {
     "toa": build_toa, "tdoa": build_tdoa, "aoa": build_aoa, "toa-aoa": build_toa_aoa, "tdoa-aoa": build_tdoa_aoa,
 }  # fmt: skip
+STANDARD = {"nrppa-path": (NrppaPathEdge, build_path), "nrppa-sample": (NrppaSampleEdge, build_sample)}
 USERS = 30
 CHOICE = PayloadChoice(4)
 
@@ -59,7 +63,8 @@ def reports(scheme: str, scenario: Scenario, paths: PathSet, weights: Weights, k
         radio = Radio(scenario, padded.site(bs), bs, seed=1)
         received = torch.stack([radio.observe(n) for n in range(len(paths))])
         options = {} if scheme == "aoa" else {"k": k}
-        edge = FirstPathEdge(scheme, EdgeSetup(bs, CHOICE, weights.config, weights.edge(bs), options=options))
+        setup = EdgeSetup(bs, CHOICE, weights.config, weights.edge(bs), options=options)
+        edge = STANDARD[scheme][0](setup) if scheme in STANDARD else FirstPathEdge(scheme, setup)
         payloads = edge.encode(estimator.estimate(received)).payloads
         columns.append([Report(ReportKey(bs, 0, n), payload, b"") for n, payload in enumerate(payloads)])
     return [list(group) for group in zip(*columns, strict=True)]
@@ -68,7 +73,8 @@ def reports(scheme: str, scenario: Scenario, paths: PathSet, weights: Weights, k
 def fuse(scheme: str, scenario: Scenario, groups: list[list[Report]], weights: Weights, k: int = 0) -> list[Fix]:
     stations = {bs: site.position for bs, site in enumerate(scenario.sites)}
     options: dict[str, str | int] = {} if scheme == "aoa" else {"k": k}
-    return RULES[scheme](CloudSetup(stations, CHOICE, weights.config, {}, options=options)).fuse(groups)
+    rule = STANDARD[scheme][1] if scheme in STANDARD else RULES[scheme]
+    return rule(CloudSetup(stations, CHOICE, weights.config, {}, options=options)).fuse(groups)
 
 
 def positions(fixes: list[Fix]) -> Array:
@@ -90,6 +96,18 @@ def test_times_and_angles_come_close_to_the_error_bound() -> None:
     bound = position_error_bound(scenario, paths)
     assert bound is not None and 0.2 < bound.mean() < 3.0  # noise matters, and the quantiser does not
     assert 0.85 < math.sqrt(np.square(error).mean() / np.square(bound).mean()) < 1.35  # the prior helps a little
+
+
+@pytest.mark.parametrize(("scheme", "k", "most"), [("nrppa-path", 0, 1.35), ("nrppa-sample", 5, 1.6)])
+def test_standard_reports_come_close_to_the_error_bound(scheme: str, k: int, most: float) -> None:
+    """Samples less so: their powers are whole decibels."""
+    scenario, position, paths = users()
+    weights = trained()
+    fixes = fuse(scheme, scenario, reports(scheme, scenario, paths, weights, k), weights, k)
+    square = np.square(positions(fixes) - position).sum(1)
+    bound = position_error_bound(scenario, paths)
+    assert bound is not None
+    assert 0.8 < math.sqrt(square.mean() / np.square(bound).mean()) < most
 
 
 def test_a_clock_is_estimated_as_well_as_the_bound_with_unknown_clock_allows() -> None:

@@ -175,7 +175,11 @@ def cut(path: Path) -> None:
         (lambda: Path("assets/tiny/test.npz").unlink(), "", r"test.npz"),
         (lambda: cut(Path("assets/tiny/test.npz")), "", r"path data .*test.npz is truncated or damaged"),
         (lambda: cut(Path("assets/tiny/train-positions.npz")), "", r"train-positions.npz .*damaged"),
-        (lambda: None, "--scheme ekk", r"no scheme 'ekk'.*ecc-klt, ecc-rd, ecc-total, .*nrppa-path, rss, .*toa-aoa"),
+        (
+            lambda: None, "--scheme ekk",
+            r"no scheme 'ekk'.*ecc-klt, ecc-rd, ecc-total, .*nrppa-path, nrppa-path-learned, nrppa-sample, "
+            r"nrppa-sample-learned, rss, .*tdoa, .*toa-aoa",
+        ),
         (lambda: None, "--bs 4", r"--bs 4 is more than the 3 sites"),
         (lambda: None, "--bits lossless", r"weights .*tiny.safetensors do not fit"),
         (lambda: Path("runs").write_text(""), "", r"--output runs"),
