@@ -23,7 +23,11 @@ def train_reports(scenario: Scenario, paths: PathSet, training: NrppaTraining, o
     checkpoint = output.with_suffix(".pt")
     told = f"Stopped; reports and the last finished epoch are in {checkpoint.parent}, and the same command resumes."
     with stoppable(lambda: told), ProgressBar() as bar:
-        errors = train_nrppa(scenario, paths, training, output, bar.update, checkpoint)
+
+        def advance(stage: str, done: int, total: int, note: str) -> None:
+            bar.update(stage, done, total, note=note)
+
+        errors = train_nrppa(scenario, paths, training, output, advance, checkpoint)
     for name, error in errors.items():
         print(f"mean 3D error on validation positions from reports of nrppa-{name} {error:.3f} m")
     print(output)

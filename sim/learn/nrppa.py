@@ -100,6 +100,8 @@ def measured(
     read = sampled_paths(SampleChoice.of(OPTIONS["sample"]), weights.config)
     links = int((paths.paths_per_link() > 0).sum())
     seen = 0
+    if done == links:
+        return tables
     for k, chunk, channel in estimates(scenario, paths):
         seen += len(chunk)
         if seen <= done:

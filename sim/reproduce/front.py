@@ -36,7 +36,6 @@ SECTIONS = (
     KLT, KLT + CODED, STATIC, TOTAL, RD, RD + CODED, TWIN,
 )  # fmt: skip
 _FURTHER = (0, 4)
-_SAMPLED = ((9, 64), (24, 128))
 _FIRST_PATH = ("toa", "tdoa", "aoa", "toa-aoa", "tdoa-aoa")
 CONTROLS, RATE_LIMITED = "controls", "rate-limited bound of twin"
 UNTRAINED = "B = 1, not trained for"
@@ -56,16 +55,16 @@ def runs() -> dict[str, EmulateSettings]:
     """Return the settings of the rows that are measured here, by label."""
     found = {UNTRAINED: comparison(1)}
     found |= {scheme: comparison(4, scheme=scheme) for scheme in _FIRST_PATH}
-    found |= {
-        f"{PATHS}, {further} further paths": comparison(4, scheme=PATHS, options=(("paths", further),))
-        for further in _FURTHER
-    }
-    found |= {
-        f"{SAMPLES}, {samples} of {window}": comparison(
-            4, scheme=SAMPLES, options=(("samples", samples), ("window", window))
-        )
-        for samples, window in _SAMPLED
-    }
+    for fusion, ending in (("", ""), ("-learned", LEARNED)):
+        for further in _FURTHER:
+            label = f"{PATHS}, {further} further paths{ending}"
+            found[label] = comparison(4, scheme=f"{PATHS}{fusion}", options=(("paths", further),))
+    for samples, window, phases, fusion, ending in (
+        (9, 64, 0, "", ""), (24, 128, 0, "", ""), (9, 64, 0, "-learned", LEARNED), (9, 64, 1, "-learned", LEARNED),
+    ):  # fmt: skip
+        label = f"{SAMPLES}, {samples} of {window}{', with phases' * phases}{ending}"
+        sent = (("samples", samples), ("window", window), *[("phases", 1)] * phases)
+        found[label] = comparison(4, scheme=f"{SAMPLES}{fusion}", options=sent)
     for scheme, lengths in ((KLT, KLT_BITS), (RD, RD_BITS)):
         for bits in lengths:
             found[f"{scheme}, {bits} bit"] = comparison(4, scheme=scheme, options=(("bits_per_report", bits),))
@@ -125,9 +124,9 @@ def front_rows(bench: FrontBench) -> list[Row]:
 def _section(label: str) -> str:
     if label in _FIRST_PATH:
         return CLOCK if label.startswith("tdoa") else CLASSICAL
-    coded = CODED if label.endswith(CODED) else ""
+    variant = next((ending for ending in (CODED, LEARNED) if label.endswith(ending)), "")
     schemes = (PATHS, SAMPLES, KLT, STATIC, TOTAL, RD)
-    return next((scheme + coded for scheme in schemes if label.startswith(scheme)), FIXED)
+    return next((scheme + variant for scheme in schemes if label.startswith(scheme)), FIXED)
 
 
 def _family(section: str) -> str:
