@@ -71,7 +71,8 @@ class NrppaSampleEdge:
         """Return phases (B, window) of Ĥ (B, slot, antenna, tone), whose tones turn as in (B, tone, window)."""
         reduced = slot_reduced(array.reshape(*array.shape[:2], -1)).reshape(len(array), -1, self._tones) @ turn
         strongest = np.square(np.abs(reduced)).sum(2).argmax(1)
-        return np.angle(reduced[np.arange(len(reduced)), strongest])
+        found: Real = np.angle(reduced[np.arange(len(reduced)), strongest])
+        return found
 
     def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
         """Empty the payloads of snapshots in which the user is not heard."""
