@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 120
-_COLOURS = 256
+_COLOURS = 64
 
 
 def require_writable(path: Path) -> None:
