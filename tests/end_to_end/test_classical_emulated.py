@@ -1,4 +1,4 @@
-"""Classical schemes on the shipped error model: their bits, exact accounts, and what they say of what they lack."""
+"""Classical schemes and standard reports on shipped weights: bits, exact accounts, and what they say of what they lack."""
 
 import dataclasses
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_a_run_has_exact_accounts_and_replays(tmp_path: Path, scheme: str, bits:
     assert audit(result.folder).ok and replay(result.folder).ok
 
 
-@pytest.mark.parametrize(("scheme", "most_m"), [("nrppa-path", 0.4)])
+@pytest.mark.parametrize(("scheme", "most_m"), [("nrppa-path", 0.4), ("nrppa-path-learned", 0.2)])
 def test_standard_reports_have_the_length_of_their_paths_and_replay(tmp_path: Path, scheme: str, most_m: float) -> None:
     options = (("paths", 2),)
     result = emulate(settings(scheme, options=options, output=tmp_path))
@@ -60,7 +60,7 @@ def test_standard_reports_have_the_length_of_their_paths_and_replay(tmp_path: Pa
     assert audit(result.folder).ok and replay(result.folder).ok
 
 
-@pytest.mark.parametrize(("scheme", "phases", "most_m"), [("nrppa-sample", 0, 1.0)])
+@pytest.mark.parametrize(("scheme", "phases", "most_m"), [("nrppa-sample", 0, 1.0), ("nrppa-sample-learned", 1, 0.6)])
 def test_reports_of_samples_have_the_agreed_length_and_replay(
     tmp_path: Path, scheme: str, phases: int, most_m: float
 ) -> None:
