@@ -111,8 +111,10 @@ JOBS = {
         Job(
             "block",
             "paris-block-64",
-            schedule=Schedule(epochs=20, batch=32, warmup_steps=50, subset=(16,), turn=True, alone=0.3, average=0.1),
-            rank=96,
+            schedule=Schedule(
+                epochs=3300 / 187, batch=32, warmup_steps=50, subset=(16,), turn=True, alone=0.3, average=0.1
+            ),
+            rank=64,
         ),
     )
 }
