@@ -73,7 +73,7 @@ def kalman(fix: Floats, covariance: Floats, motion: Motion) -> Filtered:
     """
     users, times = fix.shape[:2]
     transition, noise = transition_of(motion)
-    found: npt.NDArray[np.bool_] = np.isfinite(fix).all(-1)
+    found: npt.NDArray[np.bool_] = np.all(np.isfinite(fix), axis=-1)
     mean, spread = np.zeros((users, 6)), np.tile(np.eye(6), (users, 1, 1))
     begun = np.zeros(users, bool)
     means, spreads = np.full((2, users, times, 6), np.nan), np.full((2, users, times, 6, 6), np.nan)
