@@ -19,6 +19,6 @@ def test_a_site_that_no_path_reaches_has_no_line(tmp_path: Path) -> None:
     paths = replace(paths, mirror=np.zeros((0, 4), np.float32))
     heard = np.ones((60, 3), bool)
     heard[:, 1] = False
-    with pytest.raises(UserError, match=r"^Site 1 has paths to fewer than 3 of the 40 training positions"):
+    with pytest.raises(UserError, match=r"^Site 1 hears fewer than 3 of the 40 training positions"):
         train_rss(world, tiny_vinloc.silenced(paths, heard), "random", tmp_path / "rss.safetensors")
     assert list(tmp_path.iterdir()) == []
