@@ -1,4 +1,4 @@
-"""Classical schemes and standard reports on shipped weights: bits, exact accounts, and what they say of what they lack."""
+"""Classical schemes and standard reports on shipped weights: bits, exact accounts, and what they say they lack."""
 
 import dataclasses
 from pathlib import Path
