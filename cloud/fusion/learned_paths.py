@@ -133,11 +133,11 @@ class PathNetwork(nn.Module):
         count = self.shape.trusted
         present = table[..., 0].isfinite().float()
         distance, azimuth, zenith, power, phase = table.unbind(3)
-        level = torch.where(power.isfinite(), power, -math.inf)
-        strongest = level.argmax(2, keepdim=True)
+        strongest = torch.where(power.isfinite(), power, -math.inf).argmax(2, keepdim=True)
+        reference = torch.where(phase.isfinite(), power, -math.inf).argmax(2, keepdim=True)
         later = (distance - distance[..., :1]) / _LATER_M
         lower = (power - power.gather(2, strongest)) / _LOWER_DB
-        turn = phase - phase.gather(2, strongest)
+        turn = phase - phase.gather(2, reference)
         unit = torch.stack([azimuth.cos() * zenith.sin(), azimuth.sin() * zenith.sin(), zenith.cos()], 3)[:, :, :count]
         centre, extent = (self.low + self.high) / 2, (self.high - self.low) / 2
         point = (self.place[:, None] + distance[:, :, :count, None] * unit - centre) / extent

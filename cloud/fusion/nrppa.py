@@ -56,6 +56,8 @@ def build_sample_learned(setup: CloudSetup) -> OneRoundFusion:
         ValueError: an option is out of range, or the network was not trained for such reports.
     """
     choice = SampleChoice.of(setup.options)
+    if choice.phases and not setup.config["networks"]["sample"].get("phases"):
+        raise ValueError("the network was trained without phases")
     return LearnedFusion(setup, "sample", sampled_paths(choice, setup.config), asdict(choice))
 
 

@@ -44,6 +44,8 @@ OPTIONS: dict[str, dict[str, str | int]] = {"path": {"paths": 4}, "sample": {"ph
 _VALIDATION = 1000
 _KEPT_EACH = 2000  # links between two checkpoints
 _POWER, _PHASE = 3, 4
+_PHASED = {"sample": {"phases": 1}}
+"""Networks that read phases where there are any."""
 
 OnProgress = Callable[[str, int, int, str], None]
 """Called with the stage, steps done, steps in all, and a note."""
@@ -154,7 +156,7 @@ def train_nrppa(
         **start.config,
         "scheme": "nrppa",
         "networks": {
-            name: {"shape": asdict(shape), "stations": len(place), "reports": _reports(name)}
+            name: {"shape": asdict(shape), "stations": len(place), "reports": _reports(name), **_PHASED.get(name, {})}
             for name, shape in shapes.items()
         },
         "record": {

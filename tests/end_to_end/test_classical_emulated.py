@@ -60,7 +60,7 @@ def test_standard_reports_have_the_length_of_their_paths_and_replay(tmp_path: Pa
     assert audit(result.folder).ok and replay(result.folder).ok
 
 
-@pytest.mark.parametrize(("scheme", "phases", "most_m"), [("nrppa-sample", 0, 1.0), ("nrppa-sample-learned", 1, 0.6)])
+@pytest.mark.parametrize(("scheme", "phases", "most_m"), [("nrppa-sample", 1, 1.0), ("nrppa-sample-learned", 0, 0.6)])
 def test_reports_of_samples_have_the_agreed_length_and_replay(
     tmp_path: Path, scheme: str, phases: int, most_m: float
 ) -> None:

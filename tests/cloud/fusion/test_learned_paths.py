@@ -82,6 +82,22 @@ def test_what_it_does_not_trust_or_is_not_there_does_not_move_its_own_estimate()
     assert network(-8.0, 6.0)(nothing)[0, -1].detach().numpy() == pytest.approx(own, abs=1e-3)
 
 
+def test_phases_tell_by_their_differences_alone() -> None:
+    """Beside a first slot that has no phase, but the power of the strongest sample."""
+    torch.manual_seed(1)
+    made = PathNetwork(PathShape(slots=4, trusted=1), torch.from_numpy(PLACE), CONFIG)
+    given = torch.cat([tables()[:, :, :1]] * 4, 2)
+    given[:, :, 1:, 1:3] = math.nan
+    given[:, :, 2:, 3] -= 5.0
+    given[:, :, 1:, 4] = torch.tensor([0.3, 1.2, 4.0])
+    turned, other = given.clone(), given.clone()
+    turned[..., 4] += 1.0
+    other[:, :, 3, 4] += 1.0
+    first, alike, apart = (made(one).detach() for one in (given, turned, other))
+    torch.testing.assert_close(first, alike, atol=1e-3, rtol=0)
+    assert (first - apart).abs().max() > 1e-2
+
+
 def test_gradients_are_finite_with_reports_and_fields_missing() -> None:
     torch.manual_seed(1)
     made = PathNetwork(SHAPE, torch.from_numpy(PLACE), CONFIG)

@@ -178,6 +178,7 @@ BAD_INPUT = [
     ("emulate --scheme nrppa-path --driver process --option paths=9", r"0 to 8 further paths, not 9"),
     ("emulate --scheme nrppa-sample --driver process --option window=48", r"32, 64 or 128 samples, not 48"),
     ("emulate --scheme nrppa-sample-learned --driver process --option k=4", r"trained for k=5, not 4"),
+    ("emulate --scheme nrppa-sample-learned --driver process --option phases=1", r"trained without phases"),
     ("train nrppa --budget 1", r"--budget and --device are not for nrppa"),
     ("emulate --scheme toa --driver process --option k=6", r"2\^k Tc with k from 0 to 5, not 6"),
     ("train ecc --bits 9", r"--bits .*it is '9'"),
