@@ -28,7 +28,9 @@ JsonOption = Annotated[
 ]
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", show_default=False)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing; default: do it.", show_default=False)
+]
 
 
 def print_json(value: Any) -> None:

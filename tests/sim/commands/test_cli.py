@@ -247,7 +247,7 @@ def test_help_states_every_default_and_imports_nothing_that_it_does_not_need(com
     assert f"Usage: cofix {command}".strip() in done.stdout
     blocks = re.split(r"^│ +(?:\* +)?--([a-z-]+)", done.stdout.replace("╭", "│ --panel"), flags=re.MULTILINE)
     for name, about in zip(blocks[1::2], blocks[2::2], strict=True):
-        if name not in ("help", "version", "panel"):
+        if name not in ("help", "version", "panel", "install-completion", "show-completion"):
             assert "default" in about, f"--{name}: {about}"
 
 
@@ -257,7 +257,9 @@ def options_of(command: str) -> dict[str, inspect.Parameter]:
 
 def test_emulate_has_every_setting_and_every_impairment() -> None:
     settings = {setting.word for setting in SETTINGS.values()}
-    others = {"context", "from_run", "steps", "fusion", "where", "bits_per_report", "total_bits", "entropy", "json"}
+    others = {
+        "context", "from_run", "live", "steps", "fusion", "where", "bits_per_report", "total_bits", "entropy", "json",
+    }  # fmt: skip
     assert set(options_of("emulate")) - others == settings | set(IMPAIRMENTS)
 
 
@@ -269,12 +271,12 @@ def test_sweep_and_emulate_have_the_same_defaults() -> None:
     """But for the list that is swept where nothing is said, and for files that no figure comes from."""
     theirs, own = options_of("emulate"), options_of("sweep")
     listed = {name for name, (_, it) in OPTIONS.items() if it.listed}
-    beside = {"context", "from_run", "workers"}
+    beside = {"context", "from_run", "workers", "dry_run"}
     for name in set(own) - beside - {"bits", "capture", "report", "output"}:
         default = theirs[name].default
         assert own[name].default == (as_text(default) if name in listed else default), name
     in_process = {name for name, (_, it) in OPTIONS.items() if "process" in it.drivers}
-    assert set(own) - beside == in_process - {"driver", "controls", "json"}
+    assert set(own) - beside == in_process - {"driver", "controls", "json", "live"}
 
 
 @pytest.mark.parametrize(
