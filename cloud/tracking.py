@@ -113,9 +113,9 @@ def smooth(filtered: Filtered, motion: Motion) -> States:
 
 def transition_of(motion: Motion) -> tuple[Floats, Floats]:
     """Return F and Q (6, 6)."""
-    step = motion.interval_s
+    step, q = motion.interval_s, motion.acceleration
     moving = np.array([[1.0, step], [0.0, 1.0]])
-    noise = motion.acceleration * np.array([[step**3 / 3, step**2 / 2], [step**2 / 2, step]])
+    noise = np.array([[q * step**3 / 3, q * step**2 / 2], [q * step**2 / 2, q * step]])
     every: Floats = np.kron(moving, np.eye(3))
     added: Floats = np.kron(noise, np.eye(3))
     return every, added
