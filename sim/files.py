@@ -104,7 +104,8 @@ def write_picture(figure: Figure, path: Path) -> None:
     drawn, reduced = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, dpi=_DPI, format="png")
     with Image.open(drawn) as image:
-        image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(reduced, format="png", optimize=True)
+        plain = image.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        plain.save(reduced, format="png", optimize=True)
     write_bytes(path, reduced.getvalue())
 
 
