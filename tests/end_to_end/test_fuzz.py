@@ -15,7 +15,7 @@ from tests.fuzz.model import REASONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {"decoder": decoder, "collector": collector}
-SECONDS = {"decoder": 20, "collector": 20}
+SECONDS = {"decoder": 10, "collector": 10}
 EVERY_OUTCOME = {
     "decoder": {
         *(f"rejected: {reason}" for reason in decoder.REASONS),
