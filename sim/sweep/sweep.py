@@ -55,7 +55,7 @@ _LATER = (
     "options", "random_subset", "layout", "cloud_gpus", "force", "compact",
     "track", "track_deviation", "track_acceleration",
 )  # fmt: skip
-"""Settings that were added later; a key leaves them out at their defaults, so that older rows still match."""
+"""Settings that were added later; a key leaves them out unset or at their defaults, so that older rows still match."""
 
 PER_REPORT = "payload [bit/report]"
 EXPLAINED = (
@@ -354,7 +354,7 @@ class Inputs:
         table: dict[str, Any] = {}
         for field in dataclasses.fields(settings):
             value = getattr(settings, field.name)
-            if field.name not in _NO_OUTCOME and (field.name not in _LATER or value != field.default):
+            if field.name not in _NO_OUTCOME and (field.name not in _LATER or (value and value != field.default)):
                 table[field.name] = link_table(value) if isinstance(value, LinkPlan) else value
         scenario = self.scenario(settings)
         path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
