@@ -96,7 +96,6 @@ def test_twin_is_timed_beside_ecc(tmp_path: Path) -> None:
         for bits in (64, 128):
             row_ = rows[f"twin {bits} bit: {what}"]
             assert row_["unit"] == "µs" and row_["reference"] == f"ecc: {what}"
-            assert row_["ratio"] > 0
 
 
 def test_fixes_in_turn_and_stacked_must_agree() -> None:

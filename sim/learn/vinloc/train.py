@@ -55,8 +55,8 @@ class Schedule:
         turn: whether each response is turned by a random phase. A carrier's phase turns once in a wavelength, so that
             it says nothing about places metres away, but a long training would learn it by heart.
         alone: weight of a further loss, the mean error [m] of positions that a linear layer reads from each base
-            station's values alone, as displacements from its site. It teaches the base stations' network before the
-            cloud's can. The layer is not exported.
+            station's values alone, as displacements from its site, meant to teach the base stations' network early on.
+            The layer is not exported.
         average: length of the moving average of the weights, which is validated and exported, as a share of the steps
             so far; 0 takes the weights themselves.
         seed: seed of all draws.

@@ -41,9 +41,10 @@ def users(count: int, seed: int = 1, world: Scenario = WORLD, **changes: Any) ->
     return synthesise(replace(world, **changes), trace(world, position), **({"scale": 1e-4} if changes else {}))
 
 
-def model(seed: int = 0) -> VinLocModel:
+def model(seed: int = 0, *, alone: bool = False) -> VinLocModel:
     torch.manual_seed(seed)
-    return VinLocModel(EMBEDDING, NETWORK, torch.tensor(HALL.users.low), torch.tensor(HALL.users.high))
+    low, high = torch.tensor(HALL.users.low), torch.tensor(HALL.users.high)
+    return VinLocModel(EMBEDDING, NETWORK, low, high, alone=alone)
 
 
 def test_responses_hold_a_line_of_sight_at_its_tap() -> None:
@@ -127,6 +128,24 @@ def test_it_learns_and_knows_less_with_fewer_base_stations() -> None:
     coarse = float(errors_of(made, validation, 6, 1, 3).mean())
     assert coarse > six
     assert coarse < before
+
+
+def test_the_further_loss_teaches_what_one_base_station_says_of_its_user() -> None:
+    training = users(400)
+
+    def error_m(made: VinLocModel) -> float:
+        assert made.alone is not None
+        with torch.inference_mode():
+            read = made.eval().alone(made.values(training.response(), None))
+        return float((training.site + read * made.extent - training.position[:, None]).norm(dim=-1).mean())
+
+    found = []
+    for weight in (0.0, 1.0):
+        made = model(alone=True)
+        schedule = Schedule(epochs=4, batch=50, rate=3e-3, warmup_steps=5, subset=(6,), half=False, alone=weight)
+        VinLocTrainer(made, training, training, schedule).run()
+        found.append(error_m(made))
+    assert found[1] < 0.9 * found[0]
 
 
 def test_a_stopped_training_ends_like_one_that_was_not(tmp_path: Path) -> None:
