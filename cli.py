@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,8 @@ for _command in (
 
 
 app.command("import")(own_data.import_source)
+if Path(__file__).with_name("benchmarks").is_dir():  # in the source tree, not in the installed package
+    app.command()(import_module("benchmarks.command").bench)
 
 
 @app.command()

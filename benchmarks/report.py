@@ -25,9 +25,7 @@ Rows = Mapping[str, Sequence[Row]]
 
 def show(rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
     """Print the machine and the table."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
+    console = output()
     threads = "thread" if machine.torch_threads == 1 else "threads"
     console.print(f"{machine.cpu}, {machine.cores} cores, {machine.cpu_capability}, load before {machine.load:g}")
     console.print(
@@ -45,6 +43,12 @@ def show(rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
     if quick:
         console.print("Quick: shows that everything runs; these figures mean nothing.", style="bold")
     console.print(_table(rows))
+
+
+def output() -> Console:
+    """Return a console on standard output, wide enough for the tables."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH)
 
 
 def save(path: Path, rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
@@ -73,15 +77,15 @@ def _table(rows: Rows) -> Table:
             table.add_row(
                 "" if number else part,
                 row.case,
-                *(_figure(value) for value in (row.median, row.least, row.largest)),
+                *(figure(value) for value in (row.median, row.least, row.largest)),
                 row.unit,
-                "" if row.ratio is None else _figure(row.ratio),
+                "" if row.ratio is None else figure(row.ratio),
                 row.reference or "",
                 end_section=number == len(part_rows) - 1,
             )
     return table
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     """Format with three significant digits, without exponent."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")

@@ -56,7 +56,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table; `ratio` is this time or rate over that of the case `reference`, if any."""
+    """A line of the table.
+
+    `ratio` is this time or rate over that of the case `reference`, if any: the median over the repetitions, whose least
+    and largest value are `ratio_range`.
+    """
 
     case: str
     unit: str
@@ -65,6 +69,7 @@ class Row:
     largest: float
     ratio: float | None = None
     reference: str | None = None
+    ratio_range: Sequence[float] = ()
 
 
 def row(
@@ -75,10 +80,12 @@ def row(
     yardstick: Sequence[float] | None = None,
 ) -> Row:
     """Summarise one value per repetition; `yardstick` holds the values of `reference` in the same repetitions."""
-    ratio = None
-    if yardstick is not None:
-        ratio = statistics.median(value / base for value, base in zip(values, yardstick, strict=True))
-    return Row(case, unit, statistics.median(values), min(values), max(values), ratio, reference)
+    median, least, largest = statistics.median(values), min(values), max(values)
+    if yardstick is None:
+        return Row(case, unit, median, least, largest)
+    ratios = [value / base for value, base in zip(values, yardstick, strict=True)]
+    span = (min(ratios), max(ratios))
+    return Row(case, unit, median, least, largest, statistics.median(ratios), reference, span)
 
 
 def measure(cases: Sequence[Case], effort: Effort, clock: Callable[[], float] = timeit.default_timer) -> list[Row]:

@@ -12,8 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import cli
+from benchmarks import compare, report
 from benchmarks.diffloc import NO_GPU, require_same
-from benchmarks.timing import QUICK, Case, measure, row
+from benchmarks.machine import this_machine
+from benchmarks.timing import QUICK, Case, Row, measure, row
 from benchmarks.whole import require_same_fixes
 from sim.errors import UserError
 
@@ -23,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def quick(tmp_path: Path, *parts: str) -> tuple[str, dict[str, Any]]:
     """What a smoke test prints, and what it writes."""
     file = tmp_path / "benchmarks.json"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(file), *parts]
+    command = [sys.executable, "cli.py", "bench", "--quick", "--json", str(file), *parts]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     written: dict[str, Any] = json.loads(file.read_text())
@@ -137,7 +140,45 @@ def test_a_case_is_timed_per_what_it_counts() -> None:
     assert one.ratio is None and four.reference == "one" and four.ratio is not None
 
 
-def test_a_part_that_is_not_there_is_named(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "fussion"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "fussion" in done.stderr and "Traceback" not in done.stderr
+def test_a_part_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "fussion"]) == 2
+    assert "fussion" in capsys.readouterr().err
+
+
+def test_a_ratio_is_worse_only_beyond_the_spread_of_both_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = [1.0, 1.0, 1.0]
+
+    def rows(unit: str, values: dict[str, list[float]]) -> list[Row]:
+        return [row(case, unit, each, "bare", base) for case, each in values.items()]
+
+    before = {
+        "times": rows("µs", {"same": [2, 2.1, 2.2], "slow": [2, 2.1, 2.2], "noisy": [2, 2.1, 9], "gone": base}),
+        "rates": rows("reports/s", {"slow": [2, 2.1, 2.2], "fast": [2, 2.1, 2.2]}),
+    }
+    now = {
+        "times": rows("µs", {"same": [2.2, 2.25, 2.3], "slow": [3, 3.1, 3.2], "noisy": [4, 4.1, 4.2], "new": base}),
+        "rates": rows("reports/s", {"slow": [1, 1.05, 1.1], "fast": [3, 3.1, 3.2]}),
+        "unknown": rows("µs", {"new": base}),
+    }
+    file = tmp_path / "before.json"
+    report.save(file, before, this_machine(), "", quick=False)
+    found = compare.changes(now, compare.read(file))
+    assert {(part, one.case): one.verdict for part, ones in found.items() for one in ones} == {
+        ("times", "same"): "", ("times", "slow"): "worse", ("times", "noisy"): "",
+        ("rates", "slow"): "worse", ("rates", "fast"): "better",
+    }  # fmt: skip
+    assert found["rates"][0].factor == pytest.approx(2.0)  # half the rate, twice the cost
+    assert compare.show(now, compare.read(file)) == 2
+    assert "2 of 5 ratios are worse" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"parts": {"wire": [{"cost": 1}]}}', '{"parts": [1]}'])
+def test_what_is_no_earlier_run_is_refused_before_anything_is_timed(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "before.json"
+    file.write_text(text)
+    assert cli.main(["bench", "wire", "--against", str(file)]) == 2
+    assert "is not a file that `bench --json` of this version wrote" in capsys.readouterr().err

@@ -40,6 +40,7 @@ COMMANDS = (
     "trace",
     "train",
     "reproduce",
+    "bench",
     "doctor",
 )
 
