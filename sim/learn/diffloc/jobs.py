@@ -44,10 +44,8 @@ FITS = DATA_FOLDER / "paris-7" / "diffloc"
 FEATURES = DATA_FOLDER / "paris-7" / "features"
 ALL = (0, 1, 2, 3, 4, 5, 6)
 THREE = (0, 3, 6)
-"""Base stations of some studies: more positions, noise, soft labels of CT."""
+"""Base stations of some studies: more positions, soft labels of CT."""
 SNRS_DB = (50.0, 40.0, 30.0, 20.0, 10.0)
-ALL_SNRS_DB = (10.0,)
-"""Those at which networks of all seven base stations are trained, too: the one where noise matters most."""
 SPACINGS_M = (2.0, 4.0, 8.0, 16.0)
 """Spacings of grids tried on the random split."""
 SPACING_M = 4.0
@@ -96,15 +94,11 @@ def jobs() -> list[Job]:
         Job("paris-7-block-regression", "paris-7", "regression", replace(usual, split="block"), schedule=quick),
     ]
     found += [Job(f"paris-7-unet-t{steps}", "paris-7", "unet", usual, timesteps=steps) for steps in STEPS]
-    noisy = Schedule(epochs=40, patience=15)
     for snr_db in SNRS_DB:
-        setting = replace(few, snr_db=(snr_db,))
-        found.append(Job(f"paris-7-unet-snr{snr_db:g}", "paris-7", "unet", setting, schedule=noisy))
-    for snr_db in ALL_SNRS_DB:
         setting = replace(usual, snr_db=(snr_db,))
         found.append(Job(f"paris-7-unet-snr{snr_db:g}-all", "paris-7", "unet", setting, schedule=Schedule(epochs=30)))
-    mixed = replace(few, snr_db=(None, *SNRS_DB))
-    found.append(Job("paris-7-unet-snrmixed", "paris-7", "unet", mixed, schedule=Schedule(epochs=20, patience=6)))
+    mixed = replace(usual, snr_db=(None, *SNRS_DB))
+    found.append(Job("paris-7-unet-snrmixed-all", "paris-7", "unet", mixed, schedule=Schedule(epochs=8)))
     for seed in SEEDS:
         for model in ("regression", "ct"):
             schedule = replace(quick if model == "regression" else Schedule(), seed=seed)

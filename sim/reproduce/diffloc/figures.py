@@ -13,13 +13,13 @@ import numpy as np
 from fronthaul.draws import generator
 from sim.drawing import COLOURS, INK, error_bars, interval_bars, new_axes, save_figure
 from sim.learn.diffloc.evaluate import Networks, errors_m, sample
-from sim.learn.diffloc.jobs import ALL_SNRS_DB, SNRS_DB, STEPS
+from sim.learn.diffloc.jobs import SNRS_DB, STEPS
 from sim.learn.diffloc.trained import CT_STEPS, Trained
 from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc import paper
 from sim.reproduce.diffloc.bench import Bench
 from sim.reproduce.diffloc.markdown import HEADS, details, means, printed
-from sim.reproduce.diffloc.measures import noisy_inputs, places, sampled
+from sim.reproduce.diffloc.measures import noisy_inputs, sampled
 from sim.reproduce.markdown import NOT_TRAINED, Record, metres, not_trained, page, picture, table
 from sim.reproduce.rows import Row
 
@@ -206,47 +206,32 @@ def fig9_page(name: str, records: Sequence[Record]) -> str:
     return _fused(name, records, text, alone=True)
 
 
-def fig11_rows(bench: Bench) -> list[Row]:
-    """Make the rows on noisy test samples, for networks trained without noise, at all levels, and at the same level.
-
-    With three base stations; without noise and at some levels with all seven, too.
-    """
-    few = bench.stations("paris-7-unet-snrmixed")
+def fig11_rows(_: Bench) -> list[Row]:
+    """Make the rows on noisy test samples, for networks trained without noise, at all levels, and at the same level."""
     rows = []
     for snr_db in SNRS_DB:
-        whole = {"snr_db": snr_db, "steps": SHORT}
-        usual = {"snr_db": snr_db, "stations": few, "steps": SHORT}
+        options = {"snr_db": snr_db, "steps": SHORT}
         own = paper.figures("sum", 100 * paper.NOISE[snr_db]) if snr_db in paper.NOISE else {}
         mixed = paper.figures("sum", 100 * paper.MIXED_M)
-        label, about = f"{snr_db:g} dB", {"snr_db": snr_db}
-        rows += [
-            Row(f"trained without noise, {label}, seven BSs", under_noise, (UNET,), whole,
-                section="trained without noise, seven BSs", about=about),
-            Row(f"trained without noise, {label}", under_noise, (UNET,), usual, section="trained without noise",
-                about=about),
-            Row(f"trained with all, {label}", under_noise, ("paris-7-unet-snrmixed",), usual,
-                section="trained with all", paper=mixed, about=about),
-            Row(f"trained with the same, {label}", under_noise, (f"paris-7-unet-snr{snr_db:g}",), usual,
-                section="trained with the same", paper=own, about=about),
-        ]  # fmt: skip
-        if snr_db in ALL_SNRS_DB:
-            rows.append(Row(f"trained with the same, {label}, seven BSs", under_noise,
-                            (f"paris-7-unet-snr{snr_db:g}-all",), whole,
-                            section="trained with the same, seven BSs", paper=own, about=about))  # fmt: skip
+        for section, job, known in (
+            ("trained without noise", UNET, {}),
+            ("trained with all", "paris-7-unet-snrmixed-all", mixed),
+            ("trained with the same", f"paris-7-unet-snr{snr_db:g}-all", own),
+        ):
+            label = f"{section}, {snr_db:g} dB, seven BSs"
+            rows.append(
+                Row(label, under_noise, (job,), options, section=section, paper=known, about={"snr_db": snr_db})
+            )
     return _by_section(rows)
 
 
-def under_noise(
-    bench: Bench, jobs: Sequence[str], *, snr_db: float, steps: int, stations: Sequence[int] | None = None
-) -> dict[str, Any]:
-    """Measure a diffusion model on test samples with channels estimated at `snr_db`; by default all base stations."""
+def under_noise(bench: Bench, jobs: Sequence[str], *, snr_db: float, steps: int) -> dict[str, Any]:
+    """Measure a diffusion model of all base stations on test samples with channels estimated at `snr_db`."""
     trained = bench.trained(jobs[0])
     networks, index = _noisy_networks(bench, jobs[0], trained, snr_db)
-    networks = networks.of(places(trained, stations))
     truth, walk = trained.truth("test")[index], trained.walks("test")[index]
     fused = {rule: sample_statistics(errors_m(sample(networks, rule, steps).position, truth), walk) for rule in RULES}
-    chosen = bench.stations(jobs[0]) if stations is None else stations
-    return {"stations": [k + 1 for k in chosen], "snr_db": snr_db, "fused": fused}
+    return {"stations": [k + 1 for k in bench.stations(jobs[0])], "snr_db": snr_db, "fused": fused}
 
 
 def _noisy_networks(bench: Bench, name: str, trained: Trained, snr_db: float) -> tuple[Networks, slice]:
@@ -274,10 +259,7 @@ def fig11_draw(path: Path, records: Sequence[Record]) -> None:
 
 def fig11_page(name: str, records: Sequence[Record]) -> str:
     """Return the page."""
-    text = (
-        "Fused errors on noisy test samples, of three base stations where nothing else is said; the paper fuses seven."
-    )
-    return _fused(name, records, text)
+    return _fused(name, records, "Fused errors of seven base stations on noisy test samples.")
 
 
 def _by_section(rows: list[Row]) -> list[Row]:
