@@ -109,6 +109,12 @@ JOBS = {
             start="street-more",
         ),
         Job(
+            "street-longer",
+            "paris-street-12",
+            schedule=Schedule(epochs=51, rate=4e-4, warmup_steps=30, subset=(12,), turn=True, average=0.1),
+            start="street-long",
+        ),
+        Job(
             "block",
             "paris-block-64",
             schedule=Schedule(
