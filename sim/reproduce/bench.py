@@ -24,7 +24,7 @@ class Bench(Protocol):
         """Train, unless already trained."""
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
-        """Return a digest of its data and, with `fitted`, of the trained networks; None if not trained."""
+        """Return a digest of its data and, with `fitted`, of the trained networks; None without them."""
 
 
 def require_traced(wanted: Iterable[tuple[str, Path, str]]) -> None:

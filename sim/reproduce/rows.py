@@ -78,14 +78,16 @@ def measure_rows(
         bench: jobs or runs.
         rows: rows of the table.
         store: JSON file.
-        train: run missing trainings; if False, their rows keep a stored result or have none.
+        train: run missing trainings; if False, their rows, and those whose path data are missing, keep a stored result
+            or have none.
         commit: commit of the code, recorded.
         on_row: called with label, number of rows done, number of all rows.
 
     Raises:
-        UserError: path data are missing, or `store` is damaged.
+        UserError: path data are missing and `train` is set, or `store` is damaged.
     """
-    bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
+    if train:
+        bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
     records = stored_records(rows, read_records(store) if store.is_file() else {})
     for number, (row, record) in enumerate(zip(rows, records, strict=True)):
         for name in row.jobs:
@@ -144,7 +146,7 @@ def planned(bench: Bench, rows: Sequence[Row], store: Path) -> list[Planned]:
 
 
 def _identity(bench: Bench, row: Row) -> dict[str, str | None]:
-    """Return the digests of what a row is measured with; None for what is not trained."""
+    """Return the digests of what a row is measured with; None for what is not trained or has no data."""
     fitted = {name: bench.identity(name, fitted=True) for name in row.jobs}
     return fitted | {name: bench.identity(name, fitted=False) for name in row.features}
 

@@ -100,7 +100,7 @@ def jobs() -> list[Job]:
     mixed = replace(usual, snr_db=(None, *SNRS_DB))
     found.append(Job("paris-7-unet-snrmixed-all", "paris-7", "unet", mixed, schedule=Schedule(epochs=8)))
     for seed in SEEDS:
-        for model in ("regression", "ct"):
+        for model in ("regression", "ct", "unet"):
             schedule = replace(quick if model == "regression" else Schedule(), seed=seed)
             found.append(Job(f"paris-7-random-{model}-seed{seed}", "paris-7", model, usual, schedule=schedule))
     dense = replace(few, components=200)

@@ -78,9 +78,9 @@ class Bench:
         return self._local[key]
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
-        """Return a digest of data, feature settings and, with `fitted`, the trained networks; None if not trained."""
+        """Return a digest of data, feature settings and, with `fitted`, the trained networks; None without them."""
         job = self.job(name)
-        if fitted and not self.is_trained(name):
+        if not data_file(job.data).is_file() or (fitted and not self.is_trained(name)):
             return None
         total = hashlib.blake2b(json.dumps(asdict(job.setting)).encode(), digest_size=8)
         total.update(file_digest(data_file(job.data)))

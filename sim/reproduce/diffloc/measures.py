@@ -109,9 +109,13 @@ def over_seeds(
     *,
     steps: int = 0,
     rules: Sequence[str] = (),
+    particles: int = 1,
 ) -> Result:
     """Measure trainings that differ in their seed alone; without `steps` they are regressions."""
-    each = [sampled(bench, [name], steps=steps, rules=rules) if steps else regressed(bench, [name]) for name in jobs]
+    each = [
+        sampled(bench, [name], steps=steps, rules=rules, particles=particles) if steps else regressed(bench, [name])
+        for name in jobs
+    ]
     return {
         "stations": each[0]["stations"],
         "alone": [spread([one["alone"][k]["mean"] for one in each]) for k in range(len(each[0]["alone"]))],

@@ -165,6 +165,11 @@ def _seeds(name: str) -> list[Row]:
         row("regression", "regression", {}),
         row(f"DiffLoc-CT, {CT_STEPS} steps", "ct", TWO_STEPS),
         row("DiffLoc-CT, trained further by the fused error", "ct", FUSED, "-fused"),
+        row(
+            f"DiffLoc-UNet, {DDIM_STEPS} steps, mean of {PARTICLES} particles",
+            "unet",
+            FUSED | {"steps": DDIM_STEPS, "particles": PARTICLES},
+        ),
     ]
 
 

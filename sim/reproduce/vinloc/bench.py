@@ -122,8 +122,8 @@ class Bench:
         return path
 
     def identity(self, name: str, *, fitted: bool) -> str | None:
-        """Return a digest of the data and, with `fitted`, of the trained networks; None if not trained."""
-        if fitted and not self.is_trained(name):
+        """Return a digest of the data and, with `fitted`, of the trained networks; None without them."""
+        if not data_file(self.scenario(name)).is_file() or (fitted and not self.is_trained(name)):
             return None
         total = hashlib.blake2b(json.dumps(scenario_table(self.scenario(name)), sort_keys=True).encode(), digest_size=8)
         total.update(file_digest(data_file(self.scenario(name))))

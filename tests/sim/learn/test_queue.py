@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import cli
+from sim.errors import UserError
 from sim.learn.queue import read_queue
 from sim.reproduce.tables import TABLES
 from sim.world.scenario import load_scenario
@@ -86,6 +88,19 @@ def test_the_queue_of_all_tables_names_each() -> None:
     assert sorted(name for word, name, *_ in commands if word == "reproduce") == sorted(TABLES)
     for name in (name for word, name, *_ in commands if word == "trace"):
         assert load_scenario(name).name == name
+
+
+def test_the_queue_of_all_tables_traces_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where there are no data
+    traced = {command for group in read_queue(ROOT / "benchmarks/tables.queue") for command in group}
+    needed: set[str] = set()
+    for table in TABLES.values():
+        bench = table.bench()
+        try:
+            bench.require_data(name for row in table.rows(bench) for name in (*row.jobs, *row.features))
+        except UserError as error:
+            needed.update(re.findall(r"`python cli.py (trace [^`]*)`", str(error)))
+    assert "trace paris-7-fast" in needed and needed <= traced
 
 
 def test_whoever_stops_the_queue_stops_what_runs(queue: Path) -> None:
