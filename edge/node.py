@@ -18,11 +18,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from edge.base_station import BaseStation, StageTimes
-from edge.site import SiteSpec
+from edge.site import Radio, SiteSpec
 from edge.stages import StageLog, StageRow
 from fronthaul.clock import Clock
 from fronthaul.errors import FronthaulError, RemoteError, TransportError
@@ -60,6 +59,17 @@ since over a slow link answers take longer."""
 
 class Refused(FronthaulError):
     """The cloud refused this base station; the message is the cloud's."""
+
+
+def prepare_together(nodes: Sequence[EdgeNode], snapshots: Sequence[int]) -> None:
+    """Simulate what the antennas of one process's base stations receive in the next batch of snapshots.
+
+    Each base station gets the snapshots that it measures.
+    """
+    asked = [node.measured(snapshots) for node in nodes]
+    received = asked[0][0].observe_together(asked)
+    for node, (_, own), pilots in zip(nodes, asked, received, strict=True):
+        node.hold(own, pilots)
 
 
 class EdgeNode:
@@ -100,7 +110,7 @@ class EdgeNode:
                 ip_header_bytes=costs.ip_header_bytes,
             )
         self._outbox = Outbox(self._model, transport=costs, bundle=site.bundle)
-        self._prepared: tuple[list[int], Tensor] | None = None  # snapshots, and the pilots received in each
+        self._prepared: tuple[Sequence[int], Tensor] | None = None  # snapshots, and the pilots received in each
         self._welcome: Control | None = None
         self._ended = False
         self._answered: set[ReportKey] = set()
@@ -188,10 +198,18 @@ class EdgeNode:
             stages.close()
 
     def prepare(self, snapshots: Sequence[int]) -> None:
-        """Simulate what the antennas receive in the next batch, for the snapshots that this base station measures."""
-        mine = [snapshot for snapshot in snapshots if self._site.measures(snapshot)]
-        received = [self._site.radio.observe(snapshot) for snapshot in mine]
-        self._prepared = mine, torch.stack(received) if mine else torch.empty(0)
+        """Do `prepare_together` for this base station alone."""
+        prepare_together([self], snapshots)
+
+    def measured(self, snapshots: Sequence[int]) -> tuple[Radio, Sequence[int]]:
+        """Return the radio, and those of `snapshots` that this base station measures."""
+        if self._site.roster is None:
+            return self._site.radio, snapshots
+        return self._site.radio, [snapshot for snapshot in snapshots if self._site.measures(snapshot)]
+
+    def hold(self, snapshots: Sequence[int], received: Tensor) -> None:
+        """Keep for `transmit` what the antennas receive (B, slot, antenna, tone) in B snapshots."""
+        self._prepared = snapshots, received
 
     def transmit(self, due_ns: int) -> None:
         """Wait for `due_ns` [ns], then turn the prepared batch into frames: journal first, then send.

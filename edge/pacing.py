@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edge.node import REPEAT_S, EdgeNode
+from edge.node import REPEAT_S, EdgeNode, prepare_together
 from edge.schedule import Schedule
 from fronthaul.clock import Clock
 from fronthaul.sender.sender import PATIENCE_S
@@ -30,8 +30,7 @@ class End(NamedTuple):
 
 def run_batch(nodes: Sequence[EdgeNode], snapshots: range, schedule: Schedule) -> None:
     """Run one batch at all base stations, one after the other, from the time at which it is due."""
-    for node in nodes:
-        node.prepare(snapshots)
+    prepare_together(nodes, snapshots)
     for node in nodes:
         node.transmit(schedule.time_zero_ns(snapshots[-1]))
 
@@ -52,8 +51,7 @@ def run_schedule(
     for node in nodes:
         node.start(schedule.t0_ns, patience_s=0.0 if schedule.interval_ns else PATIENCE_S)
     for snapshots in schedule.batches(first_snapshot):
-        for node in nodes:
-            node.prepare(snapshots)
+        prepare_together(nodes, snapshots)
         due_ns = schedule.time_zero_ns(snapshots[-1])
         wait_together(nodes, due_ns, clock)
         for node in nodes:

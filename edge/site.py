@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -19,6 +20,14 @@ class Radio(Protocol):
 
     def observe(self, snapshot: int) -> Tensor:
         """Return received pilots (slot, antenna, tone) complex64 [sqrt(W)] of a snapshot."""
+
+    @staticmethod
+    def observe_together(asked: Sequence[tuple[Any, Sequence[int]]]) -> list[Tensor]:
+        """Return the pilots (B, slot, antenna, tone) of each radio in its own B snapshots, the same as alone.
+
+        Args:
+            asked: radios of this kind in one run, each with its snapshots.
+        """
 
 
 @dataclass(frozen=True)

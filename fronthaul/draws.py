@@ -7,8 +7,11 @@ of processes.
 
 import hashlib
 import operator
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
@@ -25,9 +28,40 @@ def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
     Raises:
         ValueError: the stream's name contains the separator 0x1f.
     """
+    return np.random.Generator(np.random.Philox(key=_key(_name(seed, stream), key)))
+
+
+class Stream:
+    """The draws of one stream of a seed, with one generator that goes from key to key: a quarter of the time.
+
+    Example:
+        >>> one = Stream(7, "noise").at(3, 0).random()
+        >>> one == generator(7, "noise", 3, 0).random()
+        True
+    """
+
+    def __init__(self, seed: int, stream: str) -> None:
+        """Take the seed and the name of the stream, as `generator` does."""
+        self._name = _name(seed, stream)
+        self._philox = np.random.Philox(key=0)
+        self._generator = np.random.Generator(self._philox)
+        self._start: Any = self._philox.state
+
+    def at(self, *key: int) -> np.random.Generator:
+        """Return the generator at the beginning of the draw of `key`; it serves until the next call."""
+        self._start["state"]["key"] = _key(self._name, key)
+        self._philox.state = self._start
+        return self._generator
+
+
+def _name(seed: int, stream: str) -> str:
     if "\x1f" in stream:
         raise ValueError("a stream's name must not hold the separator 0x1f")
     # The separator tells (1, "a", 2) from (1, "a2") and from (12, "a"); integers may be of any size.
-    name = "\x1f".join([str(operator.index(seed)), stream, *(str(operator.index(part)) for part in key)])
+    return f"{operator.index(seed)}\x1f{stream}"
+
+
+def _key(name: str, key: Sequence[int]) -> npt.NDArray[np.uint64]:
+    name = "\x1f".join([name, *(str(operator.index(part)) for part in key)])
     digest = hashlib.blake2b(name.encode(), digest_size=16).digest()  # Philox4x64 has a key of 128 bits
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype="<u8")))
+    return np.frombuffer(digest, dtype="<u8")

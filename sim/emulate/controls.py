@@ -22,9 +22,10 @@ from sim.learn.fingerprints import FingerprintTable
 from sim.plan.plan import padded_paths
 from sim.plan.weights import Weights
 from sim.world.bound import position_error_bound
-from sim.world.channel import Radio, scenario_pilots
+from sim.world.channel import scenario_pilots
 from sim.world.made_for import GRID, differences, made_for_shipped
 from sim.world.paths import PathSet
+from sim.world.radio import Radio
 from sim.world.scenario import Scenario
 
 Errors = npt.NDArray[np.float64]

@@ -23,8 +23,9 @@ from sim.errors import UserError
 from sim.learn.music import array_weights
 from sim.learn.splits import SplitName, split_positions
 from sim.plan.weights import Weights, save_weights
-from sim.world.channel import Radio, pad_paths, scenario_pilots
+from sim.world.channel import pad_paths, scenario_pilots
 from sim.world.paths import PathSet
+from sim.world.radio import Radio
 from sim.world.scenario import Scenario
 
 Real = npt.NDArray[np.float64]

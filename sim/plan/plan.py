@@ -36,10 +36,11 @@ from sim.plan.scheme_options import known_spec, scheme_options
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import Weights, find_weights, load_weights
 from sim.plan.wrong_map import wrong_map
-from sim.world.channel import PaddedPaths, Radio, pad_paths, scenario_pilots, silence_w
+from sim.world.channel import PaddedPaths, pad_paths, scenario_pilots, silence_w
 from sim.world.made_for import PLACE, differences
 from sim.world.paths import PathSet
 from sim.world.phases import phased
+from sim.world.radio import Radio
 from sim.world.scenario import Scenario, Site, load_scenario
 from sim.world.store import load_test_layout, load_test_paths, load_training_positions
 

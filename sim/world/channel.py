@@ -12,7 +12,7 @@ Pair mU + j is from the user's antenna j of U to the site's antenna m. g_p is th
 a(m) and b(j) the polarisations of antennas m and j; single-polarised arrays use g_p[V, V] alone. With
 `numerology.taps` the last axis is taps, see `sim.world.taps`.
 
-The same torch implementation serves the emulator (one snapshot at a time) and training (batches, moved users).
+The same torch implementation serves the emulator (`sim.world.radio`) and training (batches, moved users).
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from fronthaul.draws import generator
 from sim.errors import UserError
 from sim.world.clocks import site_errors_ns
 from sim.world.paths import PathSet, mirror_matrix, unit_vector
-from sim.world.perturbed import antenna_errors
 from sim.world.scenario import SPEED_OF_LIGHT, Array, Numerology, Scenario, Site
 from sim.world.taps import dirichlet_taps, tones_to_taps, white_to_taps
 
@@ -67,6 +66,12 @@ class PaddedPaths:
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> PaddedPaths:
         return self._each(lambda tensor: tensor[index])
+
+    @classmethod
+    def join(cls, parts: Sequence[PaddedPaths]) -> PaddedPaths:
+        """Return the snapshots of several sets of paths, one after the other; they are padded to the same length."""
+        tensors = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
+        return cls(**{name: torch.cat(each) for name, each in tensors.items() if each[0] is not None})
 
     def site(self, k: int) -> PaddedPaths:
         """Return the paths of site k alone, shapes (N, 1, P, …)."""
@@ -204,7 +209,7 @@ class Motion:
 
     @classmethod
     def draw(cls, scenario: Scenario, users: int, draw: torch.Generator, velocity: Tensor | None = None) -> Self:
-        """Draw for a batch (training) on the device of `draw`; the emulator uses keyed draws instead, see `Radio`.
+        """Draw for a batch (training) on the device of `draw`; the emulator's are keyed, see `sim.world.radio`.
 
         `velocity` (N, 3) [m/s] is the velocity at the positions where it is known (`PaddedPaths.velocity`).
         """
@@ -223,21 +228,30 @@ class Motion:
 
 
 class Synthesizer:
-    """Synthesis of channel frequency responses, or taps, from padded paths, for a scenario's arrays and numerology."""
+    """Synthesis of channel frequency responses, or taps, from padded paths, for a scenario's arrays and numerology.
+
+    Attributes:
+        antenna: antenna positions of the sites (K, M, 3) float32 [m], each from its array's centre.
+    """
 
     def __init__(self, scenario: Scenario, sites: list[int] | None = None) -> None:
         self._numerology = numerology = scenario.numerology
         chosen = [scenario.sites[k] for k in (range(len(scenario.sites)) if sites is None else sites)]
         self._wavenumber = 2 * math.pi / numerology.wavelength_m
         antenna = np.stack([antenna_positions(scenario.array, site, numerology) for site in chosen])
-        self._antenna = torch.from_numpy(antenna)
+        self.antenna = torch.from_numpy(antenna).float()
         self._user_antenna = torch.from_numpy(antenna_positions(scenario.user_array, _FORWARD, numerology)).float()
         self._polarizations = (scenario.array.polarizations, scenario.user_array.polarizations)
         self._tone_hz = torch.from_numpy(tone_offsets(numerology)).float()
         self._slot_s = torch.from_numpy(slot_times(numerology)).float()
 
-    def response(self, paths: PaddedPaths, motion: Motion) -> Tensor:
+    def response(self, paths: PaddedPaths, motion: Motion, antenna: Tensor | None = None) -> Tensor:
         """Return H (N, K, slot, pair, tone or tap) complex64 [amplitude gain between isotropic antennas].
+
+        Args:
+            paths: N snapshots, K sites.
+            motion: of the same snapshots.
+            antenna: antenna positions (N, K, M, 3) where sites differ from snapshot to snapshot; else `antenna`.
 
         Raises:
             ValueError: the arrays are dual-polarised and `paths` has no matrices.
@@ -249,7 +263,7 @@ class Synthesizer:
         doppler = self._wavenumber * (paths.user_direction @ motion.velocity[:, None, :, None])[..., 0]
         in_time = doppler[..., None, :] * slot[:, None] + motion.slot_phase[..., None]  # (N, K, T, P)
         delay = paths.distance / SPEED_OF_LIGHT + motion.clock_s[..., None]
-        steering = self._polarized(self._steering(paths, in_time), paths)  # (N, K, T, pair, P)
+        steering = self._polarized(self._steering(paths, in_time, antenna), paths)  # (N, K, T, pair, P)
         made = steering.flatten(2, 3) @ self._over_frequency(delay)
         return made.reshape(n, k, len(slot), steering.shape[3], -1)
 
@@ -263,10 +277,10 @@ class Synthesizer:
         turned = csi * torch.polar(torch.ones_like(phase), phase)
         return turned @ tones_to_taps(self._numerology).to(csi.device) if self._numerology.taps else turned
 
-    def _steering(self, paths: PaddedPaths, in_time: Tensor) -> Tensor:
+    def _steering(self, paths: PaddedPaths, in_time: Tensor, antenna: Tensor | None) -> Tensor:
         """Return phasors (N, K, T, site element, user element, P) over time and space."""
-        antenna = self._antenna.to(in_time.device)
-        at_site = self._wavenumber * (antenna.float() @ paths.site_direction.transpose(-1, -2))  # (N, K, M, P)
+        antenna = self.antenna.to(in_time.device) if antenna is None else antenna
+        at_site = self._wavenumber * (antenna @ paths.site_direction.transpose(-1, -2))  # (N, K, M, P)
         phase = in_time[..., :, None, None, :] + at_site[..., None, :, None, :]
         if len(self._user_antenna) > 1:
             direction = paths.user_direction
@@ -332,62 +346,6 @@ def tone_offsets(numerology: Numerology) -> npt.NDArray[np.float64]:
 def slot_times(numerology: Numerology) -> npt.NDArray[np.float64]:
     """Return sampling times s_t of the slots relative to the snapshot's instant (T,) [s]."""
     return (np.arange(numerology.slots, dtype=np.float64) - (numerology.slots - 1) / 2) * numerology.slot_spacing_s
-
-
-class Radio:
-    """Air interface of one site: the user's pilots as its receiver gets them, snapshot by snapshot.
-
-    It knows the paths but not the user's position. Noise and clock errors are keyed by (seed, stream, site, snapshot),
-    draws that sites share by (seed, stream, snapshot).
-    """
-
-    def __init__(self, scenario: Scenario, paths: PaddedPaths, site: int, seed: int) -> None:
-        """Take the paths (N, 1, P, …) of one site."""
-        self._scenario = scenario
-        self._paths = paths
-        self._site = site
-        self._seed = seed
-        self._synthesizer = Synthesizer(scenario, [site])
-        errors = antenna_errors(scenario, site).repeat(scenario.user_array.antennas)  # pair m·U + j
-        self._antennas = torch.from_numpy(errors)[:, None]
-        self.pilots = scenario_pilots(scenario)
-
-    def __len__(self) -> int:
-        return len(self._paths.coefficient)
-
-    def observe(self, snapshot: int) -> Tensor:
-        """Return received pilots Y = √P H∘s + N (slot, pair, tone or tap) complex64 [√W]. ECC Eq. 2.
-
-        The snapshot's paths are those of test position ``snapshot % len(self)``; draws are fresh for each snapshot.
-        The user's antennas send orthogonal pilots, which the front end has separated into antenna pairs.
-        """
-        index = snapshot % len(self)
-        response = self._synthesizer.response(self._paths[index : index + 1], self._motion(snapshot))[0, 0]
-        signal = math.sqrt(self._scenario.tone_power_w) * response * self._antennas * self.pilots
-        if self._scenario.link_budget.noise == "none":
-            return signal
-        draw = generator(self._seed, "noise", self._site, snapshot)
-        white = torch.from_numpy(draw.standard_normal((*response.shape, 2), dtype=np.float32))
-        return signal + receiver_noise(self._scenario, signal, white)
-
-    def _motion(self, snapshot: int) -> Motion:
-        clock, slots = self._scenario.clock, self._scenario.numerology.slots
-        shared = generator(self._seed, "user", snapshot)
-        heading = float(shared.uniform(0, 2 * math.pi))
-        bias_ns = float(shared.standard_normal()) * clock.ue_bias_ns
-        own = generator(self._seed, "clock", self._site, snapshot)
-        own_ns = float(site_errors_ns(clock, torch.tensor(own.standard_normal(), dtype=torch.float64)))
-        phase = own.uniform(0, 2 * math.pi, slots) if clock.per_slot_phase else np.zeros(slots)
-        speed = self._scenario.users.speed_mps
-        velocity = torch.tensor([[speed * math.cos(heading), speed * math.sin(heading), 0.0]])
-        if self._paths.velocity is not None:
-            index = snapshot % len(self)
-            velocity = self._paths.velocity[index : index + 1]
-        return Motion(
-            velocity,
-            torch.full((1, 1), (bias_ns + own_ns) * 1e-9),
-            torch.from_numpy(phase.astype(np.float32))[None, None],
-        )
 
 
 def pilot_sequence(tones: int) -> Tensor:

@@ -23,7 +23,8 @@ from fronthaul.errors import LocalError, RemoteError
 from fronthaul.message.messages import PayloadFormat, Report
 from fronthaul.payload.choice import PayloadChoice
 from sim.plan.weights import Weights, load_weights
-from sim.world.channel import Radio, pad_paths, pilot_sequence
+from sim.world.channel import pad_paths, pilot_sequence
+from sim.world.radio import Radio
 from sim.world.scenario import Scenario, load_scenario
 from sim.world.store import ASSET_FOLDER, load_test_paths
 

@@ -34,7 +34,8 @@ from sim.plan.settings import EmulateSettings
 from sim.records.folder import RunFolder, read_configuration
 from sim.records.links import read_ledgers
 from sim.world import store
-from sim.world.channel import Radio, pad_paths
+from sim.world.channel import pad_paths
+from sim.world.radio import Radio
 
 BITS = 4
 MOST_FLIPS = 5  # per 1000 reports: "a few"

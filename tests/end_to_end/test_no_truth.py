@@ -60,7 +60,8 @@ from fronthaul.roster import Roster
 from sim.plan.plan import Plan, compose
 from sim.plan.settings import EmulateSettings
 from sim.records.tracks import tracks_of
-from sim.world.channel import PaddedPaths, Radio, pad_paths
+from sim.world.channel import PaddedPaths, pad_paths
+from sim.world.radio import Radio
 
 INFERENCE: dict[Callable[..., Any], set[str]] = {
     Radio.observe: {"snapshot"},

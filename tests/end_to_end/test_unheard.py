@@ -18,7 +18,8 @@ from sim.plan.plan import compose
 from sim.plan.weights import load_weights
 from sim.records.folder import RunFolder
 from sim.records.links import read_ledgers, read_table
-from sim.world.channel import Radio, pad_paths, receiver_noise, silence_w
+from sim.world.channel import pad_paths, receiver_noise, silence_w
+from sim.world.radio import Radio
 from sim.world.scenario import load_scenario
 
 HEARD = np.ones((tiny_world.USERS, 3), bool)

@@ -20,7 +20,7 @@ from sim.arithmetic import fixed_arithmetic
 from sim.emulate.emulator import emulate
 from sim.inspect.replay import replay
 from sim.plan.settings import EmulateSettings
-from sim.world.channel import Radio
+from sim.world.radio import Radio
 
 LINKS = link_plan({"default": {"loss": "30%"}})
 SETTINGS = EmulateSettings(

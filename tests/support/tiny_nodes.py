@@ -69,6 +69,13 @@ class FakeRadio:
     def observe(self, snapshot: int) -> Tensor:
         return torch.full(SHAPE, snapshot, dtype=torch.complex64)
 
+    @staticmethod
+    def observe_together(asked: Sequence[tuple["FakeRadio", Sequence[int]]]) -> list[Tensor]:
+        return [
+            torch.stack([radio.observe(n) for n in snapshots]) if snapshots else torch.empty(0)
+            for radio, snapshots in asked
+        ]
+
 
 class FakeFusion:
     """A fix says how many reports it was made of, and of which snapshot they spoke."""

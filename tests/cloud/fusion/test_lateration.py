@@ -24,8 +24,9 @@ from fronthaul.payload.measurements import SPEED_OF_LIGHT
 from sim.learn.lateration import first_path_weights, fitted, residuals, student
 from sim.plan.weights import Weights
 from sim.world.bound import position_error_bound
-from sim.world.channel import Radio, pad_paths, scenario_pilots
+from sim.world.channel import pad_paths, scenario_pilots
 from sim.world.paths import PathSet
+from sim.world.radio import Radio
 from sim.world.scenario import ClockErrors, Scenario
 
 RULES = {

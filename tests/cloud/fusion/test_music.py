@@ -19,8 +19,9 @@ from fronthaul.message.messages import Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
 from sim.learn.music import write_music
 from sim.plan.weights import Weights, load_weights
-from sim.world.channel import Radio, antenna_positions, pad_paths, scenario_pilots
+from sim.world.channel import antenna_positions, pad_paths, scenario_pilots
 from sim.world.paths import PathSet
+from sim.world.radio import Radio
 from sim.world.scenario import Scenario
 
 LOSSLESS = PayloadChoice(None)

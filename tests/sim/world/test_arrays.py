@@ -11,8 +11,9 @@ import torch
 from straight_world import Wall
 
 from sim.world.bound import position_error_bound
-from sim.world.channel import Motion, Radio, Synthesizer, move_users, pad_paths
+from sim.world.channel import Motion, Synthesizer, move_users, pad_paths
 from sim.world.paths import PathSet, unit_vector
+from sim.world.radio import Radio
 from sim.world.scenario import Array, Scenario, Site
 
 WALLS: list[Wall] = [((1.0, 0.0, 0.0), 170.0), ((0.48, 0.6, 0.64), 150.0)]

@@ -13,7 +13,6 @@ from sim.errors import UserError
 from sim.world.channel import (
     Motion,
     PaddedPaths,
-    Radio,
     Synthesizer,
     antenna_positions,
     move_users,
@@ -21,6 +20,7 @@ from sim.world.channel import (
     pilot_sequence,
 )
 from sim.world.paths import PathSet, mirror_matrix, unit_vector
+from sim.world.radio import Radio
 from sim.world.scenario import SPEED_OF_LIGHT, ClockErrors, Scenario
 
 WORLD = straight_world.scenario()

@@ -9,8 +9,9 @@ import straight_world
 import torch
 from scipy import stats
 
-from sim.world.channel import Motion, PaddedPaths, Radio, Synthesizer, pad_paths, redrawn_phases
+from sim.world.channel import Motion, PaddedPaths, Synthesizer, pad_paths, redrawn_phases
 from sim.world.clocks import site_errors_ns, truncated
+from sim.world.radio import Radio, drawn_motion
 from sim.world.scenario import ClockErrors, Scenario
 
 WORLD = straight_world.scenario()
@@ -59,7 +60,7 @@ def test_motion_and_radio_draw_within_the_limit() -> None:
 
 
 def radio_error_ns(world: Scenario, padded: PaddedPaths, snapshot: int) -> float:
-    return float(Radio(world, padded.site(0), 0, 5)._motion(snapshot).clock_s) * 1e9
+    return float(drawn_motion([(Radio(world, padded.site(0), 0, 5), snapshot)], padded).clock_s) * 1e9
 
 
 # Phases

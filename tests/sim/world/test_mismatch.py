@@ -11,10 +11,11 @@ import torch
 
 from sim.errors import UserError
 from sim.world.bound import position_error_bound
-from sim.world.channel import Radio, pad_paths
+from sim.world.channel import pad_paths
 from sim.world.mismatch import Mismatch
 from sim.world.paths import PathSet, mirror_matrix, unit_vector
 from sim.world.perturbed import PER_LINK, antenna_errors, perturbed, site_steps
+from sim.world.radio import Radio
 from sim.world.scenario import SPEED_OF_LIGHT, Scenario, load_scenario, scenario_from_table, scenario_table
 from sim.world.store import ASSET_FOLDER, load_test_paths
 

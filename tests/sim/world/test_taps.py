@@ -10,7 +10,8 @@ import pytest
 import straight_world
 import torch
 
-from sim.world.channel import Motion, PaddedPaths, Radio, Synthesizer, pad_paths, receiver_noise, scenario_pilots
+from sim.world.channel import Motion, PaddedPaths, Synthesizer, pad_paths, receiver_noise, scenario_pilots
+from sim.world.radio import Radio
 from sim.world.scenario import SPEED_OF_LIGHT, LinkBudget, Numerology, Scenario, load_scenario
 from sim.world.taps import dirichlet_taps, white_to_taps
 

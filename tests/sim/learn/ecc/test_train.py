@@ -24,7 +24,8 @@ from sim.learn.ecc.train import EccTraining, Sources, make_sources, train_ecc
 from sim.learn.optimizer import MatrixOptimizer, orthogonalised
 from sim.learn.trainer import Schedule, Trainer, TrainProgress, random_presence, weighted_loss
 from sim.plan.weights import Weights, load_weights, save_weights
-from sim.world.channel import Radio, pad_paths
+from sim.world.channel import pad_paths
+from sim.world.radio import Radio
 
 WORLD = straight_world.scenario()
 PATHS = straight_world.trace(WORLD, straight_world.positions(WORLD, 400), [((1.0, 0.0, 0.0), 170.0)])
