@@ -151,7 +151,7 @@ class BaseStation:
         return reports
 
     def _heard(self, received: Tensor) -> list[bool]:
-        energy_w = received.flatten(1).abs().double().square().sum(1)
+        energy_w = torch.view_as_real(received).flatten(1).double().square().sum(1)
         heard: list[bool] = (energy_w > self._silence_w).tolist()
         return heard
 

@@ -96,8 +96,7 @@ def load_encoder(setup: EdgeSetup) -> SegNetEncoder:
 
 def _encoded(codec: LatentPayload | ChannelPayload, numbers: npt.NDArray[Any], gain: Tensor) -> Encoded:
     """Encode the numbers (B, …) of each snapshot, with gains (B,) as side information."""
-    pairs = [codec.encode(own, g) for own, g in zip(numbers, gain.float().tolist(), strict=True)]
-    return Encoded([payload for payload, _ in pairs], [side for _, side in pairs])
+    return Encoded(*codec.encode(numbers, gain.float().tolist()))
 
 
 def _marked(encoded: Encoded, heard: Sequence[bool]) -> Encoded:

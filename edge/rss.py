@@ -31,7 +31,7 @@ class RssEdge:
     def encode(self, channel: Tensor) -> Encoded:
         """Encode Ĥ (B, slot, antenna, tone) into one number per snapshot."""
         level = 20 * torch.log10(channel_gain(channel).clamp_min(1e-12))
-        return Encoded([self._payload.encode(gain_db) for gain_db in level.float().tolist()])
+        return Encoded(self._payload.encode(level.float().numpy()))
 
     def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
         """Say in each report whether the user is heard."""

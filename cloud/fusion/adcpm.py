@@ -7,6 +7,8 @@ convolutions are circular.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -97,10 +99,12 @@ class AdcpmFusion(NetworkFusion):
         self._payload = FloatPayload(self._map[0] * self._map[1])
         super().__init__(setup, AdcpmNetwork(**shape), "network", (int(shape["stations"]), *self._map), self._read)
 
-    def _read(self, _: int, report: Report) -> tuple[npt.NDArray[np.float32], float]:
-        power = self._payload.decode(report.payload)
-        total = float(power.sum())
-        return (power / np.float32(max(total, 1e-30))).reshape(self._map), (self._slots * max(total, 0.0)) ** 0.5
+    def _read(self, _: int, reports: Sequence[Report]) -> tuple[npt.NDArray[np.float32], list[float]]:
+        powers = [self._payload.decode(report.payload) for report in reports]
+        totals = [float(power.sum()) for power in powers]
+        maps = [power / np.float32(max(total, 1e-30)) for power, total in zip(powers, totals, strict=True)]
+        gains = [(self._slots * max(total, 0.0)) ** 0.5 for total in totals]
+        return np.stack(maps).reshape(-1, *self._map), gains
 
 
 def _circular(inputs: int, outputs: int) -> nn.Conv2d:

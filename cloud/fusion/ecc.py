@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,5 +35,5 @@ class EccFusion(NetworkFusion):
             setup, CmaFusionNetwork(**shape), "fusion", (stations, tones, coefficients), self._read, is_heard
         )
 
-    def _read(self, bs: int, report: Report) -> tuple[npt.NDArray[np.float32], float]:
-        return self._payloads[bs].decode(report.payload, report.side)
+    def _read(self, bs: int, reports: Sequence[Report]) -> tuple[npt.NDArray[np.float32], list[float]]:
+        return self._payloads[bs].decode([report.payload for report in reports], [report.side for report in reports])

@@ -60,9 +60,10 @@ class RateFusion(NetworkFusion):
     def _made_payloads(self, shares: Sequence[Share], options: Mapping[str, str | int]) -> Sequence[Decoder]:
         return [rate_payload(own, options) for own in shares]
 
-    def _read(self, bs: int, report: Report) -> tuple[npt.NDArray[np.float32], float]:
-        gain_db, latent = self._transforms[bs].synthesise(self._numbers(bs, report.payload)[None])
-        return latent[0], 10 ** (float(gain_db[0]) / 20)
+    def _read(self, bs: int, reports: Sequence[Report]) -> tuple[npt.NDArray[np.float32], list[float]]:
+        numbers = [self._numbers(bs, report.payload)[None] for report in reports]
+        gain_db, latent = zip(*map(self._transforms[bs].synthesise, numbers), strict=True)
+        return np.concatenate(latent), [10 ** (float(one[0]) / 20) for one in gain_db]
 
     def _fault(self, report: Report) -> str | None:
         """Return why a report cannot be used; None if it can."""

@@ -8,6 +8,8 @@ a fully connected regression. It has no attention, no gain mask and no recurrenc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -97,5 +99,5 @@ class MfcNetFusion(NetworkFusion):
         self._payload = ChannelPayload(setup.payload.forward, coefficients // 2, tones)
         super().__init__(setup, MfcNetwork(**shape), "network", (stations, tones, coefficients), self._read, is_heard)
 
-    def _read(self, _: int, report: Report) -> tuple[npt.NDArray[np.float32], float]:
-        return self._payload.decode(report.payload, report.side)
+    def _read(self, _: int, reports: Sequence[Report]) -> tuple[npt.NDArray[np.float32], list[float]]:
+        return self._payload.decode([report.payload for report in reports], [report.side for report in reports])

@@ -13,9 +13,9 @@ from cloud.fusion.cma import read_out
 from cloud.fusion.scheme import CloudSetup, Fix, unheard_fix
 from fronthaul.message.messages import Report
 
-Decode = Callable[[int, Report], tuple[npt.NDArray[np.float32], float]]
-"""Reads a report of a base station, given with its number: its numbers, of the shape that the network takes, and the
-gain g > 0. It raises a RemoteError for a payload of another size."""
+Decode = Callable[[int, Sequence[Report]], tuple[npt.NDArray[np.float32], Sequence[float]]]
+"""Reads reports of a base station, given with its number: their numbers (B, …), in the shape that the network takes,
+and gains g > 0 (B,). It raises a RemoteError for a payload of another size."""
 
 
 class NetworkFusion:
@@ -40,7 +40,7 @@ class NetworkFusion:
             network: the network, with an attribute `readout`.
             prefix: of the names of its tensors.
             shape: K, the number of base stations that it covers, then the shape of the numbers of each.
-            decode: reads a report.
+            decode: reads the reports of a base station.
             is_heard: reads from its side information whether the base station hears the user; None if it cannot say.
         """
         network.load_state_dict(_share(setup.tensors, prefix))
@@ -54,12 +54,16 @@ class NetworkFusion:
         numbers = torch.zeros(len(groups), *self._shape)
         gain = torch.ones(len(groups), self._shape[0])
         present = torch.zeros(len(groups), self._shape[0], dtype=torch.bool)
+        sent: dict[int, list[tuple[int, Report]]] = {}  # by base station, each with its row
         for row, group in enumerate(groups):
             for report in group:
-                k = report.key.bs
-                values, gain[row, k] = self._decode(k, report)
-                numbers[row, k] = torch.from_numpy(values)
-                present[row, k] = True
+                sent.setdefault(report.key.bs, []).append((row, report))
+        for k, own in sent.items():
+            rows = [row for row, _ in own]
+            values, gains = self._decode(k, [report for _, report in own])
+            numbers[rows, k] = torch.from_numpy(values)
+            gain[rows, k] = torch.tensor(gains)
+            present[rows, k] = True
         given = (part.to(self._device) for part in (numbers, gain, present))
         estimate = read_out(self._network(*given), self._network.readout).cpu()  # type: ignore[arg-type]
         fixes = [Fix((x, y, z)) for x, y, z in estimate.double().tolist()]

@@ -46,14 +46,19 @@ class RssFusion:
         return [unheard_fix(group) or self._fuse_one(group) for group in groups]
 
     def _fuse_one(self, group: Sequence[Report]) -> Fix:
-        log_likelihood = np.zeros(len(self._grid))
-        for report in sorted(group, key=lambda r: r.key.bs):  # fixed order of summation, whatever the order of arrival
+        ordered = sorted(group, key=lambda report: report.key.bs)  # of summation, whatever the order of arrival
+        log_likelihood, term = np.zeros(len(self._grid)), np.empty(len(self._grid))
+        for report, gain_db in zip(ordered, self._payload.decode([each.payload for each in ordered]), strict=True):
             k = report.key.bs
-            gain_db = self._payload.decode(report.payload)
-            log_likelihood -= 0.5 * ((gain_db - self._expected[k]) / self._deviation[k]) ** 2
+            np.subtract(gain_db, self._expected[k], out=term)
+            term /= self._deviation[k]
+            term *= term
+            term *= 0.5
+            log_likelihood -= term
         weight = np.exp(log_likelihood - log_likelihood.max())
         weight /= weight.sum()
         mean = weight @ self._grid
-        spread = self._grid - mean
+        line = _GRID[1] * _GRID[2]  # NumPy subtracts rows of three numbers at a sixth of the speed of long ones
+        spread = (self._grid.reshape(_GRID[0], -1) - np.tile(mean, line)).reshape(-1, 3)
         covariance = (spread * weight[:, None]).T @ spread
         return Fix((float(mean[0]), float(mean[1]), float(mean[2])), covariance)

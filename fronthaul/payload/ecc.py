@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from fronthaul.codec.bitstream import pack, unpack
+from fronthaul.codec.bitstream import pack, pack_rows, unpack, unpack_rows
 from fronthaul.codec.codebook import MidriseCodebook
 from fronthaul.codec.iq import Csi, iq_codec, of_norm
 from fronthaul.message.messages import Payload, PayloadFormat
@@ -41,19 +42,19 @@ class LatentPayload:
         self.format = PayloadFormat.uniform(bits, tones * len(step), SIDE_BYTES)
         self._bits, self._tones = bits, tones
 
-    def encode(self, latent: Float32, gain: float) -> tuple[Payload, bytes]:
-        """Return payload and side information of a latent (L,) and a gain."""
-        return pack(self.codebook.index(latent), self._bits), _GAIN.pack(gain)
+    def encode(self, latent: Float32, gain: Sequence[float]) -> tuple[list[Payload], list[bytes]]:
+        """Return payloads and side information of the latents (B, L) and gains (B,) of B reports."""
+        return pack_rows(self.codebook.index(latent), self._bits), [_GAIN.pack(one) for one in gain]
 
-    def decode(self, payload: Payload, side: bytes) -> tuple[Float32, float]:
-        """Return latent (tones, coefficients) and gain of a report.
+    def decode(self, payloads: Sequence[Payload], sides: Sequence[bytes]) -> tuple[Float32, list[float]]:
+        """Return latents (B, tones, coefficients) and gains (B,) of B reports.
 
         Raises:
             RemoteError: a payload of another size.
         """
         count = self.format.max_bits // self._bits
-        latent = self.codebook.reconstruct(unpack(payload, self._bits, count))
-        return latent.reshape(self._tones, -1), _gain(side)
+        latent = self.codebook.reconstruct(unpack_rows(payloads, self._bits, count))
+        return latent.reshape(len(payloads), self._tones, -1), [_gain(side) for side in sides]
 
 
 class ChannelPayload:
@@ -72,21 +73,27 @@ class ChannelPayload:
         self._codec = iq_codec(forward, rows, tones)
         self.format = PayloadFormat.uniform(self._codec.bits, self._codec.words, SIDE_BYTES)
 
-    def encode(self, csi: Csi, gain: float) -> tuple[Payload, bytes]:
-        """Return payload and side information of a channel (rows, tones) and a gain; the codec's scale is not sent."""
-        words, _ = self._codec.encode(csi)
-        return pack(words, self._codec.bits), _GAIN.pack(gain)
+    def encode(self, csi: Csi, gain: Sequence[float]) -> tuple[list[Payload], list[bytes]]:
+        """Return payloads and side information of the channels (B, rows, tones) and gains (B,) of B reports.
 
-    def decode(self, payload: Payload, side: bytes) -> tuple[Float32, float]:
-        """Return channel (tones, 2 rows), real and imaginary parts in turn, and gain of a report.
+        The codec's scale is not sent.
+        """
+        words = [self._codec.encode(one)[0] for one in csi]
+        return [pack(one, self._codec.bits) for one in words], [_GAIN.pack(one) for one in gain]
+
+    def decode(self, payloads: Sequence[Payload], sides: Sequence[bytes]) -> tuple[Float32, list[float]]:
+        """Return channels (B, tones, 2 rows), real and imaginary parts in turn, and gains (B,) of B reports.
 
         Raises:
             RemoteError: a payload of another size, or words that no encoder produces.
         """
+        return np.stack([self._channel(payload) for payload in payloads]), [_gain(side) for side in sides]
+
+    def _channel(self, payload: Payload) -> Float32:
         csi = self._codec.decode(unpack(payload, self._codec.bits, self._codec.words))
         if self._codec.scaled:  # back to the norm that preprocessing gave it  # ECC Eq. 8
             csi = of_norm(csi, math.sqrt(csi.size))
-        return np.ascontiguousarray(csi.T).view(np.float32), _gain(side)
+        return np.ascontiguousarray(csi.T).view(np.float32)
 
 
 def unheard(side: bytes) -> bytes:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from fronthaul.codec.bitstream import pack, unpack
+import numpy as np
+import numpy.typing as npt
+
+from fronthaul.codec.bitstream import pack_rows, unpack_rows
 from fronthaul.codec.codebook import UniformCodebook
 from fronthaul.message.messages import Payload, PayloadFormat
 from fronthaul.payload.hearing import HEARD
@@ -14,7 +17,7 @@ LOSSLESS_BITS = 16
 
 
 class RssPayload:
-    """Payload of a gain.
+    """Payloads of gains.
 
     Attributes:
         format: format of every report.
@@ -26,14 +29,15 @@ class RssPayload:
         self._codebook = UniformCodebook(low_db, high_db, self._bits)
         self.format = PayloadFormat.uniform(self._bits, 1, len(HEARD))
 
-    def encode(self, gain_db: float) -> Payload:
-        """Return the payload of a gain [dB]."""
-        return pack(self._codebook.index(np.array([gain_db], np.float32)), self._bits)
+    def encode(self, gain_db: npt.NDArray[np.float32]) -> list[Payload]:
+        """Return the payloads of gains (B,) [dB]."""
+        return pack_rows(self._codebook.index(gain_db)[:, None], self._bits)
 
-    def decode(self, payload: Payload) -> float:
-        """Return the gain [dB] of a payload.
+    def decode(self, payloads: Sequence[Payload]) -> list[float]:
+        """Return the gains (B,) [dB] of payloads.
 
         Raises:
             RemoteError: a payload of another size.
         """
-        return float(self._codebook.reconstruct(unpack(payload, self._bits, 1))[0])
+        gain_db: list[float] = self._codebook.reconstruct(unpack_rows(payloads, self._bits, 1)[:, 0]).tolist()
+        return gain_db

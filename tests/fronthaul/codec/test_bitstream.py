@@ -6,7 +6,16 @@ from bitarray import bitarray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fronthaul.codec.bitstream import pack, pack_code, pack_mixed, unpack, unpack_code, unpack_mixed
+from fronthaul.codec.bitstream import (
+    pack,
+    pack_code,
+    pack_mixed,
+    pack_rows,
+    unpack,
+    unpack_code,
+    unpack_mixed,
+    unpack_rows,
+)
 from fronthaul.errors import LocalError, RemoteError
 from fronthaul.message.messages import Payload
 
@@ -36,6 +45,16 @@ def test_unpack_undoes_pack(case: tuple[list[int], int]) -> None:
     indices, bits = case
     index = np.array(indices, np.uint32)
     unpacked = unpack(pack(index, bits), bits, len(indices))
+    assert unpacked.dtype == np.uint32
+    np.testing.assert_array_equal(unpacked, index)
+
+
+@given(st.integers(1, 32), st.integers(0, 20), st.integers(0, 4), st.integers(0, 2**32 - 1))
+def test_rows_are_packed_like_each_alone(bits: int, count: int, rows: int, seed: int) -> None:
+    index = np.random.default_rng(seed).integers(0, 1 << bits, (rows, count), np.uint32)
+    payloads = pack_rows(index, bits)
+    assert payloads == [pack(row, bits) for row in index]
+    unpacked = unpack_rows(payloads, bits, count)
     assert unpacked.dtype == np.uint32
     np.testing.assert_array_equal(unpacked, index)
 
