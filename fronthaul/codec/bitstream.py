@@ -59,14 +59,12 @@ def pack_rows(index: NDArray[np.unsignedinteger], bits: int) -> list[Payload]:
         joined[:, :count] = index
         for width in (bits, 2 * bits, 4 * bits):
             joined = joined[:, ::2] << np.uint64(width) | joined[:, 1::2]
-        octets = (
-            joined.astype(">u8").view(np.uint8).reshape(rows, words, 8)[:, :, 8 - bits :].reshape(rows, words * bits)
-        )
+        octets = joined.astype(">u8").view(np.uint8).reshape(rows, words, 8)[:, :, 8 - bits :]
+        octets = octets.reshape(rows, words * bits)
     else:
-        planes = np.unpackbits(
-            np.ascontiguousarray(index, word).view(np.uint8).reshape(index.size, word.itemsize), axis=1
-        )
-        octets = np.packbits(planes[:, 8 * word.itemsize - bits :].reshape(rows, count * bits), axis=1)
+        octets = np.ascontiguousarray(index, word).view(np.uint8).reshape(index.size, word.itemsize)
+        planes = np.unpackbits(octets, axis=1)[:, 8 * word.itemsize - bits :]
+        octets = np.packbits(planes.reshape(rows, count * bits), axis=1)
     length = (count * bits + 7) // 8
     return [Payload(row[:length], count * bits) for row in map(bytes, octets)]
 

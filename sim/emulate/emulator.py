@@ -39,6 +39,7 @@ from sim.records.stream_bytes import byte_problems
 from sim.records.summary import summarise
 from sim.records.tracks import track_statistics, tracks_of, with_tracks
 from sim.report.page import write_report
+from sim.world.pilot_store import PilotStore
 from sim.world.store import data_folder, load_ground_plan
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ __all__ = ["EmulateSettings", "Progress", "RunResult", "emulate", "run_plan"]
 
 
 def emulate(
-    settings: EmulateSettings, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None
+    settings: EmulateSettings,
+    on_progress: OnProgress = lambda _: None,
+    on_tick: OnTick = lambda _: None,
+    store: PilotStore | None = None,
 ) -> RunResult:
     """Run an emulation.
 
@@ -59,6 +63,7 @@ def emulate(
         settings: what to run.
         on_progress: called with the progress of the run, a few times a second.
         on_tick: called as often with the actors of a run on Ray, for fault injection.
+        store: pilots of earlier runs in this process; those of this one, if it is in process, are added.
 
     Returns:
         The run's folder and summary.
@@ -67,7 +72,7 @@ def emulate(
         UserError: the run could not start or failed; what it recorded until then is in a folder whose name ends
             in ``.part``.
     """
-    return run_plan(load_plan(settings), on_progress, on_tick)
+    return run_plan(load_plan(settings, store), on_progress, on_tick)
 
 
 def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None) -> RunResult:

@@ -40,6 +40,7 @@ from sim.world.channel import PaddedPaths, pad_paths, scenario_pilots, silence_w
 from sim.world.made_for import PLACE, differences
 from sim.world.paths import PathSet
 from sim.world.phases import phased
+from sim.world.pilot_store import PilotStore
 from sim.world.radio import Radio
 from sim.world.scenario import Scenario, Site, load_scenario
 from sim.world.store import load_test_layout, load_test_paths, load_training_positions
@@ -99,8 +100,8 @@ class Plan:
 
 
 @fixed_arithmetic()
-def load_plan(settings: EmulateSettings) -> Plan:
-    """Read everything that a run needs.
+def load_plan(settings: EmulateSettings, store: PilotStore | None = None) -> Plan:
+    """Read everything that a run needs; a run in process takes pilots from `store`, and adds to it.
 
     Raises:
         UserError: a file is missing or does not fit the scenario, or the scheme is unknown, or the weights were made
@@ -124,6 +125,7 @@ def load_plan(settings: EmulateSettings) -> Plan:
         weights,
         weights_path=path,
         training=load_training_positions(scenario, settings.test),
+        store=store,
     )
 
 
@@ -146,6 +148,7 @@ def compose(
     *,
     weights_path: Path = Path(),
     training: Positions | None = None,
+    store: PilotStore | None = None,
 ) -> Plan:
     """Build the parts of a run from what `load_plan` has read.
 
@@ -168,7 +171,8 @@ def compose(
         heard[order] = np.roll(order, 1)  # one cycle: no user keeps their own channel
     padded = padded_paths(scenario, paths.select(heard, stations))
     build = _known(load_edge_scheme, settings.scheme)
-    sites = [_site_parts(settings, scenario, weights, build, padded, bs, scenario.sites[bs]) for bs in stations]
+    store = store if settings.driver == "process" else None
+    sites = [_site_parts(settings, scenario, weights, build, padded, bs, scenario.sites[bs], store) for bs in stations]
     try:  # rehearse one report here rather than in an actor, for a clear error
         cloud = cloud_parts(settings, scenario, weights)
         station, fusion, chosen = _halves(sites[0], cloud)
@@ -343,6 +347,7 @@ def _site_parts(
     paths: PaddedPaths,
     bs: int,
     site: Site,
+    store: PilotStore | None,
 ) -> SiteSpec:
     station = StationSpec(
         bs=bs,
@@ -357,7 +362,7 @@ def _site_parts(
     )
     # A contiguous copy: a view would send the paths of all sites to the actor.
     own = paths.site(bs)
-    radio = Radio(scenario, own.clone(), bs, settings.seed)
+    radio = Radio(scenario, own.clone(), bs, settings.seed, store)
     orientation = (math.radians(site.yaw_deg), math.radians(site.pitch_deg), 0.0)
     return SiteSpec(
         station,

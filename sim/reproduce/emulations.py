@@ -11,6 +11,7 @@ from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
 from sim.plan.weights import find_weights, load_weights
 from sim.sweep.sweep import Inputs
+from sim.world.pilot_store import PilotStore
 from sim.world.scenario import load_scenario
 
 
@@ -21,6 +22,7 @@ class Emulations:
         self.settings = settings
         self._inputs = Inputs()
         self._runs: dict[str | None, RunResult] = {}
+        self._store = PilotStore()
 
     def require_data(self, names: Iterable[str]) -> None:
         """Require nothing: a row whose weights or test positions are missing has no identity."""
@@ -47,5 +49,5 @@ class Emulations:
         """Emulate; rows with the same identity are run once."""
         key = self.identity(name, fitted=True)
         if key not in self._runs:
-            self._runs[key] = emulate(self.settings[name])
+            self._runs[key] = emulate(self.settings[name], store=self._store)
         return self._runs[key]

@@ -43,6 +43,7 @@ from sim.plan.weights import find_weights, load_weights
 from sim.records.links import read_table
 from sim.sweep.sweep_figure import draw, swept
 from sim.world.bound import position_error_bound
+from sim.world.pilot_store import PilotStore
 from sim.world.scenario import Scenario, load_scenario, scenario_table
 
 Row = dict[str, Any]
@@ -163,10 +164,11 @@ def run_sweep(
             shutil.rmtree(part, ignore_errors=True)
 
     def one_by_one() -> Generator[tuple[int, RunResult | UserError]]:
+        store = PilotStore()
         for number, (case, _) in enumerate(missing):
             advance = functools.partial(_advance, on_row, case.name, done, total, not number)
             try:
-                yield number, emulate(case.settings, advance)
+                yield number, emulate(case.settings, advance, store=store)
             except UserError as error:
                 yield number, error
 

@@ -20,6 +20,7 @@ from fronthaul.draws import Stream
 from sim.world.channel import Motion, PaddedPaths, Synthesizer, receiver_noise, scenario_pilots
 from sim.world.clocks import site_errors_ns
 from sim.world.perturbed import antenna_errors
+from sim.world.pilot_store import PilotStore, Shelf
 from sim.world.scenario import Scenario
 
 CACHED = 1 << 17
@@ -31,8 +32,14 @@ _Row = tuple["Radio", int]  # and a snapshot
 class Radio:
     """Air interface of one site. It knows the paths but not the user's position."""
 
-    def __init__(self, scenario: Scenario, paths: PaddedPaths, site: int, seed: int) -> None:
-        """Take the paths (N, 1, P, …) of one site."""
+    def __init__(
+        self, scenario: Scenario, paths: PaddedPaths, site: int, seed: int, store: PilotStore | None = None
+    ) -> None:
+        """Take the paths (N, 1, P, …) of one site.
+
+        With a `store`, what it or a radio like it has received before is not made again; such a radio stays in its
+        process.
+        """
         self._scenario = scenario
         self._paths = paths
         self._site = site
@@ -41,6 +48,8 @@ class Radio:
         errors = antenna_errors(scenario, site).repeat(scenario.user_array.antennas)  # pair m·U + j
         self._antennas = torch.from_numpy(errors)[:, None]
         self.pilots = scenario_pilots(scenario)
+        self._store = store
+        self._shelf: Shelf = {} if store is None else store.shelf(scenario, paths, site, seed)
 
     def __len__(self) -> int:
         return len(self._paths.coefficient)
@@ -57,13 +66,12 @@ class Radio:
     def observe_together(asked: Sequence[tuple[Radio, Sequence[int]]]) -> list[Tensor]:
         """Return what radios of one plan `observe`, each in its own snapshots: (B, slot, pair, tone or tap) of each."""
         rows = [(radio, snapshot) for radio, snapshots in asked for snapshot in snapshots]
-        if not rows:
-            return [torch.empty(0) for _ in asked]
-        size, shape = asked[0][0]._piece, asked[0][0]._scenario.csi_shape
-        received = torch.empty(len(rows), *shape, dtype=torch.complex64)
-        for begin in range(0, len(rows), size):
-            piece = slice(begin, begin + size)
-            received[piece] = _received(rows[piece])
+        some = asked[0][0]
+        received = torch.empty(len(rows), *some._scenario.csi_shape, dtype=torch.complex64)
+        if some._store is None:
+            _receive(rows, received)
+        else:
+            _recall(rows, received, some._store)
         return list(received.split([len(snapshots) for _, snapshots in asked]))
 
     @property
@@ -79,8 +87,28 @@ class Radio:
         return max(1, CACHED // max(slots * pairs * bins, self._paths.coefficient.shape[-1] * bins))
 
 
-def _received(rows: Sequence[_Row]) -> Tensor:
-    """Return what is received (R, slot, pair, tone or tap) in R pairs of a radio and a snapshot."""
+def _recall(rows: Sequence[_Row], received: Tensor, store: PilotStore) -> None:
+    """Do as `_receive`, but take from a store what is there, and add to it what is not."""
+    known = [radio._shelf.get(snapshot) for radio, snapshot in rows]
+    fresh = [row for row, pilots in zip(rows, known, strict=True) if pilots is None]
+    made = torch.empty(len(fresh), *received.shape[1:], dtype=received.dtype)
+    _receive(fresh, made)
+    new = iter(made.numpy())
+    for (radio, snapshot), pilots, out in zip(rows, known, received.numpy(), strict=True):
+        if pilots is None:
+            pilots = next(new)
+            store.keep(radio._shelf, snapshot, pilots)
+        out[...] = pilots
+
+
+def _receive(rows: Sequence[_Row], received: Tensor) -> None:
+    """Write what R pairs of a radio and a snapshot receive into `received` (R, slot, pair, tone or tap)."""
+    size = rows[0][0]._piece if rows else 1
+    for begin in range(0, len(rows), size):
+        _receive_piece(rows[begin : begin + size], received[begin : begin + size])
+
+
+def _receive_piece(rows: Sequence[_Row], received: Tensor) -> None:
     some = rows[0][0]
     scenario = some._scenario
     each = [(radio, [snapshot for _, snapshot in own]) for radio, own in groupby(rows, key=lambda row: row[0])]
@@ -89,17 +117,20 @@ def _received(rows: Sequence[_Row]) -> Tensor:
     antenna = torch.stack([radio._synthesizer.antenna for radio, _ in each]).repeat_interleave(counts, 0)
     errors = torch.stack([radio._antennas for radio, _ in each]).repeat_interleave(counts, 0)[:, None]
     response = some._synthesizer.response(paths, drawn_motion(rows, paths), antenna)[:, 0]
-    signal = math.sqrt(scenario.tone_power_w) * response * errors * some.pilots
+    signal = response.mul_(math.sqrt(scenario.tone_power_w)).mul_(errors).mul_(some.pilots)
     if scenario.link_budget.noise == "none":
-        return signal
+        received.copy_(signal)
+        return
     noise = Stream(some._seed, "noise")
     white = np.empty((*response.shape, 2), np.float32)
     for (radio, snapshot), own in zip(rows, white, strict=True):
         noise.at(radio._site, snapshot).standard_normal(dtype=np.float32, out=own)
     unit = torch.from_numpy(white)
     if scenario.link_budget.noise == "thermal" and not scenario.numerology.taps:
-        return signal + receiver_noise(scenario, signal, unit)
-    return torch.stack([one + receiver_noise(scenario, one, own) for one, own in zip(signal, unit, strict=True)])
+        torch.add(signal, receiver_noise(scenario, signal, unit), out=received)
+        return
+    for one, own, made in zip(signal, unit, received, strict=True):
+        torch.add(one, receiver_noise(scenario, one, own), out=made)
 
 
 def _users(radio: Radio, snapshots: Sequence[int]) -> slice | Tensor:

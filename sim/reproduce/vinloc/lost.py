@@ -18,6 +18,7 @@ from sim.reproduce.rows import Result, Row
 from sim.reproduce.vinloc.bench import Bench
 from sim.reproduce.vinloc.measures import position_statistics
 from sim.reproduce.vinloc.method_rows import SHIPPED
+from sim.world.pilot_store import PilotStore
 from sim.world.store import DATA_FOLDER
 
 NAME = "vinloc-lost"
@@ -55,11 +56,12 @@ def emulated(bench: Bench, jobs: Sequence[str], *, lost: int, snapshots: int) ->
         controls=False,
         output=DATA_FOLDER / scenario.data_name / "runs" / NAME,
     )
-    parts = []
+    parts, store = [], PilotStore()
     for number in range(RUNS if lost else 1):
         order = generator(0, "lost", number).permutation(len(scenario.sites))
         cut = sorted(int(bs) for bs in order[:lost])
-        parts.append(_after_the_cut(emulate(replace(settings, links=cut_links(cut, snapshots))), cut, snapshots))
+        run = emulate(replace(settings, links=cut_links(cut, snapshots)), store=store)
+        parts.append(_after_the_cut(run, cut, snapshots))
     estimate, truth = (np.concatenate([part[way] for part in parts]) for way in (0, 1))
     return {
         "errors": position_statistics(estimate, truth),

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sim.plan.settings import EmulateSettings
 from sim.sweep.cases import cases_of
 from sim.sweep.sweep import Row, combinations, markdown, quantile_of_all, run_sweep
 from sim.sweep.sweep_figure import draw, front, sent_bits, sweep_figure, swept
-from sim.world import store
+from sim.world import radio, store
 
 
 @pytest.fixture
@@ -44,18 +44,33 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the rows that were run."""
     names: list[str] = []
 
-    def noted(settings: EmulateSettings, *others: object) -> RunResult:
+    def noted(settings: EmulateSettings, *others: Any, **more: Any) -> RunResult:
         names.append(settings.output.name)
-        return emulate(settings, *others)  # type: ignore[arg-type]
+        return emulate(settings, *others, **more)
 
     monkeypatch.setattr("sim.sweep.sweep.emulate", noted)
     return names
 
 
+@pytest.fixture
+def channels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Number of channels that were made, piece by piece."""
+    made: list[int] = []
+
+    def noted(rows: Sequence[Any], received: torch.Tensor) -> None:
+        made.append(len(rows))
+        usual(rows, received)
+
+    usual = radio._receive_piece
+    monkeypatch.setattr(radio, "_receive_piece", noted)
+    return made
+
+
 def test_every_combination_is_one_row_and_is_not_run_again(
-    words: list[str], ran: list[str], capsys: pytest.CaptureFixture[str]
+    words: list[str], ran: list[str], channels: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*words, "--loss", "0,50%", "--output", "sweep"]) == 0
+    assert sum(channels) == 3 * 6  # each base station's in each snapshot, once for all rows
     out = capsys.readouterr().out
     assert out.splitlines()[-5:] == [f"sweep/sweep.{ending}" for ending in ("json", "md", "png", "pdf", "svg")]
     names = [f"bits-{bits}_bs-{bs}_loss-{loss}" for bits in (2, 4) for bs in (2, 3) for loss in ("0", "50pct")]
@@ -103,12 +118,12 @@ def test_a_sweep_that_was_stopped_goes_on(
 ) -> None:
     begun: list[str] = []
 
-    def stopped(settings: EmulateSettings, *others: object) -> RunResult:
+    def stopped(settings: EmulateSettings, *others: Any, **more: Any) -> RunResult:
         begun.append(settings.output.name)
         if len(begun) == 3:
             (settings.output / "x.part").mkdir(parents=True)
             raise KeyboardInterrupt
-        return emulate(settings, *others)  # type: ignore[arg-type]
+        return emulate(settings, *others, **more)
 
     monkeypatch.setattr("sim.sweep.sweep.emulate", stopped)
     assert cli.main(words) == 130

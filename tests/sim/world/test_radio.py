@@ -3,13 +3,17 @@
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import straight_world
 import torch
 
 from fronthaul.draws import Stream, generator
+from sim.world import radio as module
 from sim.world.channel import PaddedPaths
+from sim.world.pilot_store import PilotStore
 from sim.world.radio import CACHED, Radio
 from sim.world.scenario import Array, ClockErrors, LinkBudget
 
@@ -31,7 +35,7 @@ WORLDS = {
 USERS, PATHS = 11, 13
 
 
-def radio(name: str, site: int) -> Radio:
+def radio(name: str, site: int, store: PilotStore | None = None, seed: int = 7) -> Radio:
     """Random paths: rounding differs in each."""
     world, draw = WORLDS[name], torch.Generator().manual_seed(site)
 
@@ -50,7 +54,7 @@ def radio(name: str, site: int) -> Radio:
         velocity=torch.randn(USERS, 3, generator=draw) if name == "velocities" else None,
         csi=gain(*world.csi_shape) if name == "measured" else None,
     )
-    return Radio(world, paths, site, 7)
+    return Radio(world, paths, site, seed, store)
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -76,3 +80,42 @@ def test_a_streams_draws_are_those_of_a_generator_for_each_key() -> None:
         assert drawn.standard_normal(5).tolist() == expected.standard_normal(5).tolist()
     with pytest.raises(ValueError, match=re.escape("0x1f")):
         Stream(3, "no\x1fise")
+
+
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Number of snapshots in each piece that is synthesised from now on."""
+    sizes: list[int] = []
+
+    def counted(rows: Sequence[Any], received: torch.Tensor) -> None:
+        sizes.append(len(rows))
+        usual(rows, received)
+
+    usual = module._receive_piece
+    monkeypatch.setattr(module, "_receive_piece", counted)
+    return sizes
+
+
+def test_a_store_gives_later_runs_what_earlier_ones_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Radio.observe_together([(radio("clocks", site), range(6)) for site in range(2)])
+    store, sizes = PilotStore(), made(monkeypatch)
+    Radio.observe_together([(radio("clocks", site, store), [0, 4]) for site in range(2)])
+    for fresh in ([8], []):  # the first run saw two of six snapshots, the second all
+        sizes.clear()
+        received = Radio.observe_together([(radio("clocks", site, store), range(6)) for site in range(2)])
+        assert sizes == fresh
+        assert all(map(torch.equal, received, expected))
+        received[0].zero_()  # what a run does to its pilots reaches no other
+    for other in (radio("clocks", 0, store, seed=8), radio("thermal", 0, store), radio("clocks", 2, store)):
+        sizes.clear()
+        other.observe(0)
+        assert sizes == [1]
+
+
+def test_a_full_store_gives_up_the_oldest_radio(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = 8 * math.prod(WORLD.csi_shape)
+    store, sizes = PilotStore(limit_bytes=3 * one), made(monkeypatch)
+    for site, snapshots, fresh in ((0, 2, [2]), (1, 2, [2]), (1, 2, []), (0, 1, [1]), (2, 5, [5]), (2, 5, [2])):
+        sizes.clear()
+        (received,) = Radio.observe_together([(radio("thermal", site, store), range(snapshots))])
+        assert sizes == fresh
+        assert torch.equal(received[0], radio("thermal", site).observe(0))
