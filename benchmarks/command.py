@@ -22,6 +22,8 @@ class Part(StrEnum):
     FUSION = "fusion"
     DIFFLOC = "diffloc"
     TWIN = "twin"
+    PROCESS = "process"
+    GROWTH = "growth"
     WHOLE = "whole"
 
 

@@ -62,6 +62,6 @@ def _name(seed: int, stream: str) -> str:
 
 
 def _key(name: str, key: Sequence[int]) -> npt.NDArray[np.uint64]:
-    name = "\x1f".join([name, *(str(operator.index(part)) for part in key)])
+    name = "\x1f".join([name, *[str(operator.index(part)) for part in key]])
     digest = hashlib.blake2b(name.encode(), digest_size=16).digest()  # Philox4x64 has a key of 128 bits
     return np.frombuffer(digest, dtype="<u8")

@@ -151,9 +151,10 @@ def drawn_motion(rows: Sequence[_Row], paths: PaddedPaths) -> Motion:
         heading = float(shared.uniform(0, 2 * math.pi))
         velocity_of[snapshot] = speed * math.cos(heading), speed * math.sin(heading), 0.0
         bias_of[snapshot] = float(shared.standard_normal()) * clock.ue_bias_ns
-    normal = np.empty(len(rows))
+    normal = np.zeros(len(rows))
     phase = np.zeros((len(rows), slots))
-    for k, (radio, snapshot) in enumerate(rows):
+    drifts = clock.bs_sigma_ns or clock.per_slot_phase or paths.csi is not None  # else draws are scaled to zero
+    for k, (radio, snapshot) in enumerate(rows if drifts else ()):
         drawn = own.at(radio._site, snapshot)
         normal[k] = drawn.standard_normal()
         if clock.per_slot_phase:
