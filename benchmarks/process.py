@@ -30,7 +30,7 @@ Job = Callable[[], None]
 
 def run(bench: Bench) -> list[Row]:
     """Measure rates per second of CPU time."""
-    batches = 2 if bench.quick else bench.effort.snapshots // BATCH
+    batches = 1 if bench.quick else bench.effort.snapshots // BATCH
     settings = dataclasses.replace(world.settings(bench), batch=BATCH, snapshots=batches * BATCH, capture=False)
     rss = EmulateSettings(
         scheme="rss", bits=8, snapshots=settings.snapshots, batch=BATCH, driver="process", interval_ms=0.0,

@@ -56,6 +56,22 @@ def test_closing_accounts_for_every_report_within_its_memory(tmp_path: Path) -> 
     assert rows["peak memory"]["median"] < 1000
 
 
+def test_the_process_is_held_against_networks_and_radios_alone_and_grows(tmp_path: Path) -> None:
+    _, written = quick(tmp_path, "process", "growth")
+    rows = {each["case"]: each for each in written["parts"]["process"]}
+    for name, base, unit in (
+        ("ecc", "networks alone", "fixes/s"),
+        ("rss", "radios alone", "reports/s"),
+        ("rss, one slot", "radios alone, one slot", "reports/s"),
+    ):
+        assert rows[name]["reference"] == base and rows[name]["unit"] == rows[base]["unit"] == unit
+        assert rows[name]["ratio"] == pytest.approx(rows[name]["median"] / rows[base]["median"])
+        assert 0 < rows[name]["ratio"] < 1  # a run holds all that its yardstick does
+    rows = {each["case"]: each for each in written["parts"]["growth"]}
+    assert rows["cost of a report, 4 BSs"]["unit"] == "µs" and rows["cost of a report, 4 BSs"]["median"] > 0
+    assert 100 < rows["peak memory, 4 BSs"]["median"] < 2000  # MB
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_whole_compares_both_drivers_and_shows_their_stages(tmp_path: Path) -> None:
