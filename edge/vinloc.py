@@ -14,6 +14,7 @@ from torch import Tensor
 
 from edge.cir_embedding import CirEmbedding
 from edge.scheme import EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec
+from edge.shared_network import shared_network
 from fronthaul.payload.vinloc import VinLocPayload
 
 
@@ -24,12 +25,10 @@ class VinLocEdge:
 
     def __init__(self, setup: EdgeSetup) -> None:
         shape = setup.config["embedding"]
-        self._network = CirEmbedding(**shape)
         prefix = "embedding."
-        shared = {k.removeprefix(prefix): v.float() for k, v in setup.tensors.items() if k.startswith(prefix)}
-        self._network.load_state_dict(shared)
+        weights = {k.removeprefix(prefix): v for k, v in setup.tensors.items() if k.startswith(prefix)}
         self._device = torch.device(setup.device)
-        self._network.eval().to(self._device)
+        self._network = shared_network(CirEmbedding, shape, weights, self._device)
         self._shape = (1, int(shape.get("antennas", 1)), int(shape.get("taps", 256)))
         self._payload = VinLocPayload(setup.bits)
         self.format = self._payload.format

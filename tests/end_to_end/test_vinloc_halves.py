@@ -1,7 +1,9 @@
 """VIn-Loc's halves by themselves, with networks that nobody trained: what is sent, and what becomes of it."""
 
 import dataclasses
+import gc
 import math
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import tiny_vinloc
 import torch
 from payloads import indices
-from torch import Tensor
+from torch import Tensor, nn
 
 from cloud.fusion.loc_token import LocTokenNetwork
 from cloud.fusion.scheme import CloudSetup, Fix, Fusion, load_fusion
@@ -25,6 +27,7 @@ from fronthaul.errors import RemoteError
 from fronthaul.message.messages import Payload, Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
 from sim.plan.options import scenario_of
+from sim.plan.weights import Weights
 
 WEIGHTS = tiny_vinloc.weights()
 RESOLUTIONS = [*range(1, 9), None]
@@ -44,6 +47,26 @@ def channels(count: int = 4, antennas: int = 1, seed: int = 1) -> Tensor:
 def edge(bits: int | None, antennas: int = 1, bs: int = 0, **config: float) -> EdgeScheme:
     weights = tiny_vinloc.weights(antennas)
     return build_edge(EdgeSetup(bs, PayloadChoice(bits), weights.config | config, weights.edge(bs)))
+
+
+def test_base_stations_with_the_same_weights_share_one_network() -> None:
+    def networks(*stations: EdgeScheme) -> list[nn.Module]:
+        return [part for one in stations for part in vars(one).values() if isinstance(part, nn.Module)]
+
+    def made(bs: int, weights: Weights) -> EdgeScheme:
+        return build_edge(EdgeSetup(bs, PayloadChoice(4), weights.config, weights.edge(bs)))
+
+    own = {f"edge.2.{name.removeprefix('edge.all.')}": 2 * value for name, value in WEIGHTS.tensors.items()}
+    weights = Weights(WEIGHTS.config, WEIGHTS.tensors | own)
+    first, second, third = (made(bs, weights) for bs in range(3))  # the third has weights of its own
+    one, same, other = networks(first, second, third)
+    assert one is same and one is not other
+    received = channels()
+    assert first.encode(received) == second.encode(received) != third.encode(received)
+    known = weakref.ref(one)
+    del first, second, one, same
+    gc.collect()
+    assert known() is None  # nothing keeps it once its base stations are gone
 
 
 def embedded(channel: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
