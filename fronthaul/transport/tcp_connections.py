@@ -158,6 +158,7 @@ class ConnectionBook:
                 tap.close()
                 self._missed.add(descriptor)
                 return
+            self._was_missed(tap)
             self._open[descriptor] = OpenConnection(tap, self._owner)
             self._note("connected", tap.remote, "", self._owner)
 
@@ -348,6 +349,14 @@ class ConnectionBook:
 
     def _note(self, kind: EventKind, peer: str, detail: str, bs: int | None) -> None:
         self._news.append(_News(LinkEvent(real_ns(), kind, peer, detail, bs)))
+
+    def _was_missed(self, tap: Tap) -> None:
+        """Take back the end of a connection that only opens now: an earlier one's, which had its descriptor before."""
+        for number, news in enumerate(self._news):
+            if news.counts is not None and (news.counts.local, news.counts.remote) == (tap.local, tap.remote):
+                del self._news[number]
+                self._note_missed()
+                return
 
     def _note_missed(self) -> None:
         """Record a connection that was not counted, since otherwise its bytes would be missing silently."""

@@ -213,6 +213,20 @@ def test_a_connection_is_counted_from_its_first_message_on(monkeypatch: pytest.M
             assert at_cloud.bs == 3
 
 
+def test_a_connection_is_counted_once_where_its_descriptor_was_an_earlier_ones() -> None:
+    """The monitor tells of both when the earlier one has ended, and the descriptor is the later one's already."""
+    book = ConnectionBook(connecting=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        book.port = str(server.getsockname()[1])
+        with socket.create_connection(server.getsockname()) as peer, server.accept()[0] as owner:
+            for report in (book.opened, book.ended, book.opened, book.ended):
+                report(owner.fileno())
+            book.settle()
+            (counted,) = book.take_connections()
+            assert counted.remote.endswith(f":{peer.getsockname()[1]}")
+    assert sum("was not counted" in event.detail for event in book.take_events()) == 1
+
+
 class Capture:
     """A running tshark on loopback; `spans` are the bytes of each TCP direction by sequence numbers."""
 
