@@ -60,6 +60,7 @@ MACHINE = (
         "end_to_end/test_vinloc_registration.py",
         "fronthaul/transport",
         "sim/emulate/test_ray_driver.py",
+        "sim/emulate/test_ray_forks.py",
     ),
     *("sim/kernel/test_namespaces.py", "sim/reproduce/vinloc/test_lost.py", "sim/test_cores.py", "test_benchmarks.py"),
 )

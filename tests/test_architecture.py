@@ -41,6 +41,7 @@ RAY_FILES = {
     "edge/actor.py",
     "cloud/actor.py",
     "sim/emulate/ray_driver.py",
+    "sim/emulate/ray_forks.py",
     "sim/emulate/ray_launch.py",
     "sim/emulate/ray_session.py",
 }

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
+from ray._private.node import Node
+from ray._private.parameter import RayParams
 from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayActorError, RayError, RayTaskError
 
@@ -31,6 +33,8 @@ from fronthaul.errors import LocalError
 from fronthaul.transport.endpoint import host_of
 from sim.arithmetic import THREADS
 from sim.cores import cores
+from sim.emulate.ray_fork_request import SERVER
+from sim.emulate.ray_forks import REQUEST, fork_server
 from sim.errors import UserError
 from sim.plan.plan import Plan
 from sim.plan.settings import EmulateSettings
@@ -61,30 +65,54 @@ def ray_session(plan: Plan) -> Iterator[bool]:
 def _connected(plan: Plan, address: str) -> Iterator[bool]:
     local = address == "local"
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *STOPPING)}
-    try:
-        with tempfile.TemporaryDirectory(prefix="cofix-empty-") as empty:
-            ray.init(
-                address=address,
-                num_cpus=cores() if local else None,
-                include_dashboard=False if local else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=_runtime_environment(plan, local, empty),
-            )
-    except Exception as error:  # Ray raises plain ones, too, such as where its node takes too long to start
-        where = "on this machine" if local else f"at --ray-address {address}"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"Ray cannot be used {where}: {reason}") from error
-    # Ray puts handlers of its own into their place, which dump the stack of its C++ code.
-    for number, handler in handlers.items():
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(number, handler)
-    try:
+    with ExitStack() as stack:
+        try:
+            empty = stack.enter_context(tempfile.TemporaryDirectory(prefix="cofix-empty-"))
+            environment = _runtime_environment(plan, local, empty)
+            if local:
+                address = stack.enter_context(_own_node(environment["env_vars"]))
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+        except Exception as error:  # Ray raises plain ones, too, such as where its node takes too long to start
+            where = "on this machine" if local else f"at --ray-address {address}"
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"Ray cannot be used {where}: {reason}") from error
+        stack.callback(ray.shutdown)
+        # Ray puts handlers of its own into their place, which dump the stack of its C++ code.
+        for number, handler in handlers.items():
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(number, handler)
         # What Ray has to say of processes that died goes to standard error: standard output is the command's own.
-        with redirect_stdout(sys.stderr):
-            yield local
-    finally:
-        ray.shutdown()
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield local
+
+
+@contextmanager
+def _own_node(variables: Mapping[str, str]) -> Iterator[str]:
+    """Start Ray here as `ray.init` does, but with forked workers and no more processes than needed; yield its address.
+
+    Args:
+        variables: of the environment of actors.
+    """
+    with fork_server(variables) as server:
+        # No worker that Ray starts before it knows actors' environment is of use.
+        with _environment({SERVER: server, "RAY_prestart_worker_first_driver": "0"}):
+            node = Node(
+                RayParams(
+                    num_cpus=cores(),
+                    include_dashboard=False,
+                    dashboard_port=None,  # any that is free
+                    include_log_monitor=False,  # type: ignore[arg-type]  # shows what workers print
+                    no_monitor=True,  # of the autoscaler
+                    setup_worker_path=str(REQUEST),
+                ),
+                head=True,
+                shutdown_at_exit=False,
+                spawn_reaper=True,
+            )
+        try:
+            yield node.gcs_address
+        finally:
+            node.kill_all_processes(check_alive=False, allow_graceful=True)
 
 
 @contextmanager
@@ -110,6 +138,17 @@ def _users_token() -> AbstractContextManager[None]:
 @contextmanager
 def _authentication(variables: Mapping[str, str | None]) -> Iterator[None]:
     """Set variables of the environment, or delete those that are None, for Ray and its processes."""
+    try:
+        with _environment(variables):
+            _read_anew()
+            yield
+    finally:
+        _read_anew()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of the environment in this block, or delete those that are None."""
     before = {name: os.environ.get(name) for name in variables}
     _set(variables)
     try:
@@ -123,7 +162,10 @@ def _set(variables: Mapping[str, str | None]) -> None:
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
-    # Ray keeps both for as long as the process lives, unless it is told.
+
+
+def _read_anew() -> None:
+    """Have Ray read its variables again: it keeps both for as long as the process lives, unless it is told."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
