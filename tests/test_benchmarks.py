@@ -23,9 +23,12 @@ from sim.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def quick(tmp_path: Path, *parts: str) -> tuple[str, dict[str, Any]]:
+Quick = tuple[str, dict[str, Any]]
+
+
+def quick(folder: Path, *parts: str) -> Quick:
     """What a smoke test prints, and what it writes."""
-    file = tmp_path / "benchmarks.json"
+    file = folder / "benchmarks.json"
     command = [sys.executable, "cli.py", "bench", "--quick", "--json", str(file), *parts]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -34,8 +37,23 @@ def quick(tmp_path: Path, *parts: str) -> tuple[str, dict[str, Any]]:
     return done.stdout, written
 
 
-def test_every_part_but_the_whole_prints_what_it_writes(tmp_path: Path) -> None:
-    printed, written = quick(tmp_path, "packing", "wire", "encode", "transport", "fusion")
+@pytest.fixture(scope="module")
+def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    parts = ("packing", "wire", "encode", "transport", "closing", "fusion", "diffloc", "twin")
+    return quick(tmp_path_factory.mktemp("without-ray"), *parts)
+
+
+@pytest.fixture(scope="module")
+def with_ray(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return quick(tmp_path_factory.mktemp("with-ray"), "fronthaul", "whole")[1]
+
+
+def rows_of(written: dict[str, Any], part: str) -> dict[str, dict[str, Any]]:
+    return {each["case"]: each for each in written["parts"][part]}
+
+
+def test_every_part_but_the_whole_prints_what_it_writes(without_ray: Quick) -> None:
+    printed, written = without_ray
     assert written["quick"] and "these figures mean nothing" in printed
     assert written["machine"]["torch_threads"] == 1 and written["machine"]["cores"] >= 1
     for rows in written["parts"].values():
@@ -48,10 +66,9 @@ def test_every_part_but_the_whole_prints_what_it_writes(tmp_path: Path) -> None:
             assert each["reference"] is None or each["reference"] in names
 
 
-def test_closing_accounts_for_every_report_within_its_memory(tmp_path: Path) -> None:
+def test_closing_accounts_for_every_report_within_its_memory(without_ray: Quick) -> None:
     """Its own process would fail if a report were unaccounted for or the audit found anything."""
-    _, written = quick(tmp_path, "closing")
-    rows = {each["case"]: each for each in written["parts"]["closing"]}
+    rows = rows_of(without_ray[1], "closing")
     assert rows.keys() == {*(f"{job}, 3000 reports" for job in ("close", "audit", "inspect")), "peak memory"}
     assert rows["peak memory"]["median"] < 1000
 
@@ -74,9 +91,8 @@ def test_the_process_is_held_against_networks_and_radios_alone_and_grows(tmp_pat
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_whole_compares_both_drivers_and_shows_their_stages(tmp_path: Path) -> None:
-    _, written = quick(tmp_path, "whole")
-    rows = {each["case"]: each for each in written["parts"]["whole"]}
+def test_the_whole_compares_both_drivers_and_shows_their_stages(with_ray: dict[str, Any]) -> None:
+    rows = rows_of(with_ray, "whole")
     process, ray = rows["process, batch 1"], rows["Ray + ZeroMQ, batch 1"]
     assert ray["unit"] == process["unit"] == "fixes/s"
     assert ray["ratio"] == pytest.approx(ray["median"] / process["median"])
@@ -85,9 +101,8 @@ def test_the_whole_compares_both_drivers_and_shows_their_stages(tmp_path: Path) 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_fronthaul_is_held_against_pyzmq_and_ray(tmp_path: Path) -> None:
-    _, written = quick(tmp_path, "fronthaul")
-    rows = {each["case"]: each for each in written["parts"]["fronthaul"]}
+def test_the_fronthaul_is_held_against_pyzmq_and_ray(with_ray: dict[str, Any]) -> None:
+    rows = rows_of(with_ray, "fronthaul")
     for what, unit in (("rate, one by one", "reports/s"), ("rate, 16 aggregated", "reports/s"), ("round", "µs")):
         ours, bare, ray = (rows[f"{what}: {side}"] for side in ("ours, ledger on", "bare pyzmq", "Ray"))
         assert ours["unit"] == bare["unit"] == ray["unit"] == unit
@@ -95,9 +110,11 @@ def test_the_fronthaul_is_held_against_pyzmq_and_ray(tmp_path: Path) -> None:
         assert ours["median"] > 0 and bare["ratio"] is None
 
 
-def test_diffloc_is_timed_in_turn_and_stacked_and_says_where_there_is_no_gpu(tmp_path: Path) -> None:
-    printed, written = quick(tmp_path, "diffloc")
-    rows = {each["case"]: each for each in written["parts"]["diffloc"]}
+def test_diffloc_is_timed_in_turn_and_stacked_and_says_where_there_is_no_gpu(
+    without_ray: Quick,
+) -> None:
+    printed, written = without_ray
+    rows = rows_of(written, "diffloc")
     for batch in (1, 32):
         for what in ("embed, one BS", "answer of a step, one BS", "cloud, both steps", "one network, two passes",
                      "fix, in turn, 2 threads", "fix, stacked"):  # fmt: skip
@@ -108,9 +125,8 @@ def test_diffloc_is_timed_in_turn_and_stacked_and_says_where_there_is_no_gpu(tmp
     assert any("GPU" in name for name in rows) == torch.cuda.is_available()
 
 
-def test_twin_is_timed_beside_ecc(tmp_path: Path) -> None:
-    _, written = quick(tmp_path, "twin")
-    rows = {each["case"]: each for each in written["parts"]["twin"]}
+def test_twin_is_timed_beside_ecc(without_ray: Quick) -> None:
+    rows = rows_of(without_ray[1], "twin")
     for what in ("report, batch 1", "report, batch 32", "fix, batch 1", "fix, batch 32"):
         for bits in (64, 128):
             row_ = rows[f"twin {bits} bit: {what}"]
