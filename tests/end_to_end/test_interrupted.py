@@ -63,7 +63,7 @@ def test_a_full_disk_ends_a_run_with_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_with_a_sentence(tmp_path: Path, number: signal.Signals) -> None:
     tiny_world.write(tmp_path)
     options = ["--bs-per-actor", "3", "--snapshots", "100000", "--interval", "20", "--cpus-per-bs", "0.1"]
