@@ -39,7 +39,6 @@ def settings(scheme: str, bits: int, **changes: object) -> EmulateSettings:
     [
         ("ecc-klt", 16, 6.0),
         ("ecc-klt", 64, 0.8),
-        ("ecc-klt", 128, 0.5),
         ("ecc-klt", 4096, 0.5),
         ("ecc-rd", 16, 2.0),
         ("ecc-rd", 64, 0.9),

@@ -22,7 +22,8 @@ USERS = 40
 
 def settings(bits: int, **changes: object) -> EmulateSettings:
     options = (("bits_per_report", bits),)
-    return EmulateSettings(scheme="twin", driver="process", snapshots=USERS, options=options, **changes)  # type: ignore[arg-type]
+    usual = {"scheme": "twin", "driver": "process", "snapshots": USERS, "options": options, "controls": False}
+    return EmulateSettings(**usual | changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
