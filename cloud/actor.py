@@ -18,7 +18,6 @@ from cloud.cloud_spec import CloudOutcome, CloudSpec
 from cloud.node import CloudNode, Request
 from fronthaul.clock import Origin, WallClock, adopt
 from fronthaul.errors import LocalError
-from fronthaul.log.workspace import Workspace
 from fronthaul.sender.sender import PATIENCE_S
 from fronthaul.transport.connect import cloud_transport
 from fronthaul.transport.endpoint import in_url, is_ipv6, is_loopback
@@ -45,7 +44,6 @@ class CloudActor:
         self._parts = replace(parts, setup=replace(parts.setup, device=device))
         self._threads = threads
         self._node: CloudNode | None = None
-        self._workspace = Workspace()
 
     def process(self) -> tuple[str, int]:
         """Return where this actor runs: Ray's node id and the process id."""
@@ -58,7 +56,6 @@ class CloudActor:
         keys: CloudKeys | None,
         queue_messages: int,
         folder: Path,
-        driver_node: str,
         incarnation: int,
     ) -> str:
         """Bind, and return the address at which base stations reach the cloud.
@@ -68,15 +65,12 @@ class CloudActor:
             port: TCP port; 0 picks a free one.
             keys: of the cloud; None leaves the links unencrypted.
             queue_messages: maximum number of messages queued per link.
-            folder: of the streams on the driver's node; on another node a temporary folder is used instead, whose
-                files `collect` returns.
-            driver_node: Ray's id of the driver's node.
+            folder: of the streams, on this node.
             incarnation: how many times the cloud started before.
 
         Raises:
             LocalError: the port is in use, or the host is not an address of this machine.
         """
-        path = self._workspace.open(folder, ray.get_runtime_context().get_node_id() == driver_node)
         own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         transport = cloud_transport(
             host or own,
@@ -87,7 +81,7 @@ class CloudActor:
             patience_s=PATIENCE_S if self._parts.closed_loop else 0.0,
             load=self._parts.load,
         )
-        self._node = CloudNode(self._parts, transport, path, WallClock(), incarnation=incarnation)
+        self._node = CloudNode(self._parts, transport, folder, WallClock(), incarnation=incarnation)
         return _reachable(transport.address, own)
 
     def serve(self, idle_timeout_s: float) -> CloudOutcome:
@@ -116,10 +110,9 @@ class CloudActor:
         node = self._running()
         return node.closed_snapshots, node.fixes_made
 
-    def collect(self) -> dict[str, bytes]:
-        """Close links and streams; return the streams if this is not the driver's node."""
+    def close(self) -> None:
+        """Close links and streams."""
         self._running().close()
-        return self._workspace.ship()
 
     def _running(self) -> CloudNode:
         assert self._node is not None, "listen comes first"

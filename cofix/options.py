@@ -60,6 +60,7 @@ class Options(TypedDict, total=False):
     cloud_cpus: _Number
     cloud_gpus: _Number
     ray_address: str
+    node_label: str
     host: str
     port: int
     curve: bool

@@ -12,16 +12,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayError, RayTaskError
 
 from edge.node import EdgeNode
 from edge.pacing import End, run_schedule
 from edge.schedule import Schedule
 from edge.site import SiteSpec
 from fronthaul.clock import Origin, WallClock, adopt
-from fronthaul.log.workspace import Workspace
+from fronthaul.errors import LocalError
+from fronthaul.log.remote import RemoteFolder
 from fronthaul.sender.sender import PATIENCE_S
 from fronthaul.transport.connect import edge_transport
 from fronthaul.transport.keys import EdgeKeys
@@ -51,7 +54,6 @@ class EdgeActor:
             torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
         self._sites = [_on_device(site, device) for site in sites]
         self._nodes: list[EdgeNode] = []
-        self._workspace = Workspace()
 
     def process(self) -> tuple[str, int]:
         """Return where this actor runs: Ray's node id and the process id."""
@@ -65,6 +67,7 @@ class EdgeActor:
         queue_messages: int,
         folder: Path,
         driver_node: str,
+        keeper: Any,
         timeout_s: float,
     ) -> list[int]:
         """Build the base stations, connect and register them.
@@ -74,9 +77,9 @@ class EdgeActor:
             keys: keys of each BS; empty for links without encryption.
             namespaces: network namespace in which each BS opens its sockets; empty for this process's own.
             queue_messages: maximum number of messages queued on a link.
-            folder: folder of the streams on the driver's node; on other nodes a temporary folder is used, and
-                `collect` returns its content.
+            folder: folder of the streams on the driver's node.
             driver_node: Ray's id of the driver's node.
+            keeper: handle of a `Keeper` there, which writes the streams of other nodes; None if there are none.
             timeout_s: how long the cloud may take to answer [s].
 
         Returns:
@@ -85,7 +88,8 @@ class EdgeActor:
         Raises:
             FronthaulError: the cloud refuses a base station, or does not answer.
         """
-        path = self._workspace.open(folder, ray.get_runtime_context().get_node_id() == driver_node)
+        here = ray.get_runtime_context().get_node_id() == driver_node
+        streams = folder if here else RemoteFolder(_KeeperCalls(keeper))
         for site in self._sites:
             bs = site.station.bs
             with inside(namespaces[bs]) if bs in namespaces else contextlib.nullcontext():
@@ -97,7 +101,7 @@ class EdgeActor:
                     delayed=site.up is not None,
                     patience_s=PATIENCE_S if site.closed_loop else 0.0,
                 )
-            self._nodes.append(EdgeNode(site, transport, path, WallClock()))
+            self._nodes.append(EdgeNode(site, transport, streams, WallClock()))
         for node in self._nodes:
             node.rehearse()
             node.register()
@@ -125,11 +129,31 @@ class EdgeActor:
             if node.station.bs == bs:
                 node.cut(seconds)
 
-    def collect(self) -> dict[str, bytes]:
-        """Close links and streams; return the streams if this is not the driver's node."""
+    def close(self) -> None:
+        """Close links and streams."""
         for node in self._nodes:
             node.close()
-        return self._workspace.ship()
+
+
+class _KeeperCalls:
+    """Calls of a keeper that is an actor on the driver's node."""
+
+    def __init__(self, keeper: Any) -> None:
+        self._keeper = keeper
+
+    def write(self, name: str, offset: int, data: bytes) -> object:
+        return self._keeper.write.remote(name, offset, data)
+
+    def truncate(self, name: str, size: int) -> object:
+        return self._keeper.truncate.remote(name, size)
+
+    def await_all(self, calls: list[object]) -> None:
+        try:
+            ray.get(calls)
+        except RayTaskError as error:
+            raise error.cause from error
+        except RayError as error:
+            raise LocalError("the driver's node, which keeps the journals, cannot be reached") from error
 
 
 def _on_device(site: SiteSpec, device: str) -> SiteSpec:

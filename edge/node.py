@@ -28,6 +28,7 @@ from fronthaul.errors import FronthaulError, RemoteError, TransportError
 from fronthaul.link.link_model import LinkModel
 from fronthaul.log.received import Arrival
 from fronthaul.log.recorder import Recorder
+from fronthaul.log.remote import Folder
 from fronthaul.log.sent import Departure
 from fronthaul.log.stream_names import edge_name
 from fronthaul.message.fates import FrameFate
@@ -75,7 +76,7 @@ def prepare_together(nodes: Sequence[EdgeNode], snapshots: Sequence[int]) -> Non
 class EdgeNode:
     """A base station with its radio, link, streams and clock."""
 
-    def __init__(self, site: SiteSpec, transport: EdgeTransport, folder: Path, clock: Clock) -> None:
+    def __init__(self, site: SiteSpec, transport: EdgeTransport, folder: Folder, clock: Clock) -> None:
         """Assemble the node; nothing is sent before `register`.
 
         Args:
@@ -295,8 +296,8 @@ class EdgeNode:
             return
         self._closed = True
         with contextlib.ExitStack() as each:  # closes all of them even if the disk is full
+            each.callback(self._recorder.close)  # the last, since it waits for what is kept on another machine
             each.callback(self._stages.close)
-            each.callback(self._recorder.close)
             self._transport.close()
             self._recorder.links(self._transport.take_connections(), self._transport.take_events())
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import RowStream, read_stream
+from fronthaul.log.remote import Folder
 from fronthaul.log.stream_names import STAGES
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def stage_schema() -> pa.Schema:
 class StageLog:
     """The stage times of one start of a base station."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Folder, name: str) -> None:
         """Create the stream.
 
         Raises:

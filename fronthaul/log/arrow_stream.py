@@ -10,6 +10,7 @@ disk.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -21,6 +22,7 @@ from fronthaul.errors import LocalError
 from fronthaul.files import whole_file
 from fronthaul.log.arrow_batches import StreamFile
 from fronthaul.log.arrow_rows import Columns, RowPacker
+from fronthaul.log.remote import StreamPath
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +34,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class RowStream:
     """An append-only Arrow IPC stream; each call appends its rows as one batch."""
 
-    def __init__(self, path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: StreamPath, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> None:
         """Create the file at `path` with `schema`.
 
         Args:
@@ -49,7 +51,8 @@ class RowStream:
         self._path = path
         self._packer = _packer(schema)
         self._good_bytes = self._before_bytes = 0
-        with whole_file(path) as temporary:  # so that no reader ever sees a file with half a schema
+        # No reader ever sees a file with half a schema.
+        with whole_file(path) if isinstance(path, Path) else contextlib.nullcontext(path) as temporary:
             self._file = temporary.open("wb", buffering=0)
             try:
                 self._write(schema.with_metadata(dict(metadata or {})).serialize().to_pybytes())

@@ -22,7 +22,6 @@ frame says "up" or "down".
 """
 
 import heapq
-import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -31,6 +30,7 @@ from pathlib import Path
 
 from fronthaul.errors import LocalError
 from fronthaul.files import whole_file
+from fronthaul.log.remote import StreamPath
 from fronthaul.log.stream_names import link_name
 from fronthaul.message.messages import Direction
 
@@ -66,7 +66,7 @@ def bs_mac(bs: int) -> bytes:
 class CaptureWriter:
     """The capture of one link, complete up to the last `write` that returned, even after kill -9."""
 
-    def __init__(self, path: Path, bs: int) -> None:
+    def __init__(self, path: StreamPath, bs: int) -> None:
         """Create the file.
 
         Args:
@@ -86,7 +86,7 @@ class CaptureWriter:
         self._tails_up: dict[int, bytes] = {}
         self._tails_down: dict[int, bytes] = {}
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            self._file = path.open("xb", buffering=0)
         except FileExistsError as error:
             raise LocalError(f"{path} exists already: a capture is never overwritten") from error
         except OSError as error:
@@ -101,7 +101,7 @@ class CaptureWriter:
             LocalError: the writer is closed, a number does not fit, or the disk is full; then nothing of `items`
                 is in the file.
         """
-        if self._fd < 0:
+        if self._file.closed:
             raise LocalError("the capture is closed")
         parts: list[bytes] = []
         pack = _HEADER.pack
@@ -127,9 +127,7 @@ class CaptureWriter:
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
     def _split(self, parts: list[bytes], direction: Direction, seq: int, data: bytes, t_ns: int) -> None:
         ends = self._up if direction is Direction.UP else self._down
@@ -150,10 +148,10 @@ class CaptureWriter:
         written = 0
         try:
             while written < len(data):  # once, unless the disk fills up or a signal interrupts it
-                written += os.write(self._fd, data[written:] if written else data)
+                written += self._file.write(data[written:] if written else data)
         except OSError as error:
-            os.ftruncate(self._fd, self._offset)
-            os.lseek(self._fd, self._offset, os.SEEK_SET)
+            self._file.truncate(self._offset)
+            self._file.seek(self._offset)
             raise LocalError(f"cannot write {self._path}: {error.strerror}") from error
         self._offset += written
 

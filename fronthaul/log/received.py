@@ -16,6 +16,7 @@ from fronthaul.errors import LocalError
 from fronthaul.log.arrow_batches import StreamFile
 from fronthaul.log.arrow_rows import Columns
 from fronthaul.log.arrow_stream import RowStream
+from fronthaul.log.remote import StreamPath
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import claim, head, is_control, named
@@ -79,7 +80,7 @@ def received_schema() -> pa.Schema:
 class ReceiveLog:
     """The receive log of one end, for one direction of its links."""
 
-    def __init__(self, path: Path, *, direction: Direction) -> None:
+    def __init__(self, path: StreamPath, *, direction: Direction) -> None:
         """Create the log at `path`.
 
         Raises:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fronthaul.clock import Clock
@@ -22,6 +21,7 @@ from fronthaul.errors import LocalError
 from fronthaul.log.arrow_stream import RowStream
 from fronthaul.log.pcapng import Captured, CaptureWriter
 from fronthaul.log.received import Arrival, ReceiveLog
+from fronthaul.log.remote import Folder, RemoteFolder
 from fronthaul.log.sent import Departure, SendJournal, corrupted
 from fronthaul.log.stream_names import CAPTURE, CONNECTIONS, EVENTS, RECEIVED, SENT
 from fronthaul.message.messages import Direction
@@ -66,7 +66,7 @@ class Recorder:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Folder,
         name: str,
         *,
         sends: Direction,
@@ -88,6 +88,7 @@ class Recorder:
         receives = Direction.DOWN if sends is Direction.UP else Direction.UP
         self._sends, self._receives = sends, receives
         self._name = name
+        self._folder = folder
         self._capture = None
         with contextlib.ExitStack() as opened:  # closes all if one of them cannot be created
             self._journal = SendJournal(folder / f"{name}{SENT}", direction=sends, transport=transport)
@@ -114,8 +115,10 @@ class Recorder:
     def sent_all(self, sent: Sequence[tuple[int, Departure]]) -> None:
         """Record messages that are about to be sent over several links, each with its BS, in one write.
 
+        They are on record on return, also where streams are kept on another machine.
+
         Raises:
-            LocalError: the disk is full; none of them is on record then, and none may be sent.
+            LocalError: the disk is full, or the other machine cannot be reached; none of them may be sent.
         """
         self._journal.append_all(sent)
         if self._capture is not None:
@@ -125,6 +128,8 @@ class Recorder:
                 if departure.drop_reason is None and not is_control(departure.message)
             ]
             _capture(self._capture, frames, self._journal)
+        if isinstance(self._folder, RemoteFolder):
+            self._folder.settle()
 
     def received(self, arrivals: Sequence[Arrival]) -> None:
         """Record messages that arrived.
@@ -175,6 +180,8 @@ class Recorder:
             LocalError: the disk is full; the streams stay readable, and are closed.
         """
         self._streams.close()  # closes each of them, even if the disk is full
+        if isinstance(self._folder, RemoteFolder):
+            self._folder.settle()
 
 
 def _capture(capture: CaptureWriter, frames: list[Captured], stream: SendJournal | ReceiveLog) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fronthaul.errors import LocalError
 from fronthaul.log.arrow_batches import StreamFile
 from fronthaul.log.arrow_stream import RowStream
+from fronthaul.log.remote import StreamPath
 from fronthaul.message.messages import Direction
 from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
 
@@ -93,7 +94,7 @@ def journal_schema() -> pa.Schema:
 class SendJournal:
     """The journal of one sender, for one direction."""
 
-    def __init__(self, path: Path, *, direction: Direction, transport: TransportCosts) -> None:
+    def __init__(self, path: StreamPath, *, direction: Direction, transport: TransportCosts) -> None:
         """Create the journal.
 
         Args:

@@ -145,7 +145,8 @@ def event_lines(summary: Mapping[str, Any]) -> list[str]:
     for restart in summary.get("restarts") or ():
         back = restart["t_back_ns"]
         after = "not back at the end" if back is None else f"back after {(back - restart['t_died_ns']) / 1e9:.2f} s"
-        lines.append(f"[yellow]restart:[/yellow] {escape(str(restart['name']))} died, {after}")
+        cause = " with its node" if restart.get("node_lost") else ""
+        lines.append(f"[yellow]restart:[/yellow] {escape(str(restart['name']))} died{cause}, {after}")
     if summary.get("missing_bs"):
         lines.append(f"[yellow]not connected at the end:[/yellow] BS {', '.join(map(str, summary['missing_bs']))}")
     return lines

@@ -8,7 +8,7 @@ Ray only places and starts processes; all reports travel over the fronthaul.
       | connect -------------------------------------------------> register, welcome
       | ask start(t0) -----------> t0
       | run(t0) -------------------------------------------------> pace, send, answer, goodbye
-      | collect -----------------> outcome, streams               streams
+      | close -------------------> streams                        streams
 
 A process that dies, also while it starts, is restarted, as often as the settings allow: a base station in its next
 epoch, from the next snapshot that is due; the cloud in its next incarnation, from the logs of the previous one, at the
@@ -25,20 +25,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sim.files import write_bytes
-
 from sim.emulate.ray_session import ray_session, require_room, sentence  # isort: skip  # before Ray: it sets its environment
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cloud.cloud_spec import CloudOutcome
 from fronthaul.clock import adopt, origin, read_origin, real_ns
 from fronthaul.errors import LocalError, TransportError
 from fronthaul.log.sent import read_journal
 from fronthaul.log.stream_names import SENT, incarnation_name
-from fronthaul.log.workspace import ship_leftovers
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import report_keys
 from fronthaul.transport.endpoint import host_of
@@ -55,8 +51,6 @@ IDLE_S = 15.0
 """Silence after which the cloud gives up on a base station [s], in addition to the longest regular silence."""
 END_S = 10.0
 """How long base stations may take to return once the cloud has finished [s]."""
-LEFTOVERS_S = 60.0
-"""How long fetching the streams of dead processes from another node may take [s]: a process starts there for it."""
 TICK_S = 0.2
 """Time between two checks of the actors [s]."""
 
@@ -159,8 +153,8 @@ class Run:
         self._watch()
         seconds = max(0.0, (real_ns() - self.t0_ns) / 1e9)
         self._await_end()
-        self._collect_edges()
-        self._collect_cloud()
+        self._close_edges()
+        self._close_cloud()
         return RunRecord(
             cloud=self._judged_outcome(),
             t0_ns=self.t0_ns,
@@ -177,6 +171,7 @@ class Run:
         for process in (self.cloud, *self.edges, *self._zombies):
             if process is not None:
                 ray.kill(process.actor)
+        self._launcher.kill()
 
     # -- fault injection, see `sim.emulate.chaos`
 
@@ -328,6 +323,9 @@ class Run:
                 return
             self.edges[self.edges.index(edge)] = fresh = self._launcher.edge(edge.stations, edge.number + 1)
             fresh.restart = edge.restart or real_ns()
+            fresh.node_lost = edge.node_lost or self._launcher.is_lost(edge)
+            if not self._launcher.has_place(fresh.stations):
+                self._absent(fresh)
             return
         except RayError as error:
             if self.t0_ns and edge.connecting is not None and _is_unanswered(error):
@@ -354,7 +352,7 @@ class Run:
     def _absent(self, edge: Process) -> None:
         """Go on without a base station that was started again and does not get to work."""
         ray.kill(edge.actor)
-        self.restarts.append(Restart(edge.name, edge.restart or 0, None))
+        self.restarts.append(Restart(edge.name, edge.restart or 0, None, edge.node_lost))
         edge.connecting = edge.running = None
         self._excused.update(edge.stations)
         self._gone(edge.stations)
@@ -368,12 +366,12 @@ class Run:
 
     def _died(self, process: Process) -> None:
         """Note that a process died after its work was done; it is not started again."""
-        self.restarts.append(Restart(process.name, real_ns(), None))
+        self.restarts.append(Restart(process.name, real_ns(), None, self._launcher.is_lost(process)))
         process.connecting = process.running = None
 
     def _back(self, process: Process) -> None:
         if process.restart is not None:
-            self.restarts.append(Restart(process.name, process.restart, real_ns()))
+            self.restarts.append(Restart(process.name, process.restart, real_ns(), process.node_lost))
             process.restart = None
 
     def _next_of(self, bs: int) -> int:
@@ -394,7 +392,7 @@ class Run:
         until_s = time.monotonic() + (END_S if self._outcome is not None else 0.0)
         for edge in self.edges:
             if edge.connecting is not None:  # started again, and too late for anything
-                self.restarts.append(Restart(edge.name, edge.restart or 0, None))
+                self.restarts.append(Restart(edge.name, edge.restart or 0, None, edge.node_lost))
                 ray.kill(edge.actor)
             elif edge.running is not None:
                 done, _ = ray.wait([edge.running], timeout=max(0.0, until_s - time.monotonic()))
@@ -405,10 +403,10 @@ class Run:
                     self._failures.append(f"{edge.name} did not end.")
                 ray.kill(edge.actor)
 
-    def _collect_edges(self) -> None:
+    def _close_edges(self) -> None:
         for edge in self.edges:
             try:
-                streams = ray.get(edge.actor.collect.remote(), timeout=END_S)
+                ray.get(edge.actor.close.remote(), timeout=END_S)
             except RayActorError:  # what it recorded is on disk
                 if edge.connecting is None and edge.pid is not None and self._outcome is not None:
                     self._died(edge)
@@ -416,27 +414,11 @@ class Run:
             except RayError as error:
                 if not self._failures and edge.connecting is None:
                     self._failures.append(sentence(error, edge.name))
-                continue
-            self._write(streams)
-        if self.restarts or self._failures:
-            self._collect_leftovers()
 
-    def _collect_leftovers(self) -> None:
-        """Fetch the streams of processes that died on other nodes: their journals hold what was sent."""
-        for node in ray.nodes():  # type: ignore[no-untyped-call]
-            if not node["Alive"] or node["NodeID"] == self._launcher.node:
-                continue
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ship = ray.remote(ship_leftovers).options(num_cpus=0, scheduling_strategy=there)
-            try:
-                self._write(ray.get(ship.remote(self._folder.links.resolve()), timeout=LEFTOVERS_S))
-            except RayError:  # most likely the node is gone, and what it held with it
-                self._failures.append(f"The streams of processes on node {node['NodeName']} could not be fetched.")
-
-    def _collect_cloud(self) -> None:
+    def _close_cloud(self) -> None:
         assert self.cloud is not None
         try:
-            self._write(ray.get(self.cloud.actor.collect.remote(), timeout=END_S))
+            ray.get(self.cloud.actor.close.remote(), timeout=END_S)
         except RayActorError as error:
             if self._outcome is not None:
                 self._died(self.cloud)
@@ -453,10 +435,6 @@ class Run:
             missing = ", ".join(map(str, sorted(outcome.missing - self._excused)))
             self._failures.append(f"BS {missing} stopped responding before the end of the run.")
         return replace(outcome, missing=outcome.missing | self._excused)
-
-    def _write(self, streams: dict[str, bytes]) -> None:
-        for name, data in streams.items():
-            write_bytes(self._folder.links / name, data)
 
     def _ask(self, request: tuple[str, int]) -> None:
         assert self.cloud is not None

@@ -15,6 +15,7 @@ from cloud.actor import CloudActor
 from edge.actor import EdgeActor
 from fronthaul.clock import origin
 from fronthaul.errors import LocalError
+from fronthaul.log.remote import Keeper
 from fronthaul.transport.keys import EdgeKeys, KeyRing, load_cloud_keys, load_edge_keys
 from fronthaul.transport.new_keys import ephemeral
 from sim.arithmetic import THREADS
@@ -40,20 +41,24 @@ class Process:
         name: name in messages to the user.
         stations: its base stations; empty for the cloud.
         number: epoch or incarnation, the number of earlier starts.
-        pid: process id if it runs on this node, else None.
+        node: Ray's id of its node, once it is up.
+        pid: process id if it runs on the driver's node, else None.
         connecting: the call that brings it up; None once that has returned.
         running: its main call; None before and after it.
         restart: when its predecessor died or was replaced [ns], until it is up again; else None.
+        node_lost: whether its predecessor died with its node.
     """
 
     actor: Any
     name: str
     stations: list[int] = field(default_factory=list)
     number: int = 0
+    node: str | None = None
     pid: int | None = None
     connecting: Any = None
     running: Any = None
     restart: int | None = None
+    node_lost: bool = False
 
     @property
     def ended(self) -> bool:
@@ -79,7 +84,7 @@ class Launcher:
             spaces: network namespaces of the links; None without `--netns`.
 
         Raises:
-            UserError: a key is missing or damaged.
+            UserError: a key is missing or damaged, or no node has the label.
         """
         self._plan = plan
         self._settings = plan.settings
@@ -87,8 +92,29 @@ class Launcher:
         self._local = local
         self._spaces = spaces
         self._keys = _keys(plan.settings, len(plan.stations))
+        self._values = _values_of(plan.settings.node_label)
         self.node: str = ray.get_runtime_context().get_node_id()
         self.address = ""
+        # It may be started again at any time, since a write may be repeated.
+        self._keeper: Any = (
+            None
+            if local
+            else (
+                ray.remote(Keeper)
+                .options(
+                    num_cpus=0,
+                    max_restarts=-1,
+                    max_task_retries=-1,
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
+                )
+                .remote(folder.links.resolve())
+            )
+        )
+
+    def kill(self) -> None:
+        """End what writes the streams of other nodes."""
+        if self._keeper is not None:
+            ray.kill(self._keeper)
 
     def cloud(self, incarnation: int = 0) -> Process:
         """Start an incarnation of the cloud. Later ones listen at the same port and continue from the logs on disk."""
@@ -98,7 +124,7 @@ class Launcher:
                 num_cpus=self._settings.cloud_cpus,
                 num_gpus=self._settings.cloud_gpus,
                 max_concurrency=3,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=incarnation == 0),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
             )
             .remote(self._plan.cloud, origin(), THREADS, self._settings.cloud_device, self._settings.cloud_gpus)
         )
@@ -111,7 +137,6 @@ class Launcher:
             self._keys.cloud if self._keys else None,
             self._settings.hwm,
             self._folder.links.resolve(),
-            self.node,
             incarnation,
         )
         return Process(actor, "The cloud", number=incarnation, connecting=listening)
@@ -121,6 +146,23 @@ class Launcher:
         stations = [site.station.bs for site in self._plan.sites]
         size = self._settings.bs_per_actor
         return [self.edge(stations[begin : begin + size], 0) for begin in range(0, len(stations), size)]
+
+    def has_place(self, stations: list[int]) -> bool:
+        """Return whether a node is left on which the process of `stations` may run."""
+        selector = self._selector(stations)
+        return selector is None or selector.items() <= {pair for labels in _labels() for pair in labels.items()}
+
+    def is_lost(self, process: Process) -> bool:
+        """Return whether the node of a process is gone."""
+        return process.node is not None and process.node not in {node["NodeID"] for node in _nodes()}
+
+    def _selector(self, stations: list[int]) -> dict[str, str] | None:
+        """Return the label of the nodes for the process of `stations`; None if it may run anywhere."""
+        if not self._values:
+            return None
+        first = [site.station.bs for site in self._plan.sites].index(stations[0])
+        value = self._values[first // self._settings.bs_per_actor % len(self._values)]
+        return {str(self._settings.node_label): value}
 
     def edge(self, stations: list[int], epoch: int) -> Process:
         """Start one process for `stations`, which connect and register."""
@@ -137,6 +179,7 @@ class Launcher:
                 num_gpus=settings.gpus_per_bs * len(group),
                 max_concurrency=2,
                 scheduling_strategy="SPREAD",
+                label_selector=self._selector(stations),
             )
             .remote(group, origin(), THREADS, settings.edge_device, settings.gpus_per_bs * len(group))
         )
@@ -148,6 +191,7 @@ class Launcher:
             settings.hwm,
             self._folder.links.resolve(),
             self.node,
+            self._keeper,
             REGISTER_S,
         )
         return Process(actor, "BS " + ", ".join(map(str, stations)), stations, epoch, connecting=connecting)
@@ -156,16 +200,39 @@ class Launcher:
         """Mark a process as up, and look up its process id if it runs on this node."""
         process.connecting = None
         try:
-            node, pid = ray.get(process.actor.process.remote(), timeout=1.0)
+            process.node, pid = ray.get(process.actor.process.remote(), timeout=1.0)
         except RayError:
             return
-        process.pid = pid if node == self.node else None
+        process.pid = pid if process.node == self.node else None
 
     def _address_for(self, bs: int) -> str:
         if self._spaces is None:
             return self.address
         scheme, port = self.address.split(":", 1)[0], self.address.rsplit(":", 1)[1]
         return f"{scheme}://{self._spaces.cloud_address(bs)}:{port}"
+
+
+def _nodes() -> list[dict[str, Any]]:
+    """Return the nodes that are alive."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _labels() -> list[dict[str, str]]:
+    return [node["Labels"] for node in _nodes()]
+
+
+def _values_of(label: str | None) -> list[str]:
+    """Return the values that a label has on the nodes, in order; none without a label.
+
+    Raises:
+        UserError: no node has the label.
+    """
+    if label is None:
+        return []
+    values = sorted({labels[label] for labels in _labels() if label in labels})
+    if not values:
+        raise UserError(f"--node-label {label}: no node of the Ray cluster has it, start them with --labels {label}=…")
+    return values
 
 
 def _keys(settings: EmulateSettings, stations: int) -> KeyRing | None:

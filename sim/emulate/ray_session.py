@@ -239,7 +239,10 @@ def require_room(settings: EmulateSettings, stations: int) -> None:
         "CPU": (settings.cpus_per_bs * stations + settings.cloud_cpus, settings.cpus_per_bs * group),
         "GPU": (settings.gpus_per_bs * stations + settings.cloud_gpus, settings.gpus_per_bs * group),
     }
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in alive]
+    here = next(node["Resources"] for node in alive if node["NodeID"] == ray.get_runtime_context().get_node_id())
+    cloud = {"CPU": settings.cloud_cpus, "GPU": settings.cloud_gpus}
     for kind, (all_actors, one_actor) in wanted.items():
         there = sum(node.get(kind, 0.0) for node in nodes)
         largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
@@ -248,6 +251,11 @@ def require_room(settings: EmulateSettings, stations: int) -> None:
             raise UserError(
                 f"{stations} base stations and the cloud reserve {all_actors:g} {kind}s, Ray has {there:g}: "
                 f"lower {option} or --bs."
+            )
+        if cloud[kind] > here.get(kind, 0.0) + 1e-6:
+            raise UserError(
+                f"The cloud reserves {cloud[kind]:g} {kind}s, the driver's node, where it runs, has "
+                f"{here.get(kind, 0.0):g}: lower --cloud-{kind.lower()}s."
             )
         if one_actor > largest + 1e-6:
             raise UserError(

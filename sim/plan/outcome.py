@@ -38,11 +38,13 @@ class Restart:
         name: "the cloud", or the base stations of the process.
         t_died_ns: time at which the death was noticed [ns].
         t_back_ns: time from which the new process worked [ns]; None if the run ended before.
+        node_lost: whether it died with its node.
     """
 
     name: str
     t_died_ns: int
     t_back_ns: int | None
+    node_lost: bool = False
 
 
 @dataclass(frozen=True)

@@ -253,6 +253,16 @@ class EmulateSettings:
         str | None,
         Setting("auto, or HOST:PORT of a running Ray cluster", PLACEMENT, drivers=RAY, default="start Ray here"),
     ] = None
+    node_label: Annotated[
+        str | None,
+        Setting(
+            "Label of the cluster's nodes over whose values base stations are dealt out in turn",
+            PLACEMENT,
+            drivers=RAY,
+            metavar="KEY",
+            default="spread over all nodes",
+        ),
+    ] = None
     host: Annotated[
         str | None, Setting("Address at which the cloud listens", PLACEMENT, drivers=RAY, default="its node's own")
     ] = None

@@ -236,7 +236,9 @@ def _events(run: RunFolder, summary: dict[str, Any]) -> list[dict[str, Any]]:
     for restart in summary.get("restarts") or ():
         back = restart["t_back_ns"]
         after = "not back at the end" if back is None else f"back after {(back - restart['t_died_ns']) / 1e9:.2f} s"
-        found.append((restart["t_died_ns"], "died", restart["name"], after))
+        found.append(
+            (restart["t_died_ns"], "died with its node" if restart.get("node_lost") else "died", restart["name"], after)
+        )
     table = read_table(run.events)
     last_ns = max(numbers(table, "t_ns").max(initial=0), t0_ns)
     for row in table.to_pylist():
