@@ -147,7 +147,7 @@ class _KeeperCalls:
     def truncate(self, name: str, size: int) -> object:
         return self._keeper.truncate.remote(name, size)
 
-    def await_all(self, calls: list[object]) -> None:
+    def await_all(self, calls: list[Any]) -> None:
         try:
             ray.get(calls)
         except RayTaskError as error:

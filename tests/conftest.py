@@ -59,6 +59,7 @@ MACHINE = (
         "end_to_end/test_shadowed_names.py",
         "end_to_end/test_vinloc_registration.py",
         "fronthaul/transport",
+        "sim/emulate/test_cluster.py",
         "sim/emulate/test_ray_driver.py",
         "sim/emulate/test_ray_forks.py",
     ),

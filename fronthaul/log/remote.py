@@ -61,13 +61,13 @@ class Keeper:
 class Calls(Protocol):
     """Calls of a keeper on another machine, carried out one after the other."""
 
-    def write(self, name: str, offset: int, data: bytes) -> object:
+    def write(self, name: str, offset: int, data: bytes) -> Any:
         """Begin `Keeper.write`; return the call."""
 
-    def truncate(self, name: str, size: int) -> object:
+    def truncate(self, name: str, size: int) -> Any:
         """Begin `Keeper.truncate`; return the call."""
 
-    def await_all(self, calls: list[object]) -> None:
+    def await_all(self, calls: list[Any]) -> None:
         """Wait until calls have ended.
 
         Raises:
@@ -82,7 +82,7 @@ class RemoteFolder:
     def __init__(self, calls: Calls) -> None:
         """Write by `calls`."""
         self.calls = calls
-        self.begun: list[object] = []
+        self.begun: list[Any] = []
 
     def __truediv__(self, name: str) -> RemotePath:
         """Return the path of a stream in the folder."""

@@ -392,8 +392,7 @@ class Run:
         until_s = time.monotonic() + (END_S if self._outcome is not None else 0.0)
         for edge in self.edges:
             if edge.connecting is not None:  # started again, and too late for anything
-                self.restarts.append(Restart(edge.name, edge.restart or 0, None, edge.node_lost))
-                ray.kill(edge.actor)
+                self._absent(edge)
             elif edge.running is not None:
                 done, _ = ray.wait([edge.running], timeout=max(0.0, until_s - time.monotonic()))
                 if done:

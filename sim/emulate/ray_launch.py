@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +29,8 @@ from sim.records.folder import RunFolder
 START_S = 180.0
 """How long actors may take to start [s], plus `START_EACH_S` for each, since each imports torch."""
 START_EACH_S = 6.0
+ANSWER_S = 1.0
+"""How long a node may take to answer before it counts as lost [s]."""
 REGISTER_S = 30.0
 """How long the cloud may take to welcome a base station [s]."""
 
@@ -150,11 +153,15 @@ class Launcher:
     def has_place(self, stations: list[int]) -> bool:
         """Return whether a node is left on which the process of `stations` may run."""
         selector = self._selector(stations)
-        return selector is None or selector.items() <= {pair for labels in _labels() for pair in labels.items()}
+        return selector is None or any(
+            selector.items() <= node["Labels"].items() and _answers(node) for node in _nodes()
+        )
 
     def is_lost(self, process: Process) -> bool:
         """Return whether the node of a process is gone."""
-        return process.node is not None and process.node not in {node["NodeID"] for node in _nodes()}
+        return process.node is not None and not any(
+            node["NodeID"] == process.node and _answers(node) for node in _nodes()
+        )
 
     def _selector(self, stations: list[int]) -> dict[str, str] | None:
         """Return the label of the nodes for the process of `stations`; None if it may run anywhere."""
@@ -213,12 +220,17 @@ class Launcher:
 
 
 def _nodes() -> list[dict[str, Any]]:
-    """Return the nodes that are alive."""
+    """Return the nodes that Ray believes to be alive."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def _labels() -> list[dict[str, str]]:
-    return [node["Labels"] for node in _nodes()]
+def _answers(node: dict[str, Any]) -> bool:
+    """Return whether a node answers; Ray itself takes a quarter of a minute to notice that one does not."""
+    try:
+        socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), ANSWER_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _values_of(label: str | None) -> list[str]:
@@ -229,7 +241,7 @@ def _values_of(label: str | None) -> list[str]:
     """
     if label is None:
         return []
-    values = sorted({labels[label] for labels in _labels() if label in labels})
+    values = sorted({node["Labels"][label] for node in _nodes() if label in node["Labels"]})
     if not values:
         raise UserError(f"--node-label {label}: no node of the Ray cluster has it, start them with --labels {label}=…")
     return values

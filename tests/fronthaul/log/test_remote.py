@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,17 +30,17 @@ class Link:
         self._waiting: list[tuple[str, int, bytes | None]] = []
         self.cut = False
 
-    def write(self, name: str, offset: int, data: bytes) -> object:
+    def write(self, name: str, offset: int, data: bytes) -> Any:
         """Put a write on the line."""
         self._waiting.append((name, offset, data))
         return len(self._waiting)
 
-    def truncate(self, name: str, size: int) -> object:
+    def truncate(self, name: str, size: int) -> Any:
         """Put a cut on the line."""
         self._waiting.append((name, size, None))
         return len(self._waiting)
 
-    def await_all(self, calls: list[object]) -> None:
+    def await_all(self, calls: list[Any]) -> None:
         """Carry out what is on the line."""
         if self.cut:
             raise LocalError("cannot be reached")
