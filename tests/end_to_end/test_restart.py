@@ -24,7 +24,7 @@ from sim.plan.settings import EmulateSettings
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-SNAPSHOTS = 120
+SNAPSHOTS = 80
 
 
 class Faults:
@@ -58,7 +58,7 @@ def test_a_run_survives_kill_9_of_a_base_station_and_of_the_cloud_and_a_cut_link
     settings: EmulateSettings,
 ) -> None:
     faults = Faults()
-    chosen = dataclasses.replace(settings, driver="ray", snapshots=SNAPSHOTS, interval_ms=300.0, cpus_per_bs=0.1)
+    chosen = dataclasses.replace(settings, driver="ray", snapshots=SNAPSHOTS, interval_ms=250.0, cpus_per_bs=0.1)
     result = emulate(chosen, on_tick=faults)
     summary, folder = result.summary, result.folder
     assert faults.done == ["BS 1", "the cloud", "link 2"]
@@ -137,14 +137,14 @@ def test_who_is_not_welcomed_after_its_restart_is_absent_and_the_run_ends_well(
 
     # The deadline is far away: what a busy machine delays is used nevertheless.
     chosen = dataclasses.replace(
-        settings, driver="ray", snapshots=100, interval_ms=200.0, deadline_ms=30_000.0, cpus_per_bs=0.1
+        settings, driver="ray", snapshots=50, interval_ms=200.0, deadline_ms=30_000.0, cpus_per_bs=0.1
     )
     result = emulate(chosen, on_tick=kill)
     summary = result.summary
     assert killed and summary["failures"] == [] and summary["missing_bs"] == [1]
     assert [(restart["name"], restart["t_back_ns"]) for restart in summary["restarts"]] == [("BS 1", None)]
     fixes = run_tables.fixes(result.folder).to_pylist()
-    assert [fix["snapshot"] for fix in fixes] == list(range(100))
+    assert [fix["snapshot"] for fix in fixes] == list(range(50))
     assert fixes[0]["used_bs"] == [0, 1, 2] and fixes[-1]["used_bs"] == [0, 2]
     assert check_books(result.folder).ok and audit(result.folder).ok
 
