@@ -315,11 +315,10 @@ def test_nobody_of_use_is_no_fix(settings: EmulateSettings) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("options", [{}, {"where": "central", "fusion": "jac"}], ids=str)
-def test_ray_gives_the_same_payloads_and_fixes(settings: EmulateSettings, options: dict[str, Any]) -> None:
+def test_ray_gives_the_same_payloads_and_fixes(settings: EmulateSettings) -> None:
     chosen = dataclasses.replace(settings, deadline_ms=30_000.0)
     placed = dataclasses.replace(chosen, driver="ray", cpus_per_bs=0.1)
-    on_ray, in_process = run(placed, **options), run(chosen, **options)
+    on_ray, in_process = emulate(placed), emulate(chosen)
     names = ["snapshot", "x_m", "y_m", "z_m", "used_bs", "used_round", "rounds"]
     tables = [pq.read_table(r.folder / "fixes.parquet", columns=names).to_pylist() for r in (on_ray, in_process)]
     assert tables[0] == tables[1]

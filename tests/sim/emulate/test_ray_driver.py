@@ -201,15 +201,16 @@ def test_a_clusters_address_may_be_a_name_or_of_ipv6(settings: EmulateSettings, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step_s", [3, -60])
 def test_a_run_goes_on_where_somebody_sets_the_clock(
-    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch, step_s: int
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Forward by 3 s, and back by a minute."""
     wall_ns = time.time_ns
     settings = dataclasses.replace(settings, snapshots=40, deadline_ms=3000.0, bs_per_actor=3)
+    steps = iter((3, 3, 3, -60))
 
     def set_clock(run: object) -> None:
-        if getattr(run, "t0_ns", 0):
+        if getattr(run, "t0_ns", 0) and (step_s := next(steps, None)) is not None:
             monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + step_s * 10**9)
 
     begin_s = time.monotonic()
@@ -217,7 +218,7 @@ def test_a_run_goes_on_where_somebody_sets_the_clock(
     assert 0 < result.summary["seconds"] < time.monotonic() - begin_s
     assert result.summary["fixes"] == 40
     (note,) = [note for note in result.summary["notes"] if "wall clock" in note]
-    assert note.startswith(f"The wall clock was set by {step_s:+d} s during the run")
+    assert note.startswith("The wall clock was set by -60 s during the run")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
