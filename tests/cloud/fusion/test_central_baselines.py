@@ -177,7 +177,7 @@ def test_both_learn_on_the_same_snapshots(tmp_path: Path) -> None:
     paths = straight_world.trace(WORLD, straight_world.positions(WORLD, 400), [((1.0, 0.0, 0.0), 170.0)])
     prior_m = float(np.linalg.norm(paths.position - paths.position.mean(0), axis=1).mean())
     outputs: dict[Path, Baseline] = {tmp_path / f"{name}.safetensors": name for name in NAMES}
-    schedule = Schedule(epochs=8, batch=16, warmup_steps=10)
+    schedule = Schedule(epochs=4, batch=16, warmup_steps=10)
     found = train_baselines(WORLD, paths, outputs, schedule, lambda _: None, checkpoint=tmp_path / "both.pt")
     assert max(found.values()) < 0.6 * prior_m
     for output, name in outputs.items():
