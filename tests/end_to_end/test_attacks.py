@@ -165,7 +165,7 @@ def test_garbage_of_whoever_is_there(tmp_path: Path, size: int) -> None:
 
 def still_heard(besieged: Siege) -> None:
     """A base station that connects now, as one that was started again does, is heard and answered."""
-    time.sleep(2.0)
+    time.sleep(1.0)
     assert besieged.answers_a_newcomer(2)
 
 

@@ -37,7 +37,7 @@ from sim.records.folder import THREADS, RunFolder
 from sim.world import store
 
 STATIONS = 3
-SNAPSHOTS = 100
+SNAPSHOTS = 70
 
 
 def tiny_plan(folder: Path) -> Plan:
