@@ -15,13 +15,13 @@ SERVER = "COFIX_FORK_SERVER"
 
 def main() -> None:
     """Hand over arguments, environment, working directory and standard streams; return once the worker runs."""
-    request = {
-        "arguments": sys.argv[1:],
-        "environment": dict(os.environ),
-        "folder": str(Path.cwd()),
-        "oom_score_adj": Path("/proc/self/oom_score_adj").read_text(),  # by which Ray has workers killed first
-    }
     try:
+        request = {
+            "arguments": sys.argv[1:],
+            "environment": dict(os.environ),
+            "folder": str(Path.cwd()),
+            "oom_score_adj": Path("/proc/self/oom_score_adj").read_text(),  # by which Ray has workers killed first
+        }
         with socket.socket(socket.AF_UNIX) as server:
             server.connect(os.environ[SERVER])
             socket.send_fds(server, [b"\0"], [0, 1, 2])
@@ -29,7 +29,7 @@ def main() -> None:
             server.shutdown(socket.SHUT_WR)
             if server.recv(1):
                 return
-    except OSError:
+    except OSError:  # there is no server, or no Linux
         pass
     worker = next(argument for argument in sys.argv if argument.endswith("default_worker.py"))
     os.execv(sys.executable, [sys.executable, str(Path(worker).with_name("setup_worker.py")), *sys.argv[1:]])
