@@ -18,7 +18,7 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 OURS = [*SETUPTOOLS["py-modules"], *(name.rstrip("*") for name in SETUPTOOLS["packages"]["find"]["include"])]
 THEIRS = ["queue", "secrets", "numpy", "torch", "zmq"]
 """Of the standard library and of libraries, for which the same holds."""
-RUN = ["emulate", "--driver", "ray", "--bs", "2", "--snapshots", "3", "--output", "runs"]
+RUN = ["emulate", "--driver", "ray", "--bs", "2", "--snapshots", "3", "--no-controls", "--output", "runs"]
 
 
 def copy_of_the_source(folder: Path) -> Path:
