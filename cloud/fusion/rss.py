@@ -42,7 +42,9 @@ class RssFusion:
             distance = np.linalg.norm(self._grid - np.array(position), axis=1)
             self._expected[k] = model[k, 0] - 10 * model[k, 1] * np.log10(np.maximum(distance, 1.0))
             self._deviation[k] = float(model[k, 2])
-        self._known_misfit = lru_cache(_MISFITS)(self._misfit)
+        # Many base stations would evict each other's before any comes again.
+        many = 64 * len(setup.stations) > _MISFITS
+        self._known_misfit = self._misfit if many else lru_cache(_MISFITS)(self._misfit)
 
     def fuse(self, groups: Sequence[Sequence[Report]]) -> list[Fix]:
         """Make one fix from each group of reports."""

@@ -66,7 +66,8 @@ def pack_rows(index: NDArray[np.unsignedinteger], bits: int) -> list[Payload]:
         planes = np.unpackbits(octets, axis=1)[:, 8 * word.itemsize - bits :]
         octets = np.packbits(planes.reshape(rows, count * bits), axis=1)
     length = (count * bits + 7) // 8
-    return [Payload(row[:length], count * bits) for row in map(bytes, octets)]
+    data, width = octets.tobytes(), octets.shape[1]
+    return [Payload(data[row * width : row * width + length], count * bits) for row in range(rows)]
 
 
 def unpack(payload: Payload, bits: int, count: int) -> NDArray[np.uint32]:
