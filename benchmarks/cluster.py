@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,10 +26,8 @@ from fronthaul.documents import read_json
 
 SITES = ("east", "north", "west")
 PORT = 6379
-UP_S = 90.0
-"""How long Ray may take to start on a host [s]."""
 LOSE_S = 3.0
-"""When the third host is lost, after the first report [s]."""
+"""When the third host is lost, after the first reports [s]."""
 
 
 class Hosts:
@@ -68,18 +68,23 @@ class Hosts:
         """Kill what still runs on the hosts, and remove them."""
         for n, name in enumerate(self.names):
             self.lose(n)
+            subprocess.run(["ip", "link", "del", f"{self._bridge}-{n}"], check=False, capture_output=True)
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
 
     def lose(self, n: int) -> None:
         """Let host `n` lose its power: all of its processes end at once, without a word to others."""
         with contextlib.suppress(subprocess.CalledProcessError):
-            subprocess.run(["ip", "-n", self.names[n], "link", "set", f"{self._bridge}e{n}", "down"], check=False)
-            while pids := _ip("netns", "pids", self.names[n]).split():
+            _ip("-n", self.names[n], "link", "set", f"{self._bridge}e{n}", "down")
+            while pids := self.processes(n):
                 for pid in pids:
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
+                        os.kill(pid, signal.SIGKILL)
                 time.sleep(0.05)
+
+    def processes(self, n: int) -> list[int]:
+        """Return the ids of the processes on host `n`."""
+        return [int(pid) for pid in _ip("netns", "pids", self.names[n]).split()]
 
     def start(self, n: int, words: Sequence[str], disk: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
         """Start a command on host `n`, where `disk` is a folder of its own in memory."""
@@ -124,26 +129,53 @@ def ray_on(hosts: Hosts, folder: Path) -> Iterator[dict[str, str]]:
     yield {**environment, "RAY_ADDRESS": head}
 
 
+def _stages(output: Path) -> bool:
+    """Return whether the last base station has sent a report."""
+    return any(path.stat().st_size > 2000 for path in output.glob("*.part/links/bs-005-*-stages.arrow"))
+
+
+def show_memory(processes: Sequence[int]) -> None:
+    """Print the mean memory of processes of Ray, by kind [MB]: shared pages are counted in parts."""
+    found: dict[str, list[int]] = {}
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            kind = Path(words[0].decode()).name.partition(".")[0]
+            if re.match(r"ray::|raylet|gcs_server", kind):
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                found.setdefault(kind, []).append(sum(map(int, re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE))))
+    for kind, kilobytes in sorted(found.items()):
+        print(f"{len(kilobytes):3} × {kind:22} {statistics.mean(kilobytes) / 1e3:6.0f} MB each")
+
+
 def run(hosts: Hosts, environment: Mapping[str, str], output: Path, lost: bool) -> None:
     """Emulate from the first host, on all three, and print what the run says."""
     words = [sys.executable, "cli.py", "emulate", "--ray-address", environment["RAY_ADDRESS"], "--node-label", "site"]
-    words += ["--bs", "6", "--snapshots", "200", "--no-controls", "--no-report", "--output", str(output)]
+    words += ["--bs", "6", "--snapshots", "100", "--interval", "200", "--deadline", "2000"]
+    words += ["--no-controls", "--no-report", "--output", str(output)]
     running = hosts.start(0, words, output, environment)
+    reading = threading.Thread(target=lambda: said.extend(running.stdout or ()))
+    said: list[str] = []
+    reading.start()
+    while running.poll() is None and not _stages(output):
+        time.sleep(0.2)
+    time.sleep(LOSE_S)
     if lost:
-        while running.poll() is None and not list(output.glob("*.part/links/bs-005-*-stages.arrow")):
-            time.sleep(0.1)
-        time.sleep(LOSE_S)
         hosts.lose(2)
-    said, _ = running.communicate(timeout=300)
-    print(said, flush=True)
-    print("exit status", running.returncode)
+    else:
+        show_memory([pid for n in range(len(SITES)) for pid in hosts.processes(n)])
+    running.wait(300)
+    reading.join()
+    print(*(line for line in said if re.match(r"restart|not connected|\d+ fixes", line)), sep="", end="")
+    print("exit status ", running.returncode, *(said[-3:] if running.returncode else ()))
     for path in output.glob("*/summary.json"):
         summary = read_json(path)
-        kept = ("fixes", "encrypted", "frames", "reports", "strays", "conservation", "restarts", "missing_bs")
+        kept = ("fixes", "encrypted", "frames", "reports", "strays", "conservation", "missing_bs")
         for name in kept:
             print(f"{name:12} {summary[name]}")
         print("latency_ms  ", {stage: value["p50"] for stage, value in summary["latency_ms"].items()})
-        subprocess.run([sys.executable, "cli.py", "audit", str(path.parent)], check=False)
+        audited = subprocess.run([sys.executable, "cli.py", "audit", str(path.parent)], capture_output=True, text=True)
+        print("audit       ", audited.stdout.splitlines()[-1])
 
 
 def main() -> None:

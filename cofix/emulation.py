@@ -45,7 +45,12 @@ def emulate(*, progress: bool = False, **options: Unpack[Options]) -> Run:
 
 
 def sweep(
-    *, output: str | os.PathLike[str] = "sweep", workers: int = 1, progress: bool = False, **options: Any
+    *,
+    output: str | os.PathLike[str] = "sweep",
+    workers: int = 1,
+    ray_address: str | None = None,
+    progress: bool = False,
+    **options: Any,
 ) -> Sweep:
     """Emulate every combination of values in process, like ``python cli.py sweep``; rows that are done are kept.
 
@@ -53,6 +58,7 @@ def sweep(
         output: folder of the sweep.
         workers: processes that run rows side by side; a script that asks for several keeps its own work under
             ``if __name__ == "__main__":``, as Python's multiprocessing wants it.
+        ray_address: of a Ray cluster on whose nodes they run; None is for this machine.
         progress: show a progress bar on standard error.
         **options: as for `emulate`, or a list of values where ``sweep --help`` says "List".
 
@@ -73,7 +79,7 @@ def sweep(
             if bar:
                 bar.update("sweep", done, total, note=name, restart=begins)
 
-        run_sweep(cases, Path(output), f"cofix.sweep({told})", advance, workers)
+        run_sweep(cases, Path(output), f"cofix.sweep({told})", advance, workers, ray_address)
         return Sweep(Path(output))
 
 

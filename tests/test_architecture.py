@@ -43,6 +43,7 @@ RAY_FILES = {
     "sim/emulate/ray_driver.py",
     "sim/emulate/ray_forks.py",
     "sim/emulate/ray_launch.py",
+    "sim/emulate/ray_rows.py",
     "sim/emulate/ray_session.py",
 }
 ZMQ_FILES = {"fronthaul/transport/zeromq.py"}

@@ -29,6 +29,14 @@ def sweep(
     workers: Annotated[
         int, typer.Option(min=1, max=256, help="Processes that run rows side by side.", rich_help_panel=PLACEMENT)
     ] = 1,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, or HOST:PORT of a running Ray cluster, on whose nodes rows run.",
+            rich_help_panel=PLACEMENT,
+            show_default="this machine",
+        ),
+    ] = None,
     from_run: FromRun = None,
     dry_run: DryRun = False,
     **words: Any,
@@ -51,7 +59,7 @@ def sweep(
         def advance(name: str, done: int, total: int, begins: bool) -> None:
             bar.update("sweep", done, total, note=name, restart=begins)
 
-        made = run_sweep(cases, output, shlex.join(["cofix", *(context.obj or ())]), advance, workers)
+        made = run_sweep(cases, output, shlex.join(["cofix", *(context.obj or ())]), advance, workers, ray_address)
     show_sweep(made)
 
 

@@ -74,7 +74,7 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: 
     adopt(read_origin())
     stations = [site.station.bs for site in plan.sites]
     spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
-    with ray_session(plan) as local, spaces or contextlib.nullcontext():
+    with ray_session(plan.settings.ray_address, [plan]) as local, spaces or contextlib.nullcontext():
         require_room(plan.settings, len(stations))
         run = Run(plan, folder, on_progress, on_tick, Launcher(plan, folder, local, spaces), spaces)
         try:

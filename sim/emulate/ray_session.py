@@ -45,12 +45,19 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def ray_session(plan: Plan) -> Iterator[bool]:
+def ray_session(address: str | None, plans: Sequence[Plan]) -> Iterator[bool]:
     """Start Ray or connect to a cluster, and shut down afterwards; yield whether all of Ray is on this host.
 
     If Ray is already initialised, it is used as it is and not shut down.
+
+    Args:
+        address: of the cluster, as of `--ray-address`; None starts Ray here.
+        plans: of runs with all the schemes that are used.
+
+    Raises:
+        UserError: Ray cannot be started, or the cluster cannot be used.
     """
-    address = plan.settings.ray_address or "local"
+    address = address or "local"
     local = address == "local"
     if ray.is_initialized():  # somebody else's, who made our code importable there and also ends it
         yield local
@@ -59,16 +66,16 @@ def ray_session(plan: Plan) -> Iterator[bool]:
         if not local:
             _require_reachable(address)
             _require_token(address)
-        yield from _connected(plan, address)
+        yield from _connected(plans, address)
 
 
-def _connected(plan: Plan, address: str) -> Iterator[bool]:
+def _connected(plans: Sequence[Plan], address: str) -> Iterator[bool]:
     local = address == "local"
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *STOPPING)}
     with ExitStack() as stack:
         try:
             empty = stack.enter_context(tempfile.TemporaryDirectory(prefix="cofix-empty-"))
-            environment = _runtime_environment(plan, local, empty)
+            environment = _runtime_environment(plans, local, empty)
             if local:
                 address = stack.enter_context(_own_node(environment["env_vars"]))
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
@@ -264,7 +271,7 @@ def require_room(settings: EmulateSettings, stations: int) -> None:
             )
 
 
-def _runtime_environment(plan: Plan, local: bool, empty: str) -> dict[str, Any]:
+def _runtime_environment(plans: Sequence[Plan], local: bool, empty: str) -> dict[str, Any]:
     """Return the runtime environment that makes our code importable where actors run.
 
     On this host, that is the driver's own import path, in its order. Other hosts may have no copy of our code, or
@@ -282,14 +289,14 @@ def _runtime_environment(plan: Plan, local: bool, empty: str) -> dict[str, Any]:
     return {
         "env_vars": variables,
         "working_dir": empty,
-        "py_modules": [*(str(_ROOT / package) for package in _PACKAGES), *_foreign_modules(plan)],
+        "py_modules": [*(str(_ROOT / package) for package in _PACKAGES), *_foreign_modules(plans)],
         "excludes": ["assets", "assets/**", "**/assets/**", "**/__pycache__/**"],
     }
 
 
-def _foreign_modules(plan: Plan) -> list[str]:
-    """Return the folders or files of the top-level modules of a user's own scheme."""
-    builders = (plan.cloud.build, *(site.station.build for site in plan.sites))
+def _foreign_modules(plans: Sequence[Plan]) -> list[str]:
+    """Return the folders or files of the top-level modules of a user's own schemes."""
+    builders = [builder for plan in plans for builder in (plan.cloud.build, plan.sites[0].station.build)]
     names = {builder.__module__.partition(".")[0] for builder in builders} - {*_PACKAGES}
     found = []
     for name in sorted(names):

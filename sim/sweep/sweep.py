@@ -133,7 +133,12 @@ def combinations(
 
 
 def run_sweep(
-    cases: Sequence[Case], output: Path, command: str, on_row: OnRow = lambda *_: None, workers: int = 1
+    cases: Sequence[Case],
+    output: Path,
+    command: str,
+    on_row: OnRow = lambda *_: None,
+    workers: int = 1,
+    ray_address: str | None = None,
 ) -> Sweep:
     """Run all missing rows, and write ``sweep.json``, ``sweep.md`` and the pictures to `output`.
 
@@ -143,6 +148,7 @@ def run_sweep(
         command: command line of the user, for the record.
         on_row: called with the progress, see `OnRow`.
         workers: processes that run rows side by side; with 1, rows run in this process.
+        ray_address: of a Ray cluster, on whose nodes the processes run; None is for this machine.
 
     Raises:
         UserError: weights are missing, a run fails, or `output` cannot be written or holds another sweep; finished rows
@@ -172,7 +178,11 @@ def run_sweep(
             except UserError as error:
                 yield number, error
 
-    if len(missing) > 1 and workers > 1:
+    if missing and ray_address is not None:
+        from sim.emulate.ray_rows import emulated_on_ray
+
+        results = emulated_on_ray([case.settings for case, _ in missing], workers, ray_address)
+    elif len(missing) > 1 and workers > 1:
         from sim.sweep.workers import emulated
 
         results = emulated([case.settings for case, _ in missing], min(workers, len(missing)))

@@ -266,7 +266,7 @@ def test_ray_admits_nobody_without_the_token(settings: EmulateSettings, tmp_path
     elsewhere = tmp_path / "token"
     elsewhere.write_text("0" * 64)
     before = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH_")}
-    with ray_session(compose.load_plan(settings)):
+    with ray_session(None, [compose.load_plan(settings)]):
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
         assert (token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777) == (0o600, 0o700)
         address = ray.get_runtime_context().gcs_address
