@@ -54,6 +54,9 @@ END_S = 10.0
 TICK_S = 0.2
 """Time between two checks of the actors [s]."""
 
+LOOK_S = 2.0
+"""Time between two looks whether all nodes of a cluster answer [s]."""
+
 OnTick = Callable[["Run"], None]
 
 
@@ -136,6 +139,7 @@ class Run:
         self.t0_ns = 0
         self.restarts: list[Restart] = []
         self._step_ns = 0
+        self._next_look_s = 0.0
         self._zombies: list[Process] = []
         self._excused: set[int] = set()  # base stations that may be missing: link down at the end, or not started again
         self._outcome: CloudOutcome | None = None  # of the cloud's last incarnation, once it has finished
@@ -223,6 +227,7 @@ class Run:
         """Wait until the cloud has finished; restart processes that die."""
         while not self._turn() and not self._give_up_on_late_starts():
             self._outages()
+            self._notice_lost_nodes()
             progress = self._progress()
             if progress is not None:
                 self._on_progress(Progress("run", progress[0], self._settings.snapshots))
@@ -313,19 +318,7 @@ class Run:
         try:
             end = ray.get(call)
         except RayActorError as error:
-            if self._outcome is not None:  # its work was done
-                self._died(edge)
-                return
-            self._gone(edge.stations)
-            if edge.number >= self._settings.restarts:
-                self._failures.append(sentence(error, edge.name))
-                edge.connecting = edge.running = None
-                return
-            self.edges[self.edges.index(edge)] = fresh = self._launcher.edge(edge.stations, edge.number + 1)
-            fresh.restart = edge.restart or real_ns()
-            fresh.node_lost = edge.node_lost or self._launcher.is_lost(edge)
-            if not self._launcher.has_place(fresh.stations):
-                self._absent(fresh)
+            self._edge_died(edge, sentence(error, edge.name))
             return
         except RayError as error:
             if self.t0_ns and edge.connecting is not None and _is_unanswered(error):
@@ -349,6 +342,34 @@ class Run:
             first = max(self._next_of(bs) for bs in edge.stations)
             edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), first, self._end_s)
 
+    def _edge_died(self, edge: Process, why: str) -> None:
+        """Start a process again in its next epoch, if it is needed and there is a place for it."""
+        if self._outcome is not None:  # its work was done
+            self._died(edge)
+            return
+        self._gone(edge.stations)
+        if edge.number >= self._settings.restarts:
+            self._failures.append(why)
+            edge.connecting = edge.running = None
+            return
+        edge.restart = edge.restart or real_ns()
+        edge.node_lost |= edge.node in self._launcher.lost_nodes()
+        if not self._launcher.has_place(edge.stations):
+            self._absent(edge)
+            return
+        self.edges[self.edges.index(edge)] = fresh = self._launcher.edge(edge.stations, edge.number + 1)
+        fresh.restart, fresh.node_lost = edge.restart, edge.node_lost
+
+    def _notice_lost_nodes(self) -> None:
+        """Treat processes on nodes that do not answer as dead; Ray waits for what they have to say."""
+        if time.monotonic() < self._next_look_s:
+            return
+        lost = self._launcher.lost_nodes()
+        for edge in [edge for edge in self.edges if edge.node in lost and not edge.ended]:
+            ray.kill(edge.actor)
+            self._edge_died(edge, f"{edge.name} died: its node does not answer.")
+        self._next_look_s = time.monotonic() + LOOK_S
+
     def _absent(self, edge: Process) -> None:
         """Go on without a base station that was started again and does not get to work."""
         ray.kill(edge.actor)
@@ -366,7 +387,7 @@ class Run:
 
     def _died(self, process: Process) -> None:
         """Note that a process died after its work was done; it is not started again."""
-        self.restarts.append(Restart(process.name, real_ns(), None, self._launcher.is_lost(process)))
+        self.restarts.append(Restart(process.name, real_ns(), None, process.node in self._launcher.lost_nodes()))
         process.connecting = process.running = None
 
     def _back(self, process: Process) -> None:

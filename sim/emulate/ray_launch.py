@@ -29,7 +29,7 @@ from sim.records.folder import RunFolder
 START_S = 180.0
 """How long actors may take to start [s], plus `START_EACH_S` for each, since each imports torch."""
 START_EACH_S = 6.0
-ANSWER_S = 1.0
+ANSWER_S = 3.0
 """How long a node may take to answer before it counts as lost [s]."""
 REGISTER_S = 30.0
 """How long the cloud may take to welcome a base station [s]."""
@@ -49,7 +49,7 @@ class Process:
         connecting: the call that brings it up; None once that has returned.
         running: its main call; None before and after it.
         restart: when its predecessor died or was replaced [ns], until it is up again; else None.
-        node_lost: whether its predecessor died with its node.
+        node_lost: whether it, or its predecessor, died with its node.
     """
 
     actor: Any
@@ -95,6 +95,7 @@ class Launcher:
         self._local = local
         self._spaces = spaces
         self._keys = _keys(plan.settings, len(plan.stations))
+        self._lost: set[str] = set()
         self._values = _values_of(plan.settings.node_label)
         self.node: str = ray.get_runtime_context().get_node_id()
         self.address = ""
@@ -152,21 +153,24 @@ class Launcher:
 
     def has_place(self, stations: list[int]) -> bool:
         """Return whether a node is left on which the process of `stations` may run."""
-        selector = self._selector(stations)
-        return selector is None or any(
-            selector.items() <= node["Labels"].items() and _answers(node) for node in _nodes()
-        )
+        lost, wanted = self.lost_nodes(), self._labels_for(stations)
+        return any(node["NodeID"] not in lost and wanted.items() <= node["Labels"].items() for node in _nodes())
 
-    def is_lost(self, process: Process) -> bool:
-        """Return whether the node of a process is gone."""
-        return process.node is not None and not any(
-            node["NodeID"] == process.node and _answers(node) for node in _nodes()
-        )
+    def lost_nodes(self) -> set[str]:
+        """Return the ids of the nodes that are gone, or do not answer; Ray may take minutes to notice those."""
+        if not self._local:
+            self._lost |= {node["NodeID"] for node in _nodes() if node["NodeID"] not in self._lost and _is_mute(node)}
+            self._lost |= {node["NodeID"] for node in _nodes(alive=False)}
+        return self._lost
 
-    def _selector(self, stations: list[int]) -> dict[str, str] | None:
-        """Return the label of the nodes for the process of `stations`; None if it may run anywhere."""
+    def _not_lost(self) -> dict[str, str]:
+        """Return the condition that keeps a process off lost nodes, which Ray may believe to be alive."""
+        return {"ray.io/node-id": f"!in({','.join(sorted(self._lost))})"} if self._lost else {}
+
+    def _labels_for(self, stations: list[int]) -> dict[str, str]:
+        """Return the labels of the nodes on which the process of `stations` may run."""
         if not self._values:
-            return None
+            return {}
         first = [site.station.bs for site in self._plan.sites].index(stations[0])
         value = self._values[first // self._settings.bs_per_actor % len(self._values)]
         return {str(self._settings.node_label): value}
@@ -186,7 +190,7 @@ class Launcher:
                 num_gpus=settings.gpus_per_bs * len(group),
                 max_concurrency=2,
                 scheduling_strategy="SPREAD",
-                label_selector=self._selector(stations),
+                label_selector=self._labels_for(stations) | self._not_lost(),
             )
             .remote(group, origin(), THREADS, settings.edge_device, settings.gpus_per_bs * len(group))
         )
@@ -219,18 +223,18 @@ class Launcher:
         return f"{scheme}://{self._spaces.cloud_address(bs)}:{port}"
 
 
-def _nodes() -> list[dict[str, Any]]:
-    """Return the nodes that Ray believes to be alive."""
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+def _nodes(*, alive: bool = True) -> list[dict[str, Any]]:
+    """Return the nodes that Ray believes to be alive, or dead."""
+    return [node for node in ray.nodes() if node["Alive"] == alive]  # type: ignore[no-untyped-call]
 
 
-def _answers(node: dict[str, Any]) -> bool:
-    """Return whether a node answers; Ray itself takes a quarter of a minute to notice that one does not."""
+def _is_mute(node: dict[str, Any]) -> bool:
+    """Return whether a node's kernel does not even accept a connection to Ray."""
     try:
         socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), ANSWER_S).close()
     except OSError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _values_of(label: str | None) -> list[str]:
