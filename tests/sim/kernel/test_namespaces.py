@@ -7,12 +7,14 @@ root it is skipped after that, and without the commands that `.ci/network` insta
 import functools
 import math
 import os
+import re
 import shutil
 import signal
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.cluster import Hosts
 from fronthaul.account.costs import modelled_ethernet_bytes
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_plan
@@ -404,3 +407,21 @@ def test_only_names_of_dead_processes_are_leftovers(monkeypatch: pytest.MonkeyPa
         f"nft delete table netdev {names[0]}",
         f"iptables -t raw -D {rule.format(names[0]).removeprefix('-A ')}",
     ]
+
+
+@needs_namespaces
+def test_hosts_reach_each_other_and_a_lost_one_does_not_answer() -> None:
+    serve = "import socket; s = socket.create_server(('0.0.0.0', 99)); print('up', flush=True)\nwhile True: s.accept()"
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], 99), 1.0)"
+    with tempfile.TemporaryDirectory() as folder, Hosts(2) as hosts:
+        disk = Path(folder)
+        serving = hosts.start(1, [sys.executable, "-c", serve], disk, os.environ)
+        assert serving.stdout is not None and serving.stdout.readline() == "up\n"
+        words = [sys.executable, "-c", connect, hosts.address(1)]
+        reached = hosts.start(0, words, disk, os.environ)
+        assert reached.communicate()[0] == "" and reached.returncode == 0
+        hosts.lose(1)
+        assert hosts.processes(1) == [] and serving.wait(10) != 0
+        missed = hosts.start(0, words, disk, os.environ)
+        assert re.search("timed out|No route to host", missed.communicate()[0])
+        serving.stdout.close()
