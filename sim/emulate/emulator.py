@@ -75,13 +75,18 @@ def emulate(
     return run_plan(load_plan(settings, store), on_progress, on_tick)
 
 
-def run_plan(plan: Plan, on_progress: OnProgress = lambda _: None, on_tick: OnTick = lambda _: None) -> RunResult:
-    """Run an emulation from a complete plan; see `emulate`."""
+def run_plan(
+    plan: Plan,
+    on_progress: OnProgress = lambda _: None,
+    on_tick: OnTick = lambda _: None,
+    source: str | None = None,
+) -> RunResult:
+    """Run an emulation from a complete plan; see `emulate`. `source` is the commit of code that was sent here."""
     if plan.settings.sign is not None:
         signing_key(plan.settings.sign)  # a key that cannot be read is better known before the run
     folder = RunFolder.create(plan.settings, plan.scenario.name)
     with _removed_if_empty(folder):
-        write_configuration(folder, plan)
+        write_configuration(folder, plan, source)
         on_progress(Progress("start", 0, plan.settings.snapshots, folder.path))
         if plan.settings.driver == "process":
             from sim.emulate.in_process import run_in_process

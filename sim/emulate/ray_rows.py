@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sim.emulate.ray_session import ray_session, sentence  # isort: skip  # before Ray: it sets its environment
 
@@ -18,6 +19,7 @@ from sim.errors import UserError
 from sim.plan.outcome import RunResult
 from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
+from sim.records.folder import commit
 
 Ran = tuple[RunResult, dict[str, bytes]]
 """A run on another node, and the files of its folder by relative path."""
@@ -42,11 +44,11 @@ def emulated_on_ray(
     with ray_session(address, [load_plan(each) for each in one_of_each.values()]):
         task = ray.remote(_run_there).options(num_cpus=1, scheduling_strategy="SPREAD", max_retries=3)
         waiting = deque(enumerate(settings))
-        running = {}
+        running: dict[Any, int] = {}
         while waiting or running:
             while waiting and len(running) < workers:
                 number, each = waiting.popleft()
-                running[task.remote(load_plan(each))] = number
+                running[task.remote(load_plan(each), commit())] = number
             (call,), _ = ray.wait(list(running), num_returns=1)
             number = running.pop(call)
             try:
@@ -59,10 +61,10 @@ def emulated_on_ray(
                 raise UserError(sentence(error, "A row")) from error
 
 
-def _run_there(plan: Plan) -> Ran:
-    """Run a plan on the node where this is called, in a folder that is removed again."""
+def _run_there(plan: Plan, source: str | None) -> Ran:
+    """Run a plan of the driver, whose commit is `source`, on this node, in a folder that is removed again."""
     with tempfile.TemporaryDirectory() as folder:
-        result = run_plan(replace(plan, settings=replace(plan.settings, output=Path(folder))))
+        result = run_plan(replace(plan, settings=replace(plan.settings, output=Path(folder))), source=source)
         paths = [path for path in result.folder.rglob("*") if path.is_file()]
         return result, {path.relative_to(result.folder).as_posix(): path.read_bytes() for path in paths}
 

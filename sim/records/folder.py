@@ -209,12 +209,18 @@ class RunConfiguration:
         return self.settings.stations(self.scenario)
 
 
-def write_configuration(folder: RunFolder, plan: Plan) -> None:
-    """Write `run.toml`: everything that the run's results depend on."""
+def write_configuration(folder: RunFolder, plan: Plan, source: str | None = None) -> None:
+    """Write `run.toml`: everything that the run's results depend on.
+
+    Args:
+        folder: of the run.
+        plan: what is run.
+        source: commit of the source; None for that of this process.
+    """
     settings = {k: _plain(getattr(plan.settings, k)) for k in _setting_names()}
     settings["options"] = dict(plan.settings.options)
     table = {
-        "commit": commit(),
+        "commit": source or commit(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "settings": settings,
         "weights": {"path": str(plan.weights_path.resolve()), "digest": plan.weights_digest},

@@ -1,6 +1,8 @@
 """Three nodes of a Ray cluster: base stations have their places, and a node that is lost takes no record with it."""
 
 import dataclasses
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -69,8 +71,8 @@ def test_a_sweep_on_the_cluster_has_the_rows_of_one_here(
         def settings_of(texts: Mapping[str, str]) -> EmulateSettings:
             return dataclasses.replace(base, bs=int(texts["bs"]))
 
-        cases = combinations({"bs": ["1", "2", "3"]}, settings_of, output)
-        made = run_sweep(cases, output, "a command", workers=1 if address is None else 3, ray_address=address).rows
+        cases = combinations({"bs": ["2", "3"]}, settings_of, output)
+        made = run_sweep(cases, output, "a command", workers=1 if address is None else 2, ray_address=address).rows
         for row in made:
             assert audit(output / str(row["run"])).ok
         return [{**row, "run": ""} for row in made]
@@ -97,9 +99,10 @@ def test_a_node_that_is_lost_takes_no_record_with_it(settings: EmulateSettings, 
         if not run.t0_ns or seen or time.time_ns() < run.t0_ns + 1_000_000_000:
             return
         seen.update({bs: run.edge_of(bs).node for bs in (0, 1, 2)})
-        for bs in (1, 2):
+        for bs in (2, 1):
             _, pid = ray.get(run.edge_of(bs).actor.process.remote())
             open_there.extend(str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
+        os.kill(pid, signal.SIGKILL)
         nodes.kill_north()
         (journal,) = settings.output.glob(f"*/links/bs-001-*{SENT}")
         journaled.extend(read_journal(journal)["message"].to_pylist())
@@ -115,7 +118,8 @@ def test_a_node_that_is_lost_takes_no_record_with_it(settings: EmulateSettings, 
     # What the lost node had sent was on record here when it was killed; it had no stream of its own.
     assert open_there and not [path for path in open_there if path.endswith(".arrow")]
     sent = pq.read_table(result.folder / "links" / "bs-001.parquet", columns=["snapshot", "report_fate"])
-    assert 0 < len(sent) == len([message for message in journaled if not is_control(message)]) < settings.snapshots
+    frames = [message for message in journaled if not is_control(message)]
+    assert len(frames) <= len(sent) <= len(frames) + 1 < settings.snapshots  # a last one may have been on its way here
     assert set(sent["report_fate"].to_pylist()) <= {"used", "lost"}  # lost: on its way when the node died
     assert found["strays"] == 0 and found["conservation"]["ok"]
     assert audit(result.folder).ok and check_books(result.folder).ok and replay(result.folder).ok

@@ -71,7 +71,7 @@ def test_workers_are_forked_and_nothing_is_left(settings: EmulateSettings, monke
                 continue
         return found
 
-    with ray_session(compose.load_plan(settings)):
+    with ray_session(None, [compose.load_plan(settings)]):
         parent = ray.get(ray.remote(lambda: os.getppid()).remote(), timeout=60.0)
         assert "sim.emulate.ray_forks" in Path(f"/proc/{parent}/cmdline").read_text()
         assert len(ours()) > 4
