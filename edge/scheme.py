@@ -185,12 +185,15 @@ def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:
     """Return the builder of scheme `name`.
 
     Raises:
-        LookupError: no installed package provides it; the message lists the installed ones.
+        LookupError: no installed package provides it (the message lists the installed ones), or it cannot be imported.
     """
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in found:
         raise LookupError(f"There is no scheme {name!r}; installed are {', '.join(sorted(found)) or 'none'}.")
-    build: Callable[[EdgeSetup], EdgeScheme] = found[name].load()
+    try:
+        build: Callable[[EdgeSetup], EdgeScheme] = found[name].load()
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"The base station's half of scheme {name!r}, {found[name].value}: {error}.") from error
     return build
 
 

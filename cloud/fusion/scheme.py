@@ -162,10 +162,13 @@ def load_fusion(name: str) -> FusionBuilder:
     """Return the builder of fusion rule `name`.
 
     Raises:
-        LookupError: no installed package provides it; the message lists the installed ones.
+        LookupError: no installed package provides it (the message lists the installed ones), or it cannot be imported.
     """
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in found:
         raise LookupError(f"There is no fusion rule {name!r}; installed are {', '.join(sorted(found)) or 'none'}.")
-    build: FusionBuilder = found[name].load()
+    try:
+        build: FusionBuilder = found[name].load()
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"The cloud's half of scheme {name!r}, {found[name].value}: {error}.") from error
     return build

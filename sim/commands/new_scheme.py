@@ -24,7 +24,7 @@ _FILES = {
 def new_scheme(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the scheme.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option(help="Folder to write to; default: NAME, here.", show_default=False)
+        Path | None, typer.Option(help="Folder to write to; default: cofix-NAME, here.", show_default=False)
     ] = None,
 ) -> None:
     """Write a package with a scheme that runs, its training and its test, to begin one's own with."""
@@ -38,7 +38,9 @@ def new_scheme(
         raise UserError(f"{name!r} is the name of a module of Python or of this package: choose another.")
     if name in entry_points(group="cofix.edge").names:
         raise UserError(f"There is a scheme {name!r} already.")
-    folder = output or Path(name)
+    folder = output or Path(f"cofix-{name}")
+    if folder.name == module:  # beside such a folder Python imports it as a namespace package, and not the module
+        raise UserError(f"The folder may not be called {module}, as the module in it is: name another --output.")
     if folder.exists():
         raise UserError(f"{folder} is there already: name another --output.")
     for target, source in _FILES.items():

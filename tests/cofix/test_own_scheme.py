@@ -1,6 +1,7 @@
 """`new-scheme` writes a scheme that runs, trains and passes the check; the check finds what a scheme does wrong."""
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_world
+import torch
 
 import cli
 import cofix
@@ -66,6 +68,9 @@ def test_training_channels_are_of_training_positions(world: dict[str, Any]) -> N
     paths = Path(world["scenario"]).parent / "assets" / "tiny" / "test.npz"
     one, other = (cofix.training_channels(world["scenario"], 5, data=paths, seed=seed) for seed in (1, 2))
     assert one.channel.shape == (5, 3, 4, 4, 8) and one.channel.dtype == np.complex64
+    module: Any = importlib.import_module(MODULE)
+    level = module.power_db(torch.from_numpy(one.channel).flatten(0, 1))
+    assert (level > module.LOW_DB).all() and (level < module.HIGH_DB).all()  # nothing is clipped
     assert (one.position == other.position).all() and not np.allclose(one.channel, other.channel)
     with pytest.raises(cofix.UserError, match=r"no paths at nowhere.npz: make them with `python cli.py trace paris-6`"):
         cofix.training_channels("paris-6", data="nowhere.npz")
@@ -108,3 +113,15 @@ def test_the_check_finds_what_is_wrong(
 def test_names_that_cannot_be(name: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["new-scheme", name]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_the_folder_does_not_hide_the_module_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cli.main(["new-scheme", "lookup"]) == 0
+    assert (tmp_path / "cofix-lookup" / "lookup.py").is_file()
+    assert importlib.util.find_spec("lookup") is None  # a folder of this name would be a namespace package
+    assert cli.main(["new-scheme", "lookup", "--output", "lookup"]) == 2
+    assert "The folder may not be called lookup" in capsys.readouterr().err

@@ -104,6 +104,17 @@ def test_the_example_is_emulated_and_replayed(
     assert capsys.readouterr().out.startswith("10 of 10 fixes are identical")
 
 
+def test_a_half_that_cannot_be_imported_is_named(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (installed / "centroid.py").write_text("class CentroidEdge: ...\n")
+    with pytest.raises(LookupError, match=r"cloud's half of scheme 'centroid', centroid:CentroidFusion: .*attribute"):
+        load_fusion("centroid")
+    sys.modules.pop("centroid")
+    (installed / "centroid.py").write_text("import nothing_of_this_name\n")
+    importlib.invalidate_caches()
+    assert cli.main(["emulate", "--scheme", "centroid"]) == 2
+    assert "base station's half of scheme 'centroid', centroid:CentroidEdge: No module" in capsys.readouterr().err
+
+
 def test_an_unknown_scheme_names_the_installed_ones(installed: Path) -> None:
     with pytest.raises(LookupError, match=r"centroid.*ecc.*rss"):
         load_edge_scheme("nothing")
