@@ -31,8 +31,8 @@ def trace(
     positions: Annotated[
         int | None,
         typer.Option(
-            help="Number of user positions; default: the scenario's. With a [mismatch] that needs a trace: of test "
-            "positions; default: all.",
+            help="Number of user positions; default: the scenario's. With a \\[mismatch] that needs a trace: of "
+            "test positions; default: all.",
             show_default=False,
         ),
     ] = None,
@@ -40,7 +40,7 @@ def trace(
         Path | None, typer.Option(help="Folder of the data set; default: data/SCENARIO.", show_default=False)
     ] = None,
 ) -> None:
-    """Ray-trace a scenario into a path data set; can be resumed. Test positions are traced again for a [mismatch]."""
+    """Ray-trace a scenario into a path data set; can be resumed. Test positions are traced again for a mismatch."""
     from dataclasses import replace as changed
 
     from sim.commands.tracing import draw_factory_data, trace_layout_data, trace_scene_data, trace_world_data

@@ -15,7 +15,7 @@ from sim.terminal import ProgressBar
 from sim.world.mismatch import Mismatch
 from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
-from sim.world.store import load_test_paths, world_file
+from sim.world.store import data_folder, load_test_paths, world_file
 
 
 def trace_scene_data(scenario: Scenario, folder: Path) -> None:
@@ -31,7 +31,7 @@ def trace_scene_data(scenario: Scenario, folder: Path) -> None:
         paths = trace_scenario(scenario, shards, advance)
         save_data_set(scenario, paths, folder)
         trace_ground_plan(scenario).save(folder / "ground-plan.npz")
-    _tell(paths, folder)
+    _tell(paths, folder, scenario)
 
 
 def trace_world_data(scenario: Scenario, positions: int | None) -> None:
@@ -63,7 +63,7 @@ def draw_factory_data(scenario: Scenario, folder: Path) -> None:
 
         paths = draw_factory(scenario, shards, advance)
         save_data_set(scenario, paths, folder)
-    _tell(paths, folder)
+    _tell(paths, folder, scenario)
 
 
 def trace_layout_data(scenario: Scenario, folder: Path) -> None:
@@ -96,9 +96,11 @@ def save_data_set(scenario: Scenario, paths: PathSet, folder: Path) -> None:
         write_test_set(scenario, paths, folder, "user")
 
 
-def _tell(paths: PathSet, folder: Path) -> None:
+def _tell(paths: PathSet, folder: Path, scenario: Scenario) -> None:
     print(f"{len(paths)} positions, {len(paths.delay)} paths to {paths.sites} sites: {folder / 'paths.npz'}")
-    print(f"test positions of the random split, for `emulate`: {folder / 'test.npz'}")
+    usual = data_folder(scenario).resolve() == folder.resolve()
+    use = "`emulate`" if usual else f"`emulate --test` (without it: {data_folder(scenario) / 'test.npz'})"
+    print(f"test positions of the random split, for {use}: {folder / 'test.npz'}")
 
 
 def _stopped(what: str, folder: Path) -> str:

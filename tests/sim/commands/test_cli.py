@@ -11,6 +11,7 @@ from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
+import typer
 from packaging.requirements import Requirement
 
 import cli
@@ -250,6 +251,13 @@ def test_help_states_every_default_and_imports_nothing_that_it_does_not_need(com
     for name, about in zip(blocks[1::2], blocks[2::2], strict=True):
         if name not in ("help", "version", "panel", "install-completion", "show-completion"):
             assert "default" in about, f"--{name}: {about}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_no_word_in_brackets_that_would_not_be_shown(command: str) -> None:
+    it = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
+    for text in (it.help, *(getattr(parameter, "help", None) for parameter in it.params)):
+        assert not re.search(r"(?<!\\)\[[a-z/]", text or ""), text
 
 
 def options_of(command: str) -> dict[str, inspect.Parameter]:
