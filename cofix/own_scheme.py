@@ -65,7 +65,7 @@ def training_channels(
         seed: of the draws.
 
     Raises:
-        UserError: there is no path data set, or it is of another scenario.
+        UserError: there is no path data set, it is of another scenario, or has no training positions.
     """
     import torch
 
@@ -83,6 +83,8 @@ def training_channels(
         raise UserError(f"There are no paths at {file}: make them with `python cli.py trace {scenario}`.")
     paths = load_traced(world, file)
     train = split_positions(world, paths.position, split).train[:users]  # type: ignore[arg-type]  # checked above
+    if not len(train):
+        raise UserError(f"{file} has no training positions: trace more of them.")
     padded = pad_paths(paths.select(train), world.numerology.carrier_hz)
     covariance = measure_covariance(world, padded)
     source = SnapshotSource(world, padded, paths.position[train], covariance)

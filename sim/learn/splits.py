@@ -8,14 +8,17 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from fronthaul.draws import generator
 from sim.errors import UserError
+from sim.world import store
 from sim.world.arrays import save_arrays
-from sim.world.paths import PathSet
+from sim.world.paths import PathSet, load_paths
 from sim.world.scenario import Scenario
 
 SplitName = Literal["random", "block", "user"]
+_SAME_M = 0.01
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ def split_positions(
 ) -> Split:
     """Split positions (N, 3) [m].
 
-    ``random``: validation and test are uniform draws; training positions lie between them, at the mean spacing.
+    ``random``: validation and test are uniform draws; training positions lie between them, at the mean spacing. Of a
+    data set of another size than that of the shipped test set, its positions are neither trained on nor validated.
     ``block``: square blocks of `block_m` are held out, half for validation and half for test; training positions keep
     `guard_m` away from them, so a test position is up to half a block away from the nearest training position.
     ``user``: whole walks are held out, the same shares of users as ``random`` takes of positions; `user` (N,) is the
@@ -48,9 +52,10 @@ def split_positions(
     if name == "random":
         order = generator(sizes.seed, "split").permutation(len(position))
         test, validation = _held_out(scenario, len(position), len(position))
-        return Split(
-            np.sort(order[test + validation :]), np.sort(order[test : test + validation]), np.sort(order[:test])
-        )
+        train, validated = order[test + validation :], order[test : test + validation]
+        shipped = _shipped_test(scenario)
+        train, validated = (index[~_among(position[index], shipped)] for index in (train, validated))
+        return Split(np.sort(train), np.sort(validated), np.sort(order[:test]))
     if name == "user":
         return _split_users(scenario, user)
     low = np.array(scenario.users.low[:2])
@@ -73,6 +78,19 @@ def split_positions(
         return np.sort(draw.permutation(index)[:most])
 
     return Split(np.flatnonzero(~near), sample(validation_mask, sizes.validation), sample(test_mask, sizes.test))
+
+
+def _shipped_test(scenario: Scenario) -> npt.NDArray[np.float64]:
+    """Return the positions (N, 3) [m] of the test set that is shipped with a scenario, if any."""
+    path = store.ASSET_FOLDER / scenario.data_name / "test.npz"
+    return load_paths(path).position if path.is_file() else np.empty((0, 3))
+
+
+def _among(position: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return for each position (N, 3) whether it is one of the others (M, 3), which a file may have rounded."""
+    if not len(others):
+        return np.zeros(len(position), bool)
+    return np.asarray(cKDTree(others).query(position, distance_upper_bound=_SAME_M)[0] < _SAME_M)
 
 
 def _held_out(scenario: Scenario, positions: int, things: int) -> tuple[int, int]:

@@ -30,6 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "ASSET_FOLDER", folder / "assets")
         settings = tiny_world.write(folder)
+        tiny_world.paths(tiny_world.scenario(), seed=6).save(folder / "paths.npz")
         assert cli.main(["new-scheme", NAME, "--output", str(package)]) == 0
         project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
         about = package / f"{MODULE}-{project['version']}.dist-info"  # what an installer writes
@@ -51,7 +52,7 @@ def test_it_passes_the_check(world: dict[str, Any]) -> None:
 
 def test_it_trains(world: dict[str, Any], tmp_path: Path) -> None:
     package = Path(str(sys.modules[MODULE].__file__)).parent
-    paths = Path(world["scenario"]).parent / "assets" / "tiny" / "test.npz"
+    paths = Path(world["scenario"]).with_name("paths.npz")
     words = [sys.executable, str(package / "train.py"), world["scenario"], str(paths)]
     ran = subprocess.run(
         words, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
@@ -65,13 +66,15 @@ def test_it_trains(world: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_training_channels_are_of_training_positions(world: dict[str, Any]) -> None:
-    paths = Path(world["scenario"]).parent / "assets" / "tiny" / "test.npz"
+    paths = Path(world["scenario"]).with_name("paths.npz")
     one, other = (cofix.training_channels(world["scenario"], 5, data=paths, seed=seed) for seed in (1, 2))
     assert one.channel.shape == (5, 3, 4, 4, 8) and one.channel.dtype == np.complex64
     module: Any = importlib.import_module(MODULE)
     level = module.power_db(torch.from_numpy(one.channel).flatten(0, 1))
     assert (level > module.LOW_DB).all() and (level < module.HIGH_DB).all()  # nothing is clipped
     assert (one.position == other.position).all() and not np.allclose(one.channel, other.channel)
+    with pytest.raises(cofix.UserError, match=r"test.npz has no training positions"):  # emulate tests on all of them
+        cofix.training_channels(world["scenario"], data=paths.parent / "assets" / "tiny" / "test.npz")
     with pytest.raises(cofix.UserError, match=r"no paths at nowhere.npz: make them with `python cli.py trace paris-6`"):
         cofix.training_channels("paris-6", data="nowhere.npz")
 

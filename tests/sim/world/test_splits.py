@@ -10,6 +10,7 @@ from straight_world import Array, assert_same
 
 from sim.errors import UserError
 from sim.learn.splits import Split, SplitName, split_positions, write_test_set
+from sim.world import store
 from sim.world.paths import load_paths
 from sim.world.scenario import load_scenario
 from sim.world.store import load_training_positions
@@ -35,6 +36,15 @@ def test_splits_are_disjoint_and_repeatable(name: str) -> None:
 def test_small_data_sets_keep_half_for_training() -> None:
     split = split_positions(WORLD, scattered(400), "random")
     assert (len(split.train), len(split.validation), len(split.test)) == (200, 100, 100)
+
+
+def test_the_shipped_test_set_is_not_trained_on_whatever_was_traced() -> None:
+    scenario = load_scenario("paris-6")
+    shipped = load_paths(store.ASSET_FOLDER / "paris-6" / "test.npz").position
+    few = np.concatenate([shipped[:200], straight_world.positions(scenario, 1000, seed=8)])
+    split = split_positions(scenario, few, "random")
+    assert split.train.min() >= 200 and split.validation.min() >= 200
+    assert 400 < len(split.train) < 600 and split.test.min() < 200
 
 
 def test_blocks_keep_their_distance_from_training_positions() -> None:
