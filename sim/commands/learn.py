@@ -292,9 +292,9 @@ def train(
     from sim.learn.ecc.train import JITTER_M, EccTraining, train_ecc
     from sim.learn.trainer import Schedule, TrainProgress
     from sim.terminal import ProgressBar
-    from sim.world.store import load_traced
+    from sim.world.store import CHECKPOINT_FOLDER, load_traced
 
-    folder = Path("checkpoints") / wanted.name
+    folder = CHECKPOINT_FOLDER / wanted.name
     if scheme == "music":
         from sim.learn.music import write_music
 
@@ -436,12 +436,13 @@ def _train_diffloc(
     from sim.learn.device import training_device
     from sim.learn.diffloc.train import train_diffloc
     from sim.terminal import ProgressBar
+    from sim.world.store import CHECKPOINT_FOLDER
 
     model, split, seed = training.model, training.split, training.seed
     variant = ["soft"] * training.soft + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
     variant += ["fused"] * training.fused
     name = "-".join(["diffloc", model, *variant])
-    target = output or Path("checkpoints") / scenario.name / f"{name}.safetensors"
+    target = output or CHECKPOINT_FOLDER / scenario.name / f"{name}.safetensors"
     require_writable(target)
     place = training_device(device)
     told = f"Stopped; the last tenth epoch is in {target.parent}, and the same command resumes."

@@ -39,7 +39,7 @@ def import_source(
     from sim.formats.read import read_source
     from sim.toml.write import toml_text
     from sim.world.scenario import is_name
-    from sim.world.store import ASSET_FOLDER, DATA_FOLDER
+    from sim.world.store import ASSET_FOLDER, CHECKPOINT_FOLDER, DATA_FOLDER
 
     name = name or source.stem
     if not is_name(name):
@@ -59,7 +59,7 @@ def import_source(
     )
     scenario = str(folder / f"{name}.toml")
     print(f"python cli.py train rss --scenario {scenario}")
-    weights = Path("checkpoints") / name / "rss.safetensors"
+    weights = CHECKPOINT_FOLDER / name / "rss.safetensors"
     print(emulate_command(scenario, own.paths.sites, "rss", weights))
 
 

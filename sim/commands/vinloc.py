@@ -45,7 +45,7 @@ def train_vinloc(
     from sim.learn.device import training_device
     from sim.learn.vinloc.resnet_train import ResNetJob
     from sim.world.scenario import load_scenario
-    from sim.world.store import DATA_FOLDER
+    from sim.world.store import CHECKPOINT_FOLDER, DATA_FOLDER
 
     known = _find(name)
     own = known.schedule
@@ -64,7 +64,7 @@ def train_vinloc(
         job = replace(job, width=width or job.width, further=job.further if further is None else further)
     wanted = load_scenario(job.scenario)
     suffix = f"-seed{schedule.seed}" * (schedule.seed != own.seed)
-    target = output or Path("checkpoints") / wanted.name / f"vinloc-{name}{suffix}.safetensors"
+    target = output or CHECKPOINT_FOLDER / wanted.name / f"vinloc-{name}{suffix}.safetensors"
     folder = DATA_FOLDER / wanted.data_name / "vinloc"
     if job != known:
         job, folder = replace(job, name=target.stem), target.parent

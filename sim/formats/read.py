@@ -86,4 +86,4 @@ def _array(name: str, value: Any) -> npt.NDArray[Any]:
             return found
         return np.loadtxt(value, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
-        raise UserError(f"--field {name} is no array: {error}.") from error
+        raise UserError(f"--field {name} is no array: {str(error).rstrip('.')}.") from error

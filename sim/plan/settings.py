@@ -359,7 +359,10 @@ class EmulateSettings:
             why="give how many snapshots to leave out",
         ),
     ] = 20
-    weights: Annotated[Path | None, Setting("Trained weights (safetensors)", WHAT, default="the shipped ones")] = None
+    weights: Annotated[
+        Path | None,
+        Setting("Trained weights (safetensors)", WHAT, default="the shipped ones, else those of `train`"),
+    ] = None
     force: Annotated[
         bool,
         Setting(

@@ -45,7 +45,7 @@ from fronthaul.payload.choice import PayloadChoice
 from sim.errors import UserError
 from sim.world.made_for import made_for_shipped
 from sim.world.scenario import ClockErrors
-from sim.world.store import ASSET_FOLDER
+from sim.world.store import ASSET_FOLDER, CHECKPOINT_FOLDER
 
 _FORMATS = ("cofix-weights-1", "cofix-weights-2", "cofix-weights-3")
 LIMIT_BYTES = 19_000_000
@@ -369,23 +369,25 @@ def _equal(value: Tensor, other: Tensor | None) -> bool:
 def find_weights(scenario: str, scheme: str, bits: int | None, obtained: str = "train one") -> Path:
     """Return the shipped weights for a payload of `bits`, else those of the nearest resolution (the larger on a tie).
 
-    For weights in shards, return the first shard. `obtained` tells how a user gets weights that are not shipped.
+    Where none are shipped for the scheme, those are taken that `train` wrote to `CHECKPOINT_FOLDER`. For weights in
+    shards, return the first shard. `obtained` tells how a user gets weights that there are not.
 
     Raises:
-        UserError: no such weights are shipped for this scenario and scheme.
+        UserError: there are no such weights for this scenario and scheme.
     """
-    folder = ASSET_FOLDER / scenario
     names = {b: f"{scheme}-{PayloadChoice(b).label}" for b in (*range(1, 9), None)}
-    for name in (names[bits], scheme):
-        if (path := _present(folder, name)) is not None:
-            return path
-    shipped = {b: path for b in range(1, 9) if (path := _present(folder, names[b])) is not None}
-    if bits is None or not shipped:
-        raise UserError(
-            f"No weights are shipped for scenario {scenario!r}, scheme {scheme!r}, {PayloadChoice(bits).words}: "
-            f"name a file with --weights, or {obtained}."
-        )
-    return shipped[min(shipped, key=lambda b: (abs(b - bits), -b))]
+    trained = CHECKPOINT_FOLDER / scenario
+    for folder in (ASSET_FOLDER / scenario, trained):
+        for name in (names[bits], scheme):
+            if (path := _present(folder, name)) is not None:
+                return path
+        there = {b: path for b in range(1, 9) if (path := _present(folder, names[b])) is not None}
+        if bits is not None and there:
+            return there[min(there, key=lambda b: (abs(b - bits), -b))]
+    raise UserError(
+        f"No weights are shipped for scenario {scenario!r}, scheme {scheme!r}, {PayloadChoice(bits).words}, and there "
+        f"are none in {trained}: name a file with --weights, or {obtained}."
+    )
 
 
 def _present(folder: Path, name: str) -> Path | None:

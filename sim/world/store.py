@@ -19,6 +19,8 @@ from sim.world.scenario import Scenario
 
 ASSET_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 DATA_FOLDER = Path("data")
+CHECKPOINT_FOLDER = Path("checkpoints")
+"""Where `train` writes a scenario's weights, and where they are looked for if none are shipped."""
 
 SITES_FILE = "sites.npz"
 TEST_LAYOUTS_FILE = "test-layouts.npz"

@@ -75,6 +75,21 @@ def test_shards_are_found_like_whole_files(tmp_path: Path, monkeypatch: pytest.M
         find_weights("w", "u", 8)
 
 
+def test_trained_weights_are_found_where_none_are_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights_module, "ASSET_FOLDER", tmp_path / "shipped")
+    trained = Path("checkpoints") / "lab"
+    for name in ("s-b2", "s-b4", "t"):
+        save_weights(trained / f"{name}.safetensors", some())
+    assert find_weights("lab", "s", 2) == trained / "s-b2.safetensors"
+    assert find_weights("lab", "s", 6) == trained / "s-b4.safetensors"
+    assert find_weights("lab", "t", None) == trained / "t.safetensors"
+    with pytest.raises(UserError, match="none in checkpoints/lab: name a file with --weights"):
+        find_weights("lab", "s", None)
+    save_weights(tmp_path / "shipped" / "lab" / "s-b6.safetensors", some())
+    assert find_weights("lab", "s", 2).name == "s-b6.safetensors"
+
+
 def test_what_both_ends_must_agree_on_stays_in_single_precision(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     made = tiny_scores.weights(1)
