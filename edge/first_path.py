@@ -34,7 +34,7 @@ import torch
 from scipy.stats import gamma
 from torch import Tensor
 
-from edge.music import arrivals, azimuth_elevation, planar_positions
+from edge.music import arrivals, azimuth_elevation, planar_positions, require_plane
 from edge.scheme import EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec, emptied
 from fronthaul.message.messages import Payload
 from fronthaul.payload.fields import PayloadField
@@ -52,6 +52,8 @@ GUARD_DB = 9.0
 EARLY = 0.05
 """Share of the delays that lies before zero."""
 _EDGE_DB = 3.0
+_LEAST_SPREAD = 1e-6
+"""Of antennas [wavelengths]: the deviation of an angle that a line of them does not measure is large, not infinite."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ class Angles:
         """Take `rows`, `columns`, `spacing` [wavelengths], and yaw and pitch (2,) [rad]."""
         shape = int(config["rows"]), int(config["columns"]), float(config["spacing"])
         self._antenna = planar_positions(*shape)
-        self._spread = self._antenna.square().sum(0).sqrt().numpy()
+        spread = self._antenna.square().sum(0).sqrt().numpy()
+        self._spread = np.maximum(spread, _LEAST_SPREAD)
         self._axes = axes_of(*orientation.double().tolist())
 
     def measure(self, samples: Complex) -> tuple[Real, Real, Real]:
@@ -221,6 +224,8 @@ def payload_of(name: str, options: Mapping[str, str | int]) -> FirstPathPayload:
 
 def _builder(name: str) -> EdgeBuilder:
     def make(setup: EdgeSetup) -> EdgeScheme:
+        if payload_of(name, setup.options).angled:
+            require_plane(setup.config)
         return FirstPathEdge(name, setup)
 
     def fields(setup: EdgeSetup, payload: Payload) -> list[PayloadField]:

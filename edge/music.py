@@ -19,6 +19,8 @@ bit as float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +39,19 @@ def planar_positions(rows: int, columns: int, spacing: float) -> Tensor:
     column, row = torch.meshgrid(torch.arange(columns).double(), torch.arange(rows).double(), indexing="ij")
     y, z = column.flatten() - (columns - 1) / 2, (rows - 1) / 2 - row.flatten()
     return spacing * torch.stack([y, z], 1)
+
+
+def require_plane(config: Mapping[str, Any]) -> None:
+    """Check that the array measures two angles.
+
+    Raises:
+        ValueError: its antennas stand in one line, or there is just one.
+    """
+    if 1 in (config["rows"], config["columns"]):
+        raise ValueError(
+            f"it sends azimuth and zenith, for which the array needs two rows and two columns, "
+            f"not {config['rows']} × {config['columns']}"
+        )
 
 
 def arrivals(channel: Tensor, antenna: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,10 +96,11 @@ def make(setup: EdgeSetup) -> EdgeScheme:
     """Make the scheme.
 
     Raises:
-        ValueError: `setup.payload` asks for quantised numbers.
+        ValueError: `setup.payload` asks for quantised numbers, or the array does not measure two angles.
     """
     if setup.payload.bits is not None:
         raise ValueError("it sends angles as float32: --bits is lossless")
+    require_plane(setup.config)
     return MusicEdge(setup)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from edge.atom_fit import fit_atoms, slot_reduced
 from edge.first_path import EARLY, Angles
+from edge.music import require_plane
 from edge.scheme import EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec, emptied
 from fronthaul.payload.atoms import AtomGrid
 from fronthaul.payload.measurements import Path
@@ -32,7 +33,7 @@ class NrppaPathEdge:
         """Build from the array, the tones and the options.
 
         Raises:
-            ValueError: an option is out of range.
+            ValueError: an option is out of range, or the array does not measure the angles that are to be sent.
         """
         self.name, config = name, setup.config
         self._grid = AtomGrid(*(int(config[name]) for name in ("columns", "rows", "tones")))
@@ -40,6 +41,8 @@ class NrppaPathEdge:
         self._power_dbm = float(config["power_dbm"])
         self._angles = Angles(config, setup.tensors["orientation"])
         self._payload = NrppaPathPayload(PathChoice.of(setup.options))
+        if self._payload.choice.angles:
+            require_plane(config)
         self.format = self._payload.format
 
     def encode(self, channel: Tensor) -> Encoded:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from edge.atom_fit import slot_reduced
 from edge.first_path import Complex, FirstPathEdge, Real
+from edge.music import require_plane
 from edge.scheme import EdgeBuilder, EdgeScheme, EdgeSetup, Encoded, SchemeSpec, emptied
 from fronthaul.payload.nrppa_sample import OPTIONS, NrppaSamplePayload, SampleChoice, SampledChannel
 
@@ -31,13 +32,15 @@ class NrppaSampleEdge:
         """Build from the array, the tones and the options.
 
         Raises:
-            ValueError: an option is out of range.
+            ValueError: an option is out of range, or the array does not measure the angles that are to be sent.
         """
         self.name = name
         self._first = FirstPathEdge("toa-aoa", replace(setup, options={}))
         self._tones, self._spacing_hz = int(setup.config["tones"]), float(setup.config["tone_spacing_hz"])
         self._noise, self._power_dbm = float(setup.config["noise"]), float(setup.config["power_dbm"])
         self._payload = NrppaSamplePayload(SampleChoice.of(setup.options))
+        if self._payload.choice.angles:
+            require_plane(setup.config)
         self.format = self._payload.format
 
     @torch.inference_mode()

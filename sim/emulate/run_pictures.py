@@ -101,8 +101,9 @@ def draw_position_map(
         )
     axes.set_aspect("equal")
     around = np.concatenate([position[:, :2], truth[:, :2]])
-    axes.set_xlim(around[:, 0].min() - 15, around[:, 0].max() + 15)
-    axes.set_ylim(around[:, 1].min() - 15, around[:, 1].max() + 20)
+    margin = min(15.0, max(1.0, 0.1 * float(np.ptp(around, 0).max())))  # [m]
+    axes.set_xlim(around[:, 0].min() - margin, around[:, 0].max() + margin)
+    axes.set_ylim(around[:, 1].min() - margin, around[:, 1].max() + margin * 4 / 3)  # names stand above the sites
     axes.set_xlabel("x [m]")
     axes.set_ylabel("y [m]")
     bar = axes.figure.colorbar(dots, ax=axes, shrink=0.8, extend="both", ticks=[0.1, 0.3, 1, 3, 10])

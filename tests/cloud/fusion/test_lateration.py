@@ -15,6 +15,9 @@ from cloud.fusion.nrppa import build_path, build_sample
 from cloud.fusion.scheme import CloudSetup, Fix
 from edge.estimation import LeastSquaresEstimator
 from edge.first_path import FirstPathEdge, ProfileMeter
+from edge.first_path import build_toa as edge_toa
+from edge.first_path import build_toa_aoa as edge_toa_aoa
+from edge.music import build as music
 from edge.nrppa_path import NrppaPathEdge
 from edge.nrppa_sample import NrppaSampleEdge
 from edge.scheme import EdgeSetup
@@ -224,6 +227,23 @@ def test_the_quality_of_a_time_is_what_noise_does_to_it() -> None:
     least = meter.deviation_s(power, 16).mean()
     assert 0.9 < peak.std() / least < 1.15  # the peak of a lone path is the likeliest delay
     assert 0.9 < time.std() / least < 1.5
+
+
+def test_a_line_of_antennas_serves_for_times_and_not_for_angles() -> None:
+    scenario = world(array=dataclasses.replace(world().array, rows=1, columns=4))
+    weights = first_path_weights(scenario)
+    paths = straight_world.trace(scenario, straight_world.positions(scenario, 20))
+    residual, deviation = residuals(scenario, paths, weights)
+    assert np.isfinite(residual).all() and np.isfinite(deviation).all()
+    setup = EdgeSetup(0, CHOICE, weights.config, weights.edge(0))
+    no_angles = dataclasses.replace(setup, options={"angles": 0})
+    assert edge_toa(setup).format == FirstPathEdge("toa", setup).format
+    for build in (NrppaPathEdge, NrppaSampleEdge):
+        build(no_angles)
+    lossless = dataclasses.replace(setup, payload=PayloadChoice(None))
+    for refused, own in ((edge_toa_aoa, setup), (NrppaPathEdge, setup), (NrppaSampleEdge, setup), (music, lossless)):
+        with pytest.raises(ValueError, match="two rows and two columns, not 1 × 4"):
+            refused(own)
 
 
 def test_students_distribution_is_fitted() -> None:
