@@ -36,6 +36,7 @@ def import_source(
     from sim.commands.tracing import save_data_set
     from sim.errors import UserError
     from sim.files import whole_folder, write_text
+    from sim.formats.plausible import doubts
     from sim.formats.read import read_source
     from sim.toml.write import toml_text
     from sim.world.scenario import is_name
@@ -57,6 +58,8 @@ def import_source(
         f"{len(own.paths)} positions, each heard by {heard.sum(1).mean():.1f} of {own.paths.sites} sites, {what}: "
         f"{folder / f'{name}.toml'}"
     )
+    for doubt in doubts(own.scenario, own.paths) if len(own.paths.csi) else ():
+        print(f"Note: {doubt}")
     scenario = str(folder / f"{name}.toml")
     print(f"python cli.py train rss --scenario {scenario}")
     weights = CHECKPOINT_FOLDER / name / "rss.safetensors"

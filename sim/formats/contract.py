@@ -36,6 +36,7 @@ LEAST_POSITIONS = 10
 """Positions of a data set, of which some are held out."""
 _STRAY_M, _STRAY = 1.0, 0.01  # by how much a straight path may be longer than the line, or as a share of it
 _AHEAD = math.cos(math.radians(5))  # how far its direction may be from that of the line
+_SILENT = ", zeros where a site heard nothing"
 _DIGITS = 2  # of the users' box [m], which is rounded outwards
 
 
@@ -155,7 +156,7 @@ def _converted(name: str, field: Field, array: npt.NDArray[Any], where: str) -> 
         at = np.unravel_index(int(np.argmin(good)), good.shape)
         place = f"[{', '.join(map(str, at))}]" if at else ""
         bounds = "finite numbers" if math.isinf(field.high) else f"{field.low:g} to {field.high:g} {field.unit}".strip()
-        raise UserError(f"{where}: {name}{place} is {array[at]:g}, {bounds} are needed.")
+        raise UserError(f"{where}: {name}{place} is {array[at]:g}, {bounds} are needed{_SILENT * (name == 'csi')}.")
     return made
 
 

@@ -68,6 +68,46 @@ def test_they_are_trained_on_emulated_and_swept(lab: dict[str, Any], capsys: pyt
     assert cli.main(["emulate", "--scenario", LAB, "--snapshots", "3", *ecc]) == 0
 
 
+def straight(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same with phases of plane waves on a line of four antennas, and with clocks of users and sites."""
+    line = fields["position"][:, None] - SITES
+    distance = np.linalg.norm(line, axis=2)
+    yaw = np.radians(fields["site_yaw_deg"])
+    along = (line[..., 1] * np.cos(yaw) - line[..., 0] * np.sin(yaw)) / distance
+    draw = np.random.default_rng(2)
+    late = distance + draw.uniform(0, 1000, (len(line), 1)) + draw.uniform(0, 1000, 3)
+    tone, antenna = (np.arange(12) - 5.5) * 720e3, np.arange(4)
+    phase = np.pi * along[..., None, None] * antenna[:, None] - 2 * np.pi * late[..., None, None] * tone / 3e8
+    return fields | {"csi": np.exp(1j * phase).astype(np.complex64), "array": np.array([1, 4, 1])}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, ""),
+        ({"csi": np.conj}, "delays directions"),
+        ({"csi": lambda csi: csi[..., ::-1]}, "delays"),
+        ({"csi": lambda csi: csi[:, :, ::-1]}, "directions"),
+        ({"position": lambda place: place[::-1]}, "delays directions"),
+        ({"position": lambda place: 100 * place, "site_position": lambda place: 100 * place}, "delays"),
+        ({"site_yaw_deg": lambda yaw: yaw - 180}, "directions"),
+    ],
+)
+def test_channels_that_do_not_go_with_the_positions_are_noticed(
+    change: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fields = straight(recorded(400))
+    np.savez("lab.npz", **fields | {name: how(fields[name]) for name, how in change.items()})
+    assert cli.main(["import", "lab.npz"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note: ")]
+    assert " ".join(note.split()[1] for note in notes) == said
+
+
 def test_what_needs_a_scene_or_paths_says_so(lab: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["import", "lab.npz"]) == 0
     capsys.readouterr()
@@ -113,7 +153,10 @@ def test_hdf5_is_read_as_npz_is(lab: dict[str, Any], capsys: pytest.CaptureFixtu
         ({"csi": np.ones((60, 3, 4, 12))}, "csi holds float64, complex numbers are needed"),
         ({"csi": np.ones((60, 12), complex)}, "csi has the shape (60, 12), (N, K, T, A, F) is needed"),
         ({"csi": np.ones((60, 2, 4, 12)) + 0j}, "csi has 2 along its axis K of (N, K, T, A, F), site_position has 3"),
-        ({"csi": np.full((60, 3, 4, 12), np.nan + 0j)}, "csi[0, 0, 0, 0, 0] is nan+0j, finite numbers are needed"),
+        (
+            {"csi": np.full((60, 3, 4, 12), np.nan + 0j)},
+            "csi[0, 0, 0, 0, 0] is nan+0j, finite numbers are needed, zeros where a site heard nothing",
+        ),
         ({"csi": np.zeros((60, 3, 4, 12), complex)}, "csi of site 0 is zero at all positions"),
         ({"csi": np.ones((60, 3, 2, 4, 12)) + 0j}, "the field 'slot_spacing_s' is missing, which csi of 2 slots need"),
         ({"array": np.array([4, 2, 1])}, "csi has 4 antenna pairs, but array and user_array have 8 and 1 antennas"),

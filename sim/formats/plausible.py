@@ -1,0 +1,88 @@
+"""Whether measured channels go with the positions beside them.
+
+A file may have the right axes and still mean something else: phases of the other sign, tones or antennas in another
+order, positions in centimetres. Then delays, or directions, have nothing to do with positions. For each link
+
+    Δ = arg Σ conj(h[f]) h[f + 1]  over slots, antennas and tones: the mean delay, as the phase from tone to tone
+    Δ = arg Σ conj(h[m]) h[m + 1]  over slots, tones and rows: the direction, as the phase from column to column
+
+are compared with the phases of the straight line, −2πν d/c and 2πs u·e (ν the distance of tones, d the length and u
+the direction of the line, s the distance of antennas in wavelengths, e the array's axis from column to column). What
+all links of a position have in common (the user's clock) and all links of a site (its clock, its cables) is taken out
+of delays, the latter out of directions. The rest is measured by its median, and so is that of positions in another
+order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.world.paths import PathSet
+from sim.world.scenario import SPEED_OF_LIGHT, Scenario
+
+Real = npt.NDArray[np.float64]
+
+_UNRELATED = 0.85
+"""Share of the median of exchanged positions from which on measurements count as unrelated to positions."""
+_ENOUGH = 2000
+"""Positions that are looked at, at most."""
+
+
+def doubts(scenario: Scenario, paths: PathSet) -> list[str]:
+    """Return a sentence for each of delays and directions that have nothing to do with the positions.
+
+    Args:
+        scenario: of measured channels.
+        paths: its data set, with `csi`.
+    """
+    rows = slice(None, None, -(-len(paths) // _ENOUGH))
+    csi, heard = paths.csi[rows], paths.heard[rows]
+    place = np.array([site.position for site in scenario.sites])
+    line = paths.position[rows, None] - place
+    distance = np.linalg.norm(line, axis=2)
+    found = []
+    delay = _steps(csi[..., :-1], csi[..., 1:])
+    straight = -2 * np.pi * scenario.numerology.tone_spacing_hz * distance / SPEED_OF_LIGHT
+    if csi.shape[1] > 1 and _unrelated(delay, straight, heard, both=True):
+        found.append(
+            "delays do not follow the distances: are positions in metres, tones in ascending order, and the phase of "
+            "a delay negative (−2πντ)?"
+        )
+    array = scenario.array
+    if array.columns > 1:
+        shape = *csi.shape[:3], array.polarizations, array.columns, array.rows, -1
+        columns = csi.reshape(shape)
+        step = _steps(columns[:, :, :, :, :-1], columns[:, :, :, :, 1:])
+        yaw = np.radians([site.yaw_deg for site in scenario.sites])
+        along = -np.sin(yaw) * line[..., 0] + np.cos(yaw) * line[..., 1]
+        direction = 2 * np.pi * array.spacing_wavelengths * along / np.maximum(distance, 1e-9)
+        if _unrelated(step, direction, heard, both=False):
+            found.append(
+                "directions do not follow the positions: are site_yaw_deg (in degrees), the array's shape and the "
+                "order of its antennas right?"
+            )
+    return found
+
+
+def _steps(one: npt.NDArray[np.complex64], following: npt.NDArray[np.complex64]) -> Real:
+    """Return the phase between neighbours, (N, K)."""
+    axes = tuple(range(2, one.ndim))
+    return np.angle((one.conj() * following).sum(axes, dtype=np.complex128))
+
+
+def _unrelated(measured: Real, straight: Real, heard: npt.NDArray[np.bool_], *, both: bool) -> bool:
+    own = _rest(measured - straight, heard, both=both)
+    shift = math.ceil(len(straight) / 3)  # another position, also where neighbouring rows are neighbours in space
+    other = _rest(measured - np.roll(straight, shift, 0), heard, both=both)
+    return own > _UNRELATED * other
+
+
+def _rest(phase: Real, heard: npt.NDArray[np.bool_], *, both: bool) -> float:
+    """Return the median of phases, in absolute value, without what sites, and if `both` positions, have in common."""
+    turn = np.where(heard, np.exp(1j * phase), 0)
+    for axis in (1, 0) if both else (0,):
+        turn = turn * np.exp(-1j * np.angle(turn.sum(axis, keepdims=True)))
+    return float(np.median(np.abs(np.angle(turn[heard]))))
