@@ -70,7 +70,8 @@ def doubts(scenario: Scenario, paths: PathSet) -> list[str]:
 def _steps(one: npt.NDArray[np.complex64], following: npt.NDArray[np.complex64]) -> Real:
     """Return the phase between neighbours, (N, K)."""
     axes = tuple(range(2, one.ndim))
-    return np.angle((one.conj() * following).sum(axes, dtype=np.complex128))
+    phase: Real = np.angle((one.conj() * following).sum(axes, dtype=np.complex128))
+    return phase
 
 
 def _unrelated(measured: Real, straight: Real, heard: npt.NDArray[np.bool_], *, both: bool) -> bool:
