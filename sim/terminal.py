@@ -13,15 +13,17 @@ from rich.table import Table
 
 
 class ProgressBar:
-    """A progress bar with the estimated time left, on standard error; it appears with the first `update`."""
+    """A progress bar with the estimated time left, on a standard error that is a terminal, from `update` on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        """Take whether nothing is shown and said at all."""
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
         )  # fmt: skip
         self._console = Console(stderr=True)
-        self._progress = Progress(*columns, console=self._console, speed_estimate_period=600)
+        self._quiet, seen = quiet, self._console.is_terminal or self._console.is_jupyter
+        self._progress = Progress(*columns, console=self._console, speed_estimate_period=600, disable=quiet or not seen)
         self._description = ""
 
     def __enter__(self) -> ProgressBar:
@@ -49,8 +51,9 @@ class ProgressBar:
         self._progress.update(task, description=description, completed=done, total=total, note=note)
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(line, highlight=False)
+        """Print a line above the bar, also where no bar is shown."""
+        if not self._quiet:
+            self._console.print(line, highlight=False)
 
 
 def new_table(first: str, *others: str) -> Table:
@@ -112,6 +115,20 @@ def count(value: int | None) -> str:
 def metres(value: float | None) -> str:
     """Format a length [m] to the millimetre; None is a dash."""
     return "–" if value is None else f"{value:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Format a time in seconds, minutes or hours, to two digits."""
+    for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.{1 if seconds < 10 * length else 0}f} {unit}"
+    return f"{seconds:.{1 if seconds < 10 else 0}f} s"
+
+
+def megabytes(size: float) -> str:
+    """Format a number of bytes in kB, MB or GB."""
+    unit, step = next((u, s) for u, s in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if size >= s or u == "kB")
+    return f"{size / step:.{1 if size < 10 * step else 0}f} {unit}"
 
 
 def milliseconds(value: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sim.commands.common import console, stoppable
+from sim.commands.common import Quiet, console, stoppable
 from sim.commands.emulate import stopped_run
 from sim.commands.options import takes
 from sim.errors import UserError
@@ -32,6 +32,7 @@ HARD = {
 def chaos(
     minutes: Annotated[float, typer.Option(help="Duration of the run in minutes.", rich_help_panel=WHAT)] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the faults and of all other draws.", rich_help_panel=WHAT)] = 7,
+    quiet: Quiet = False,
     **words: Any,
 ) -> None:
     """Kill, cut and freeze base stations and the cloud on a schedule; audit what is left.
@@ -49,7 +50,7 @@ def chaos(
         raise UserError(f"--minutes must be above 0, it is {minutes:g}.")
     settings = options.settings_of(words | {"seed": seed, "bs_per_actor": 1})
     made: list[Path] = []
-    with stoppable(lambda: stopped_run(made)), ProgressBar() as bar:
+    with stoppable(lambda: stopped_run(made)), ProgressBar(quiet=quiet) as bar:
 
         def advance(progress: Progress) -> None:
             made.extend([progress.folder] if progress.folder else [])

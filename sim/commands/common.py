@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import shlex
 import sys
@@ -31,6 +32,22 @@ JsonOption = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing; default: do it.", show_default=False)
 ]
+
+
+def _hush(context: typer.Context, quiet: bool) -> bool:
+    """Let nothing that the command prints be seen, but for errors, which are printed after it."""
+    if quiet:
+        context.with_resource(contextlib.redirect_stdout(io.StringIO()))
+    return quiet
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", help="Print nothing but errors; default: results and a progress bar.", callback=_hush,
+        show_default=False,
+    ),
+]  # fmt: skip
 
 
 def print_json(value: Any) -> None:

@@ -25,22 +25,36 @@ LiveView = Annotated[
 ]
 
 
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", help="Print nothing but errors and, with --json, the JSON; default: results and a progress bar.",
+        rich_help_panel=OUTPUT, show_default=False,
+    ),
+]  # fmt: skip
+
+
 @takes(options.OPTIONS)
-def emulate(context: typer.Context, from_run: FromRun = None, live: LiveView = None, **words: Any) -> None:
+def emulate(
+    context: typer.Context, from_run: FromRun = None, live: LiveView = None, quiet: Quiet = False, **words: Any
+) -> None:
     """Run base stations, fronthaul and cloud; report position error, bits and latency."""
     words = effective(context, words)
     options.require_effect(given_options(context), words["driver"])
     settings = options.settings_of(words)
     options.require_own_links(settings)
-    from sim.commands.live import VIEWS
+    from sim.commands.live import VIEWS, silence
     from sim.commands.summary import show_summary
     from sim.emulate.emulator import Progress, run_plan
+    from sim.errors import UserError
     from sim.plan.plan import load_plan
 
+    if live and quiet:
+        raise UserError("--live shows the run and --quiet hides it: leave one of them out.")
     made: list[Path] = []
     with stoppable(lambda: stopped_run(made)):
         plan = load_plan(settings)
-        with VIEWS[live](plan) as show:
+        with (silence if quiet else VIEWS[live])(plan) as show:
 
             def advance(progress: Progress) -> None:
                 made.extend([progress.folder] if progress.folder else [])
@@ -49,7 +63,7 @@ def emulate(context: typer.Context, from_run: FromRun = None, live: LiveView = N
             result = run_plan(plan, advance)
     if words["json"]:
         print_json({"folder": str(result.folder), **result.summary})
-    else:
+    elif not quiet:
         show_summary(console(), result.summary, result.folder)
     if not result.summary["fixes"]:  # a note of the summary says why
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.commands.common import DryRun, console, emulate_command, require_choice, stoppable
+from sim.commands.common import DryRun, Quiet, console, emulate_command, require_choice, stoppable
 from sim.plan.options import parse_bits
 from sim.plan.setting import OUTPUT, TIMING, WHAT
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
     from sim.learn.diffloc.train import DiffLocTraining
     from sim.learn.trainer import Schedule
+    from sim.terminal import ProgressBar
     from sim.world.paths import PathSet
     from sim.world.scenario import Scenario
 
 
 def trace(
+    context: typer.Context,
     scenario: Annotated[
         str, typer.Argument(help="Name of a shipped scenario, or path of a TOML file.", show_default=False)
     ],
@@ -39,12 +41,15 @@ def trace(
     output: Annotated[
         Path | None, typer.Option(help="Folder of the data set; default: data/SCENARIO.", show_default=False)
     ] = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ray-trace a scenario into a path data set; can be resumed. Test positions are traced again for a mismatch."""
     from dataclasses import replace as changed
 
-    from sim.commands.tracing import draw_factory_data, trace_layout_data, trace_scene_data, trace_world_data
+    from sim.commands import tracing, tracing_plan
     from sim.errors import UserError
+    from sim.terminal import ProgressBar
     from sim.world.scenario import load_scenario
     from sim.world.store import data_folder
 
@@ -62,17 +67,29 @@ def trace(
         raise UserError("--output is not for a scenario whose [mismatch] needs a trace: `emulate` would not find it.")
     if wanted.is_own:
         raise UserError(f"Scenario {wanted.name!r} was imported: it has no scene that could be traced.")
+    if dry_run:
+        if known:
+            tracing_plan.plan_world(wanted, positions)
+        elif wanted.layouts is not None:
+            tracing_plan.plan_layouts(wanted, folder)
+        elif wanted.factory is not None:
+            tracing_plan.plan_factory(wanted, folder)
+        else:
+            tracing_plan.plan_scene(wanted, folder)
+        return
+    bar = context.with_resource(ProgressBar(quiet=quiet))
     if wanted.layouts is not None:
-        trace_layout_data(wanted, folder)
+        tracing.trace_layout_data(wanted, folder, bar)
     elif wanted.factory is not None:
-        draw_factory_data(wanted, folder)
+        tracing.draw_factory_data(wanted, folder, bar)
     elif not known:
-        trace_scene_data(wanted, folder)
+        tracing.trace_scene_data(wanted, folder, bar)
     if again:
-        trace_world_data(wanted, positions if known else None)
+        tracing.trace_world_data(wanted, positions if known else None, bar)
 
 
 def train(
+    context: typer.Context,
     scheme: Annotated[
         str | None,
         typer.Argument(
@@ -228,10 +245,14 @@ def train(
             show_default=False, rich_help_panel=TIMING,
         ),
     ] = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Train a scheme's weights on a path data set, on the GPU if there is one; can be resumed."""
     from sim.errors import UserError, nearest_hint
 
+    if dry_run and (queue is not None or quiet):
+        raise UserError("--dry-run is for one training, and prints: leave out --queue and --quiet.")
     if queue is not None and scheme is None:
         _work_through(queue, workers)
         return
@@ -252,11 +273,20 @@ def train(
         raise UserError(f"--budget and --device are not for {scheme}: it takes little time.")
     if scheme != "vinloc" and any(value is not None for value in (width, further)):
         raise UserError("--width and --further are for vinloc.")
+    from sim.terminal import ProgressBar
+
+    bar = context.with_resource(ProgressBar(quiet=quiet))
+    if dry_run:
+        from sim.commands.rehearsal import Rehearsal, numbers_of
+
+        numbers = numbers_of(scheme) if scheme != "diffloc" else None  # as many networks as base stations, of any kind
+        bar = rehearsal = context.with_resource(Rehearsal(f"train {scheme}", numbers))
+        output = rehearsal.folder / "weights.safetensors"
     if scheme == "vinloc":
         from sim.commands.vinloc import train_vinloc
 
         train_vinloc(
-            job, scenario,
+            job, scenario, bar, dry_run=dry_run,
             epochs=epochs, batch=batch, rate=rate, seed=seed, output=output,
             budget_s=None if budget is None else 60 * budget, device=device, width=width, further=further,
         )  # fmt: skip
@@ -283,7 +313,7 @@ def train(
             model, split, soft, fused, max(1, round(epochs)), batch, rate,
             average=0.0 if budget is None else 0.1, budget_s=None if budget is None else 60 * budget, seed=seed,
         )  # fmt: skip
-        print(use(_train_diffloc(wanted, data, training_of, device, output)))
+        print(use(_train_diffloc(wanted, data, training_of, device, output, bar)))
         return
     from dataclasses import replace as changed
 
@@ -291,7 +321,6 @@ def train(
     from sim.learn.device import training_device
     from sim.learn.ecc.train import JITTER_M, EccTraining, train_ecc
     from sim.learn.trainer import Schedule, TrainProgress
-    from sim.terminal import ProgressBar
     from sim.world.store import CHECKPOINT_FOLDER, load_traced
 
     folder = CHECKPOINT_FOLDER / wanted.name
@@ -331,7 +360,7 @@ def train(
         training_of_reports = NrppaTraining(
             start, split, epochs=max(1, round(epochs)), batch=batch, rate=rate, seed=seed,  # type: ignore[arg-type]
         )  # fmt: skip
-        train_reports(wanted, paths, training_of_reports, output or folder / "nrppa.safetensors")
+        train_reports(wanted, paths, training_of_reports, output or folder / "nrppa.safetensors", bar)
         return
     schedule = Schedule(
         epochs,
@@ -349,17 +378,19 @@ def train(
         start = start_from or find_weights(wanted.data_name, "ecc" if scheme == "ecc-klt" else "ecc-klt", payloads[0])
         half = "edge" if place.type == "cpu" else "none"
         rates = RateTraining(start, split, jitter_m=jitter_m, schedule=changed(schedule, half=half))  # type: ignore[arg-type]  # checked
-        train_rate(scheme, wanted, paths, rates, place, output or folder / f"{scheme}.safetensors")
+        train_rate(scheme, wanted, paths, rates, place, output or folder / f"{scheme}.safetensors", bar)
         return
     if scheme in ("mfcnet", "adcpm"):
-        _train_baseline(scheme, wanted, paths, schedule, place, output or folder / f"{scheme}.safetensors")
+        _train_baseline(scheme, wanted, paths, schedule, place, output or folder / f"{scheme}.safetensors", bar)
         return
-    if output is not None and len(payloads) > 1:
+    if output is not None and len(payloads) > 1 and not dry_run:
         raise UserError("--output is for one payload: with several, each file gets its own name.")
     # A variant's name is its own, so that no training resumes or overwrites another.
     variant = [phase] * (phase != "slot") + [split] * (split != "random") + [f"seed{seed}"] * (seed != 0)
     labels = ["lossless" if resolution is None else f"b{resolution}" for resolution in payloads]
-    targets = [output or folder / f"{'-'.join(['ecc', label, *variant])}.safetensors" for label in labels]
+    home = output.parent if dry_run and output else folder
+    targets = [home / f"{'-'.join(['ecc', label, *variant])}.safetensors" for label in labels]
+    targets = targets if output is None or dry_run else [output]
     for target in targets:
         require_writable(target)
     training = EccTraining(
@@ -369,11 +400,13 @@ def train(
         start_from=start_from,
         schedule=schedule,
     )
+    if dry_run:  # Stage II takes nearly all of the time
+        training = changed(training, stage_one_epochs=0.0)
     trainings = {target: changed(training, bits=bits) for target, bits in zip(targets, payloads, strict=True)}
     checkpoint = folder / f"{'-'.join(['ecc', *labels, *variant])}.pt" if output is None else output.with_suffix(".pt")
     told = f"Stopped; the last finished epoch is in {checkpoint.parent}, and the same command resumes."
     stages = {"local": "Stage I, autoencoders", "train": "Stage II, positions"}
-    with stoppable(lambda: told), ProgressBar() as bar:
+    with stoppable(lambda: told):
 
         def advance(progress: TrainProgress) -> None:
             stage = stages.get(progress.stage, progress.stage)
@@ -382,7 +415,7 @@ def train(
                 error = f"mean 3D error on validation positions {progress.validation_m:.3f} m"
                 bar.say(f"{progress.name or 'step'} {progress.step}: {error}")
 
-        with scalar_writer(curves or checkpoint.with_suffix("")) as scalars:
+        with scalar_writer(curves if curves and not dry_run else checkpoint.with_suffix("")) as scalars:
             means = train_ecc(wanted, paths, trainings, advance, checkpoint=checkpoint, scalars=scalars, device=place)
     for written, mean_m in means.items():
         print(f"mean 3D error on validation positions {mean_m:.3f} m: {written}")
@@ -408,15 +441,15 @@ def _work_through(queue: Path, workers: int | None) -> None:
 
 
 def _train_baseline(
-    name: str, scenario: Scenario, paths: PathSet, schedule: Schedule, device: torch.device, output: Path
-) -> None:
+    name: str, scenario: Scenario, paths: PathSet, schedule: Schedule, device: torch.device, output: Path,
+    bar: ProgressBar,
+) -> None:  # fmt: skip
     from sim.learn.ecc.baselines import train_baselines
     from sim.learn.ecc.train import JITTER_M
     from sim.learn.trainer import TrainProgress
-    from sim.terminal import ProgressBar
 
     checkpoint = output.with_suffix(".pt")
-    with stoppable(lambda: f"Stopped; the last finished epoch is in {checkpoint}."), ProgressBar() as bar:
+    with stoppable(lambda: f"Stopped; the last finished epoch is in {checkpoint}."):
 
         def advance(progress: TrainProgress) -> None:
             bar.update(f"training {name}", progress.step, progress.steps, note=f"loss {progress.loss:.4g}")
@@ -429,13 +462,13 @@ def _train_baseline(
 
 
 def _train_diffloc(
-    scenario: Scenario, data: Path | None, training: DiffLocTraining, device: str | None, output: Path | None
-) -> Path:
+    scenario: Scenario, data: Path | None, training: DiffLocTraining, device: str | None, output: Path | None,
+    bar: ProgressBar,
+) -> Path:  # fmt: skip
     """Train and say how well; return a file of the weights."""
     from sim.files import require_writable
     from sim.learn.device import training_device
     from sim.learn.diffloc.train import train_diffloc
-    from sim.terminal import ProgressBar
     from sim.world.store import CHECKPOINT_FOLDER
 
     model, split, seed = training.model, training.split, training.seed
@@ -446,7 +479,7 @@ def _train_diffloc(
     require_writable(target)
     place = training_device(device)
     told = f"Stopped; the last tenth epoch is in {target.parent}, and the same command resumes."
-    with stoppable(lambda: told), ProgressBar() as bar:
+    with stoppable(lambda: told):
 
         def advance(done: int, total: int, note: str) -> None:
             bar.update(f"training {model}", done, total, note=note)
@@ -471,6 +504,7 @@ def reproduce(
     output: Annotated[Path, typer.Option(help="Folder of the table and its figures.")] = Path("docs/tables"),
     train: Annotated[bool, typer.Option(help="Run trainings that are missing (hours); without, rows say so.")] = True,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure a published table and show the paper's values beside it; can be resumed."""
     if dry_run:
@@ -481,7 +515,7 @@ def reproduce(
 
     require_writable(output / f"{table}.json")
     told = f"Stopped; finished rows are in {output}, and the same command resumes."
-    with stoppable(lambda: told), ProgressBar() as bar:
+    with stoppable(lambda: told), ProgressBar(quiet=quiet) as bar:
         path = measure(table, output, lambda label, done, total: bar.update(label, done, total), train=train)
     print(path.read_text(encoding="utf-8"))
     print(path)

@@ -29,6 +29,12 @@ _LINK = ("used", "late", "delivered", "duplicate", "corrupt", "rejected", "bytes
 
 
 @contextmanager
+def silence(_: Plan) -> Iterator[OnProgress]:
+    """Show nothing."""
+    yield lambda _: None
+
+
+@contextmanager
 def progress_bar(_: Plan) -> Iterator[OnProgress]:
     """Show a progress bar."""
     with ProgressBar() as bar:

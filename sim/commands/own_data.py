@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sim.commands.common import Quiet
+
 
 def import_source(
     source: Annotated[
@@ -30,6 +32,7 @@ def import_source(
     ] = None,
     every: Annotated[int, typer.Option(metavar="N", help="Take one of N positions with measured channels.", min=1)] = 1,
     tone_every: Annotated[int, typer.Option(metavar="N", help="Take one of N of their tones.", min=1)] = 1,
+    quiet: Quiet = False,
 ) -> None:
     """Make a scenario of channels that were measured, or of paths that something else traced."""
     from sim.commands.common import emulate_command

@@ -17,7 +17,10 @@ def preview(
         typer.Option(help="Folder of preview.png and preview.html; default: data/SCENARIO.", show_default=False),
     ] = None,
 ) -> None:
-    """Draw a scenario from above, count where users may stand, and check its scene; nothing is traced."""
+    """Draw a scenario from above, count where users may stand, and check its scene; nothing is traced.
+
+    Of an imported scenario: where its positions are, and which sites hear them.
+    """
     from sim.errors import UserError
     from sim.report.preview_page import count_rows, site_rows, write_preview
     from sim.world.preview import make_preview
@@ -25,13 +28,11 @@ def preview(
     from sim.world.store import DATA_FOLDER
 
     wanted = load_scenario(scenario)
-    if wanted.is_own:
-        raise UserError(f"Scenario {wanted.name!r} was imported: it has no scene to look at.")
     made = make_preview(wanted)
     for rule, count in count_rows(made):
         print(f"{count:>6}  {rule}")
     for name, where, _, sees, remark in site_rows(made):
-        print(f"site {name} at ({where}) m sees {sees} of these points" + f"; {remark}" * bool(remark))
+        print(f"site {name} at ({where}) m {sees} of these points" + f"; {remark}" * bool(remark))
     for path in write_preview(made, output or DATA_FOLDER / wanted.name):
         print(path)
     if not len(made.position):

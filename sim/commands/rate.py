@@ -12,17 +12,18 @@ if TYPE_CHECKING:
 
     from sim.learn.ecc.rate import RateTraining
     from sim.learn.trainer import TrainProgress
+    from sim.terminal import ProgressBar
     from sim.world.paths import PathSet
     from sim.world.scenario import Scenario
 
 
 def train_rate(
-    scheme: str, scenario: Scenario, paths: PathSet, training: RateTraining, device: torch.device, output: Path
-) -> None:
+    scheme: str, scenario: Scenario, paths: PathSet, training: RateTraining, device: torch.device, output: Path,
+    bar: ProgressBar,
+) -> None:  # fmt: skip
     """Fit or train, and say how well."""
     from sim.files import require_writable
     from sim.learn.ecc.rate import fit_klt, fit_total, train_rd
-    from sim.terminal import ProgressBar
 
     require_writable(output)
     if scheme == "ecc-klt":
@@ -34,7 +35,7 @@ def train_rate(
     else:
         checkpoint = output.with_suffix(".pt")
         told = f"Stopped; the last finished epoch is in {checkpoint}, and the same command resumes."
-        with stoppable(lambda: told), ProgressBar() as bar:
+        with stoppable(lambda: told):
 
             def advance(progress: TrainProgress) -> None:
                 bar.update(f"training {scheme}", progress.step, progress.steps, note=f"loss {progress.loss:.4g}")

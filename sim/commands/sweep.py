@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.commands.common import DryRun, console, stoppable
+from sim.commands.common import DryRun, Quiet, console, stoppable
 from sim.commands.options import FromRun, given_options, takes
 from sim.plan.setting import OUTPUT, PLACEMENT
 from sim.sweep.cases import DEFAULTS, OPTIONS, cases_of
@@ -39,6 +39,7 @@ def sweep(
     ] = None,
     from_run: FromRun = None,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
     **words: Any,
 ) -> None:
     """Emulate every combination of lists in process; table and plot of error against budget; can be resumed."""
@@ -54,7 +55,7 @@ def sweep(
         print(f"{len(left)} of {len(cases)} rows to run, {sum(left)} fixes. Nothing was done.")
         return
     told = f"Stopped; finished rows are in {output}, and the same command resumes."
-    with stoppable(lambda: told), ProgressBar() as bar:
+    with stoppable(lambda: told), ProgressBar(quiet=quiet) as bar:
 
         def advance(name: str, done: int, total: int, begins: bool) -> None:
             bar.update("sweep", done, total, note=name, restart=begins)

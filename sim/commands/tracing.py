@@ -18,12 +18,12 @@ from sim.world.scenario import Scenario
 from sim.world.store import data_folder, load_test_paths, world_file
 
 
-def trace_scene_data(scenario: Scenario, folder: Path) -> None:
+def trace_scene_data(scenario: Scenario, folder: Path, bar: ProgressBar) -> None:
     """Trace paths from positions in the scene to the scenario's sites, and write the data set."""
     from sim.world.tracer import TraceProgress, trace_ground_plan, trace_scenario
 
     shards = folder / "shards"
-    with stoppable(lambda: _stopped("shards", shards)), ProgressBar() as bar:
+    with stoppable(lambda: _stopped("shards", shards)):
 
         def advance(progress: TraceProgress) -> None:
             bar.update(f"tracing {scenario.name}", progress.done, progress.total, restart=progress.resumed)
@@ -34,14 +34,14 @@ def trace_scene_data(scenario: Scenario, folder: Path) -> None:
     _tell(paths, folder, scenario)
 
 
-def trace_world_data(scenario: Scenario, positions: int | None) -> None:
+def trace_world_data(scenario: Scenario, positions: int | None, bar: ProgressBar) -> None:
     """Trace the first test positions, by default all, again in the world of the scenario's mismatch."""
     from sim.world.tracer import TraceProgress, trace_world
 
     test = load_test_paths(replace(scenario, mismatch=Mismatch()))
     chosen = test.select(np.arange(len(test))[:positions])
     target = world_file(scenario)
-    with stoppable(lambda: "Stopped; nothing is written."), ProgressBar() as bar:
+    with stoppable(lambda: "Stopped; nothing is written."):
 
         def advance(progress: TraceProgress) -> None:
             bar.update(f"tracing {scenario.name}", progress.done, progress.total)
@@ -51,12 +51,12 @@ def trace_world_data(scenario: Scenario, positions: int | None) -> None:
     print(f"{len(paths)} test positions, {len(paths.delay)} paths to {paths.sites} sites: {target}")
 
 
-def draw_factory_data(scenario: Scenario, folder: Path) -> None:
+def draw_factory_data(scenario: Scenario, folder: Path, bar: ProgressBar) -> None:
     """Draw the channels of an indoor factory, and write the data set."""
     from sim.world.factory import draw_factory
 
     shards = folder / "shards"
-    with stoppable(lambda: _stopped("sites", shards)), ProgressBar() as bar:
+    with stoppable(lambda: _stopped("sites", shards)):
 
         def advance(done: int, total: int) -> None:
             bar.update(f"drawing {scenario.name}", done, total)
@@ -66,12 +66,12 @@ def draw_factory_data(scenario: Scenario, folder: Path) -> None:
     _tell(paths, folder, scenario)
 
 
-def trace_layout_data(scenario: Scenario, folder: Path) -> None:
+def trace_layout_data(scenario: Scenario, folder: Path, bar: ProgressBar) -> None:
     """Draw layouts of sites on roofs, trace the users of each, and write the data set."""
     from sim.world.layouts import trace_layouts
     from sim.world.tracer import TraceProgress, trace_ground_plan
 
-    with stoppable(lambda: _stopped("layouts", folder / "layouts")), ProgressBar() as bar:
+    with stoppable(lambda: _stopped("layouts", folder / "layouts")):
 
         def advance(progress: TraceProgress) -> None:
             bar.update(f"tracing {scenario.name}", progress.done, progress.total, restart=progress.resumed)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sim.commands.common import require_choice, stoppable
+from sim.commands.common import Quiet, require_choice, stoppable
 from sim.plan.setting import OUTPUT, WHAT
 
 
@@ -37,6 +37,7 @@ def twin(
         typer.Option(help="File to write; default: data/SCENARIO/twin.safetensors.", show_default=False,
                      rich_help_panel=OUTPUT),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Make a twin of a traced scenario: the anchors of its paths, and how many bits each part of a report gets."""
     from sim.errors import UserError
@@ -57,7 +58,7 @@ def twin(
         raise UserError(f"--positions must be at least 1, it is {positions}.")
     paths = load_traced(wanted, data)
     target = output or Path("data") / wanted.data_name / "twin.safetensors"
-    with stoppable(lambda: "Stopped; nothing is written."), ProgressBar() as bar:
+    with stoppable(lambda: "Stopped; nothing is written."), ProgressBar(quiet=quiet) as bar:
         anchors = make_twin(
             wanted,
             paths,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from sim.commands.common import emulate_command, stoppable
 from sim.errors import UserError, nearest_hint
 from sim.files import require_writable
-from sim.terminal import ProgressBar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,12 +18,15 @@ if TYPE_CHECKING:
     from sim.learn.vinloc.jobs import Job
     from sim.learn.vinloc.resnet_train import ResNetJob
     from sim.learn.vinloc.train import TrainProgress
+    from sim.terminal import ProgressBar
 
 
 def train_vinloc(
     name: str,
     scenario: str | None,
+    bar: ProgressBar,
     *,
+    dry_run: bool,
     epochs: float | None,
     batch: int | None,
     rate: float | None,
@@ -43,6 +45,7 @@ def train_vinloc(
         UserError: there is no such job, data are missing, or the checkpoint is another training's.
     """
     from sim.learn.device import training_device
+    from sim.learn.vinloc.data import is_cached
     from sim.learn.vinloc.resnet_train import ResNetJob
     from sim.world.scenario import load_scenario
     from sim.world.store import CHECKPOINT_FOLDER, DATA_FOLDER
@@ -66,12 +69,18 @@ def train_vinloc(
     suffix = f"-seed{schedule.seed}" * (schedule.seed != own.seed)
     target = output or CHECKPOINT_FOLDER / wanted.name / f"vinloc-{name}{suffix}.safetensors"
     folder = DATA_FOLDER / wanted.data_name / "vinloc"
-    if job != known:
+    drawn = not isinstance(job, ResNetJob) and job.further is not None
+    if dry_run and not drawn and not is_cached(wanted):
+        raise UserError(
+            f"The responses of {wanted.name} that this job learns from are not in {folder}: its first start prepares "
+            "them, and the pace cannot be known before."
+        )
+    if job != known or dry_run:
         job, folder = replace(job, name=target.stem), target.parent
     require_writable(target)
     told = f"Stopped; a checkpoint of the last minutes is in {folder}, and the same command resumes."
     last: list[float] = []
-    with stoppable(lambda: told), ProgressBar() as bar:
+    with stoppable(lambda: told):
 
         def advance(progress: TrainProgress) -> None:
             bar.update(f"training {name}", progress.step, progress.steps, note=f"loss {progress.loss_m:.3g} m")

@@ -29,9 +29,9 @@ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-sr
 <title>{title}</title><style>{style}
 img {{ width: 100%; max-width: 900px; cursor: crosshair; background: #fff; }}</style></head><body>
 <header><h1>{title}</h1></header><main>
-<img id="map" alt="Map from above: sites, buildings, and where users may stand" src="data:image/png;base64,{picture}">
+<img id="map" alt="Map from above: sites, buildings, and users' positions" src="data:image/png;base64,{picture}">
 <p id="where" class="hint">Point at the map for coordinates.</p>
-<h2>Where users may stand</h2>{counts}
+<h2>{where}</h2>{counts}
 <h2>Sites</h2>{sites}
 </main><script>
 const frame = {frame}, map = document.getElementById("map"), where = document.getElementById("where");
@@ -60,11 +60,12 @@ def write_preview(preview: Preview, folder: Path) -> list[Path]:
     frame = {"left": box.x0, "bottom": box.y0, "width": box.width, "height": box.height,
              "x": axes.get_xlim(), "y": axes.get_ylim()}  # fmt: skip
     text = _PAGE.format(
+        where=_points(preview).capitalize(),
         title=html.escape(f"Preview: {preview.scenario.name}"),
         style=(_PARTS / "page.css").read_text(encoding="utf-8"),
         picture=base64.b64encode(picture.read_bytes()).decode(),
         counts=_table(("rule", "points"), count_rows(preview)),
-        sites=_table(("site", "position [m]", "yaw, pitch [°]", "sees of the points", "remark"), site_rows(preview)),
+        sites=_table(("site", "position [m]", "yaw, pitch [°]", "of the points", "remark"), site_rows(preview)),
         frame=json.dumps(frame),
     )
     write_text(page, text)
@@ -74,6 +75,16 @@ def write_preview(preview: Preview, folder: Path) -> list[Path]:
 def count_rows(preview: Preview) -> list[tuple[str, str]]:
     """Return the number of points that each rule removes, and of those that are left."""
     users = preview.scenario.users
+    if preview.heard is not None:
+        count = preview.heard.sum(1)
+        return [
+            (f"positions that were imported, with {preview.links}", str(preview.drawn)),
+            (
+                f"of these, heard by all {preview.heard.shape[1]} sites",
+                str(int((count == preview.heard.shape[1]).sum())),
+            ),
+            ("of these, heard by no site", str(int((count == 0).sum()))),
+        ]
     rows = [("drawn in the box from users.low to users.high", str(preview.drawn))]
     rows += [(f"removed: {rule}", str(count)) for rule, count in preview.removed.items()]
     rows.append(("left: where users may stand", str(len(preview.position))))
@@ -91,11 +102,21 @@ def site_rows(preview: Preview) -> list[tuple[str, ...]]:
     for k, site in enumerate(preview.scenario.sites):
         sees = "–"
         if preview.in_sight is not None and len(preview.position):
-            sees = f"{100 * preview.in_sight[:, k].mean():.0f} %"
+            sees = f"sees {100 * preview.in_sight[:, k].mean():.0f} %"
+        if preview.heard is not None:
+            sees = f"hears {100 * preview.heard[:, k].mean():.0f} %"
         where = ", ".join(f"{value:g}" for value in site.position)
         remark = "a surface is above it: it may stand in a building" if preview.covered[k] else ""
-        rows.append((f"{k} {site.name}".strip(), where, f"{site.yaw_deg:g}, {site.pitch_deg:g}", sees, remark))
+        rows.append((_named(k, site.name), where, f"{site.yaw_deg:g}, {site.pitch_deg:g}", sees, remark))
     return rows
+
+
+def _named(number: int, name: str) -> str:
+    return str(number) if name in ("", f"site-{number}") else f"{number} {name}"
+
+
+def _points(preview: Preview) -> str:
+    return "where users may stand" if preview.heard is None else "positions that were imported"
 
 
 def draw_preview(axes: Axes, preview: Preview) -> None:
@@ -105,7 +126,7 @@ def draw_preview(axes: Axes, preview: Preview) -> None:
     scenario, ground = preview.scenario, preview.ground
     if ground is not None:
         draw_ground(axes, ground.covered, ground.extent)
-    axes.plot(*preview.position[:, :2].T, ".", color=_HERE, markersize=2, alpha=0.5, label="where users may stand")
+    axes.plot(*preview.position[:, :2].T, ".", color=_HERE, markersize=2, alpha=0.5, label=_points(preview))
     low, high = scenario.users.low, scenario.users.high
     x, y = ([low[axis], high[axis]] for axis in (0, 1))
     corners = np.array([(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1]), (x[0], y[0])])
@@ -123,7 +144,7 @@ def draw_preview(axes: Axes, preview: Preview) -> None:
     few = len(site) <= _NAMED
     for k, one in enumerate(scenario.sites):
         axes.annotate(
-            f"{k} {one.name}".strip() if few else str(k), one.position[:2], (7, 7), textcoords="offset points",
+            _named(k, one.name) if few else str(k), one.position[:2], (7, 7), textcoords="offset points",
             fontsize=9, zorder=6, color=_INK, path_effects=[withStroke(linewidth=3, foreground="#ffffff")],
         )  # fmt: skip
     axes.set_aspect("equal")

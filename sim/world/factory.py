@@ -99,7 +99,7 @@ def draw_factory(
                 raise UserError(f"{folder} holds channels of another scenario; name another folder or remove it.")
         else:
             hall = hall or Hall(scenario)
-            part = replace(_path_set(hall.users, *hall.links(site)), digest=digest)
+            part = replace(as_path_set(hall.users, *hall.links(site)), digest=digest)
             part.save(path)
         parts.append(part)
         on_progress(site + 1, len(scenario.sites))
@@ -271,7 +271,7 @@ def _probability(field: Tensor) -> Tensor:
     return (0.5 * torch.erfc(-field / math.sqrt(2))).clamp(least, 1 - least)
 
 
-def _path_set(users: npt.NDArray[np.float64], gain: Tensor, delay_s: Tensor) -> PathSet:
+def as_path_set(users: npt.NDArray[np.float64], gain: Tensor, delay_s: Tensor) -> PathSet:
     """Return one site's channels as paths."""
     valid = (gain != 0).numpy()
     matrix = np.zeros((int(valid.sum()), 2, 2), np.complex64)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fronthaul.draws import generator
 from sim.world.scenario import Scenario
-from sim.world.store import GroundPlan
+from sim.world.store import GroundPlan, load_traced
 from sim.world.tracer import Tracer, trace_ground_plan
 from sim.world.walks import area_test
 
@@ -24,12 +24,14 @@ class Preview:
 
     Attributes:
         scenario: the scenario; of a scenario with layouts, with the sites of its first test layout.
-        ground: the scene seen from above; None for a hall, which has no scene.
-        drawn: number of points drawn in the users' box.
+        ground: the scene seen from above; None without a scene, as for a hall and for what was imported.
+        drawn: number of points drawn in the users' box, or of positions that were imported.
         removed: for each rule that takes points away, in order, how many of those that are left.
         position: points that are left (N, 3) [m].
         in_sight: whether a straight line from point to site meets no surface (N, K); None without a scene.
         covered: whether a surface is above each site (K,).
+        heard: of an imported scenario, whether site hears position (N, K); else None.
+        links: of an imported scenario, what its links hold.
     """
 
     scenario: Scenario
@@ -39,6 +41,8 @@ class Preview:
     position: npt.NDArray[np.float64]
     in_sight: npt.NDArray[np.bool_] | None
     covered: npt.NDArray[np.bool_]
+    heard: npt.NDArray[np.bool_] | None = None
+    links: str = ""
 
     @property
     def sure(self) -> int | None:
@@ -51,10 +55,18 @@ class Preview:
 def make_preview(scenario: Scenario, points: int = POINTS) -> Preview:
     """Draw points as `trace` draws users, apply its rules but for that of paths, and look from them to the sites.
 
+    Of an imported scenario the points are its positions, and what is known is which site hears them.
+
     Raises:
-        UserError: Sionna RT or its LLVM library is missing, the scene is unknown, the carrier frequency is outside the
-            range of one of its materials, or there are no roofs for the sites of a layout.
+        UserError: data of an imported scenario are missing, Sionna RT or its LLVM library is missing, the scene is
+            unknown, the carrier frequency is outside the range of one of its materials, or there are no roofs for the
+            sites of a layout.
     """
+    if scenario.is_own:
+        paths = load_traced(scenario)
+        links = "measured channels" if len(paths.csi) else f"{len(paths.delay)} paths"
+        nothing = np.zeros(paths.sites, bool)
+        return Preview(scenario, None, len(paths), {}, paths.position, None, nothing, paths.heard, links)
     users = scenario.users
     tracer = None if scenario.factory is not None else Tracer(scenario)
     if tracer is not None and scenario.layouts is not None:

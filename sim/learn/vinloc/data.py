@@ -201,6 +201,12 @@ def load_users(
     return Users(**made)
 
 
+def is_cached(scenario: Scenario, split: SplitName = "random") -> bool:
+    """Return whether `load_users` finds all responses in ``data/NAME/vinloc``."""
+    folder, key = DATA_FOLDER / scenario.data_name / "vinloc", _key(scenario, split)
+    return all((folder / f"{part}-{key}.npz").is_file() for part in get_args(Part))
+
+
 def drawn_users(scenario: Scenario, device: torch.device, further: int, split: SplitName = "random") -> Users:
     """Draw an indoor factory's users on a device, instead of loading them: the same ones, and `further` to train on.
 

@@ -267,7 +267,8 @@ def options_of(command: str) -> dict[str, inspect.Parameter]:
 def test_emulate_has_every_setting_and_every_impairment() -> None:
     settings = {setting.word for setting in SETTINGS.values()}
     others = {
-        "context", "from_run", "live", "steps", "fusion", "where", "bits_per_report", "total_bits", "entropy", "json",
+        "context", "from_run", "live", "quiet", "steps", "fusion", "where", "bits_per_report", "total_bits", "entropy",
+        "json",
     }  # fmt: skip
     assert set(options_of("emulate")) - others == settings | set(IMPAIRMENTS)
 
@@ -280,7 +281,7 @@ def test_sweep_and_emulate_have_the_same_defaults() -> None:
     """But for the list that is swept where nothing is said, and for files that no figure comes from."""
     theirs, own = options_of("emulate"), options_of("sweep")
     listed = {name for name, (_, it) in OPTIONS.items() if it.listed}
-    beside = {"context", "from_run", "workers", "dry_run"}
+    beside = {"context", "from_run", "workers", "dry_run", "quiet"}
     for name in set(own) - beside - {"bits", "capture", "report", "output"}:
         default = theirs[name].default
         assert own[name].default == (as_text(default) if name in listed else default), name

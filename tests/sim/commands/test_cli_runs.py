@@ -248,6 +248,22 @@ def test_what_is_printed_is_there_as_json(tiny: list[str], capsys: pytest.Captur
     assert not printed("inspect", folder, status=1)["books"]["balance"]
 
 
+def test_quiet_leaves_errors_and_json(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["emulate", *tiny, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert cli.main(["emulate", *tiny, "--quiet", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert Path(json.loads(out)["folder"]).is_dir() and not err
+    assert cli.main(["emulate", *tiny, "--quiet", "--bits", "99"]) == 2
+    out, err = capsys.readouterr()
+    assert not out and len(err.splitlines()) == 1
+    assert cli.main(["emulate", *tiny, "--quiet", "--live", "page"]) == 2
+    assert capsys.readouterr().err == "--live shows the run and --quiet hides it: leave one of them out.\n"
+    options = [*tiny[:6], *tiny[8:], "--bits", "2,4", "--output", "swept", "--quiet"]
+    assert cli.main(["sweep", *options]) == 0
+    assert capsys.readouterr() == ("", "") and list(Path("swept").glob("*.png"))
+
+
 def test_doctor_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     status = cli.main(["doctor", "--json"])
     told = json.loads(capsys.readouterr().out)

@@ -108,6 +108,21 @@ def test_channels_that_do_not_go_with_the_positions_are_noticed(
     assert " ".join(note.split()[1] for note in notes) == said
 
 
+def test_a_preview_shows_positions_and_who_hears_them(lab: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["import", "lab.npz", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert cli.main(["preview", LAB]) == 0
+    told = capsys.readouterr().out.split("\n")
+    assert told[:3] == [
+        "    60  positions that were imported, with measured channels",
+        "    59  of these, heard by all 3 sites",
+        "     0  of these, heard by no site",
+    ]
+    assert told[4] == "site 1 at (60, 0, 10) m hears 98 % of these points"
+    assert Path("data/lab/preview.png").read_bytes().startswith(b"\x89PNG")
+    assert "<h2>Positions that were imported</h2>" in Path("data/lab/preview.html").read_text()
+
+
 def test_what_needs_a_scene_or_paths_says_so(lab: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["import", "lab.npz"]) == 0
     capsys.readouterr()

@@ -83,6 +83,8 @@ def test_paths_make_the_channels_of_their_geometry(capsys: pytest.CaptureFixture
     assert "each heard by 2.0 of 2 sites, 79 paths: data/own/own.toml" in capsys.readouterr().out
     assert np.abs(channel("own") - expected()).max() < 1e-3 * np.abs(expected()).max()  # delays in single precision
     assert cli.main(["train", "rss", "--scenario", "data/own/own.toml"]) == 0
+    assert cli.main(["preview", "data/own/own.toml"]) == 0
+    assert "40  positions that were imported, with 79 paths" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
