@@ -285,14 +285,16 @@ def means(scheme: str, name: str, text: str) -> bool:
     """Return whether a value of an option, by parameter name, can mean something to a scheme.
 
     Raises:
-        UserError: an unknown scheme.
+        UserError: an unknown scheme, if it matters for the option.
     """
+    if name != "bits" and name not in _SCHEME_OPTIONS:
+        return True
     spec = _spec(scheme)
     if name == "bits" and text.isdigit():
         return spec.resolution == "chosen"
     if name == "bits":
         return spec.resolution != "own" and (spec.forwards or text == "lossless")
-    return name not in _SCHEME_OPTIONS or name in (spec.options or {})
+    return name in (spec.options or {})
 
 
 def payload_of(text: str | None, scheme: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -59,15 +60,17 @@ def cases_of(words: dict[str, Any], output: Path, given: Collection[str] | None 
         texts["bs"] = str(options.stations_of(None, words["scenario"], random_subset=words["random_subset"]))
     axes = {name.replace("_", "-"): (name, values_of(name, text)) for name, text in texts.items()}
 
+    means = functools.cache(options.means)  # a look for installed schemes each time
+
     def taken(chosen: Mapping[str, str]) -> dict[str, str] | None:
         scheme = chosen["scheme"]
         found = {}
         for option, text in chosen.items():
             name, values = axes[option]
-            nobody = name in given and not any(options.means(each, name, text) for each in schemes)
-            if options.means(scheme, name, text) or nobody:  # what nobody takes is refused, and not left out
+            nobody = name in given and not any(means(each, name, text) for each in schemes)
+            if means(scheme, name, text) or nobody:  # what nobody takes is refused, and not left out
                 found[option] = text
-            elif any(options.means(scheme, name, other) for other in values):
+            elif any(means(scheme, name, other) for other in values):
                 return None
         return found if "interval" in found else found | {"interval": f"{options.interval_of(None, scheme):g}"}
 
