@@ -76,6 +76,8 @@ def trace(
             tracing_plan.plan_factory(wanted, folder)
         else:
             tracing_plan.plan_scene(wanted, folder)
+        if again and not known:
+            print("Test positions are then traced once more, for the [mismatch], which is not counted.")
         return
     bar = context.with_resource(ProgressBar(quiet=quiet))
     if wanted.layouts is not None:
@@ -338,7 +340,10 @@ def train(
         from sim.learn.rss import train_rss
 
         target = output or folder / "rss.safetensors"
-        deviation = train_rss(wanted, paths, split, target)  # type: ignore[arg-type]  # checked above
+        deviation = train_rss(
+            wanted, paths, split, target,  # type: ignore[arg-type]  # checked above
+            on_progress=partial(bar.update, "observing"),
+        )  # fmt: skip
         print(f"path-loss model fitted, residual {deviation:.2f} dB (standard deviation): {target}")
         print(use(target))
         return
@@ -346,7 +351,13 @@ def train(
         from sim.learn.lateration import train_toa
 
         target = output or folder / "toa.safetensors"
-        errors = train_toa(wanted, paths, split, target)  # type: ignore[arg-type]  # checked above
+        errors = train_toa(
+            wanted,
+            paths,
+            split,
+            target,
+            partial(bar.update, "observing"),  # type: ignore[arg-type]  # checked above
+        )
         parts = (f"{kind} {freedom:.2f}, {scale:.3g}" for kind, (freedom, scale) in errors.items())
         print(f"Student's t fitted to the errors (freedom, scale): {'; '.join(parts)}: {target}")
         print(use(target))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -217,8 +218,10 @@ def replay(run: RunArgument, as_json: JsonOption = False) -> None:
     """Compute a run's fixes again, from logged payloads, side values and used sets alone."""
     from sim.inspect.replay import TOLERANCE_M
     from sim.inspect.replay import replay as replay_run
+    from sim.terminal import ProgressBar
 
-    result = replay_run(run)
+    with ProgressBar() as bar:
+        result = replay_run(run, partial(bar.update, "replaying"))
     if as_json:
         numbers = dataclasses.asdict(result).items()
         told = {name: value if math.isfinite(value) else None for name, value in numbers}  # JSON has no infinity

@@ -41,6 +41,7 @@ def import_source(
     from sim.files import whole_folder, write_text
     from sim.formats.plausible import doubts
     from sim.formats.read import read_source
+    from sim.terminal import ProgressBar
     from sim.toml.write import toml_text
     from sim.world.scenario import is_name
     from sim.world.store import ASSET_FOLDER, CHECKPOINT_FOLDER, DATA_FOLDER
@@ -51,7 +52,11 @@ def import_source(
     folder = DATA_FOLDER / name
     if folder.exists() or (ASSET_FOLDER / name).exists():
         raise UserError(f"There are data of a scenario {name!r} already: give another --name, or remove {folder}.")
-    own = read_source(source, name, dict(map(_parsed, field or ())), every=every, tone_every=tone_every)
+    with ProgressBar(quiet=quiet) as bar:
+        own = read_source(
+            source, name, dict(map(_parsed, field or ())), every=every, tone_every=tone_every,
+            on_progress=lambda done, size: bar.update("reading [MB]", round(done / 1e6, 1), round(size / 1e6, 1)),
+        )  # fmt: skip
     with whole_folder(folder) as part:
         save_data_set(own.scenario, own.paths, part)
         write_text(part / f"{name}.toml", toml_text(own.table))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,10 @@ def train_rate(
 
     require_writable(output)
     if scheme == "ecc-klt":
-        fit_klt(scenario, paths, training, output)
+        fit_klt(scenario, paths, training, output, partial(bar.update, "observing"))
         print(f"transforms of {training.start_from}: {output}")
     elif scheme == "ecc-total":
-        fit_total(scenario, paths, training, output)
+        fit_total(scenario, paths, training, output, partial(bar.update, "observing"))
         print(f"allocation for {training.start_from}: {output}")
     else:
         checkpoint = output.with_suffix(".pt")

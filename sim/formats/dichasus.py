@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,16 @@ _VECTORS = ("rightvector", "upvector")
 _Array = npt.NDArray[Any]
 
 
-def read_arrays(path: Path, every: int, tone_every: int) -> dict[str, _Array]:
+def read_arrays(
+    path: Path, every: int, tone_every: int, on_progress: Callable[[int, int], None] = lambda *_: None
+) -> dict[str, _Array]:
     """Return the fields of the contract that a file and the ``spec.json`` beside it have.
 
     Args:
         path: the TFRecord file.
         every: of so many records the first is taken.
         tone_every: of so many subcarriers one is taken.
+        on_progress: called with bytes read, of how many.
 
     Raises:
         UserError: a file is missing or damaged, or a record has no channel or no position.
@@ -49,7 +53,7 @@ def read_arrays(path: Path, every: int, tone_every: int) -> dict[str, _Array]:
     offsets = _offsets(path.with_name(f"reftx-offsets-{path.stem}.json"))
     channels: list[_Array] = []
     positions: list[_Array] = []
-    for record in itertools.islice(read_examples(path), 0, None, every):
+    for record in itertools.islice(read_examples(path, on_progress), 0, None, every):
         named = [name for name in _POSITIONS if name in record]
         if "csi" not in record or not named:
             raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,15 @@ TFRECORD_ENDINGS = (".tfrecord", ".tfrecords")
 _KINDS = {"csi": measured, "delay": traced}
 
 
-def read_source(source: Path, name: str, more: Mapping[str, Any], *, every: int = 1, tone_every: int = 1) -> OwnData:
+def read_source(
+    source: Path,
+    name: str,
+    more: Mapping[str, Any],
+    *,
+    every: int = 1,
+    tone_every: int = 1,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> OwnData:
     """Read channels or paths of users at known positions.
 
     Args:
@@ -31,6 +39,7 @@ def read_source(source: Path, name: str, more: Mapping[str, Any], *, every: int 
         more: fields of the contract beside those of the source, which they override; a text names a file of numbers.
         every: of so many positions with measured channels, one is taken.
         tone_every: of so many of their tones, one is taken.
+        on_progress: called with bytes read, of how many, where a file is read record by record.
 
     Raises:
         UserError: there is no such source, it has no known format, or something in it is wrong.
@@ -39,7 +48,7 @@ def read_source(source: Path, name: str, more: Mapping[str, Any], *, every: int 
         raise UserError(f"There is no {source}.")
     where, given = str(source), {name: _array(name, value) for name, value in more.items()}
     if source.suffix in TFRECORD_ENDINGS:
-        fields = read_arrays(source, every, tone_every) | given
+        fields = read_arrays(source, every, tone_every, on_progress) | given
     else:
         fields = _fields(source) | given
         if is_cir(fields):

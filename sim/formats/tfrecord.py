@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,20 +32,21 @@ _TYPES = {1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 8: np.complex6
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
-def read_examples(path: Path) -> Iterator[dict[str, bytes]]:
-    """Yield, for each record of a file, its features that are strings of bytes.
+def read_examples(path: Path, on_progress: Callable[[int, int], None] = lambda *_: None) -> Iterator[dict[str, bytes]]:
+    """Yield, for each record of a file, its features that are strings of bytes; tell bytes done, of how many.
 
     Raises:
         UserError: the file is damaged.
     """
     with path.open("rb") as file:
-        number = 0
+        number, size = 0, path.stat().st_size
         while (head := file.read(12)) != b"":
             try:
                 yield _example(_record(file, head))
             except (ValueError, IndexError, struct.error, UnicodeDecodeError) as error:
                 raise UserError(f"{path}: record {number} is damaged ({error}).") from error
             number += 1
+            on_progress(file.tell(), size)
 
 
 def parse_tensor(data: bytes) -> npt.NDArray[Any]:

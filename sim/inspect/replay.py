@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,8 @@ class ReplayResult:
 
 
 @fixed_arithmetic()
-def replay(folder: Path) -> ReplayResult:
-    """Fuse the logged reports of a run again, and compare the fixes.
+def replay(folder: Path, on_progress: Callable[[int, int], None] = lambda *_: None) -> ReplayResult:
+    """Fuse the logged reports of a run again, and compare the fixes; tell fixes done, of how many.
 
     Raises:
         UserError: the folder is not a run's, a file in it is damaged, or the weights of the run are not available.
@@ -79,7 +80,7 @@ def replay(folder: Path) -> ReplayResult:
             groups.append((snapshot, [reports[key] for key in keys]))
             wanted.append((tuple(position), covariance))
     with torch.inference_mode():
-        made = _fused(center, groups, configuration.settings.batch)
+        made = _fused(center, groups, configuration.settings.batch, on_progress)
     pairs = list(zip(wanted, made, strict=True))
     return ReplayResult(
         total=len(fixes),
@@ -106,11 +107,14 @@ def _roots(covariance: list[float]) -> Any:
     return np.sign(covariance) * np.sqrt(np.abs(covariance))
 
 
-def _fused(center: FusionCenter, groups: list[tuple[int, list[Report]]], batch: int) -> list[_Estimate]:
+def _fused(
+    center: FusionCenter, groups: list[tuple[int, list[Report]]], batch: int, on_progress: Callable[[int, int], None]
+) -> list[_Estimate]:
     """Fuse the used reports of each snapshot; the position is NaN where no fix results."""
     made: list[Fix | None] = []
     for begin in range(0, len(groups), batch):
         made += replay_exchanges(center, {n: _by_round(reports) for n, reports in groups[begin : begin + batch]})
+        on_progress(min(begin + batch, len(groups)), len(groups))
     return [((math.nan,) * 3, None) if fix is None else (fix.position, _flat(fix)) for fix in made]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,13 @@ _FREEDOM = (1.0, 30.0)
 """Range of ν; below 1 the likeliest place is one measurement's alone."""
 
 
-def train_toa(scenario: Scenario, paths: PathSet, split: SplitName, output: Path) -> dict[str, tuple[float, float]]:
+def train_toa(
+    scenario: Scenario,
+    paths: PathSet,
+    split: SplitName,
+    output: Path,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> dict[str, tuple[float, float]]:
     """Fit the errors of times and angles on training positions; write the weights file of the classical schemes.
 
     Returns:
@@ -49,7 +55,7 @@ def train_toa(scenario: Scenario, paths: PathSet, split: SplitName, output: Path
     """
     weights = first_path_weights(scenario)
     index = split_positions(scenario, paths.position, split).train[:POSITIONS]
-    residual, deviation = residuals(scenario, paths.select(index), weights)
+    residual, deviation = residuals(scenario, paths.select(index), weights, on_progress)
     if len(residual) < _LEAST_LINKS:
         raise UserError(f"The training positions hear {len(residual)} base stations in all, too few for a fit.")
     found = fitted(residual, deviation)
@@ -86,7 +92,9 @@ def first_path_weights(scenario: Scenario) -> Weights:
     return Weights(weights.config | own, weights.tensors)
 
 
-def residuals(scenario: Scenario, paths: PathSet, weights: Weights) -> tuple[Real, Real]:
+def residuals(
+    scenario: Scenario, paths: PathSet, weights: Weights, on_progress: Callable[[int, int], None] = lambda *_: None
+) -> tuple[Real, Real]:
     """Return by how much range [m], azimuth and zenith [rad] of first paths exceed those of the lines of sight (L, 3).
 
     The second result is the deviations that the base stations give them. Links that hear nothing are left out,
@@ -106,6 +114,7 @@ def residuals(scenario: Scenario, paths: PathSet, weights: Weights) -> tuple[Rea
         range_m = np.array([one.delay_s for one in seen]) * SPEED_OF_LIGHT - distance
         found.append(np.stack([range_m, (azimuth + np.pi) % (2 * np.pi) - np.pi, zenith], 1))
         deviations += [[one.delay_sd_s * SPEED_OF_LIGHT, one.azimuth_sd, one.zenith_sd] for one in seen]
+        on_progress(len(deviations), int(paths.heard.sum()))
     return np.concatenate(found), np.array(deviations)
 
 

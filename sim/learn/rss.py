@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,13 @@ from sim.world.paths import PathSet
 from sim.world.scenario import Scenario
 
 
-def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path, positions: int = 20_000) -> float:
+def train_rss(
+    scenario: Scenario, paths: PathSet, split: SplitName, output: Path, positions: int = 20_000,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> float:  # fmt: skip
     """Fit a_k, n_k, σ_k of g_k [dB] = a_k − 10 n_k log10(distance [m]) + e on training positions; write the weights.
 
-    Returns the mean σ [dB] over the base stations.
+    Returns the mean σ [dB] over the base stations. `on_progress` is called with positions done, of how many.
 
     Raises:
         UserError: a base station hears fewer than three training positions.
@@ -38,6 +42,7 @@ def train_rss(scenario: Scenario, paths: PathSet, split: SplitName, output: Path
     for chunk in torch.arange(len(index)).split(500):
         gain = channel_gain(source.batch(chunk).channel)
         levels.append((20 * torch.log10(gain.clamp_min(1e-12))).numpy())
+        on_progress(int(chunk[-1]) + 1, len(index))
     level = np.concatenate(levels)  # (N, K)
     model = np.zeros((len(scenario.sites), 3))
     for k, site in enumerate(scenario.sites):

@@ -42,7 +42,7 @@ STANDS_FOR = {
 READ_ONLY = {
     "chaos": "minutes on Ray: tests/sim/emulate/test_chaos.py",
     "doctor": "traces a ray, in seconds: tests/sim/commands/test_cli_runs.py",
-    "preview": "loads a scene: tests/sim/world/test_tracer.py",
+    "preview": "of a scene, which takes seconds to load: tests/sim/world/test_tracer.py",
     "import of others": "their files do not ship: tests/sim/formats",
     "trace of a scene": "compiles for seconds: tests/docs/test_scenarios_page.py",
     "train on a draw": "draws a hall: tests/sim/learn/vinloc",
@@ -66,7 +66,8 @@ def commands() -> list[str]:
         found += COMMAND.findall("\n".join(parts[1::2]))
         rest = "\n\n".join(parts[::2])
         found += [COMMAND.findall(" ".join(span.split()))[0] for span in re.findall(r"`(python cli\.py [^`]+)`", rest)]
-    return sorted({shlex.join(shlex.split(each, comments=True)) for each in found})
+    whole = [each.rstrip("'") if each.count("'") % 2 else each for each in found]  # within quotes of a longer line
+    return sorted({shlex.join(shlex.split(each, comments=True)) for each in whole})
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def form(command: str, place: dict[str, str]) -> str | tuple[list[str], int]:
     words = meant(command, place)
     name, context, given = read(words)
     scenario = None if given.get("scenario") is None else load_scenario(given["scenario"])
-    if name in ("chaos", "doctor", "preview"):
+    if name in ("chaos", "doctor") or (name == "preview" and scenario and not scenario.is_own):
         return name
     if name == "reproduce":
         assert given["table"] in TABLES

@@ -14,6 +14,7 @@ def test_the_site_builds_strictly_and_needs_no_other_host(tmp_path: Path) -> Non
     built = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert built.returncode == 0, built.stderr
     pages = [*tmp_path.rglob("*.html")]
+    assert {"concepts", "evaluation", "glossary", "contributing", "columns"} <= {page.parent.name for page in pages}
     assert len(pages) >= len([*(ROOT / "docs").glob("*.md")])
     for page in pages:
         loaded = LOADED.findall(page.read_text(encoding="utf-8"))

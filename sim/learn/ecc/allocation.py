@@ -10,6 +10,8 @@ its base station, so that none has to be weighted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -26,15 +28,19 @@ KNOWN = 32
 _LEAST_DEVIATION = 0.02  # of a number whose deviation over all classes is 1
 
 
-def fit_allocation(model: EccModel, source: SnapshotSource, shares: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def fit_allocation(
+    model: EccModel, source: SnapshotSource, shares: list[dict[str, Tensor]],
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> dict[str, Tensor]:  # fmt: skip
     """Return tensors ``rate.<k>.…`` of the classes and ``rate.all.order_<C>``, fitted on training snapshots.
 
     Args:
         model: networks of `ecc-klt`.
         source: of training snapshots.
         shares: tensors of the transforms, without ``rate.<k>.``, of each base station.
+        on_progress: called with snapshots seen, of how many.
     """
-    gain_db, latent = observed_numbers(model, source)
+    gain_db, latent = observed_numbers(model, source, on_progress)
     own = [{name: value.float().numpy() for name, value in share.items()} for share in shares]
     transforms = [Transform(one) for one in own]
     worth = np.stack([one["worth"] for one in own]).astype(np.float64)

@@ -13,6 +13,7 @@ undoes it at the cloud are two matrices, since in short reports the best estimat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,19 +143,25 @@ class RateTraining:
     schedule: Schedule = field(default_factory=lambda: Schedule(rate=1e-3, half="edge"))
 
 
-def fit_klt(scenario: Scenario, paths: PathSet, training: RateTraining, output: Path) -> None:
+def fit_klt(
+    scenario: Scenario, paths: PathSet, training: RateTraining, output: Path,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> None:  # fmt: skip
     """Fit the transforms of `ecc-klt` to weights of `ecc`, and write them: with the networks, or beside their file."""
     weights = load_weights(training.start_from)
     sources = make_sources(scenario, paths, training.split, 0.0, training.schedule.seed, torch.device("cpu"))
     model = model_of(scenario, weights)
-    tensors = fit_transforms(model, sources.training)
+    tensors = fit_transforms(model, sources.training, on_progress)
     tensors |= count_symbols(model, sources.training, tensors)
     record = {"split": training.split, "positions": len(sources.training), "torch": str(torch.__version__)}
     config = {**weights.config, "scheme": "ecc-klt", "record": record}
     _save(Weights(config, {**weights.tensors, **tensors}), weights, training, output)
 
 
-def fit_total(scenario: Scenario, paths: PathSet, training: RateTraining, output: Path) -> None:
+def fit_total(
+    scenario: Scenario, paths: PathSet, training: RateTraining, output: Path,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> None:  # fmt: skip
     """Fit the classes and the allocation of `ecc-total` to weights of `ecc-klt`, and write them as `fit_klt` does."""
     weights = load_weights(training.start_from)
     sources = make_sources(scenario, paths, training.split, 0.0, training.schedule.seed, torch.device("cpu"))
@@ -162,7 +169,7 @@ def fit_total(scenario: Scenario, paths: PathSet, training: RateTraining, output
         {name.removeprefix("rate."): value for name, value in weights.edge(k).items() if name.startswith("rate.")}
         for k in range(len(scenario.sites))
     ]
-    tensors = fit_allocation(model_of(scenario, weights), sources.training, shares)
+    tensors = fit_allocation(model_of(scenario, weights), sources.training, shares, on_progress)
     made = Weights({**weights.config, "scheme": "ecc-total"}, {**weights.tensors, **tensors})
     _save(made, weights, training, output)
 

@@ -7,7 +7,7 @@ the Karhunen–Loève transform of the numbers that matter most is what `frontha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,11 @@ _SEED = 50_000
 _AT_ONCE = 250
 
 
-def fit_transforms(model: EccModel, source: SnapshotSource) -> dict[str, Tensor]:
+def fit_transforms(
+    model: EccModel, source: SnapshotSource, on_progress: Callable[[int, int], None] = lambda *_: None
+) -> dict[str, Tensor]:
     """Return tensors ``rate.<k>.…`` of a transform for each base station, fitted on training snapshots."""
-    gain_db, latent = observed_numbers(model, source)
+    gain_db, latent = observed_numbers(model, source, on_progress)
     metric = position_metric(model.fusion, model.readout, gain_db[:_DERIVED], latent[:_DERIVED])
     found: dict[str, Tensor] = {}
     for k in range(gain_db.shape[1]):
@@ -62,7 +64,9 @@ def count_symbols(model: EccModel, source: SnapshotSource, tensors: Mapping[str,
 
 
 @torch.no_grad()
-def observed_numbers(model: EccModel, source: SnapshotSource) -> tuple[Tensor, Tensor]:
+def observed_numbers(
+    model: EccModel, source: SnapshotSource, on_progress: Callable[[int, int], None] = lambda *_: None
+) -> tuple[Tensor, Tensor]:
     """Return gains (N, K) [dB] and latents (N, K, F, C) of training snapshots."""
     model.eval()
     source.reseed(_SEED)
@@ -71,6 +75,7 @@ def observed_numbers(model: EccModel, source: SnapshotSource) -> tuple[Tensor, T
         x, gain = preprocess(source.batch(index).channel, model.phase)
         gains.append(20 * torch.log10(gain.clamp_min(1e-12)))
         latents.append(model.latent(x).float())
+        on_progress(int(index[-1]) + 1, min(_SNAPSHOTS, len(source)))
     return torch.cat(gains).float(), torch.cat(latents)
 
 

@@ -45,6 +45,14 @@ def test_a_fit_is_measured_whole(tiny: list[str], capsys: pytest.CaptureFixture[
     assert f"{Path('rss.safetensors').stat().st_size / 1e3:.1f} kB" in told
 
 
+def test_a_fit_shows_its_progress_on_a_terminal(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any output for a terminal then
+    assert cli.main(["train", "rss", *tiny[:-1], "--output", "rss.safetensors"]) == 0
+    assert re.search(r"observing.*ETA", capsys.readouterr().err)
+
+
 def test_what_fails_says_no_more_than_why(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "ecc", *tiny[:2], "--data", "none.npz", "--dry-run"]) == 2
     out, err = capsys.readouterr()
