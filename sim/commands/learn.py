@@ -351,13 +351,8 @@ def train(
         from sim.learn.lateration import train_toa
 
         target = output or folder / "toa.safetensors"
-        errors = train_toa(
-            wanted,
-            paths,
-            split,
-            target,
-            partial(bar.update, "observing"),  # type: ignore[arg-type]  # checked above
-        )
+        watched = partial(bar.update, "observing")
+        errors = train_toa(wanted, paths, split, target, watched)  # type: ignore[arg-type]  # checked above
         parts = (f"{kind} {freedom:.2f}, {scale:.3g}" for kind, (freedom, scale) in errors.items())
         print(f"Student's t fitted to the errors (freedom, scale): {'; '.join(parts)}: {target}")
         print(use(target))
