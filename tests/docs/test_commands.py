@@ -67,7 +67,7 @@ def commands() -> list[str]:
         rest = "\n\n".join(parts[::2])
         found += [COMMAND.findall(" ".join(span.split()))[0] for span in re.findall(r"`(python cli\.py [^`]+)`", rest)]
     whole = [each.rstrip("'") if each.count("'") % 2 else each for each in found]  # within quotes of a longer line
-    return sorted({shlex.join(shlex.split(each, comments=True)) for each in whole})
+    return sorted({shlex.join(shlex.split(each.removesuffix(" …"), comments=True)) for each in whole})
 
 
 @pytest.fixture(scope="module")
