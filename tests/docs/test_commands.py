@@ -40,6 +40,7 @@ STANDS_FOR = {
 """What a reader puts in the place of words. Schemes of one's own run in the tests of docs/schemes.md."""
 
 READ_ONLY = {
+    "bench": "minutes on a machine that does nothing else: tests/test_benchmarks.py",
     "chaos": "minutes on Ray: tests/sim/emulate/test_chaos.py",
     "doctor": "traces a ray, in seconds: tests/sim/commands/test_cli_runs.py",
     "preview": "of a scene, which takes seconds to load: tests/sim/world/test_tracer.py",
@@ -142,7 +143,7 @@ def form(command: str, place: dict[str, str]) -> str | tuple[list[str], int]:
     words = meant(command, place)
     name, context, given = read(words)
     scenario = None if given.get("scenario") is None else load_scenario(given["scenario"])
-    if name in ("chaos", "doctor") or (name == "preview" and scenario and not scenario.is_own):
+    if name in ("bench", "chaos", "doctor") or (name == "preview" and scenario and not scenario.is_own):
         return name
     if name == "reproduce":
         assert given["table"] in TABLES
