@@ -156,16 +156,15 @@ def draw() -> Figure:
 
 
 def shortened(text: str) -> str:
-    """Return an SVG picture with short names of glyphs, whose places are rounded to a hundredth of the font's size."""
-    text = text.replace("xlink:href", "href").replace("DejaVuSans-", "")
-    text = re.sub(r'transform="translate\(([\d.]+) 0\)"', lambda found: f'x="{float(found[1]):.0f}"', text)
+    """Return an SVG picture with coordinates rounded to a hundredth, and fonts to take where the first is missing."""
+    text = text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     text = re.sub(r"(\d*[1-9]\d*\.\d\d)\d+", r"\1", text)  # but not scales, which are below 1
     return re.sub(r"\s*\n\s*", "\n", text)
 
 
 def main() -> None:
     """Write the picture beside this script, the same bytes at every call."""
-    matplotlib.rcParams.update({"svg.hashsalt": "architecture", "font.family": "DejaVu Sans"})
+    matplotlib.rcParams.update({"svg.hashsalt": "architecture", "font.family": "DejaVu Sans", "svg.fonttype": "none"})
     drawn = io.StringIO()
     draw().savefig(drawn, format="svg", metadata={"Date": None})
     Path(__file__).with_name("architecture.svg").write_text(shortened(drawn.getvalue()), encoding="utf-8")

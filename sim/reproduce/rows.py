@@ -103,8 +103,8 @@ def measure_rows(
         record["key"] = {"settings": row.settings(), "digests": identity}
         record |= {"commit": commit, "date": datetime.now(UTC).date().isoformat(), "cores": cores()}
         record["minutes"] = round((time.monotonic() - begin) / 60, 2)
-        write_rows(store, records)
-    write_rows(store, records)
+        write_records(store, records)
+    write_records(store, records)
     on_row("done", len(rows), len(rows))
     return list(read_records(store).values())
 
@@ -153,6 +153,19 @@ def _identity(bench: Bench, row: Row) -> dict[str, str | None]:
 
 def _is_current(record: Record, identity: Mapping[str, str | None]) -> bool:
     return record["result"] is not None and record["key"]["digests"] == identity
+
+
+def write_records(store: Path, records: Sequence[Record]) -> None:
+    """Write the records of a table, numbers to six significant digits: no page shows more."""
+    write_rows(store, [_short(record) for record in records])
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: _short(one) for name, one in value.items()}
+    return [_short(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def read_records(store: Path) -> dict[str, Record]:
