@@ -55,6 +55,8 @@ def split_positions(
         train, validated = order[test + validation :], order[test : test + validation]
         shipped = _shipped_test(scenario)
         train, validated = (index[~_among(position[index], shipped)] for index in (train, validated))
+        if len(position) and not len(train):
+            raise UserError("The data set has no position to train on that is not of the shipped test set.")
         return Split(np.sort(train), np.sort(validated), np.sort(order[:test]))
     if name == "user":
         return _split_users(scenario, user)

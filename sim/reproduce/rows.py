@@ -157,15 +157,16 @@ def _is_current(record: Record, identity: Mapping[str, str | None]) -> bool:
 
 def write_records(store: Path, records: Sequence[Record]) -> None:
     """Write the records of a table, numbers to six significant digits: no page shows more."""
-    write_rows(store, [_short(record) for record in records])
+    write_rows(store, [rounded(record) for record in records])
 
 
-def _short(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Return a value of JSON with its numbers to six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {name: _short(one) for name, one in value.items()}
-    return [_short(one) for one in value] if isinstance(value, list | tuple) else value
+        return {name: rounded(one) for name, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def read_records(store: Path) -> dict[str, Record]:

@@ -41,6 +41,7 @@ STANDS_FOR = {
 
 READ_ONLY = {
     "bench": "minutes on a machine that does nothing else: tests/test_benchmarks.py",
+    "compare": "of sweeps that are done: tests/sim/sweep",
     "chaos": "minutes on Ray: tests/sim/emulate/test_chaos.py",
     "doctor": "traces a ray, in seconds: tests/sim/commands/test_cli_runs.py",
     "preview": "of a scene, which takes seconds to load: tests/sim/world/test_tracer.py",
@@ -91,6 +92,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         for name in ("ecc-klt", "ecc-b4", "twin"):
             Path("data/paris-6").mkdir(exist_ok=True)
             shutil.copy(ROOT / f"sim/assets/paris-6/{name}.safetensors", "data/paris-6")
+        shutil.copy(ROOT / "sim/assets/paris-6/rss.safetensors", ".")
+        Path("checkpoints/lab").mkdir(parents=True)
+        for bits in (2, 4):  # in place of trained ones, which are only looked for
+            shutil.copy("tiny.safetensors", f"checkpoints/lab/ecc-b{bits}.safetensors")
+        shutil.copy(ROOT / "sim/assets/paris-6/toa.safetensors", "checkpoints/lab")
         np.savez("lab.npz", **measured())
         assert cli.main(["import", "lab.npz", "--quiet"]) == 0
         assert cli.main(["train", "rss", "--scenario", "data/lab/lab.toml", "--quiet"]) == 0
@@ -143,7 +149,7 @@ def form(command: str, place: dict[str, str]) -> str | tuple[list[str], int]:
     words = meant(command, place)
     name, context, given = read(words)
     scenario = None if given.get("scenario") is None else load_scenario(given["scenario"])
-    if name in ("bench", "chaos", "doctor") or (name == "preview" and scenario and not scenario.is_own):
+    if name in ("bench", "chaos", "compare", "doctor") or (name == "preview" and scenario and not scenario.is_own):
         return name
     if name == "reproduce":
         assert given["table"] in TABLES

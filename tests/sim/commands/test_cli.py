@@ -281,7 +281,7 @@ def test_sweep_and_emulate_have_the_same_defaults() -> None:
     """But for the list that is swept where nothing is said, and for files that no figure comes from."""
     theirs, own = options_of("emulate"), options_of("sweep")
     listed = {name for name, (_, it) in OPTIONS.items() if it.listed}
-    beside = {"context", "from_run", "workers", "dry_run", "quiet"}
+    beside = {"context", "from_run", "workers", "ray_address", "dry_run", "quiet"}
     for name in set(own) - beside - {"bits", "capture", "report", "output"}:
         default = theirs[name].default
         assert own[name].default == (as_text(default) if name in listed else default), name

@@ -36,9 +36,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[EmulateSettings]:
     """What is run."""
     found: list[EmulateSettings] = []
 
-    def noted(settings: EmulateSettings) -> RunResult:
+    def noted(settings: EmulateSettings, **how: Any) -> RunResult:
         found.append(settings)
-        return emulate(settings)
+        return emulate(settings, **how)
 
     monkeypatch.setattr(emulations, "emulate", noted)
     return found

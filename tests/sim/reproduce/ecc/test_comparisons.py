@@ -63,8 +63,9 @@ def test_every_network_of_a_row_is_one_that_the_campaign_trains_for_it(
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, EccTraining]], None]:
-    """Trainings of a few steps on a few of the shipped test positions of paris-6 in place of the campaign's."""
-    paths = load_test_paths(load_scenario("paris-6")).select(np.arange(64))
+    """Trainings of a few steps on a few of the shipped channels of paris-6 in place of the campaign's."""
+    shipped = load_test_paths(load_scenario("paris-6")).select(np.arange(64))
+    paths = dataclasses.replace(shipped, position=shipped.position + 1.0)  # shipped positions are not trained on
     monkeypatch.setattr(runs, "_paths", lambda: paths)
 
     def use(trainings: Mapping[str, EccTraining]) -> None:
@@ -96,7 +97,7 @@ def test_missing_networks_are_trained_once_and_compared_position_by_position(
     base, other = found[ablations.AS_BUILT]["result"], found[ablations.LETTER]["result"]
     assert "difference" not in base
     apart = other["error_3d_m"]["mean"] - base["error_3d_m"]["mean"]
-    assert other["difference"]["mean"] == pytest.approx(apart)
+    assert other["difference"]["mean"] == pytest.approx(apart, abs=2e-4)  # of numbers with six digits
     low, high = other["difference"]["ci95_of_mean"]
     assert low <= apart <= high and f"| {apart:+.3f} ({low:+.3f} to {high:+.3f}) |" in text
     assert "| 0.52 / 0.90 |" in text
