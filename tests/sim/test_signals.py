@@ -1,10 +1,19 @@
 """Signals that end a command: each raises `KeyboardInterrupt` once, and leaves what was there before."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from sim.signals import STOPPING, like_ctrl_c
+
+
+@pytest.fixture(autouse=True)
+def as_in_the_foreground() -> Iterator[None]:
+    """Have SIGINT act, which a shell's background job ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
