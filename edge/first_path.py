@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import gamma
+from scipy.special import gammainccinv
 from torch import Tensor
 
 from edge.music import arrivals, azimuth_elevation, planar_positions, require_plane
@@ -95,7 +95,7 @@ class ProfileMeter:
         early = round(EARLY * self._size)
         mean = self._noise / self.tones
         power = np.roll((taps.real**2 + taps.imag**2).mean((1, 2)), early, 1) - mean
-        noise = (gamma.isf(FALSE_ALARM / self.tones, looks) / looks - 1) * mean
+        noise = (gammainccinv(looks, FALSE_ALARM / self.tones) / looks - 1) * mean
         threshold = noise + power.max(1) * 10 ** (-GUARD_DB / 10)
         return Profiles(power, 1 / (self._size * self.spacing_hz), -early, threshold)
 

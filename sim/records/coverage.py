@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
+from scipy.special import gammaincinv  # scipy.stats takes a second to import
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,5 +47,5 @@ def within_region(
     along = np.einsum("nij,ni->nj", axes, error)  # components of the error along the principal axes
     squares = np.divide(along**2, variance, out=np.zeros_like(along), where=has_variance).sum(1)
     rank = has_variance.sum(1)
-    inside: npt.NDArray[np.bool_] = (rank > 0) & (squares <= chi2.ppf(share, np.maximum(rank, 1)))
+    inside: npt.NDArray[np.bool_] = (rank > 0) & (squares <= 2 * gammaincinv(np.maximum(rank, 1) / 2, share))
     return inside

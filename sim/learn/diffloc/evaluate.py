@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 from torch import Tensor
 
 from cloud.fusion.scores.answers import Answers, Kind, eps_of
@@ -248,10 +248,10 @@ def normalised_squares(estimate: Estimate, truth: FloatArray) -> FloatArray:
 def calibration(estimate: Estimate, truth: FloatArray) -> float:
     """Return the factor on the covariance that makes the 90 % region cover 90 % of these (validation) samples."""
     size = truth.shape[-1]
-    return float(np.quantile(normalised_squares(estimate, truth), SHARE) / chi2.ppf(SHARE, size))
+    return float(np.quantile(normalised_squares(estimate, truth), SHARE) / (2 * gammaincinv(size / 2, SHARE)))
 
 
 def coverage(estimate: Estimate, truth: FloatArray, factor: float = 1.0) -> float:
     """Return the share of samples within their 90 % region, with covariances multiplied by `factor`."""
     size = truth.shape[-1]
-    return float((normalised_squares(estimate, truth) <= factor * chi2.ppf(SHARE, size)).mean())
+    return float((normalised_squares(estimate, truth) <= factor * (2 * gammaincinv(size / 2, SHARE))).mean())
