@@ -121,6 +121,10 @@ def kernel_line(counted: Mapping[str, Any]) -> str:
     return f"TCP streams: {predicted} predicted, {', '.join(ends)}{cut}"
 
 
+MOST_EXCLUDED = 8
+"""Most base stations that have a line of their own on snapshots for which they could not be used."""
+
+
 def event_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return lines on arrivals, strays, refusals, undetermined snapshots, excluded BSs, restarts and missing BSs."""
     lines = []
@@ -138,9 +142,16 @@ def event_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"[yellow]{number(summary['undetermined'])} snapshots have no finite fix[/yellow]")
     for note, times in (summary.get("fix_notes") or {}).items():
         lines.append(f"{number(times)} fixes are marked {note!r} by the scheme")
-    for bs, times in (summary.get("excluded") or {}).items():
+    excluded: Mapping[str, int] = summary.get("excluded") or {}
+    for bs, times in excluded.items() if len(excluded) <= MOST_EXCLUDED else ():
         lines.append(
             f"[yellow]BS {bs} could not be used for {number(times)} snapshots[/yellow]; events.parquet says why"
+        )
+    if len(excluded) > MOST_EXCLUDED:
+        least, most = (number(times) for times in (min(excluded.values()), max(excluded.values())))
+        lines.append(
+            f"[yellow]{len(excluded)} base stations could not be used for {least} to {most} snapshots each[/yellow]; "
+            "events.parquet says which and why"
         )
     for restart in summary.get("restarts") or ():
         back = restart["t_back_ns"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import cli
+from sim.commands.summary import event_lines
 from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.learn.checkpoint import Checkpoint
@@ -18,6 +19,13 @@ from sim.plan.weights import Weights, save_weights
 from sim.terminal import ProgressBar
 
 ROOT = Path(cli.__file__).resolve().parent
+
+
+def test_many_excluded_stations_share_a_line() -> None:
+    few, many = ({str(bs): 2 + bs for bs in range(count)} for count in (8, 64))
+    assert len(event_lines({"excluded": few})) == 8
+    (line,) = event_lines({"excluded": many})
+    assert "64 base stations could not be used for 2 to 65 snapshots each" in line
 
 
 @pytest.fixture
