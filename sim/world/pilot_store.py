@@ -12,7 +12,7 @@ from sim.world.channel import PaddedPaths
 from sim.world.scenario import Scenario
 
 STORE_BYTES = 1 << 30
-"""Most that a store keeps [B]: pilots of 12 000 snapshots of paris-6 at eleven sites."""
+"""Most that a store keeps [B]: pilots of 23 000 snapshots of paris-6, 7680 B for each of six sites."""
 
 Pilots = npt.NDArray[np.complex64]
 Shelf = dict[int, Pilots]
