@@ -78,7 +78,13 @@ class _Held(NamedTuple):
     order: int
     data: bytes
     bs: int | None
-    give_up_ns: int = 0  # once its link's queue was full: until when it waits for room
+
+
+class _Waiting(NamedTuple):
+    """A message that found its link's queue full, and those of that link that fell due after it, in order."""
+
+    give_up_ns: int  # until when the first of them waits for room
+    messages: deque[_Held]
 
 
 class _Delayed(ABC, Generic[Message]):
@@ -87,7 +93,7 @@ class _Delayed(ABC, Generic[Message]):
     def __init__(self, factory: Callable[[], Wakeable[Message]], *, patience_s: float = 0.0) -> None:
         self.t_received_ns = 0
         self._patience_ns = round(patience_s * 1e9)
-        self._full: dict[int | None, int] = {}  # links whose queue is full, and when to try again [ns]
+        self._waiting: dict[int | None, _Waiting] = {}  # links whose queue is full
         self._factory: Callable[[], Wakeable[Message]] = factory
         self._socket: Wakeable[Message]
         self._thread = threading.Thread(target=self._live, name=type(self).__name__, daemon=True)
@@ -153,7 +159,7 @@ class _Delayed(ABC, Generic[Message]):
         self._require_open()
         check_sendable(data)
         self._raise_errors()
-        if bs in self._full:
+        if bs in self._waiting:
             raise QueueFull("messages that were held back wait for room in the queue")
         with self._lock:
             if len(self._held) >= HELD_MESSAGES:
@@ -225,14 +231,16 @@ class _Delayed(ABC, Generic[Message]):
             while self._errands:
                 self._errands.popleft()()
             self._release_due()
-            if self._close_by_ns and (not self._held or self._held[0].t_release_ns > self._close_by_ns):
-                return
-            if self._full and 0 < self._close_by_ns < real_ns():
+            if self._close_by_ns and (
+                real_ns() > self._close_by_ns
+                if self._waiting
+                else not self._held or self._held[0].t_release_ns > self._close_by_ns
+            ):
                 return
             wait_s = self._plan()
             if wait_s < 2 * POLL_S:
                 self._take(0.0)
-                time.sleep(POLL_S if self._full else min(wait_s, FINE_S))
+                time.sleep(POLL_S if self._waiting else min(wait_s, FINE_S))
             else:
                 self._take(wait_s - POLL_S)
             self._asleep_until_ns = 0
@@ -243,40 +251,47 @@ class _Delayed(ABC, Generic[Message]):
         """Return the time to the next release [s], at most `COARSE_S`; a message due earlier wakes the thread."""
         now_ns = real_ns()
         with self._lock:
-            until_ns = now_ns + round(COARSE_S * 1e9)
+            until_ns = now_ns + round((POLL_S if self._waiting else COARSE_S) * 1e9)
             if self._held:
                 until_ns = min(until_ns, self._held[0].t_release_ns)
             self._asleep_until_ns = until_ns
         return max(until_ns - now_ns, 0) / 1e9
 
     def _release_due(self) -> None:
+        for bs, waiting in list(self._waiting.items()):
+            self._release_waiting(bs, waiting)
         while True:
             with self._lock:
-                now_ns = real_ns()
-                if not self._held or self._held[0].t_release_ns > now_ns:
-                    self._full = {bs: again_ns for bs, again_ns in self._full.items() if again_ns > now_ns}
+                if not self._held or self._held[0].t_release_ns > real_ns():
                     return
                 first = heapq.heappop(self._held)
-            again_ns = self._full.get(first.bs, 0)
-            if again_ns > now_ns:  # behind one that waits for room
-                self._defer(first, again_ns)
-                continue
-            try:
-                self._release(first)
-            except TransportError as error:
-                give_up_ns = first.give_up_ns or now_ns + self._patience_ns
-                if isinstance(error, QueueFull) and now_ns < give_up_ns:
-                    self._full[first.bs] = now_ns + round(POLL_S * 1e9)
-                    self._defer(first._replace(give_up_ns=give_up_ns), self._full[first.bs])
-                    continue
-                error.undelivered = first.data
-                self._errors.append(error)
-                self._inbox.put(None)
+            if (behind := self._waiting.get(first.bs)) is not None:
+                behind.messages.append(first)
+            elif not self._released(first, give_up_ns := real_ns() + self._patience_ns):
+                self._waiting[first.bs] = _Waiting(give_up_ns, deque([first]))
 
-    def _defer(self, held: _Held, t_release_ns: int) -> None:
-        """Hold a message until later; those of a link that wait together keep their order."""
-        with self._lock:
-            heapq.heappush(self._held, held._replace(t_release_ns=t_release_ns))
+    def _release_waiting(self, bs: int | None, waiting: _Waiting) -> None:
+        """Send what waits for room on a link, in order, until its queue is full again."""
+        give_up_ns, messages = waiting
+        while messages and self._released(messages[0], give_up_ns):
+            messages.popleft()
+            give_up_ns = real_ns() + self._patience_ns
+        if messages:
+            self._waiting[bs] = _Waiting(give_up_ns, messages)
+        else:
+            del self._waiting[bs]
+
+    def _released(self, held: _Held, give_up_ns: int) -> bool:
+        """Send a message; return False if it may wait for room until `give_up_ns`. It is lost on any other error."""
+        try:
+            self._release(held)
+        except TransportError as error:
+            if isinstance(error, QueueFull) and real_ns() < give_up_ns:
+                return False
+            error.undelivered = held.data
+            self._errors.append(error)
+            self._inbox.put(None)
+        return True
 
     def _take(self, timeout_s: float) -> None:
         while self._inbox.qsize() < WAITING_MESSAGES:
@@ -320,6 +335,7 @@ class DelayedEdge(_Delayed[bytes]):
     def _cut(self, seconds: float) -> None:
         with self._lock:
             self._held.clear()
+        self._waiting.clear()
         self._socket.cut(seconds)
 
     def _release(self, held: _Held) -> None:

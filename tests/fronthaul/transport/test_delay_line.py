@@ -3,7 +3,7 @@
 import statistics
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -184,10 +184,38 @@ def test_in_closed_loop_a_full_queue_holds_the_sender_up_and_loses_nothing() -> 
             assert edge.receive(0.0) is None  # no message was lost
 
 
+def test_what_waits_for_room_keeps_its_order_however_late_the_thread_is() -> None:
+    class Late(DealerTransport):
+        """Has no room for the first message at first, and is held up after that until the second one is due as well."""
+
+        refused = False
+
+        def send(self, data: bytes, t_release_ns: int = 0) -> None:
+            if data == b"first" and not self.refused:
+                self.refused = True
+                raise QueueFull("no room yet")
+            super().send(data)
+
+        def receive(self, timeout_s: float) -> bytes | None:
+            if self.refused:
+                time.sleep(0.05)
+            return super().receive(timeout_s)
+
+    with (
+        closing(RouterTransport()) as cloud,
+        closing(DelayedEdge(lambda: Late(cloud.address, 1), patience_s=SOON_S)) as edge,
+    ):
+        due_ns = time.time_ns() + 20 * MILLISECOND_NS
+        edge.send(b"first", due_ns)
+        edge.send(b"second", due_ns + MILLISECOND_NS // 2)
+        assert [cloud.receive(SOON_S) for _ in range(2)] == [Received(1, b"first"), Received(1, b"second")]
+
+
 def test_in_closed_loop_a_full_link_of_the_cloud_loses_nothing_and_holds_no_other_up() -> None:
     """No base station reads before the cloud is held up; what waits beyond queues and kernel has 100 kB each."""
-    with closing(DelayedCloud(lambda: RouterTransport(queue_messages=5), patience_s=SOON_S)) as cloud:
-        edges = [DealerTransport(cloud.address, bs, queue_messages=5) for bs in range(2)]
+    with ExitStack() as stack:
+        cloud = stack.enter_context(closing(DelayedCloud(lambda: RouterTransport(queue_messages=5), patience_s=SOON_S)))
+        edges = [stack.enter_context(closing(DealerTransport(cloud.address, bs, queue_messages=5))) for bs in range(2)]
         for edge in edges:
             edge.send(b"here")
             assert cloud.receive(SOON_S) is not None
@@ -203,14 +231,11 @@ def test_in_closed_loop_a_full_link_of_the_cloud_loses_nothing_and_holds_no_othe
         assert sent > 5 and time.monotonic() < until
         cloud.send(1, b"to the other")
         assert edges[1].receive(SOON_S) == b"to the other"
-        for number in range(sent):
-            message = edges[0].receive(SOON_S)
-            assert message is not None and int(message[:6]) == number
+        heard = [edges[0].receive(SOON_S) for _ in range(sent)]
+        assert [int(message[:6]) for message in heard if message is not None] == list(range(sent))
         cloud.send(0, b"more")
         assert edges[0].receive(SOON_S) == b"more"
         assert cloud.receive(0.0) is None  # no message was lost
-        for edge in edges:
-            edge.close()
 
 
 def test_a_line_with_a_full_queue_closes() -> None:
