@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from fronthaul.installed import installed
 from fronthaul.message.messages import Payload, PayloadFormat
 from fronthaul.payload.choice import PayloadChoice
 from fronthaul.payload.fields import PayloadField
@@ -187,7 +187,7 @@ def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:
     Raises:
         LookupError: no installed package provides it (the message lists the installed ones), or it cannot be imported.
     """
-    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    found = installed(ENTRY_POINT_GROUP)
     if name not in found:
         raise LookupError(f"There is no scheme {name!r}; installed are {', '.join(sorted(found)) or 'none'}.")
     try:

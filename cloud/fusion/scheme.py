@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from fronthaul.installed import installed
 from fronthaul.message.messages import Payload, Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
 from fronthaul.payload.hearing import UNHEARD
@@ -164,7 +164,7 @@ def load_fusion(name: str) -> FusionBuilder:
     Raises:
         LookupError: no installed package provides it (the message lists the installed ones), or it cannot be imported.
     """
-    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    found = installed(ENTRY_POINT_GROUP)
     if name not in found:
         raise LookupError(f"There is no fusion rule {name!r}; installed are {', '.join(sorted(found)) or 'none'}.")
     try:

@@ -24,7 +24,16 @@ from sim.world.radio import Radio
 
 LINKS = link_plan({"default": {"loss": "30%"}})
 SETTINGS = EmulateSettings(
-    scenario="paris-6", scheme="ecc", bs=3, bits=4, driver="process", snapshots=12, links=LINKS, output=Path()
+    scenario="paris-6",
+    scheme="ecc",
+    bs=3,
+    bits=4,
+    driver="process",
+    snapshots=12,
+    links=LINKS,
+    controls=False,
+    report=False,
+    output=Path(),
 )
 
 
