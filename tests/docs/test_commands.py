@@ -1,13 +1,11 @@
 """Commands of the docs: each runs in a small form, or is read to its end where it takes a scene, sockets or hours."""
 
-import functools
 import importlib.util
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +77,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(tracing_plan, "FACTORY_SAMPLE", 40)
-        patch.setattr("edge.scheme.entry_points", functools.cache(entry_points))  # each look takes milliseconds
         settings = tiny_world.write(folder)
         Path("data").symlink_to("assets")  # where data of a scenario are that does not ship
         run = emulate(replace(settings, snapshots=20)).folder
