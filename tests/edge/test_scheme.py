@@ -32,10 +32,10 @@ built = EdgeBuilder(SchemeSpec(scenario="paris-7", options={}), Silent)
 
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def points(group: str) -> list[EntryPoint]:
-        return [EntryPoint(name, f"{__name__}:{name}", group) for name in ("Silent", "Told", "Wrong", "built")]
+    def points(group: str) -> dict[str, EntryPoint]:
+        return {name: EntryPoint(name, f"{__name__}:{name}", group) for name in ("Silent", "Told", "Wrong", "built")}
 
-    monkeypatch.setattr("edge.scheme.entry_points", points)
+    monkeypatch.setattr("edge.scheme.installed", points)
 
 
 def test_a_class_a_builder_and_a_scheme_that_says_nothing() -> None:

@@ -74,12 +74,12 @@ own_edge, own_fusion = EdgeBuilder(OWN, OwnEdge), OwnFusion
 
 @pytest.fixture
 def own(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> EmulateSettings:
-    def points(group: str) -> list[EntryPoint]:
+    def points(group: str) -> dict[str, EntryPoint]:
         name = {"cofix.edge": "own_edge", "cofix.fusion": "own_fusion"}[group]
-        return [EntryPoint("own", f"{__name__}:{name}", group)]
+        return {"own": EntryPoint("own", f"{__name__}:{name}", group)}
 
     for module in ("edge.scheme", "cloud.fusion.scheme"):
-        monkeypatch.setattr(f"{module}.entry_points", points)
+        monkeypatch.setattr(f"{module}.installed", points)
     return dataclasses.replace(
         settings, scheme="own", options=(("level", "7"), ("mood", "good")), capture=False, controls=False
     )
