@@ -36,9 +36,9 @@ class Allowance:
         self._stations = stations
         self._links: dict[int | None, _Link] = {}
 
-    def delivered(self, bs: int | None, now_ns: int) -> None:
-        """Count a delivered frame of `bs`."""
-        self._link(bs, now_ns).delivered += 1
+    def delivered(self, bs: int | None, now_ns: int, count: int = 1) -> None:
+        """Count delivered frames of `bs`, the first of which arrived at `now_ns` [ns]."""
+        self._link(bs, now_ns).delivered += count
 
     def admits(self, bs: int | None, size: int, now_ns: int) -> bool:
         """Return whether another message of `bs` may be logged, and count it, `size` bytes long [B]."""

@@ -30,15 +30,19 @@ the logs: see `fronthaul.account.ledger`.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
+from operator import contains
 
+from cloud.gathering import Carried
 from cloud.gathering import CollectorRules as CollectorRules
 from cloud.gathering import Gathered as Gathered
 from cloud.gathering import History as History
 from cloud.gathering import Verdict as Verdict
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Frame, Goodbye, Registration
+from fronthaul.message.wire import ReportHeads
 
 _ON_TIME, _DUPLICATE = Verdict(FrameFate.DELIVERED), Verdict(FrameFate.DUPLICATE)
 _MIXED = Verdict(FrameFate.REJECTED, "it bundles new reports with ones that were delivered before")
@@ -46,7 +50,6 @@ _REPORTED = Verdict(FrameFate.REJECTED, "an earlier epoch has reported on this s
 MISSES = 3
 """A BS that missed this many rounds of a snapshot in a row is no longer waited for in that snapshot."""
 _Key = tuple[int, int]  # snapshot, round
-_Waiting = tuple[Frame, int, int]  # a report: its frame, its index there, time of arrival [ns]
 
 
 @dataclass(slots=True)
@@ -54,7 +57,7 @@ class _Gathering:
     deadline_ns: int | None
     asked: frozenset[int] | None  # None in round 0, which waits for the BSs that have more to send ...
     drawn: frozenset[int] | None = None  # ... of these; None for all
-    waiting: dict[int, _Waiting] = field(default_factory=dict)
+    waiting: dict[int, Carried] = field(default_factory=dict)
     sent: tuple[int, ...] = ()  # all BSs that may answer, waited for or not
 
 
@@ -89,7 +92,7 @@ class Collector:
         self._sending: set[int] = set(rules.stations - history.done)  # have more snapshots to report on
         self._present: set[int] = set(rules.stations)  # would answer
         self._silent: set[int] = set()
-        self._expected = frozenset(self._sending & self._present)
+        self._expect()
         self._open: dict[_Key, _Gathering] = {}
         self._deadlines: list[tuple[int, _Key]] = []  # heap; gatherings closed early stay until they reach the top
         # Snapshots begun by an earlier incarnation are closed: their reports were lost with that process.
@@ -230,20 +233,52 @@ class Collector:
                 return _REPORTED
         delivered.update(parts)
         late = 0
-        enough = 0 if self._roster else len(self._expected)
         for part, key in enumerate(parts):
-            gathering = self._open.get(key)
-            if gathering is None:
-                gathering = self._begun(key, now_ns)
-                if gathering is None:
-                    late |= 1 << part
-                    continue
-            waiting = gathering.waiting
-            waiting[bs] = frame, part, now_ns
-            # The count first: it decides nearly every case of round 0.
-            if len(waiting) >= enough or gathering.asked is not None:
-                self._close_if_complete(key, gathering)
+            late |= self._late(key, bs, (frame, part, now_ns)) << part
         return Verdict(FrameFate.DELIVERED, None, late) if late else _ON_TIME
+
+    def new_reports(
+        self, owners: Sequence[int | None], sent: Sequence[bytes], heads: ReportHeads, t_ns: Sequence[int]
+    ) -> list[int] | None:
+        """Process frames of one report each as `frame` would one after the other, if it would deliver all of them.
+
+        Args:
+            owners: base stations of the connections over which they arrived.
+            sent: the frames.
+            heads: their headers.
+            t_ns: times of arrival [ns].
+
+        Returns:
+            1 for each that is late, else 0. None if `frame` has to decide; then nothing has changed.
+        """
+        stations, snapshots = heads.stations, heads.snapshots
+        if owners != stations or not self._silent.isdisjoint(stations) or not self._are_ordinary(heads):
+            return None
+        keys = list(zip(snapshots, repeat(0)))
+        delivered = [self._stations[bs].delivered for bs in stations]
+        if any(map(contains, delivered, keys)) or len(set(zip(stations, snapshots, strict=True))) < len(keys):
+            return None
+        late = []
+        for bs, key, known, data, now_ns in zip(stations, keys, delivered, sent, t_ns, strict=True):
+            if self._deadlines and self._deadlines[0][0] <= now_ns:
+                self.advance(now_ns)
+            known.add(key)
+            late.append(self._late(key, bs, (data, 0, now_ns)))
+        return late
+
+    def _late(self, key: _Key, bs: int, report: Carried) -> int:
+        """Return 1 if a new report is late, else 0: then it joins its gathering, which closes if it is complete."""
+        gathering = self._open.get(key)
+        if gathering is None:
+            gathering = self._begun(key, report[2])
+            if gathering is None:
+                return 1
+        waiting = gathering.waiting
+        waiting[bs] = report
+        # The count first: it decides nearly every case of round 0.
+        if len(waiting) >= self._enough or gathering.asked is not None:
+            self._close_if_complete(key, gathering)
+        return 0
 
     def advance(self, now_ns: int) -> None:
         """Close all gatherings that are due at `now_ns` [ns]."""
@@ -311,6 +346,23 @@ class Collector:
                 return False
         return True
 
+    def _are_ordinary(self, heads: ReportHeads) -> bool:
+        """As `_is_ordinary`, for frames of one report each that arrived over connections of their base stations."""
+        if self._t0_ns is None or self._roster is not None or max(heads.snapshots) >= self._rules.snapshots:
+            return False
+        for bs, epoch, round_, bits, side_bytes in heads.kinds:
+            station = self._stations.get(bs)
+            if (
+                station is None
+                or epoch != station.epoch
+                or station.earlier
+                or round_
+                or side_bytes != station.side_bytes
+                or not station.min_bits <= bits <= station.max_bits
+            ):
+                return False
+        return True
+
     def _reason_to_reject(self, frame: Frame, owner: int | None) -> str | None:
         bs, epoch, _, parts, payload_bits, side_bytes = frame.head
         if bs != owner:
@@ -366,6 +418,7 @@ class Collector:
 
     def _expect(self) -> None:
         self._expected = frozenset(self._sending & self._present)
+        self._enough = 0 if self._roster else len(self._expected)  # a gathering of round 0 with fewer is incomplete
 
     def _close_complete(self) -> None:
         for key in sorted(self._open):
@@ -390,10 +443,10 @@ class Collector:
             held = []
             last_ns, last_bs = -1, -1
             for bs in sorted(waiting):
-                frame, part, t_received_ns = waiting[bs]
-                held.append((frame, part))
-                if t_received_ns >= last_ns:
-                    last_ns, last_bs = t_received_ns, bs
+                report = waiting[bs]
+                held.append(report)
+                if report[2] >= last_ns:
+                    last_ns, last_bs = report[2], bs
             self._ready.append(Gathered(snapshot, round_, tuple(held), last_ns, last_bs))
         elif round_:
             self.conclude(snapshot)

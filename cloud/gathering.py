@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Frame, Registration, Report, ReportKey
+from fronthaul.message.wire import only_report
 from fronthaul.roster import Roster
 
-Carried = tuple[Frame, int]
-"""A report, given by its frame and its index in the frame."""
+Carried = tuple[Frame | bytes, int, int]
+"""A report: its frame, its index in the frame, and its time of arrival [ns]. Bytes are a frame of one report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Gathered(NamedTuple):
     Attributes:
         snapshot: number of the snapshot.
         round: number of the round.
-        held: the reports that arrived in time, ordered by BS; each as a `Report`, or as a frame and an index in it.
+        held: the reports that arrived in time, ordered by BS; each as a `Report`, or as it was carried.
         t_last_received_ns: when the last of them arrived [ns].
         last_bs: BS that sent the last one.
     """
@@ -69,7 +70,11 @@ class Gathered(NamedTuple):
     @property
     def reports(self) -> tuple[Report, ...]:
         """Reports that arrived in time, ordered by BS; extracted from their frames on each access."""
-        return tuple([item[0].reports[item[1]] if isinstance(item, tuple) else item for item in self.held])
+        return tuple([_extracted(*item) if isinstance(item, tuple) else item for item in self.held])
+
+
+def _extracted(frame: Frame | bytes, part: int, _: int) -> Report:
+    return only_report(frame) if isinstance(frame, bytes) else frame.reports[part]
 
 
 @dataclass(frozen=True)

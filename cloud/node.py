@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -52,9 +53,9 @@ from fronthaul.message.messages import (
     Registration,
     Welcome,
 )
-from fronthaul.message.wire import decode, encode
+from fronthaul.message.wire import decode, encode, report_heads
 from fronthaul.sender.sender import PATIENCE_S, QUEUE_PAUSE_NS, Sender
-from fronthaul.transport.transport import CloudTransport, Received
+from fronthaul.transport.transport import Arrived, CloudTransport
 
 FRAMES_PER_POLL = 256
 """Messages taken per poll before deadlines are checked again; at least one per base station, since a socket takes turns
@@ -188,26 +189,13 @@ class CloudNode:
         self._do_requests()
         self._sender.resume()
         wait_s = self._timeout_s(timeout_s)
-        came = False
-        arrivals: list[Arrival] = []
-        answers: list[tuple[int, Control]] = []
-        for _ in range(max(FRAMES_PER_POLL, len(self._parts.rules.stations))):
-            received = self._receive(0.0 if came else wait_s)
-            if received is None:
-                self._taken_until_ns = self._clock.now_ns()
-                break
-            came = True
-            self._taken_until_ns = self._transport.t_received_ns
-            arrival = self._judge(received, answers)
-            if arrival is not None:
-                arrivals.append(arrival)
-        self._recorder.received(arrivals)
-        for bs, answer in answers:
-            self._downlink.control(bs, answer)
+        came = self._receive(wait_s)
+        if not self._took_new_reports(came):
+            self._judge_each(came)
         self._collector.advance(self._taken_until_ns)  # what was in time is in time, however late it is taken
         self._housekeep(self._clock.now_ns())
-        self._fuse_ready(hold=came)
-        return came
+        self._fuse_ready(hold=bool(came))
+        return bool(came)
 
     def run(self, idle_timeout_s: float) -> None:
         """Poll until finished, or until the BSs still missing were silent for `idle_timeout_s` [s]; then `finish`."""
@@ -287,21 +275,52 @@ class CloudNode:
 
     # -- receiving
 
-    def _receive(self, timeout_s: float) -> Received | None:
+    def _receive(self, timeout_s: float) -> list[Arrived]:
+        """Wait for a message, and return it with those that have arrived behind it."""
+        most = max(FRAMES_PER_POLL, len(self._parts.rules.stations))
         while True:
             try:
-                return self._transport.receive(timeout_s)
+                first = self._transport.receive(timeout_s)
+                break
             except TransportError as error:
                 self._sender.note_lost(error)
+        came = []
+        if first is not None:
+            came = [Arrived(*first, self._transport.t_received_ns), *self._transport.receive_waiting(most - 1)]
+        self._taken_until_ns = came[-1].t_received_ns if len(came) == most else self._clock.now_ns()
+        return came
 
-    def _judge(self, received: Received, answers: list[tuple[int, Control]]) -> Arrival | None:
+    def _took_new_reports(self, came: Sequence[Arrived]) -> bool:
+        """Judge and log messages all at once, if all are new reports, each in a frame of its own, as nearly always."""
+        heads = report_heads([data for _, data, _ in came]) if came and self._expander is None else None
+        if heads is None:
+            return False
+        owners, sent, t_received_ns = zip(*came, strict=True)
+        late = self._collector.new_reports(owners, sent, heads, t_received_ns)
+        if late is None:
+            return False
+        self._heard_ns.update(zip(heads.stations, t_received_ns, strict=True))
+        for bs, count in Counter(heads.stations).items():
+            self._allowance.delivered(bs, t_received_ns[0], count)
+        self._recorder.delivered(t_received_ns, sent, heads, late)
+        return True
+
+    def _judge_each(self, came: Sequence[Arrived]) -> None:
+        """Judge messages one by one, log them, and answer them."""
+        answers: list[tuple[int, Control]] = []
+        arrivals = [arrival for each in came if (arrival := self._judge(each, answers)) is not None]
+        self._recorder.received(arrivals)
+        for bs, answer in answers:
+            self._downlink.control(bs, answer)
+
+    def _judge(self, arrived: Arrived, answers: list[tuple[int, Control]]) -> Arrival | None:
         """Decide the fate of a message; act upon a control message, and append the answer to `answers`.
 
         Returns:
             What is logged; None if the link has used up its allowance.
         """
-        owner, data = received.owner, received.data
-        now_ns, size = self._transport.t_received_ns, len(data)
+        owner, data, now_ns = arrived
+        size = len(data)
         if self._expander is not None:
             data = self._expander.expand(owner, data)
         try:

@@ -19,7 +19,7 @@ from fronthaul.log.arrow_stream import RowStream
 from fronthaul.log.remote import StreamPath
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction
-from fronthaul.message.wire import claim, head, is_control, named
+from fronthaul.message.wire import HEADER_BYTES, ReportHeads, claim, head, is_control, named
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,6 +100,24 @@ class ReceiveLog:
             self._rows.extend([_row(arrival) for arrival in arrivals])
         else:
             self._rows.extend_columns(len(arrivals), columns)
+
+    def append_delivered(
+        self, t_received_ns: Sequence[int], sent: Sequence[bytes], heads: ReportHeads, late: Sequence[int]
+    ) -> None:
+        """Record frames of one report each that were delivered, in one write.
+
+        Args:
+            t_received_ns: times of arrival [ns].
+            sent: the frames, each of which arrived as it is over a connection of its base station.
+            heads: their headers.
+            late: 1 for a late report, else 0.
+
+        Raises:
+            LocalError: a closed log, or a full disk; nothing is written then.
+        """
+        fates, sizes = [FrameFate.DELIVERED] * len(sent), list(map(len, sent))
+        frame = (sizes, heads.epochs, heads.seqs, heads.crc32s, [data[:HEADER_BYTES] for data in sent])
+        self._rows.extend_columns(len(sent), (heads.stations, t_received_ns, fates, None, late, *frame, None))
 
     def take_back(self) -> None:
         """Remove the rows of the last call again."""

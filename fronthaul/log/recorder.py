@@ -25,7 +25,7 @@ from fronthaul.log.remote import Folder, RemoteFolder
 from fronthaul.log.sent import Departure, SendJournal, corrupted
 from fronthaul.log.stream_names import CAPTURE, CONNECTIONS, EVENTS, RECEIVED, SENT
 from fronthaul.message.messages import Direction
-from fronthaul.message.wire import claim, is_control
+from fronthaul.message.wire import ReportHeads, claim, is_control
 from fronthaul.transport.transport import ConnectionCount, LinkEvent
 from fronthaul.transport.transport_costs import TransportCosts
 
@@ -145,6 +145,17 @@ class Recorder:
             _capture(
                 self._capture, [(self._receives, _seq(a.data), a.data, a.t_received_ns) for a in frames], self._log
             )
+
+    def delivered(
+        self, t_received_ns: Sequence[int], sent: Sequence[bytes], heads: ReportHeads, late: Sequence[int]
+    ) -> None:
+        """Record frames of one report each that were delivered; see `ReceiveLog.append_delivered`.
+
+        Raises:
+            LocalError: the disk is full; none of them is on record then.
+        """
+        assert self._capture is None, "the cloud captures nothing"
+        self._log.append_delivered(t_received_ns, sent, heads, late)
 
     def links(self, connections: Sequence[ConnectionCount], events: Sequence[LinkEvent]) -> None:
         """Record connections that ended, and connection events."""

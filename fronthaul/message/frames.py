@@ -290,22 +290,28 @@ def _cut(head: FrameHead, body: bytes) -> tuple[Report, ...]:
     reports = []
     for (snapshot, round_), bits in zip(parts, payload_bits, strict=True):
         payload_bytes = (bits + 7) >> 3
-        key = _new(ReportKey)
-        _key_bs(key, bs)
-        _key_epoch(key, epoch)
-        _key_snapshot(key, snapshot)
-        _key_round(key, round_)
-        payload = _new(Payload)
-        _payload_data(payload, body[payload_at : payload_at + payload_bytes])
-        _payload_bits(payload, bits)
-        report = _new(Report)
-        _report_key(report, key)
-        _report_payload(report, payload)
-        _report_side(report, body[side_at : side_at + side_bytes])
-        reports.append(report)
+        side, data = body[side_at : side_at + side_bytes], body[payload_at : payload_at + payload_bytes]
+        reports.append(report_of(bs, epoch, snapshot, round_, side, data, bits))
         payload_at += payload_bytes
         side_at += side_bytes
     return tuple(reports)
+
+
+def report_of(bs: int, epoch: int, snapshot: int, round_: int, side: bytes, data: bytes, bits: int) -> Report:
+    """Return a report, without repeating the checks of the constructors, like `decoded_frame`."""
+    key = _new(ReportKey)
+    _key_bs(key, bs)
+    _key_epoch(key, epoch)
+    _key_snapshot(key, snapshot)
+    _key_round(key, round_)
+    payload = _new(Payload)
+    _payload_data(payload, data)
+    _payload_bits(payload, bits)
+    report = _new(Report)
+    _report_key(report, key)
+    _report_payload(report, payload)
+    _report_side(report, side)
+    return report
 
 
 def _setters(kind: type, names: list[str]) -> list[Callable[[object, object], None]]:

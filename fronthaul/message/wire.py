@@ -48,15 +48,15 @@ ZMTP header that is 32 B. Rules:
 import dataclasses
 import struct
 import zlib
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
 import msgpack
 
 from fronthaul.errors import LocalError, Reason, RegistrationError, RemoteError
-from fronthaul.message.frames import check_distinct, decoded_frame
+from fronthaul.message.frames import check_distinct, decoded_frame, report_of
 from fronthaul.message.messages import (
     MAX_BUNDLE,
     MAX_TEXT_BYTES,
@@ -69,6 +69,7 @@ from fronthaul.message.messages import (
     Ping,
     Pong,
     Registration,
+    Report,
     ReportKey,
     Welcome,
 )
@@ -165,6 +166,74 @@ def decode(data: bytes) -> Message:
     if kind == _TYPE_CONTROL:
         return _decode_control(body)
     raise RemoteError("type", f"there is no message of type {kind}")
+
+
+class ReportHeads(NamedTuple):
+    """Headers of frames of one report each, by column.
+
+    Attributes:
+        stations: base station of each.
+        epochs: see `Frame`; also `seqs`.
+        snapshots: of each report.
+        seqs: of each frame.
+        crc32s: of each frame.
+        kinds: what occurs among them: BS, epoch, round, bits of payload [bit] and bytes of side information [B].
+    """
+
+    stations: tuple[int, ...]
+    epochs: tuple[int, ...]
+    snapshots: tuple[int, ...]
+    seqs: tuple[int, ...]
+    crc32s: tuple[int, ...]
+    kinds: set[tuple[int, int, int, int, int]]
+
+
+def report_heads(messages: Sequence[bytes]) -> ReportHeads | None:
+    """Return the headers of messages of which each is a valid frame of one report, else None: see `decode` for why.
+
+    A third of the time of decoding one by one.
+    """
+    try:
+        rows = [_report_ends(len(data))(data) for data in messages]
+        kinds, stations, epochs, snapshots, rounds, seqs, lengths, crc32s = zip(*rows, strict=True)
+    except (struct.error, ValueError):  # too short, too long, or none
+        return None
+    if kinds.count(REPORT_BYTE) < len(kinds) or crc32s != tuple([zlib.crc32(data[:-CRC_BYTES]) for data in messages]):
+        return None
+    if max(lengths) > 0x1F:
+        last_bytes = [data[-CRC_BYTES - 1] for data in messages]
+        if any(last & (1 << (length >> 5)) - 1 for last, length in zip(last_bytes, lengths, strict=True)):
+            return None  # padding that is not zero
+    sizes = map(len, messages)
+    found = {
+        (bs, epoch, round_, *_lengths(size, length))
+        for bs, epoch, round_, length, size in set(zip(stations, epochs, rounds, lengths, sizes, strict=True))
+    }
+    if any(bits < 0 for _, _, _, bits, _ in found):
+        return None
+    return ReportHeads(stations, epochs, snapshots, seqs, crc32s, found)
+
+
+@lru_cache(maxsize=1024)
+def _report_ends(size: int) -> Callable[[bytes], tuple[int, ...]]:
+    """Return the function that reads header and CRC-32 of a frame of one report of `size` bytes."""
+    if size > MAX_MESSAGE_BYTES:
+        raise ValueError
+    return struct.Struct(f"{HEADER.format}{size - HEADER_BYTES - CRC_BYTES}xI").unpack
+
+
+def _lengths(size: int, lengths: int) -> tuple[int, int]:
+    """Return bits of payload [bit] and bytes of side information [B] of a frame of one report of `size` bytes."""
+    side_bytes = lengths & 0x1F
+    return 8 * (size - HEADER_BYTES - side_bytes - CRC_BYTES) - (lengths >> 5), side_bytes
+
+
+def only_report(data: bytes) -> Report:
+    """Return the report of a valid frame of one report."""
+    _, bs, epoch, snapshot, round_, _, lengths = HEADER.unpack_from(data)
+    bits, side_bytes = _lengths(len(data), lengths)
+    payload_at = HEADER_BYTES + side_bytes
+    return report_of(bs, epoch, snapshot, round_, data[HEADER_BYTES:payload_at], data[payload_at:-CRC_BYTES], bits)
 
 
 def longest_message_bytes(formats: Iterable[PayloadFormat], bundle: int) -> int:

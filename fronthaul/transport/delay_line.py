@@ -28,6 +28,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from fronthaul.clock import real_ns
 from fronthaul.errors import FronthaulError, LocalError, QueueFull, TransportError
 from fronthaul.transport.transport import (
+    Arrived,
     CloudTransport,
     ConnectionCount,
     EdgeTransport,
@@ -357,6 +358,18 @@ class DelayedCloud(_Delayed[Received]):
         """
         super().__init__(factory, patience_s=patience_s)
         self.address = self._socket.address
+
+    def receive_waiting(self, most: int) -> list[Arrived]:
+        """Return messages that have arrived already; see `CloudTransport.receive_waiting`."""
+        self._require_open()
+        self._raise_errors()
+        arrived: list[Arrived] = []
+        with suppress(queue.Empty):
+            while len(arrived) < most:
+                if (item := self._inbox.get_nowait()) is not None:  # None announces an error: the next call raises it
+                    t_received_ns, received = item
+                    arrived.append(Arrived(received.owner, received.data, t_received_ns))
+        return arrived
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
         """Send a message; see `CloudTransport.send`, and the module docstring for errors of earlier messages."""

@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 from fronthaul.clock import Clock, WallClock
 from fronthaul.errors import LocalError, TransportError
 from fronthaul.transport.transport import (
+    Arrived,
     CloudTransport,
     ConnectionCount,
     EdgeTransport,
@@ -149,6 +150,12 @@ class _End(Generic[Message]):
 
 class _MemoryCloud(_End[Received]):
     address = "memory"
+
+    def receive_waiting(self, most: int) -> list[Arrived]:
+        arrived: list[Arrived] = []
+        while len(arrived) < most and (received := self.receive(0.0)) is not None:
+            arrived.append(Arrived(received.owner, received.data, self.t_received_ns))
+        return arrived
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
         self._require_open()

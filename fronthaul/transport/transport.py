@@ -27,6 +27,20 @@ class Received(NamedTuple):
     data: bytes
 
 
+class Arrived(NamedTuple):
+    """A message as the cloud receives it, and when.
+
+    Attributes:
+        owner: see `Received`.
+        data: the message.
+        t_received_ns: time of arrival [ns].
+    """
+
+    owner: int | None
+    data: bytes
+    t_received_ns: int
+
+
 class ConnectionCount(NamedTuple):
     """The kernel's byte counts of one TCP connection, from its first byte to its end.
 
@@ -154,6 +168,13 @@ class CloudTransport(Transport[Received], Protocol):
     @property
     def address(self) -> str:
         """Address to which base stations connect."""
+
+    def receive_waiting(self, most: int) -> list[Arrived]:
+        """Return up to `most` messages that have arrived already, in order; fewer if no more wait.
+
+        Raises:
+            LocalError: the transport is closed.
+        """
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:
         """Send one message to a base station; never blocks.

@@ -41,7 +41,15 @@ from fronthaul.transport.endpoint import host_of, ip_header_bytes, is_ipv6
 from fronthaul.transport.identity import claimed, connection_name
 from fronthaul.transport.keys import CloudKeys, EdgeKeys, admit
 from fronthaul.transport.tcp_connections import PATIENCE_S, ConnectionBook, Limits, OpenConnection
-from fronthaul.transport.transport import ConnectionCount, LinkEvent, Load, Received, check_release, check_sendable
+from fronthaul.transport.transport import (
+    Arrived,
+    ConnectionCount,
+    LinkEvent,
+    Load,
+    Received,
+    check_release,
+    check_sendable,
+)
 from fronthaul.transport.transport_costs import TransportCosts
 from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
@@ -91,6 +99,9 @@ Message = TypeVar("Message", bytes, Received)
 
 REFUSED = "the cloud does not know this base station's key"
 _claimed = lru_cache(maxsize=4096)(claimed)
+# What `_drain` needs of each message, made once: an enum's member or a keyword costs as much as a step of the work.
+_NOBLOCK, _SRCFD = int(zmq.NOBLOCK), int(zmq.SRCFD)
+_new_tuple = tuple.__new__
 
 
 def new_key_pair() -> tuple[bytes, bytes]:
@@ -366,13 +377,13 @@ class _Owner:
     Attributes:
         mark: without keys, the mark in the names of its connections.
         peer: ZeroMQ's name of the connection over which it was heard last.
-        heard_s: when it was heard last [s].
+        heard_ns: when it was heard last [ns].
         connection: its connection; None if that was not known yet.
     """
 
     mark: bytes
     peer: bytes
-    heard_s: float
+    heard_ns: int
     connection: OpenConnection | None
 
 
@@ -427,6 +438,7 @@ class RouterTransport(_Endpoint[Received]):
         self._guard = threading.Thread(target=self._keep_guard, name="fronthaul guard", daemon=True)
         self._broken: BaseException | None = None
         self._waited_s = -math.inf
+        self._stream_bytes = lru_cache(self.costs.stream_bytes)
         self._closing = threading.Event()
         self._ready_to_close = threading.Event()
         if keys is None:
@@ -495,67 +507,79 @@ class RouterTransport(_Endpoint[Received]):
         ready = [source for source, _ in zmq.zmq_poll(self._polled, _milliseconds(timeout_s))]
         return self._wake in ready
 
+    def receive_waiting(self, most: int) -> list[Arrived]:
+        """Return messages that have arrived already; see `CloudTransport.receive_waiting`."""
+        self._begin()
+        return self._drain(most)
+
     def _take(self) -> Received | None:
-        for _ in range(REFUSED_MESSAGES):
-            try:
-                peer = self._socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return None
-            if (received := self._admitted(peer)) is not None:
-                return received
+        for first in self._drain(1):
+            self.t_received_ns = first.t_received_ns
+            return Received(first.owner, first.data)
         return None
 
-    def _admitted(self, peer: bytes) -> Received | None:
-        """Receive the rest of a message of `peer`, and return it; None if its connection is ended because of it."""
-        part = self._socket.recv(copy=False)
-        self.t_received_ns = real_ns()
-        descriptor: int = part.get(zmq.SRCFD)
-        # Read from each message: a route may belong to another connection later.
-        bs, mark = _claimed(peer) if self._allowed is None else (int(part.get("User-Id")), b"")
-        data = part.bytes
-        if part.more:
-            # Our peers send one part per message.
-            while part.more:
-                part = self._socket.recv(copy=False)
-            self._book.end(descriptor, "it sent a message of several parts")
-            return None
-        if bs is None:  # returned as evidence
-            self._book.end(descriptor, "it does not name a base station")
-        elif not self._speaks_for(bs, mark, peer, descriptor):
-            self._book.end(descriptor, f"it claims to be BS {bs}, which is connected already or not of this run")
-            return None
-        self._book.took(descriptor, bs, self.costs.stream_bytes(len(data)))
-        return Received(bs, data)
+    def _drain(self, most: int) -> list[Arrived]:
+        """Return messages that have arrived already; the connection of one that nobody may send is ended."""
+        receive, owners, book, keyed = self._socket.recv, self._owners, self._book, self._allowed is not None
+        arrived: list[Arrived] = []
+        refused = 0
+        while len(arrived) < most and refused < REFUSED_MESSAGES:
+            try:
+                peer = receive(_NOBLOCK)
+            except zmq.Again:
+                break
+            part = receive(0, False)
+            now_ns = real_ns()
+            data, descriptor = part.bytes, part.get(_SRCFD)
+            # Read from each message: a route may belong to another connection later.
+            bs, mark = (int(part.get("User-Id")), b"") if keyed else _claimed(peer)
+            owner = owners.get(bs)
+            if part.more:
+                while part.more:
+                    part = receive(0, False)
+                book.end(descriptor, "it sent a message of several parts")  # our peers send one part
+                refused += 1
+                continue
+            if owner is not None and owner.peer == peer and owner.connection is not None and not owner.connection.ended:
+                owner.heard_ns = now_ns  # as nearly always
+            elif bs is None:  # returned as evidence
+                book.end(descriptor, "it does not name a base station")
+            elif not self._speaks_for(bs, mark, peer, descriptor, now_ns):
+                book.end(descriptor, f"it claims to be BS {bs}, which is connected already or not of this run")
+                refused += 1
+                continue
+            book.took(descriptor, bs, self._stream_bytes(len(data)))
+            arrived.append(_new_tuple(Arrived, (bs, data, now_ns)))
+        return arrived
 
-    def _speaks_for(self, bs: int, mark: bytes, peer: bytes, descriptor: int) -> bool:
+    def _speaks_for(self, bs: int, mark: bytes, peer: bytes, descriptor: int, now_ns: int) -> bool:
         """Return whether a peer speaks for the base station that it claims to be, and address its answers to it."""
         owner = self._owners.get(bs)
-        now_s = time.monotonic()
         if owner is None:
             if bs not in self._stations and len(self._owners) >= len(self._stations) + STRANGERS:
                 return False
-        elif owner.mark != mark and self._lives(owner, now_s):
+        elif owner.mark != mark and self._lives(owner, now_ns):
             return False
-        elif owner.peer == peer and owner.connection is not None and not owner.connection.ended:
-            owner.heard_s = now_s
-            return True
-        self._owners[bs] = _Owner(mark, peer, now_s, self._noted(descriptor, now_s))
+        self._owners[bs] = _Owner(mark, peer, now_ns, self._noted(descriptor))
         return True
 
-    def _noted(self, descriptor: int, now_s: float) -> OpenConnection | None:
+    def _noted(self, descriptor: int) -> OpenConnection | None:
         """Return the connection of `descriptor`, after a moment for the guard to note it: it may end soon after.
 
         A peer that connects again and again is not waited for each time.
         """
+        now_s = time.monotonic()
         if now_s - self._waited_s > 10 * NOTE_S:
             while not self._book.known(descriptor) and time.monotonic() - now_s < NOTE_S:
                 self._waited_s = time.monotonic()
                 time.sleep(0.001)
         return self._book.connection(descriptor)
 
-    def _lives(self, owner: _Owner, now_s: float) -> bool:
-        """Return whether a peer is connected, and was heard not long before `now_s` [s]."""
-        return now_s - owner.heard_s < LIVING_S and (owner.connection is None or self._book.lives(owner.connection))
+    def _lives(self, owner: _Owner, now_ns: int) -> bool:
+        """Return whether a peer is connected, and was heard not long before `now_ns` [ns]."""
+        if now_ns - owner.heard_ns >= LIVING_S * 1e9:
+            return False
+        return owner.connection is None or self._book.lives(owner.connection)
 
     # --- the guard's thread, which alone uses the monitor and the door
 

@@ -15,7 +15,7 @@ from fronthaul.clock import SimulatedClock
 from fronthaul.errors import TransportError
 from fronthaul.message.messages import Direction
 from fronthaul.transport.identity import bs_of, identity
-from fronthaul.transport.transport import ConnectionCount, LinkEvent, Received
+from fronthaul.transport.transport import Arrived, ConnectionCount, LinkEvent, Received
 from fronthaul.transport.transport_costs import TransportCosts, recorded_costs
 from sim.emulate.in_process import World, drive
 from sim.records.books import close
@@ -97,6 +97,9 @@ class ToyCloud(ToyEnd):
             if (data := pipe.get()) is not None:
                 return Received(bs_of(peer), data)
         return None
+
+    def receive_waiting(self, most: int) -> list[Arrived]:
+        return [Arrived(*received, 0) for _ in range(most) if (received := self.receive(0.0)) is not None]
 
 
 class ToyNetwork:
