@@ -22,6 +22,7 @@ import zmq
 
 from benchmarks.samples import STATIONS, frame, reports
 from cloud.collector import Collector, CollectorRules
+from cloud.intake import take_new_reports
 from fronthaul.clock import real_ns
 from fronthaul.errors import QueueFull, TransportError
 from fronthaul.log.received import Arrival
@@ -258,18 +259,18 @@ def _rate(transport: CloudTransport, collector: Collector, recorder: Recorder, c
 
 
 def _poll(transport: CloudTransport, collector: Collector, recorder: Recorder) -> None:
-    arrivals: list[Arrival] = []
-    for _ in range(MESSAGES_PER_POLL):
-        received = transport.receive(0.0 if arrivals else TIMEOUT_S)
-        if received is None:
-            break
-        now_ns = transport.t_received_ns
-        message = decode(received.data)
-        assert isinstance(message, Frame)
-        verdict = collector.frame(message, received.owner, now_ns)
-        arrivals.append(Arrival(received.owner, received.data, now_ns, verdict.fate, verdict.reason, verdict.late))
-    if not arrivals:
+    first = transport.receive(TIMEOUT_S)
+    if first is None:
         raise TransportError("a sender fell silent")
+    came = [(*first, transport.t_received_ns), *transport.receive_waiting(MESSAGES_PER_POLL - 1)]
+    if take_new_reports(came, collector, recorder) is not None:
+        return
+    arrivals = []
+    for owner, data, now_ns in came:
+        message = decode(data)
+        assert isinstance(message, Frame)
+        verdict = collector.frame(message, owner, now_ns)
+        arrivals.append(Arrival(owner, data, now_ns, verdict.fate, verdict.reason, verdict.late))
     recorder.received(arrivals)
 
 

@@ -33,6 +33,7 @@ from cloud.collector import Collector, Gathered
 from cloud.downlink import Downlink
 from cloud.fixlog import FixLog, FixRecord
 from cloud.history import read_past
+from cloud.intake import take_new_reports
 from cloud.rounds import Rounds
 from fronthaul.clock import Clock
 from fronthaul.errors import RegistrationError, RemoteError, TransportError
@@ -53,7 +54,7 @@ from fronthaul.message.messages import (
     Registration,
     Welcome,
 )
-from fronthaul.message.wire import decode, encode, report_heads
+from fronthaul.message.wire import decode, encode
 from fronthaul.sender.sender import PATIENCE_S, QUEUE_PAUSE_NS, Sender
 from fronthaul.transport.transport import Arrived, CloudTransport
 
@@ -190,8 +191,7 @@ class CloudNode:
         self._sender.resume()
         wait_s = self._timeout_s(timeout_s)
         came = self._receive(wait_s)
-        if not self._took_new_reports(came):
-            self._judge_each(came)
+        self._judge_all(came)
         self._collector.advance(self._taken_until_ns)  # what was in time is in time, however late it is taken
         self._housekeep(self._clock.now_ns())
         self._fuse_ready(hold=bool(came))
@@ -284,29 +284,23 @@ class CloudNode:
                 break
             except TransportError as error:
                 self._sender.note_lost(error)
-        came = []
+        came: list[Arrived] = []
         if first is not None:
-            came = [Arrived(*first, self._transport.t_received_ns), *self._transport.receive_waiting(most - 1)]
-        self._taken_until_ns = came[-1].t_received_ns if len(came) == most else self._clock.now_ns()
+            came = [(*first, self._transport.t_received_ns), *self._transport.receive_waiting(most - 1)]
+        self._taken_until_ns = came[-1][2] if len(came) == most else self._clock.now_ns()
         return came
 
-    def _took_new_reports(self, came: Sequence[Arrived]) -> bool:
-        """Judge and log messages all at once, if all are new reports, each in a frame of its own, as nearly always."""
-        heads = report_heads([data for _, data, _ in came]) if came and self._expander is None else None
+    def _judge_all(self, came: Sequence[Arrived]) -> None:
+        """Judge messages, log them, and answer them."""
+        heads = None if self._expander is not None else take_new_reports(came, self._collector, self._recorder)
         if heads is None:
-            return False
-        owners, sent, t_received_ns = zip(*came, strict=True)
-        late = self._collector.new_reports(owners, sent, heads, t_received_ns)
-        if late is None:
-            return False
-        self._heard_ns.update(zip(heads.stations, t_received_ns, strict=True))
+            self._judge_each(came)
+            return
         for bs, count in Counter(heads.stations).items():
-            self._allowance.delivered(bs, t_received_ns[0], count)
-        self._recorder.delivered(t_received_ns, sent, heads, late)
-        return True
+            self._allowance.delivered(bs, came[0][2], count)
+        self._heard_ns |= {bs: t_received_ns for bs, _, t_received_ns in came if bs is not None}
 
     def _judge_each(self, came: Sequence[Arrived]) -> None:
-        """Judge messages one by one, log them, and answer them."""
         answers: list[tuple[int, Control]] = []
         arrivals = [arrival for each in came if (arrival := self._judge(each, answers)) is not None]
         self._recorder.received(arrivals)

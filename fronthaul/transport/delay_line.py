@@ -368,7 +368,7 @@ class DelayedCloud(_Delayed[Received]):
             while len(arrived) < most:
                 if (item := self._inbox.get_nowait()) is not None:  # None announces an error: the next call raises it
                     t_received_ns, received = item
-                    arrived.append(Arrived(received.owner, received.data, t_received_ns))
+                    arrived.append((*received, t_received_ns))
         return arrived
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:

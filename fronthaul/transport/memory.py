@@ -154,7 +154,7 @@ class _MemoryCloud(_End[Received]):
     def receive_waiting(self, most: int) -> list[Arrived]:
         arrived: list[Arrived] = []
         while len(arrived) < most and (received := self.receive(0.0)) is not None:
-            arrived.append(Arrived(received.owner, received.data, self.t_received_ns))
+            arrived.append((*received, self.t_received_ns))
         return arrived
 
     def send(self, bs: int, data: bytes, t_release_ns: int = 0) -> None:

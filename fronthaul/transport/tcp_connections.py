@@ -22,7 +22,7 @@ import random
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -111,7 +111,9 @@ class ConnectionBook:
     """Records connections and their events until they are taken, and applies limits to them.
 
     Attributes:
-        lock: held by every method but `took`; a thread that calls several, whose effects belong together, holds it too.
+        lock: held by every method; a thread that calls several, whose effects belong together, holds it too.
+        taken: messages that the socket has handed over since the last `settle`: descriptor, base station, and bytes on
+            the stream [B]. Who receives adds to it without the lock, which another thread may hold.
         closing: whether we have closed our end; connections that end from then on do not count as cut.
         port: the cloud's port. A connection with another port is an unrelated one that reused the descriptor.
     """
@@ -131,7 +133,7 @@ class ConnectionBook:
         self._owner = owner
         self._limits = limits
         self._open: dict[int, OpenConnection] = {}  # oldest first
-        self._messages: deque[tuple[int, int | None, int]] = deque()  # handed over since the last `settle`
+        self.taken: deque[tuple[int, int | None, int]] = deque()
         self._failure = ""  # of a handshake, until its connection ends
         self._missed: set[int] = set()  # descriptors of connections that ended before we looked
         self._news: list[_News] = []  # until `settle`
@@ -195,28 +197,17 @@ class ConnectionBook:
             event = self._event(kind, connection, why or "closed by the other end, or broken")
             self._news.append(_News(event, self._count(connection, cut=not self.closing), descriptor))
 
-    def took(self, descriptor: int, bs: int | None, stream_bytes: int) -> bool:
-        """Record that the socket handed over a message of `bs`, which takes `stream_bytes` on the stream [B].
-
-        Returns:
-            Whether it is the first since the last `settle`.
-        """
-        first = not self._messages
-        self._messages.append((descriptor, bs, stream_bytes))  # without the lock, which another thread may hold
-        return first
-
     def settle(self) -> None:
         """Attribute received messages to their connections; call it after all events of the monitor are processed."""
         with self.lock:
-            owners: dict[int, int | None] = {}
-            for _ in range(len(self._messages)):
-                descriptor, bs, stream_bytes = self._messages.popleft()
-                owners[descriptor] = bs
+            taken = [self.taken.popleft() for _ in range(len(self.taken))]
+            owners = {descriptor: bs for descriptor, bs, _ in taken}
+            for (descriptor, _, stream_bytes), count in Counter(taken).items():  # most are alike
                 connection = self._open.get(descriptor)
                 if connection is not None:
-                    connection.bs = bs
-                    connection.taken_bytes += stream_bytes
-                    connection.taken_segments += _segments(stream_bytes)
+                    connection.bs = owners[descriptor]
+                    connection.taken_bytes += count * stream_bytes
+                    connection.taken_segments += count * _segments(stream_bytes)
             news, self._news = self._news, []
             for event, counts, ended in news:
                 if counts is not None and ended in owners and ended not in self._open:

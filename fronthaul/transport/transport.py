@@ -27,18 +27,8 @@ class Received(NamedTuple):
     data: bytes
 
 
-class Arrived(NamedTuple):
-    """A message as the cloud receives it, and when.
-
-    Attributes:
-        owner: see `Received`.
-        data: the message.
-        t_received_ns: time of arrival [ns].
-    """
-
-    owner: int | None
-    data: bytes
-    t_received_ns: int
+Arrived = tuple[int | None, bytes, int]
+"""Owner and data of a `Received` message, and its time of arrival [ns]."""
 
 
 class ConnectionCount(NamedTuple):

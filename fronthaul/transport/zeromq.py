@@ -34,7 +34,7 @@ from typing import Any, Generic, TypeVar
 
 import zmq
 
-from fronthaul.clock import real_ns
+from fronthaul.clock import origin, real_ns
 from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
 from fronthaul.transport.endpoint import host_of, ip_header_bytes, is_ipv6
@@ -101,7 +101,6 @@ REFUSED = "the cloud does not know this base station's key"
 _claimed = lru_cache(maxsize=4096)(claimed)
 # What `_drain` needs of each message, made once: an enum's member or a keyword costs as much as a step of the work.
 _NOBLOCK, _SRCFD = int(zmq.NOBLOCK), int(zmq.SRCFD)
-_new_tuple = tuple.__new__
 
 
 def new_key_pair() -> tuple[bytes, bytes]:
@@ -344,9 +343,9 @@ class DealerTransport(_Endpoint[bytes]):
             return None
         self.t_received_ns = real_ns()
         data, descriptor = part.bytes, part.get(zmq.SRCFD)
-        if self._book.took(descriptor, self._bs, self.costs.stream_bytes(len(data))) and not self._book.known(
-            descriptor
-        ):
+        first = not self._book.taken
+        self._book.taken.append((descriptor, self._bs, self.costs.stream_bytes(len(data))))
+        if first and not self._book.known(descriptor):
             self._read_events()
         return data
 
@@ -513,14 +512,15 @@ class RouterTransport(_Endpoint[Received]):
         return self._drain(most)
 
     def _take(self) -> Received | None:
-        for first in self._drain(1):
-            self.t_received_ns = first.t_received_ns
-            return Received(first.owner, first.data)
+        for bs, data, t_received_ns in self._drain(1):
+            self.t_received_ns = t_received_ns
+            return Received(bs, data)
         return None
 
     def _drain(self, most: int) -> list[Arrived]:
         """Return messages that have arrived already; the connection of one that nobody may send is ended."""
-        receive, owners, book, keyed = self._socket.recv, self._owners, self._book, self._allowed is not None
+        receive, keyed, owners, book = self._socket.recv, self._allowed is not None, self._owners, self._book
+        took, stream_bytes, origin_ns = book.taken.append, self._stream_bytes, origin().t_ns
         arrived: list[Arrived] = []
         refused = 0
         while len(arrived) < most and refused < REFUSED_MESSAGES:
@@ -529,7 +529,7 @@ class RouterTransport(_Endpoint[Received]):
             except zmq.Again:
                 break
             part = receive(0, False)
-            now_ns = real_ns()
+            now_ns = origin_ns + time.monotonic_ns()  # as `real_ns`
             data, descriptor = part.bytes, part.get(_SRCFD)
             # Read from each message: a route may belong to another connection later.
             bs, mark = (int(part.get("User-Id")), b"") if keyed else _claimed(peer)
@@ -548,8 +548,8 @@ class RouterTransport(_Endpoint[Received]):
                 book.end(descriptor, f"it claims to be BS {bs}, which is connected already or not of this run")
                 refused += 1
                 continue
-            book.took(descriptor, bs, self._stream_bytes(len(data)))
-            arrived.append(_new_tuple(Arrived, (bs, data, now_ns)))
+            took((descriptor, bs, stream_bytes(len(data))))
+            arrived.append((bs, data, now_ns))
         return arrived
 
     def _speaks_for(self, bs: int, mark: bytes, peer: bytes, descriptor: int, now_ns: int) -> bool:

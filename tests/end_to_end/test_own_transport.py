@@ -99,7 +99,7 @@ class ToyCloud(ToyEnd):
         return None
 
     def receive_waiting(self, most: int) -> list[Arrived]:
-        return [Arrived(*received, 0) for _ in range(most) if (received := self.receive(0.0)) is not None]
+        return [(*received, 0) for _ in range(most) if (received := self.receive(0.0)) is not None]
 
 
 class ToyNetwork:

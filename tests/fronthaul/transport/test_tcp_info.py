@@ -188,7 +188,7 @@ def test_a_base_station_may_come_again_while_its_old_connection_stands() -> None
     book = limited()
     with holding(book, 2) as owners:
         descriptors = [owner.fileno() for owner in owners]
-        book.took(descriptors[0], 0, 8192)
+        book.taken.append((descriptors[0], 0, 8192))
         book.settle()
         assert refusals(book, descriptors) == []
 
