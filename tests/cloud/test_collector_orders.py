@@ -1,16 +1,19 @@
 """What no order of events can break: the collector beside the plainest reading of its rules."""
 
+import operator
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from collecting import DEADLINE, DUP, INTERVAL, REJ, STATIONS, T0, D, collector, frame, registration, report
+from collecting import DEADLINE, DUP, INTERVAL, REJ, STATIONS, T0, D, collector, frame, registration, report, single
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cloud.collector import CollectorRules
+from cloud.collector import Collector, CollectorRules, Gathered
 from fronthaul.message.messages import Goodbye, ReportKey
+from fronthaul.message.wire import encode, report_heads
 from fronthaul.roster import Roster
 
 arrivals = st.lists(
@@ -42,6 +45,84 @@ def test_ordinary_frames_fare_as_the_rules_say_that_explain(
         came_by = bs if owner == 0 else None
         assert short.frame(sent, came_by, now_ns) == explaining.frame(sent, came_by, now_ns)
         assert short.take_ready() == explaining.take_ready()
+
+
+# Nearly all polls bring what is expected, and one a frame more that differs in one thing.
+usual = st.fixed_dictionaries({"bs": st.integers(0, 2), "snapshot": st.integers(0, 9), "passed_ns": st.integers(0, 40)})
+unusual = st.sampled_from(
+    [{"owner": None}, {"epoch": 1}, {"round": 1}, {"bits": 16}, {"side": b"?"}, {"snapshot": 10}, {"bs": 3}]
+)
+polls = st.lists(
+    st.tuples(
+        st.lists(usual, min_size=1, max_size=5, unique_by=lambda one: (one["bs"], one["snapshot"])),
+        st.none() | st.builds(operator.or_, usual, unusual),
+        st.sampled_from(["", "", "silent", "heard", "gone", "goodbye", "restart"]),  # what happens then, to
+        st.integers(0, 2),  # BS
+    ),
+    max_size=8,
+)
+
+
+@pytest.mark.parametrize("roster", [None, Roster(1, 3, 2)])
+@given(polls=polls, interval=st.sampled_from([0, INTERVAL]))
+def test_new_reports_fare_together_as_one_by_one(
+    polls: list[tuple[list[dict[str, Any]], dict[str, Any] | None, str, int]], interval: int, roster: Roster | None
+) -> None:
+    rules = CollectorRules(stations=STATIONS, snapshots=10, interval_ns=interval, deadline_ns=DEADLINE, roster=roster)
+    together, apart = (collector(rules) for _ in range(2))
+    now_ns = T0
+    for came, last, what, whom in polls:
+        owners, sent, t_ns = [], [], []
+        for one in [*came, last] if last else came:
+            now_ns += one["passed_ns"]
+            of = {key: one[key] for key in ("epoch", "round", "bits", "side") if key in one}
+            owners.append(one.get("owner", one["bs"]))
+            sent.append(frame(report(one["bs"], one["snapshot"], **of)))
+            t_ns.append(now_ns)
+        verdicts = [apart.frame(each, *how) for each, *how in zip(sent, owners, t_ns, strict=True)]
+        data = [encode(each) for each in sent]
+        heads = report_heads(data)
+        assert heads is not None
+        late = together.new_reports(tuple(owners), data, heads, t_ns)
+        if late is None:
+            assert [together.frame(each, *how) for each, *how in zip(sent, owners, t_ns, strict=True)] == verdicts
+        else:
+            assert [(D, None, mask) for mask in late] == verdicts
+        for made in (together, apart):
+            match what:
+                case "heard":
+                    made.heard(whom)
+                case "goodbye":
+                    made.goodbye(Goodbye(whom, 0, 1), now_ns)
+                case "restart":
+                    made.register(registration(whom, 1))
+                case "silent" | "gone":
+                    made.leave(whom, now_ns, silent=what == "silent")
+        assert _closed(together) == _closed(apart)
+        assert together.next_deadline_ns == apart.next_deadline_ns
+        assert together.delivered_reports == apart.delivered_reports and together.finished == apart.finished
+
+
+def test_what_frames_of_the_same_poll_change_counts_at_once() -> None:
+    def together(*frames: tuple[int, int, int, int]) -> list[int] | None:
+        data = [encode(single(bs, snapshot, epoch=epoch)) for bs, snapshot, epoch, _ in frames]
+        heads = report_heads(data)
+        assert heads is not None
+        return made.new_reports(heads.stations, data, heads, [T0 + after_ns for *_, after_ns in frames])
+
+    made = collector()
+    assert together((0, 0, 0, 1), (1, 0, 0, DEADLINE), (1, 1, 0, DEADLINE)) == [0, 1, 0]  # a deadline passes
+    assert together((0, 1, 0, DEADLINE), (0, 1, 0, DEADLINE)) is None  # a copy, which is a duplicate
+    assert together((2, 1, 0, DEADLINE)) == [0]
+    made.register(registration(0, 1))
+    assert together((0, 0, 1, DEADLINE)) is None  # its earlier epoch has reported on this
+    assert together((1, 2, 0, DEADLINE)) == [0]
+    made.leave(2, T0 + DEADLINE, silent=True)
+    assert together((1, 3, 0, DEADLINE), (2, 3, 0, DEADLINE)) is None  # it is waited for again before its own frame
+
+
+def _closed(made: Collector) -> list[Gathered]:
+    return [gathered._replace(held=gathered.reports) for gathered in made.take_ready()]
 
 
 # Any order of events

@@ -36,7 +36,7 @@ from fronthaul.log.sent import (
 )
 from fronthaul.message.fates import FrameFate
 from fronthaul.message.messages import Direction, Frame, Payload, Report, ReportKey, Welcome
-from fronthaul.message.wire import HEADER_BYTES, encode
+from fronthaul.message.wire import HEADER_BYTES, encode, report_heads
 from fronthaul.transport.zmtp import ZMTP_CURVE, ZMTP_NULL
 
 D, DUP = FrameFate.DELIVERED, FrameFate.DUPLICATE
@@ -193,6 +193,19 @@ def test_good_frames_are_logged_by_columns_as_by_rows(fates: list[FrameFate], bu
     for log in logs.values():
         log.close()
     assert (tmp_path / "appended").read_bytes() == (tmp_path / "rows").read_bytes()
+
+
+def test_new_reports_are_logged_as_one_by_one(tmp_path: Path) -> None:
+    reports = [Report(ReportKey(bs, 2, 7 + bs), Payload(b"\xab" * bs, 8 * bs)) for bs in range(3)]
+    data = [encode(Frame(5 + number, (report,))) for number, report in enumerate(reports)]
+    heads = report_heads(data)
+    assert heads is not None
+    logs = {way: ReceiveLog(tmp_path / way, direction=Direction.UP) for way in ("together", "rows")}
+    logs["together"].append_delivered([10, 11, 12], data, heads, [0, 1, 0])
+    logs["rows"].append([Arrival(bs, data[bs], 10 + bs, D, late=bs % 2) for bs in range(3)])
+    for log in logs.values():
+        log.close()
+    assert (tmp_path / "together").read_bytes() == (tmp_path / "rows").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ from fronthaul.message.wire import (
     is_control,
     longest_message_bytes,
     named,
+    only_report,
+    report_heads,
     report_keys,
 )
 
@@ -227,7 +229,20 @@ def test_another_version_is_named_as_such(message: Message, data: bytes) -> None
 def test_messages_survive_the_round_trip(message: Message) -> None:
     data = encode(message)
     assert decode(data) == message
-    assert encode(decode(data)) == data
+    accepted_only_as_written(data)
+
+
+@given(st.lists(frames(most=1), min_size=1), st.none() | frames(least=2) | controls | st.binary())
+def test_heads_are_read_of_all_messages_or_of_none(made: list[Frame], other: Message | bytes | None) -> None:
+    sent = [encode(each) for each in made]
+    heads = report_heads(sent)
+    assert heads is not None
+    assert heads.snapshots == tuple(each.reports[0].key.snapshot for each in made)
+    assert heads.seqs == tuple(each.seq for each in made)
+    if other is not None:
+        sent.insert(len(sent) // 2, other if isinstance(other, bytes) else encode(other))
+        assert report_heads(sent) is None
+    assert report_heads([]) is None
 
 
 @given(frames())
@@ -264,12 +279,21 @@ def test_no_message_is_longer_than_is_said(bits: int, count: int) -> None:
 
 
 def accepted_only_as_written(data: bytes) -> None:
-    """Arbitrary bytes are the one encoding of a message, or raise RemoteError."""
+    """Arbitrary bytes are the one encoding of a message, or raise RemoteError; reading heads alone agrees."""
     try:
         message = decode(data)
     except RemoteError:
+        assert report_heads([data]) is None
         return
     assert encode(message) == data
+    heads = report_heads([data, data])
+    if not isinstance(message, Frame) or len(message.reports) > 1:
+        assert heads is None
+        return
+    bs, epoch, seq, ((snapshot, round_),), (bits,), side_bytes = message.head
+    twice = [(number, number) for number in (bs, epoch, snapshot, seq, int.from_bytes(data[-CRC_BYTES:], "big"))]
+    assert heads == (*twice, {(bs, epoch, round_, bits, side_bytes)})
+    assert (only_report(data),) == message.reports
 
 
 @given(st.binary(max_size=80), st.booleans(), st.sampled_from([0x21, 0x22, 0x23, 0x24]))

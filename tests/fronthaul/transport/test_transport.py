@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import pytest
 
@@ -74,6 +75,26 @@ def test_messages_arrive_whole_and_in_order(links: Links) -> None:
         assert 0 < cloud.t_received_ns <= edge.t_received_ns
 
 
+def test_what_waits_is_taken_at_once(links: Links) -> None:
+    cloud, connect = links
+    edges = [connect(bs) for bs in range(2)]
+    for edge, data in product(edges, (b"first", b"second", b"third")):
+        edge.send(data)
+    before_ns = time.time_ns()
+    came = [(*received_by(cloud), cloud.t_received_ns)]
+    assert cloud.receive_waiting(0) == []
+    while len(came) < 6 and time.time_ns() < before_ns + SOON_S * 1e9:
+        taken = cloud.receive_waiting(2)
+        assert len(taken) <= 2
+        came += taken
+        time.sleep(0.0 if taken else 0.001)
+    for bs in range(2):
+        assert [data for owner, data, _ in came if owner == bs] == [b"first", b"second", b"third"]
+    times = [t_ns for _, _, t_ns in came]
+    assert times == sorted(times) and times[0] > 0
+    assert cloud.receive_waiting(2) == []
+
+
 def test_nothing_comes_from_nobody(links: Links) -> None:
     cloud, connect = links
     edge = connect(0)
@@ -134,6 +155,8 @@ def test_a_closed_transport_is_refused(links: Links) -> None:
         edge.send(b"")
     with pytest.raises(LocalError, match="closed"):
         cloud.send(0, b"")
+    with pytest.raises(LocalError, match="closed"):
+        cloud.receive_waiting(1)
 
 
 def test_a_cut_link_comes_back(links: Links) -> None:
