@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import rayside
-from benchmarks.peers import BATCH, Order
+from benchmarks.peers import BATCH, MESSAGES_PER_POLL, Order
+from benchmarks.receiver import receivers
 from benchmarks.samples import STATIONS
 from benchmarks.timing import Bench, Row, row
 from fronthaul.errors import TransportError
@@ -33,16 +34,19 @@ REPORTS = {1: 6400, BATCH: 25600}
 """Reports of each base station in a repetition, by the number of reports in a message."""
 RAY_REPORTS = {1: 160, BATCH: 2560}
 ROUNDS, RAY_ROUNDS = 300, 30
+POLLS = (MESSAGES_PER_POLL, STATIONS)
+"""Messages a poll, of a cloud that receives as fast as it can and of one that keeps up."""
 
 
 def run(bench: Bench) -> list[Row]:
-    """Return rates [reports/s] and times of a round [µs]."""
+    """Return rates [reports/s], processor times of a report at the receiver and times of a round [µs]."""
     share = 20 if bench.quick else 1
     taken: dict[tuple[str, str], list[float]] = {}
     repetitions = bench.effort.runs + 2
     with ExitStack() as stack:
         one_each = stack.enter_context(_processes(bench.folder / "each", STATIONS))
         shared = stack.enter_context(_processes(bench.folder / "shared", 1))
+        ours, bare = stack.enter_context(receivers(bench.folder))
         ray_side = stack.enter_context(rayside.session())
         for repetition in range(-1, repetitions):  # the first is a warm-up: it connects and loads
             note = taken if repetition >= 0 else {}
@@ -55,6 +59,9 @@ def run(bench: Bench) -> list[Row]:
                         _note(note, what + where, name, STATIONS * count / seconds)
                 ray_count = max(2 * BATCH, RAY_REPORTS[bundle] // share)
                 _note(note, what, RAY, STATIONS * ray_count / ray_side.rate(ray_count, bundle))
+            for most in POLLS:
+                _note(note, f"receiving, up to {most} a poll", OURS, ours(most))
+                _note(note, f"receiving, up to {most} a poll", BARE, bare())
             for side, name in SIDES.items():
                 seconds = one_each.obey("round", side, max(2, ROUNDS // share), 1)
                 _note(note, "round", name, 1e6 * seconds)
@@ -74,7 +81,7 @@ def _rows(taken: dict[tuple[str, str], list[float]]) -> list[Row]:
     """Return one row per measurement: ours relative to bare pyzmq, and Ray, if measured, relative to ours."""
     rows = []
     for what in dict.fromkeys(what for what, _ in taken):
-        unit = "µs" if what == "round" else "reports/s"
+        unit = "reports/s" if what.startswith("rate") else "µs"
         ours, bare = taken[what, OURS], taken[what, BARE]
         rows.append(row(f"{what}: {OURS}", unit, ours, f"{what}: {BARE}", bare))
         rows.append(row(f"{what}: {BARE}", unit, bare))

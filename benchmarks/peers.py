@@ -207,7 +207,7 @@ class Receiver:
             return self._bare_rate(order) if order.what == "rate" else self._bare_rounds(order)
         _freeze()
         recorder = Recorder(self._folder, f"cloud-{order.number}", sends=Direction.DOWN, transport=self.ours.costs)
-        collector = _collector(order.count)
+        collector = registered_collector(order.count)
         work = _rate if order.what == "rate" else _rounds
         seconds = work(self.ours, collector, recorder, order.count)
         recorder.close()
@@ -233,7 +233,7 @@ class Receiver:
         return (time.perf_counter() - begin_s) / order.count
 
 
-def _collector(snapshots: int) -> Collector:
+def registered_collector(snapshots: int) -> Collector:
     """Make a collector with all stations registered, in closed loop."""
     (report,) = frame().reports
     stations = frozenset(range(STATIONS))
@@ -251,18 +251,19 @@ def _rate(transport: CloudTransport, collector: Collector, recorder: Recorder, c
     begin_s = None
     gathered = 0
     while gathered < count:
-        _poll(transport, collector, recorder)
+        poll(transport, collector, recorder)
         begin_s = begin_s or time.perf_counter()
         gathered += len(collector.take_ready())
     assert begin_s is not None
     return time.perf_counter() - begin_s
 
 
-def _poll(transport: CloudTransport, collector: Collector, recorder: Recorder) -> None:
+def poll(transport: CloudTransport, collector: Collector, recorder: Recorder, most: int = MESSAGES_PER_POLL) -> None:
+    """Receive, judge, collect and log up to `most` messages as `CloudNode.poll` does."""
     first = transport.receive(TIMEOUT_S)
     if first is None:
         raise TransportError("a sender fell silent")
-    came = [(*first, transport.t_received_ns), *transport.receive_waiting(MESSAGES_PER_POLL - 1)]
+    came = [(*first, transport.t_received_ns), *transport.receive_waiting(most - 1)]
     if take_new_reports(came, collector, recorder) is not None:
         return
     arrivals = []
@@ -289,7 +290,7 @@ def _rounds(transport: CloudTransport, collector: Collector, recorder: Recorder,
         for bs, departure in departures:
             transport.send(bs, departure.message, departure.t_release_ns)
         while not collector.take_ready():
-            _poll(transport, collector, recorder)
+            poll(transport, collector, recorder)
     return (time.perf_counter() - begin_s) / count
 
 

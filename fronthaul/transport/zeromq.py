@@ -533,7 +533,7 @@ class RouterTransport(_Endpoint[Received]):
             data, descriptor = part.bytes, part.get(_SRCFD)
             # Read from each message: a route may belong to another connection later.
             bs, mark = (int(part.get("User-Id")), b"") if keyed else _claimed(peer)
-            owner = owners.get(bs)
+            owner = None if bs is None else owners.get(bs)
             if part.more:
                 while part.more:
                     part = receive(0, False)
