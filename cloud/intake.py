@@ -13,14 +13,19 @@ from fronthaul.log.recorder import Recorder
 from fronthaul.message.wire import ReportHeads, report_heads
 from fronthaul.transport.transport import Arrived
 
+FEW = 4
+"""Fewer messages take as long one by one, or less."""
+
 
 def take_new_reports(came: Sequence[Arrived], collector: Collector, recorder: Recorder) -> ReportHeads | None:
     """Collect and log messages if all of them are new reports; None, and nothing has happened, if one is not.
 
+    None also if they are few.
+
     Raises:
         LocalError: the disk is full.
     """
-    if not came:
+    if len(came) < FEW:
         return None
     owners, sent, t_received_ns = zip(*came, strict=True)
     heads = report_heads(sent)

@@ -1,5 +1,6 @@
 """Polls of new reports, which are taken in all at once, leave what they would leave one by one."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,9 @@ def test_all_at_once_leaves_what_one_by_one_leaves(
     tmp_path_factory: pytest.TempPathFactory, polls: list[tuple[list[Said], int]], interval_ms: int
 ) -> None:
     folder = tmp_path_factory.mktemp("intake")
-    at_once = left(folder / "at once", polls, interval_ms)
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cloud.intake.FEW", 1)
+        at_once = left(folder / "at once", polls, interval_ms)
         patched.setattr("cloud.node.take_new_reports", lambda *_: None)
         assert left(folder / "one by one", polls, interval_ms) == at_once
 
@@ -89,11 +91,11 @@ def test_new_reports_are_taken_all_at_once(tmp_path: Path, monkeypatch: pytest.M
                 peer.say(frame(peer.bs, 0), frame(peer.bs, 1))
             made.settle()
             made.clock.sleep_until(T0 + 260 * MS)
-            made.peers[0].say(frame(0, 2), frame(0, 3))
+            made.peers[0].say(*[frame(0, snapshot) for snapshot in (2, 3, 4, 5)])
             made.settle()
-        made.peers[0].say(frame(0, 4), frame(0, 4))
+        made.peers[0].say(frame(0, 6), frame(0, 6), frame(0, 7), frame(1, 7))
         made.settle()
     rows = read_received(tmp_path / "cloud-0-received.arrow").to_pylist()
-    assert [row["late"] for row in rows if row["head"] is not None] == 4 * [0] + [1, 0] + [0, 0]
-    assert fates(tmp_path) == 7 * [FrameFate.DELIVERED] + [FrameFate.DUPLICATE]
+    assert [row["late"] for row in rows if row["head"] is not None] == 4 * [0] + [1, 0, 0, 0] + 3 * [0]
+    assert Counter(fates(tmp_path)) == {FrameFate.DELIVERED: 10, FrameFate.DUPLICATE: 1, FrameFate.REJECTED: 1}
     assert [fix.snapshot for fix in fixes(tmp_path)] == [0, 1]
