@@ -238,7 +238,7 @@ class Collector:
         return Verdict(FrameFate.DELIVERED, None, late) if late else _ON_TIME
 
     def new_reports(
-        self, owners: Sequence[int | None], sent: Sequence[bytes], heads: ReportHeads, t_ns: Sequence[int]
+        self, owners: tuple[int | None, ...], sent: Sequence[bytes], heads: ReportHeads, t_ns: Sequence[int]
     ) -> list[int] | None:
         """Process frames of one report each as `frame` would one after the other, if it would deliver all of them.
 

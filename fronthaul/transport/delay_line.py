@@ -360,13 +360,12 @@ class DelayedCloud(_Delayed[Received]):
         self.address = self._socket.address
 
     def receive_waiting(self, most: int) -> list[Arrived]:
-        """Return messages that have arrived already; see `CloudTransport.receive_waiting`."""
+        """Return messages that have arrived already; see `CloudTransport`. Errors wait for `receive`."""
         self._require_open()
-        self._raise_errors()
         arrived: list[Arrived] = []
         with suppress(queue.Empty):
             while len(arrived) < most:
-                if (item := self._inbox.get_nowait()) is not None:  # None announces an error: the next call raises it
+                if (item := self._inbox.get_nowait()) is not None:  # None announces an error
                     t_received_ns, received = item
                     arrived.append((*received, t_received_ns))
         return arrived

@@ -145,6 +145,23 @@ def test_a_release_that_fails_comes_out_at_the_next_call() -> None:
         assert cloud.receive(0.02) is None
 
 
+def test_a_release_that_fails_loses_nothing_of_what_has_arrived() -> None:
+    """The caller has taken the first message of a poll already when it asks for the rest."""
+    with closing(DelayedCloud(RouterTransport)) as cloud, closing(DealerTransport(cloud.address, 1)) as edge:
+        edge.send(b"first")
+        assert cloud.receive(SOON_S) == Received(1, b"first")
+        cloud.send(3, b"to nobody")
+        until_s = time.monotonic() + SOON_S
+        while not cloud._errors and time.monotonic() < until_s:
+            time.sleep(0.005)
+        edge.send(b"second")
+        while not (came := cloud.receive_waiting(5)) and time.monotonic() < until_s:
+            time.sleep(0.005)
+        assert [(bs, data) for bs, data, _ in came] == [(1, b"second")]
+        with pytest.raises(TransportError, match="BS 3"):
+            cloud.receive(SOON_S)
+
+
 def test_a_full_queue_comes_out_at_the_next_call() -> None:
     edge = DelayedEdge(lambda: DealerTransport("tcp://127.0.0.1:9", 1, queue_messages=3))
     for number in range(4):
