@@ -7,11 +7,13 @@ of processes.
 
 import hashlib
 import operator
+import struct
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+_KEY = struct.Struct("<2Q")
 
 
 def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
@@ -28,11 +30,11 @@ def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
     Raises:
         ValueError: the stream's name contains the separator 0x1f.
     """
-    return np.random.Generator(np.random.Philox(key=_key(_name(seed, stream), key)))
+    return np.random.Generator(np.random.Philox(key=np.array(_key(_name(seed, stream), key), np.uint64)))
 
 
 class Stream:
-    """The draws of one stream of a seed, with one generator that goes from key to key: a quarter of the time.
+    """The draws of one stream of a seed, with one generator that goes from key to key: an eighth of the time.
 
     Example:
         >>> one = Stream(7, "noise").at(3, 0).random()
@@ -45,11 +47,13 @@ class Stream:
         self._name = _name(seed, stream)
         self._philox = np.random.Philox(key=0)
         self._generator = np.random.Generator(self._philox)
-        self._start: Any = self._philox.state
+        # NumPy reads a state of plain integers in less than half the time of one of arrays.
+        self._counter_and_key = {"counter": (0, 0, 0, 0), "key": (0, 0)}
+        self._start: Any = self._philox.state | {"state": self._counter_and_key, "buffer": (0, 0, 0, 0)}
 
     def at(self, *key: int) -> np.random.Generator:
         """Return the generator at the beginning of the draw of `key`; it serves until the next call."""
-        self._start["state"]["key"] = _key(self._name, key)
+        self._counter_and_key["key"] = _key(self._name, key)
         self._philox.state = self._start
         return self._generator
 
@@ -61,7 +65,7 @@ def _name(seed: int, stream: str) -> str:
     return f"{operator.index(seed)}\x1f{stream}"
 
 
-def _key(name: str, key: Sequence[int]) -> npt.NDArray[np.uint64]:
-    name = "\x1f".join([name, *[str(operator.index(part)) for part in key]])
+def _key(name: str, key: Sequence[int]) -> tuple[int, int]:
+    name = "\x1f".join([name, *map(str, map(operator.index, key))])
     digest = hashlib.blake2b(name.encode(), digest_size=16).digest()  # Philox4x64 has a key of 128 bits
-    return np.frombuffer(digest, dtype="<u8")
+    return _KEY.unpack(digest)

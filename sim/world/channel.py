@@ -393,7 +393,7 @@ def receiver_noise(scenario: Scenario, signal: Tensor, white: Tensor) -> Tensor:
     if budget.noise == "thermal":
         if scenario.numerology.taps:
             unit = unit @ white_to_taps(scenario.numerology).to(unit.device).T
-        return math.sqrt(scenario.tone_noise_w / 2) * unit
+        return torch.view_as_complex(math.sqrt(scenario.tone_noise_w / 2) * torch.view_as_real(unit))
     if budget.noise == "none":
         return torch.zeros_like(signal)
     power = signal.abs().square().mean((-3, -2, -1), keepdim=True)  # zero without paths: so is the noise
