@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edge.estimation import Estimator, LeastSquaresEstimator, LmmseEstimator
-from edge.scheme import EdgeScheme, EdgeSetup, HearingScheme, RoundScheme
+from edge.scheme import EdgeScheme, EdgeSetup, Encoded, HearingScheme, RoundScheme, encode_together
 from fronthaul.errors import LocalError
 from fronthaul.message.messages import Payload, PayloadFormat, Report, ReportKey
 
@@ -123,15 +124,11 @@ class BaseStation:
         Raises:
             ValueError: the scheme's output does not match the format that it declares.
         """
+        return reports_together([(self, snapshots, received)])[0]
+
+    def _packed(self, snapshots: Sequence[int], encoded: Encoded) -> list[Report]:
+        """Check what the scheme made of snapshots, and make reports of it."""
         scheme = self.scheme
-        begin_ns = self._timer_ns()
-        with torch.inference_mode():
-            channel = self._estimator.estimate(received)
-            estimated_ns = self._timer_ns()
-            encoded = scheme.encode(channel)
-            if isinstance(scheme, HearingScheme):
-                encoded = scheme.mark(encoded, self._heard(received))
-        encoded_ns = self._timer_ns()
         sides = encoded.side or len(snapshots) * [b""]
         if not len(encoded.payloads) == len(sides) == len(snapshots):
             made = f"{len(encoded.payloads)} payloads and {len(sides)} of what is beside them"
@@ -147,12 +144,11 @@ class BaseStation:
             self._contexts[snapshot] = context
         while len(self._contexts) > CONTEXTS:
             del self._contexts[next(iter(self._contexts))]
-        self.stage_ns = StageTimes(estimated_ns - begin_ns, encoded_ns - estimated_ns, self._timer_ns() - encoded_ns)
         return reports
 
     def _heard(self, received: Tensor) -> list[bool]:
-        energy_w = torch.view_as_real(received).flatten(1).double().square().sum(1)
-        heard: list[bool] = (energy_w > self._silence_w).tolist()
+        numbers = torch.view_as_real(received).flatten(1).numpy().astype(np.float64)
+        heard: list[bool] = (np.vecdot(numbers, numbers) > self._silence_w).tolist()
         return heard
 
     def answer(self, snapshot: int, round_: int, state: Payload) -> Report | None:
@@ -178,6 +174,37 @@ class BaseStation:
         report = Report(ReportKey(self.bs, self.epoch, snapshot, round_), payload, side)
         self.stage_ns = StageTimes(0, answered_ns - begin_ns, self._timer_ns() - answered_ns)
         return report
+
+
+def reports_together(asked: Sequence[tuple[BaseStation, Sequence[int], Tensor]]) -> list[list[Report]]:
+    """Return the `reports` of base stations of one process, each of its own snapshots.
+
+    Each step is done for all of them before the next one: between different steps its code leaves the processor's
+    caches, which takes as long as the step itself. A base station's stage times are its share of the snapshots' times.
+
+    Args:
+        asked: base stations, each with its snapshots and the pilots received in them.
+
+    Raises:
+        ValueError: as `BaseStation.reports`.
+    """
+    timer_ns = asked[0][0]._timer_ns
+    begin_ns = timer_ns()
+    with torch.inference_mode():
+        channels = [station._estimator.estimate(received) for station, _, received in asked]
+        estimated_ns = timer_ns()
+        made = encode_together([station.scheme for station, _, _ in asked], channels)
+        for k, (station, _, received) in enumerate(asked):
+            if isinstance(station.scheme, HearingScheme):
+                made[k] = station.scheme.mark(made[k], station._heard(received))
+    encoded_ns = timer_ns()
+    reports = [station._packed(snapshots, own) for (station, snapshots, _), own in zip(asked, made, strict=True)]
+    packed_ns = timer_ns()
+    count = sum(len(snapshots) for _, snapshots, _ in asked)
+    for station, snapshots, _ in asked:
+        times = (estimated_ns - begin_ns, encoded_ns - estimated_ns, packed_ns - encoded_ns)
+        station.stage_ns = StageTimes(*(len(snapshots) * time_ns // count for time_ns in times))
+    return reports
 
 
 def _fault(declared: PayloadFormat, payload: Payload, side: bytes) -> str | None:

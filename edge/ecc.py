@@ -52,12 +52,19 @@ class EccEdge:
         self.payload = LatentPayload(step, int(setup.config["encoder"]["tones"]), bits)
         self.format = self.payload.format
 
-    @torch.inference_mode()
     def encode(self, channel: Tensor) -> Encoded:
         """Encode Ĥ (B, slot, antenna, tone) into latents (B, L) and gains."""
-        x, gain = preprocess(channel, self._phase)
-        latent = self._encoder(x.to(self._device)).flatten(1).cpu().numpy()  # ECC Eq. 17
-        return _encoded(self.payload, latent, gain)
+        return self.encode_together([self], [channel])[0]
+
+    @torch.inference_mode()
+    def encode_together(self, schemes: Sequence[EccEdge], channels: Sequence[Tensor]) -> list[Encoded]:
+        """Encode the channels of several base stations, each by its own encoder and quantiser."""
+        prepared = [preprocess(channel, scheme._phase) for scheme, channel in zip(schemes, channels, strict=True)]
+        latents = [scheme._encoder(x.to(scheme._device)) for scheme, (x, _) in zip(schemes, prepared, strict=True)]
+        return [
+            _encoded(scheme.payload, latent.flatten(1).cpu().numpy(), gain)  # ECC Eq. 17
+            for scheme, latent, (_, gain) in zip(schemes, latents, prepared, strict=True)
+        ]
 
     def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
         """Mark reports on users that are not heard."""

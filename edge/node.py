@@ -20,7 +20,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from edge.base_station import BaseStation, StageTimes
+from edge.base_station import BaseStation, StageTimes, reports_together
 from edge.site import Radio, SiteSpec
 from edge.stages import StageLog, StageRow
 from fronthaul.clock import Clock
@@ -58,6 +58,10 @@ UNANSWERED = 10
 since over a slow link answers take longer."""
 
 
+TOGETHER = 8
+"""Base stations of a process whose reports are made together: more need more memory, and gain little."""
+
+
 class Refused(FronthaulError):
     """The cloud refused this base station; the message is the cloud's."""
 
@@ -71,6 +75,22 @@ def prepare_together(nodes: Sequence[EdgeNode], snapshots: Sequence[int]) -> Non
     received = asked[0][0].observe_together(asked)
     for node, (_, own), pilots in zip(nodes, asked, received, strict=True):
         node.hold(own, pilots)
+
+
+def transmit_together(nodes: Sequence[EdgeNode], due_ns: int) -> None:
+    """Do `EdgeNode.transmit` for one process's base stations, some at a time.
+
+    Raises:
+        FronthaulError: as `EdgeNode.transmit`.
+    """
+    for begin in range(0, len(nodes), TOGETHER):
+        some = nodes[begin : begin + TOGETHER]
+        held = [node.due(due_ns) for node in some]
+        asked = [(node.station, *own) for node, own in zip(some, held, strict=True) if own[0]]
+        made = iter(reports_together(asked) if asked else ())
+        for node, (snapshots, _) in zip(some, held, strict=True):
+            if snapshots:
+                node.send(next(made))
 
 
 class EdgeNode:
@@ -120,7 +140,7 @@ class EdgeNode:
         self._patience = UNANSWERED
         self._cuts: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._closed = False
-        self._line_ns = 0
+        self._line_ns = self._t_start_ns = 0
 
     def register(self) -> None:
         """Send the registration: base station, scheme, payload formats and site."""
@@ -219,15 +239,20 @@ class EdgeNode:
             Refused: the cloud has refused the base station meanwhile.
             LocalError: the disk is full; nothing is sent that is not journaled.
         """
+        transmit_together([self], due_ns)
+
+    def due(self, due_ns: int) -> tuple[Sequence[int], Tensor]:
+        """Wait for `due_ns` [ns], and return what `hold` kept."""
         assert self._prepared is not None, "prepare comes first"
         self.wait(due_ns)
-        t_start_ns = self._clock.now_ns()
-        (snapshots, received), self._prepared = self._prepared, None
-        if not snapshots:
-            return
-        reports = self.station.reports(snapshots, received)
+        self._t_start_ns = self._clock.now_ns()
+        prepared, self._prepared = self._prepared, None
+        return prepared
+
+    def send(self, reports: Sequence[Report]) -> None:
+        """Journal and send the reports of the snapshots that were `due`, and note their stage times."""
         self._send_reports(reports)
-        self._note_stages(reports, t_start_ns, self.station.stage_ns)
+        self._note_stages(reports, self._t_start_ns, self.station.stage_ns)
 
     def wait(self, until_ns: int) -> None:
         """Receive and answer the cloud's messages until `until_ns` [ns]; return at once if that is past."""

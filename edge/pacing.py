@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edge.node import REPEAT_S, EdgeNode, prepare_together
+from edge.node import REPEAT_S, EdgeNode, prepare_together, transmit_together
 from edge.schedule import Schedule
 from fronthaul.clock import Clock
 from fronthaul.sender.sender import PATIENCE_S
@@ -29,10 +29,9 @@ class End(NamedTuple):
 
 
 def run_batch(nodes: Sequence[EdgeNode], snapshots: range, schedule: Schedule) -> None:
-    """Run one batch at all base stations, one after the other, from the time at which it is due."""
+    """Run one batch at all base stations from the time at which it is due."""
     prepare_together(nodes, snapshots)
-    for node in nodes:
-        node.transmit(schedule.time_zero_ns(snapshots[-1]))
+    transmit_together(nodes, schedule.time_zero_ns(snapshots[-1]))
 
 
 def run_schedule(

@@ -33,6 +33,10 @@ class RssEdge:
         level = 20 * torch.log10(channel_gain(channel).clamp_min(1e-12))
         return Encoded(self._payload.encode(level.float().numpy()))
 
+    def encode_together(self, schemes: Sequence[RssEdge], channels: Sequence[Tensor]) -> list[Encoded]:
+        """Encode the channels of several base stations, whose gains are quantised on the same interval."""
+        return self.encode(torch.cat(list(channels))).split([len(channel) for channel in channels])
+
     def mark(self, encoded: Encoded, heard: Sequence[bool]) -> Encoded:
         """Say in each report whether the user is heard."""
         return with_hearing(encoded, heard)

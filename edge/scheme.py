@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -33,6 +34,11 @@ class Encoded:
     payloads: Sequence[Payload]
     side: Sequence[bytes] = ()
     context: Sequence[Any] = ()
+
+    def split(self, counts: Sequence[int]) -> list[Encoded]:
+        """Return the parts of consecutive snapshots, so many in each."""
+        own = [slice(end - count, end) for count, end in zip(counts, accumulate(counts), strict=True)]
+        return [Encoded(self.payloads[part], self.side[part], self.context[part]) for part in own]
 
 
 class EdgeScheme(Protocol):
@@ -79,6 +85,25 @@ class HearingScheme(Protocol):
             encoded: what `encode` made of B snapshots.
             heard: for each, whether more than noise was received (`edge.base_station.StationSpec.silence_w`).
         """
+
+
+@runtime_checkable
+class JointScheme(Protocol):
+    """Addition to `EdgeScheme` for a scheme that encodes faster for several base stations of a process at once.
+
+    A subclass that changes `encode` must change `encode_together` too.
+    """
+
+    def encode_together(self, schemes: Sequence[Any], channels: Sequence[Tensor]) -> list[Encoded]:
+        """Return what `encode` of each of some schemes of this class makes of its channels, to the last bit."""
+
+
+def encode_together(schemes: Sequence[EdgeScheme], channels: Sequence[Tensor]) -> list[Encoded]:
+    """Encode the estimated channels of each of several base stations by its scheme."""
+    first = schemes[0]
+    if isinstance(first, JointScheme) and all(type(scheme) is type(first) for scheme in schemes):
+        return first.encode_together(schemes, channels)
+    return [scheme.encode(channel) for scheme, channel in zip(schemes, channels, strict=True)]
 
 
 def with_hearing(encoded: Encoded, heard: Sequence[bool]) -> Encoded:

@@ -8,7 +8,7 @@ import torch
 from tiny_nodes import SeveralRounds
 from torch import Tensor
 
-from edge.base_station import CONTEXTS, BaseStation, StageTimes
+from edge.base_station import CONTEXTS, BaseStation, StageTimes, reports_together
 from edge.estimation import LmmseEstimator
 from edge.scheme import EdgeScheme, Encoded
 from fronthaul.codec.bitstream import pack, unpack
@@ -57,6 +57,14 @@ def test_reports_carry_the_schemes_indices_to_the_bit() -> None:
         assert np.array_equal(unpack(report.payload, 1, scheme.format.max_bits), expected)
     torch.testing.assert_close(scheme.seen[0], received)  # identity covariance and no noise
     assert made.stage_ns == StageTimes(10, 10, 10)
+
+
+def test_together_each_base_station_has_its_share_of_the_time_and_reports_as_alone() -> None:
+    made = [station(Sign()) for _ in range(3)]
+    asked = [(one, range(k + 1), torch.stack([observe(9 * k + n) for n in range(k + 1)])) for k, one in enumerate(made)]
+    together = reports_together(asked)
+    assert [one.stage_ns.encode_ns for one in made] == [10 * (k + 1) // 6 for k in range(3)]
+    assert together == [one.reports(snapshots, received) for one, snapshots, received in asked]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from edge.ecc import EccEdge, ForwardingEdge, build
 from edge.estimation import LmmseEstimator
 from edge.preprocessing import channel_gain, preprocess
 from edge.quantizer import quantise_straight_through
-from edge.scheme import EdgeScheme, EdgeSetup, load_edge_scheme
+from edge.scheme import EdgeScheme, EdgeSetup, encode_together, load_edge_scheme
 from fronthaul.codec.bitstream import unpack
 from fronthaul.payload.choice import PayloadChoice
 from sim.plan.weights import Weights
@@ -64,6 +64,19 @@ def test_indices_are_the_training_networks_quantised_latents(tmp_path: Path, bs:
         expected = quantise_straight_through(latent, model.step[bs], bits).flatten(1)
     np.testing.assert_array_equal(sent, expected.numpy())
     assert len(np.unique(sent)) > 30  # the latents do fill the cells: the comparison means something
+
+
+def test_base_stations_of_a_process_encode_as_each_alone(tmp_path: Path) -> None:
+    _, weights = straight_world.ecc(WORLD, 4, tmp_path)
+    made = [scheme(weights, bs, 4) for bs in range(3)]
+    channels = [straight_world.channels(WORLD, 6)[bs:, bs] for bs in range(3)]  # some measure fewer snapshots
+    alone = [one.encode(channel) for one, channel in zip(made, channels, strict=True)]
+    assert encode_together(made, channels) == alone
+    forwarding = scheme(straight_world.ecc(WORLD, None, tmp_path)[1], 0, None)  # of another class
+    assert encode_together([made[1], forwarding], channels[1::-1]) == [
+        made[1].encode(channels[1]),
+        forwarding.encode(channels[0]),
+    ]
 
 
 def test_base_stations_have_their_own_weights(tmp_path: Path) -> None:

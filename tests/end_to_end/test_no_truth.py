@@ -36,7 +36,7 @@ from cloud.fusion.vinloc import VinLocFusion
 from cloud.node import CloudNode
 from cloud.tracking import kalman, smooth
 from edge.adcpm import AdcpmEdge
-from edge.base_station import BaseStation, StationSpec
+from edge.base_station import BaseStation, StationSpec, reports_together
 from edge.cir_embedding import CirEmbedding
 from edge.diffloc import CentralEdge, OneShotEdge, RoundsEdge
 from edge.ecc import EccEdge, ForwardingEdge
@@ -50,7 +50,7 @@ from edge.nrppa_path import NrppaPathEdge
 from edge.nrppa_sample import NrppaSampleEdge
 from edge.preprocessing import preprocess
 from edge.rss import RssEdge
-from edge.scheme import EdgeScheme, EdgeSetup, Encoded, RoundScheme
+from edge.scheme import EdgeScheme, EdgeSetup, Encoded, RoundScheme, encode_together
 from edge.score_network import Denoiser
 from edge.score_station import ScoreStation, StationAtCloud
 from edge.site import SiteSpec
@@ -68,10 +68,14 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     LmmseEstimator.estimate: {"received"},
     preprocess: {"channel", "phase"},
     EdgeScheme.encode: {"channel"},
+    encode_together: {"schemes", "channels"},
     EccEdge.encode: {"channel"},
+    EccEdge.encode_together: {"schemes", "channels"},
     ForwardingEdge.encode: {"channel"},
     RssEdge.encode: {"channel"},
+    RssEdge.encode_together: {"schemes", "channels"},
     BaseStation.reports: {"snapshots", "received"},
+    reports_together: {"asked"},
     EdgeNode.prepare: {"snapshots"},
     EdgeNode.transmit: {"due_ns"},
     OneRoundFusion.fuse: {"groups"},
