@@ -59,7 +59,7 @@ class NetworkFusion:
             for report in group:
                 sent.setdefault(report.key.bs, []).append((row, report))
         for k, own in sent.items():
-            rows = [row for row, _ in own]
+            rows = slice(None) if len(own) == len(groups) else [row for row, _ in own]  # all of them, mostly
             values, gains = self._decode(k, [report for _, report in own])
             numbers[rows, k] = torch.from_numpy(values)
             gain[rows, k] = torch.tensor(gains)

@@ -53,14 +53,17 @@ def pack_rows(index: NDArray[np.unsignedinteger], bits: int) -> list[Payload]:
     if index.size and int(index.max()) >> bits:
         raise LocalError(f"index {int(index.max())} does not fit into {bits} bits")
     rows, count = index.shape
-    if bits <= 8:  # eight indices fill `bits` bytes: pairs are joined three times
+    if bits <= 8:  # eight indices fill `bits` bytes, or a part of them whole ones: pairs are joined up to there
         words = -(-count // 8)
-        joined = np.zeros((rows, 8 * words), np.uint64)
+        full, kind = (8, np.uint8) if 8 % bits == 0 else (8 * bits, np.uint64)
+        joined = np.zeros((rows, 8 * words), kind)
         joined[:, :count] = index
-        for width in (bits, 2 * bits, 4 * bits):
-            joined = joined[:, ::2] << np.uint64(width) | joined[:, 1::2]
-        octets = joined.astype(">u8").view(np.uint8).reshape(rows, words, 8)[:, :, 8 - bits :]
-        octets = octets.reshape(rows, words * bits)
+        width = bits
+        while width < full:
+            joined = joined[:, ::2] << kind(width) | joined[:, 1::2]
+            width *= 2
+        octets = joined.astype(f">u{joined.itemsize}").view(np.uint8).reshape(*joined.shape, joined.itemsize)
+        octets = octets[:, :, -full // 8 :].reshape(rows, words * bits)
     else:
         octets = np.ascontiguousarray(index, word).view(np.uint8).reshape(index.size, word.itemsize)
         planes = np.unpackbits(octets, axis=1)[:, 8 * word.itemsize - bits :]
@@ -105,6 +108,11 @@ def unpack_rows(payloads: Sequence[Payload], bits: int, count: int) -> NDArray[n
             raise RemoteError("length", f"{expected}, the payload has {payload.bits}")
     rows, length = len(payloads), (count * bits + 7) // 8
     sent = np.frombuffer(b"".join([payload.data for payload in payloads]), np.uint8).reshape(rows, length)
+    if 8 % bits == 0:
+        each = np.empty((rows, length, 8 // bits), np.uint32)
+        for place, right in enumerate(range(8 - bits, -1, -bits)):
+            each[:, :, place] = sent >> np.uint8(right) & np.uint8((1 << bits) - 1)
+        return each.reshape(rows, 8 // bits * length)[:, :count]
     if bits <= 8:
         words = -(-count // 8)
         octets = np.zeros((rows, words * bits), np.uint8)

@@ -60,10 +60,9 @@ class MidriseCodebook:
             LocalError: `z` is not float32 (rounding it here could flip an index), or holds NaN.
         """
         _require_float32(z)
-        half = self.levels // 2
         with np.errstate(over="ignore", under="ignore"):  # +-inf is clipped like any large value
-            k = np.clip(np.floor(z / self.step), -half, half - 1)  # ECC Eq. 19
-        index: UInt32 = (k.astype(np.int32) + half).astype(np.uint32)
+            k = np.floor(z / self.step) + np.float32(self.levels // 2)  # ECC Eq. 19
+        index: UInt32 = np.clip(k, 0, self.levels - 1).astype(np.uint32)
         return index
 
     def reconstruct(self, index: UInt32) -> Float32:
