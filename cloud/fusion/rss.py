@@ -61,10 +61,11 @@ class RssFusion:
         return misfit
 
     def _fuse_one(self, levels: Sequence[tuple[int, float]]) -> Fix:
-        log_likelihood = np.zeros(len(self._grid))
+        weight = np.zeros(len(self._grid))  # at first its logarithm
         for k, gain_db in sorted(levels):  # fixed order of summation, whatever the order of arrival
-            log_likelihood -= self._known_misfit(k, gain_db)
-        weight = np.exp(log_likelihood - log_likelihood.max())
+            weight -= self._known_misfit(k, gain_db)
+        weight -= weight.max()
+        np.exp(weight, out=weight)
         weight /= weight.sum()
         mean = weight @ self._grid
         spread, weighted = np.empty_like(self._grid), np.empty_like(self._grid)
