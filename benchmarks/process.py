@@ -2,8 +2,8 @@
 
 At batch 32, `ecc` is held against its networks alone: encoders of all base stations and fusion, on tensors that are
 ready, in one loop. `rss`, which has no networks, is held against its radios alone, on paris-6 and with the lighter
-pilots of `benchmarks.growth`. Measured is the run itself, journals and receive logs included: neither assembly nor
-closing of the books.
+pilots of `benchmarks.growth`; there also with 16 base stations, which share the cost of a fix. Measured is the run
+itself, journals and receive logs included: neither assembly nor closing of the books.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ def run(bench: Bench) -> list[Row]:
         capture=False, output=settings.output,
     )  # fmt: skip
     ecc, paris = load_plan(settings), load_plan(rss)
-    light = growth.plan(settings.bs, settings.snapshots, settings.output)
-    fixes, reports = settings.snapshots, settings.snapshots * settings.bs
-    return [
-        *_pair(bench, "networks alone", networks(ecc), "ecc", ecc, fixes, "fixes/s"),
-        *_pair(bench, "radios alone", radios(paris), "rss", paris, reports, "reports/s"),
-        *_pair(bench, "radios alone, one slot", radios(light), "rss, one slot", light, reports, "reports/s"),
+    snapshots = settings.snapshots
+    rows = [
+        *_pair(bench, "networks alone", networks(ecc), "ecc", ecc, snapshots, "fixes/s"),
+        *_pair(bench, "radios alone", radios(paris), "rss", paris, snapshots * settings.bs, "reports/s"),
     ]
+    for name, stations in (("one slot", settings.bs), ("one slot, 16 BSs", 16)):
+        light = growth.plan(stations, snapshots, settings.output)
+        base, case = f"radios alone, {name}", f"rss, {name}"
+        rows += _pair(bench, base, radios(light), case, light, snapshots * stations, "reports/s")
+    return rows
 
 
 def _pair(bench: Bench, base: str, alone: Job, name: str, plan: Plan, count: int, unit: str) -> list[Row]:

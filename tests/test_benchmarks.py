@@ -80,6 +80,7 @@ def test_the_process_is_held_against_networks_and_radios_alone_and_grows(tmp_pat
         ("ecc", "networks alone", "fixes/s"),
         ("rss", "radios alone", "reports/s"),
         ("rss, one slot", "radios alone, one slot", "reports/s"),
+        ("rss, one slot, 16 BSs", "radios alone, one slot, 16 BSs", "reports/s"),
     ):
         assert rows[name]["reference"] == base and rows[name]["unit"] == rows[base]["unit"] == unit
         assert rows[name]["ratio"] == pytest.approx(rows[name]["median"] / rows[base]["median"])
