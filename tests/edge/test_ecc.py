@@ -14,6 +14,7 @@ from edge.ecc import EccEdge, ForwardingEdge, build
 from edge.estimation import LmmseEstimator
 from edge.preprocessing import channel_gain, preprocess
 from edge.quantizer import quantise_straight_through
+from edge.rss import RssEdge
 from edge.scheme import EdgeScheme, EdgeSetup, encode_together, load_edge_scheme
 from fronthaul.codec.bitstream import unpack
 from fronthaul.payload.choice import PayloadChoice
@@ -77,6 +78,12 @@ def test_base_stations_of_a_process_encode_as_each_alone(tmp_path: Path) -> None
         made[1].encode(channels[1]),
         forwarding.encode(channels[0]),
     ]
+
+
+def test_gains_of_several_base_stations_are_quantised_as_each_alone() -> None:
+    made = [RssEdge(EdgeSetup(bs, PayloadChoice(8), {"gain_db": [-120.0, 20.0]}, {})) for bs in range(2)]
+    channels = [straight_world.channels(WORLD, 6)[bs:, bs] for bs in range(2)]
+    assert encode_together(made, channels) == [one.encode(channel) for one, channel in zip(made, channels, strict=True)]
 
 
 def test_base_stations_have_their_own_weights(tmp_path: Path) -> None:
