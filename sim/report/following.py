@@ -5,19 +5,16 @@ Only streams on this machine can be read: of a cloud that runs on another host t
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from fronthaul.errors import LocalError
-from fronthaul.log.arrow_batches import StreamFile
-from fronthaul.log.stream_names import FIXES, RECEIVED, CloudStart, start_of, streams
+from fronthaul.log.stream_names import FIXES, RECEIVED, CloudStart
 from fronthaul.message.fates import FrameFate
 from sim.plan.outcome import Progress
+from sim.records.tail import Tail
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,8 +42,7 @@ class Following:
             stations: the base stations.
         """
         self._truth = truth
-        self._files: dict[Path, StreamFile] = {}
-        self._links: Path | None = None
+        self._tail: Tail | None = None
         self.progress: Progress | None = None
         self.snapshot: list[int] = []
         self.estimate: list[list[float]] = []
@@ -57,7 +53,7 @@ class Following:
     def note(self, progress: Progress) -> None:
         """Take the driver's word on how far the run is."""
         if progress.folder is not None:
-            self._links = progress.folder / "links"
+            self._tail = Tail(progress.folder / "links")
         self.progress = progress
 
     def read(self) -> None:
@@ -73,14 +69,8 @@ class Following:
         return found
 
     def _further(self, kind: str) -> Iterator[pa.RecordBatch]:
-        if self._links is None:
-            return
-        for path in streams(self._links, kind):
-            if isinstance(start_of(path.name), CloudStart):
-                with contextlib.suppress(FileNotFoundError, LocalError):  # at its end the run removes its streams
-                    if path not in self._files:
-                        self._files[path] = StreamFile(path)
-                    yield from self._files[path].further()
+        if self._tail is not None:
+            yield from (more.rows for more in self._tail.further(kind) if isinstance(more.start, CloudStart))
 
     def _arrived(self, rows: pa.RecordBatch) -> None:
         for bs, fate, late, size in zip(*(rows[name].to_pylist() for name in _ARRIVAL), strict=True):
