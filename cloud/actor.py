@@ -106,9 +106,9 @@ class CloudActor:
         self._running().ask(request)
 
     def progress(self) -> tuple[int, int]:
-        """Return the numbers of closed snapshots and of fixes of this incarnation."""
+        """Return the numbers of closed snapshots and of rounds that wait, see `CloudNode.waiting`."""
         node = self._running()
-        return node.closed_snapshots, node.fixes_made
+        return node.closed_snapshots, node.waiting
 
     def close(self) -> None:
         """Close links and streams."""

@@ -133,6 +133,11 @@ class Collector:
         return len(self._closed)
 
     @property
+    def open_gatherings(self) -> int:
+        """Number of rounds that wait for reports."""
+        return len(self._open)
+
+    @property
     def delivered_reports(self) -> int:
         """Number of reports delivered in all incarnations; the keys of all of them are kept in memory."""
         return sum(len(reports) for epochs in self._delivered.values() for reports in epochs.values())

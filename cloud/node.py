@@ -150,6 +150,11 @@ class CloudNode:
         return self._collector.closed_snapshots
 
     @property
+    def waiting(self) -> int:
+        """Number of rounds that wait for reports, and of those that wait for fusion."""
+        return self._collector.open_gatherings + len(self._pending)
+
+    @property
     def fixes_made(self) -> int:
         """Number of fixes of this incarnation."""
         return self._fixes_made

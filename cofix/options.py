@@ -71,6 +71,8 @@ class Options(TypedDict, total=False):
     restarts: int
     capture: bool
     report: bool
+    metrics: bool
+    log_json: _Path
     netns: bool
     warmup: int
     weights: _Path

@@ -18,7 +18,7 @@ ORDER = (
     "sim.reproduce",
     "sim.inspect sim.sweep",
     "sim.emulate",
-    "sim.report",  # the last file of a run
+    "sim.report sim.observe",  # the last file of a run; what is told of it while it goes on
     "sim.records sim.learn sim.kernel sim.doctor sim.formats",  # kernel: shaped links; formats: data of others
     "sim.plan",
     "sim.world",
@@ -43,6 +43,7 @@ RAY_FILES = {
     "sim/emulate/ray_driver.py",
     "sim/emulate/ray_forks.py",
     "sim/emulate/ray_launch.py",
+    "sim/emulate/ray_metrics.py",
     "sim/emulate/ray_rows.py",
     "sim/emulate/ray_session.py",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from sim.emulate.controls import Controls, compute_controls
 from sim.emulate.run_pictures import error_cdf, position_map
 from sim.errors import UserError, reason
 from sim.files import write_json
+from sim.observe.log import json_log
 from sim.plan.options import run_label
 from sim.plan.outcome import OnProgress, Progress, RunRecord, RunResult
 from sim.plan.plan import Plan, load_plan
@@ -85,25 +86,35 @@ def run_plan(
     if plan.settings.sign is not None:
         signing_key(plan.settings.sign)  # a key that cannot be read is better known before the run
     folder = RunFolder.create(plan.settings, plan.scenario.name)
-    with _removed_if_empty(folder):
-        write_configuration(folder, plan, source)
-        on_progress(Progress("start", 0, plan.settings.snapshots, folder.path))
-        if plan.settings.driver == "process":
-            from sim.emulate.in_process import run_in_process
+    with ExitStack() as whole:
+        with _removed_if_empty(folder):
+            log = whole.enter_context(json_log(plan.settings.log_json, plan, folder.path))
 
-            record = run_in_process(plan, folder, on_progress)
-        else:
-            from sim.emulate.ray_driver import run_on_ray
+            def advance(progress: Progress) -> None:
+                log.follow()
+                on_progress(progress)
 
-            record = run_on_ray(plan, folder, on_progress, on_tick)
-    on_progress(Progress("write", plan.settings.snapshots, plan.settings.snapshots))
-    try:
-        return close_books(plan, folder, record)
-    except OSError as error:
-        raise UserError(
-            f"{' '.join([*record.failures, ''])}The books cannot be closed: {reason(error)}. All messages "
-            f"until then are in {folder.path}; with room on the disk, `inspect --recover` closes them."
-        ) from error
+            write_configuration(folder, plan, source)
+            on_progress(Progress("start", 0, plan.settings.snapshots, folder.path))
+            if plan.settings.driver == "process":
+                from sim.emulate.in_process import run_in_process
+
+                record = run_in_process(plan, folder, advance)
+            else:
+                from sim.emulate.ray_driver import run_on_ray
+
+                record = run_on_ray(plan, folder, advance, on_tick)
+        log.read()
+        on_progress(Progress("write", plan.settings.snapshots, plan.settings.snapshots))
+        try:
+            result = close_books(plan, folder, record)
+        except OSError as error:
+            raise UserError(
+                f"{' '.join([*record.failures, ''])}The books cannot be closed: {reason(error)}. All messages "
+                f"until then are in {folder.path}; with room on the disk, `inspect --recover` closes them."
+            ) from error
+        log.end(result.summary)
+        return result
 
 
 def close_books(plan: Plan, folder: RunFolder, record: RunRecord) -> RunResult:

@@ -39,6 +39,7 @@ from fronthaul.message.messages import Direction
 from fronthaul.message.wire import report_keys
 from fronthaul.transport.endpoint import host_of
 from sim.emulate.ray_launch import START_EACH_S, START_S, Launcher, Process
+from sim.emulate.ray_metrics import RayMetrics
 from sim.errors import UserError
 from sim.kernel.namespaces import Namespaces
 from sim.plan.outcome import OnProgress, Progress, Restart, RunRecord
@@ -79,11 +80,14 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: 
     spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
     with ray_session(plan.settings.ray_address, [plan]) as local, spaces or contextlib.nullcontext():
         require_room(plan.settings, len(stations))
-        run = Run(plan, folder, on_progress, on_tick, Launcher(plan, folder, local, spaces), spaces)
+        metrics = RayMetrics(plan, folder) if plan.settings.metrics else None
+        run = Run(plan, folder, on_progress, on_tick, Launcher(plan, folder, local, spaces), spaces, metrics)
         try:
             return run.run()
         finally:
             run.kill()
+            if metrics is not None:
+                metrics.publish()
 
 
 def _is_unanswered(error: RayError) -> bool:
@@ -124,6 +128,7 @@ class Run:
         on_tick: OnTick,
         launcher: Launcher,
         spaces: Namespaces | None,
+        metrics: RayMetrics | None = None,
     ) -> None:
         self._plan = plan
         self._settings = plan.settings
@@ -132,6 +137,7 @@ class Run:
         self._on_tick = on_tick
         self._launcher = launcher
         self._spaces = spaces
+        self._metrics = metrics
         self._down: set[int] = set()  # links that are down on schedule, in namespaces
         self._failures: list[str] = []
         self.cloud: Process | None = None
@@ -151,6 +157,8 @@ class Run:
         self.edges = self._launcher.edges()
         self._start_up(START_S + START_EACH_S * len(self.edges))
         self.t0_ns = real_ns() + round(LEAD_S * 1e9)
+        if self._metrics is not None:
+            self._metrics.begin(self.t0_ns)
         self._ask(("start", self.t0_ns))
         for edge in self.edges:
             edge.running = edge.actor.run.remote(self._plan.schedule(self.t0_ns), 0, self._end_s)
@@ -158,6 +166,8 @@ class Run:
         seconds = max(0.0, (real_ns() - self.t0_ns) / 1e9)
         self._await_end()
         self._close_edges()
+        if self._metrics is not None and (progress := self._progress()) is not None:
+            self._metrics.update(*progress)
         self._close_cloud()
         return RunRecord(
             cloud=self._judged_outcome(),
@@ -231,6 +241,8 @@ class Run:
             progress = self._progress()
             if progress is not None:
                 self._on_progress(Progress("run", progress[0], self._settings.snapshots))
+                if self._metrics is not None:
+                    self._metrics.update(*progress)
 
     def _turn(self) -> bool:
         """Wait a moment for a call to return, and handle it; return whether the run is over."""
@@ -464,11 +476,11 @@ class Run:
             return  # the cloud is gone: its main call says so too, and there it is dealt with
 
     def _progress(self) -> tuple[int, int] | None:
-        """Return finished snapshots and fixes of this incarnation; None while the cloud is down."""
+        """Return closed snapshots and rounds that wait at the cloud; None while it is down."""
         if self.cloud is None or self.cloud.connecting is not None:
             return None
         try:
-            done, fixes = ray.get(self.cloud.actor.progress.remote(), timeout=TICK_S)
+            closed, waiting = ray.get(self.cloud.actor.progress.remote(), timeout=TICK_S)
         except RayError:
             return None
-        return int(done), int(fixes)
+        return int(closed), int(waiting)

@@ -42,6 +42,8 @@ from sim.signals import STOPPING
 
 _PACKAGES = ("fronthaul", "edge", "cloud", "sim")
 _ROOT = Path(__file__).resolve().parents[2]
+_DASHBOARD = "ray.dashboard.optional_deps"
+"""What Ray imports to find out whether the libraries of its dashboard are installed."""
 
 
 @contextmanager
@@ -102,7 +104,7 @@ def _own_node(variables: Mapping[str, str]) -> Iterator[str]:
     """
     with fork_server(variables) as server:
         # No worker that Ray starts before it knows actors' environment is of use.
-        with _environment({SERVER: server, "RAY_prestart_worker_first_driver": "0"}):
+        with _environment({SERVER: server, "RAY_prestart_worker_first_driver": "0"}), small_agent():
             node = Node(
                 RayParams(
                     num_cpus=cores(),
@@ -120,6 +122,22 @@ def _own_node(variables: Mapping[str, str]) -> Iterator[str]:
             yield node.gcs_address
         finally:
             node.kill_all_processes(check_alive=False, allow_graceful=True)
+
+
+@contextmanager
+def small_agent() -> Iterator[None]:
+    """Let Ray that is started in this block believe that `ray[default]` is not installed.
+
+    Its agent would take some seconds of a core and 100 MB for dashboard and metrics, which end with the run anyway.
+    """
+    before = sys.modules.pop(_DASHBOARD, None)
+    sys.modules[_DASHBOARD] = None  # type: ignore[assignment]  # to import it fails
+    try:
+        yield
+    finally:
+        del sys.modules[_DASHBOARD]
+        if before is not None:
+            sys.modules[_DASHBOARD] = before
 
 
 @contextmanager

@@ -340,6 +340,24 @@ class EmulateSettings:
             names=("--report/--no-report",),
         ),
     ] = True
+    metrics: Annotated[
+        bool,
+        Setting(
+            "Count for Prometheus through the metrics agent of the driver's node; for --ray-address",
+            OUTPUT,
+            drivers=RAY,
+            names=("--metrics",),
+        ),
+    ] = False
+    log_json: Annotated[
+        Path | None,
+        Setting(
+            "Append what happens to a file, one JSON object a line; - is standard error",
+            OUTPUT,
+            metavar="FILE",
+            default="no log",
+        ),
+    ] = None
     netns: Annotated[
         bool,
         Setting(
@@ -485,6 +503,10 @@ class EmulateSettings:
             raise UserError("--ray-address must be 'local', 'auto' or one like 10.0.0.5:6379, it is empty.")
         if self.keys is not None and self.curve is False:
             raise UserError("--keys encrypts the links, --plaintext does not: give one of them.")
+        if self.metrics and self.ray_address in (None, "local"):
+            raise UserError(
+                "--metrics needs --ray-address: the Ray that a run starts for itself ends with it, and its metrics too."
+            )
         if self.netns and (self.host is not None or self.ray_address not in (None, "local")):
             raise UserError("--netns is for base stations on this machine: leave out --host and --ray-address.")
 

@@ -257,7 +257,7 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
     try:
         given = {k: v for k, v in table["settings"].items() if k in _setting_names()}
-        given |= {k: Path(given[k]) for k in ("output", "weights", "test", "keys", "sign") if k in given}
+        given |= {k: Path(given[k]) for k in ("output", "weights", "test", "keys", "sign", "log_json") if k in given}
         given["links"] = link_plan(given.get("links", {}))
         given["options"] = tuple(given.get("options", {}).items())
         settings = EmulateSettings(**({"bits": None} | given))  # TOML has no None: such settings are left out

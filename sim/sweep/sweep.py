@@ -50,7 +50,7 @@ Row = dict[str, Any]
 OnRow = Callable[[str, int, int, bool], None]
 """Called with the row's name, snapshots done, snapshots in total, and whether the first row that really runs starts."""
 
-_NO_OUTCOME = ("output", "driver", "capture", "controls", "report", "node_label")
+_NO_OUTCOME = ("output", "driver", "capture", "controls", "report", "node_label", "metrics", "log_json")
 """Settings that do not affect the figures of a row."""
 _LATER = (
     "options", "random_subset", "layout", "cloud_gpus", "force", "compact",

@@ -1,11 +1,16 @@
 """Three nodes of a Ray cluster: base stations have their places, and a node that is lost takes no record with it."""
 
 import dataclasses
+import json
 import os
+import re
 import signal
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -49,15 +54,16 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    from sim.emulate.ray_session import own_token  # isort: skip  # before Ray: it sets its environment
+    from sim.emulate.ray_session import own_token, small_agent  # isort: skip  # before Ray: it sets its environment
 
     from ray.cluster_utils import Cluster
 
     with own_token():
         head = {"num_cpus": 1, "include_dashboard": False, "labels": {"site": "east"}}
         cluster = Cluster(initialize_head=True, head_node_args=head)
-        north = cluster.add_node(num_cpus=1, labels={"site": "north"})
-        cluster.add_node(num_cpus=1, labels={"site": "west"})
+        with small_agent():  # the driver's node alone has metrics of ours
+            north = cluster.add_node(num_cpus=1, labels={"site": "north"})
+            cluster.add_node(num_cpus=1, labels={"site": "west"})
         yield Nodes(cluster.address, north.node_id, lambda: cluster.remove_node(north, allow_graceful=False))
         cluster.shutdown()  # type: ignore[no-untyped-call]
 
@@ -88,17 +94,22 @@ def test_a_node_that_is_lost_takes_no_record_with_it(settings: EmulateSettings, 
 
     from sim.emulate.ray_driver import Run
 
-    settings = dataclasses.replace(settings, ray_address=nodes.address)
+    log = settings.output.parent / "log.jsonl"
+    settings = dataclasses.replace(settings, ray_address=nodes.address, metrics=True, log_json=log)
     with pytest.raises(UserError, match="--node-label rack: no node of the Ray cluster has it"):
         emulate(dataclasses.replace(settings, node_label="rack"))
     seen: dict[int, str | None] = {}
     open_there: list[str] = []
     journaled: list[bytes] = []
+    agents: list[str] = []
 
     def kill(run: Run) -> None:
         if not run.t0_ns or seen or time.time_ns() < run.t0_ns + 1_000_000_000:
             return
         seen.update({bs: run.edge_of(bs).node for bs in (0, 1, 2)})
+        for node in ray.nodes():  # type: ignore[no-untyped-call]
+            if run.cloud is not None and node["NodeID"] == run.cloud.node:
+                agents.append(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")
         for bs in (2, 1):
             _, pid = ray.get(run.edge_of(bs).actor.process.remote())
             open_there.extend(str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
@@ -123,3 +134,37 @@ def test_a_node_that_is_lost_takes_no_record_with_it(settings: EmulateSettings, 
     assert set(sent["report_fate"].to_pylist()) <= {"used", "lost"}  # lost: on its way when the node died
     assert found["strays"] == 0 and found["conservation"]["ok"]
     assert audit(result.folder).ok and check_books(result.folder).ok and replay(result.folder).ok
+    assert_metrics_are_of_the_ledger(agents[0], result.folder, found)
+    lines = [line for line in map(json.loads, log.read_text().splitlines()) if line["run"] == result.folder.name]
+    assert {(line["event"], line.get("bs")) for line in lines} >= {
+        *((event, bs) for bs in (0, 1, 2) for event in ("connected", "disconnected")),
+        ("restart", None), ("missing", 1), ("started", None), ("finished", None),
+    }  # fmt: skip
+    assert sum(line["event"] == "fix" and line["snapshot"] >= 0 for line in lines) == found["fixes"]
+    assert "BS 1 died with its node" in next(line["message"] for line in lines if line["event"] == "restart")
+
+
+def assert_metrics_are_of_the_ledger(address: str, folder: Path, summary: dict[str, Any]) -> None:
+    """Scrape the agent of the driver's node, as Prometheus does, and compare every count with the closed books."""
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        text = answer.read().decode()
+    values: Counter[tuple[str, ...]] = Counter()
+    for name, labels, value in re.findall(r"^ray_cofix_(\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
+        of = dict(re.findall(r'(\w+)="(.*?)"', labels))
+        if of["run"] == folder.name:
+            assert of["scheme"] == "ecc"
+            values[name, of.get("bs", ""), of.get("fate", ""), of.get("le", "")] += float(value)
+    for bs, link in enumerate(summary["links"]):
+        rows = pq.read_table(folder / f"links/bs-{bs:03d}.parquet").to_pylist()
+        fates = Counter(row["frame_fate"] for row in rows)
+        assert values["frames_sent_total", str(bs), "", ""] == len(rows)
+        assert values["frames_received_total", str(bs), "delivered", ""] == fates["delivered"]
+        dropped = values["frames_dropped_total", str(bs), "", ""] + values["frames_in_flight", str(bs), "", ""]
+        assert dropped == fates["dropped"]
+        assert values["arrival_ms_count", str(bs), "", ""] == fates["delivered"]
+        assert values["reports_total", str(bs), "used", ""] == sum(row["report_fate"] == "used" for row in rows)
+        sent = values["bytes_sent_total", str(bs), "", ""] - values["bytes_returned_total", str(bs), "", ""]
+        assert sent == link["stream_bytes"]
+    for name in ("fixes_total", "fix_ms_count", "fuse_ms_count", "snapshots_closed"):
+        assert values[name, "", "", ""] == summary["fixes"] == summary["snapshots"]
+    assert values["fix_ms_bucket", "", "", "+Inf"] == summary["fixes"] and values["rounds_waiting", "", "", ""] == 0

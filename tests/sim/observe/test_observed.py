@@ -1,0 +1,162 @@
+"""One run with every fault of a link in process: its metrics are those of its ledger, and its log tells each fault."""
+
+import dataclasses
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import pytest
+import tiny_world
+
+from fronthaul.link.link_file import LinkPlan, with_options
+from sim.emulate.emulator import run_plan
+from sim.errors import UserError
+from sim.observe import metrics
+from sim.observe.counting import Counting
+from sim.observe.metrics import METRICS, Metric
+from sim.plan.outcome import Progress
+from sim.plan.plan import load_plan
+from sim.plan.settings import EmulateSettings
+from sim.world import store
+
+
+class Observed(NamedTuple):
+    settings: EmulateSettings
+    folder: Path
+    summary: dict[str, Any]
+    values: dict[tuple[Metric, tuple[str, ...]], float]
+    """Sums of counters, last values of gauges, numbers of observations."""
+    most_in_flight: float
+    log: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    folder = tmp_path_factory.mktemp("observed")
+    faults = {"loss": "15%", "duplicate": "20%", "corrupt": "15%", "delay": "2ms", "jitter": "4ms", "rate": "1mbit"}
+    values: Counter[tuple[Metric, tuple[str, ...]]] = Counter()
+    flying: list[float] = []
+    counting: list[Counting] = []
+
+    def look(progress: Progress) -> None:
+        if progress.folder is not None:
+            counting.append(Counting(progress.folder / "links", 0, settings.interval_ns))
+        if progress.stage == "start":
+            return
+        counting[0].read((1 << 62) if progress.stage == "write" else 0)
+        flying.append(sum(v for (metric, _), v in counting[0].gauges.items() if metric is metrics.HELD))
+        for metric, labels, value in counting[0].take():
+            assert len(labels) == len(metric.labels)
+            if metric.kind == "gauge":
+                values[metric, labels] = value
+            else:
+                values[metric, labels] += 1 if metric.kind == "histogram" else value
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "ASSET_FOLDER", folder / "assets")
+        patch.setattr("sim.emulate.in_process.PROGRESS_S", 0.0)
+        settings = dataclasses.replace(
+            tiny_world.write(folder), links=with_options(LinkPlan(), faults), deadline_ms=5.0, interval_ms=6.0,
+            minimum_bs=2, snapshots=60, log_json=folder / "log.jsonl",
+        )  # fmt: skip
+        result = run_plan(load_plan(settings), look)
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        yield Observed(settings, result.folder, result.summary, dict(values), max(flying), lines)
+
+
+def total(observed: Observed, metric: Metric, **wanted: str) -> float:
+    def fits(labels: tuple[str, ...]) -> bool:
+        return wanted.items() <= dict(zip(metric.labels, labels, strict=True)).items()
+
+    return sum(value for (of, labels), value in observed.values.items() if of is metric and fits(labels))
+
+
+def test_counts_are_those_of_the_ledger(observed: Observed) -> None:
+    frames, reports = observed.summary["frames"], observed.summary["reports"]
+    assert all(frames[fate] for fate in ("delivered", "duplicate", "corrupt", "dropped")) and reports["late"]
+    for bs in range(3):
+        table = pq.read_table(observed.folder / f"links/bs-{bs:03d}.parquet").to_pylist()
+        assert total(observed, metrics.FRAMES_SENT, bs=str(bs)) == len(table)
+        for fate, count in Counter(row["frame_fate"] for row in table if row["frame_fate"] != "dropped").items():
+            assert total(observed, metrics.FRAMES_RECEIVED, bs=str(bs), direction="up", fate=fate) == count
+        for reason, count in Counter(row["reason"] for row in table if row["frame_fate"] == "dropped").items():
+            assert total(observed, metrics.FRAMES_DROPPED, bs=str(bs), reason=reason) == count
+        reported = {(row["snapshot"], row["report_fate"]) for row in table}
+        for report_fate in ("used", "late"):
+            count = sum(fate == report_fate for _, fate in reported)
+            assert total(observed, metrics.REPORTS, bs=str(bs), fate=report_fate) == count
+    parts = {metric: total(observed, metrics.BYTES_SENT, part=metric) for metric in ("payload", "side", "header")}
+    parts["padding"] = total(observed, metrics.BYTES_SENT, part="padding")
+    assert parts == {name: observed.summary["bytes"][name] for name in parts} and not observed.summary["bytes"]["curve"]
+    assert total(observed, metrics.BYTES_SENT) == sum(link["stream_bytes"] for link in observed.summary["links"])
+    assert total(observed, metrics.BYTES_RETURNED) == 0
+
+
+def test_fixes_latencies_and_queues(observed: Observed) -> None:
+    fixes = observed.summary["fixes"]
+    assert total(observed, metrics.FIXES) == fixes < observed.settings.snapshots
+    assert total(observed, metrics.FIX) == total(observed, metrics.FUSE) == fixes
+    assert total(observed, metrics.ARRIVAL) == observed.summary["frames"]["delivered"]
+    assert total(observed, metrics.EVENTS, end="edge", event="connected") == 3
+    assert observed.most_in_flight > 0  # seen while the run went on
+    assert total(observed, metrics.IN_FLIGHT) == total(observed, metrics.HELD) == 0
+
+
+def test_every_line_of_the_log_says_what_when_and_where(observed: Observed) -> None:
+    log = observed.log
+    for line in log:
+        assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
+        assert datetime.now(UTC) - datetime.fromisoformat(line["time"]) < timedelta(hours=1)
+        assert line["run"] == observed.folder.name and line["level"] in ("INFO", "WARNING") and "message" in line
+    events = Counter(line["event"] for line in log)
+    frames = observed.summary["frames"]
+    assert {name: events[name] for name in ("corrupt", "duplicate", "dropped", "fix")} == {
+        **{name: frames[name] for name in ("corrupt", "duplicate", "dropped")},
+        "fix": observed.summary["fixes"],
+    }
+    assert events["connected"] == 6 and events["late"] >= observed.summary["reports"]["late"] > 0
+    assert (log[0]["event"], log[-1]["event"]) == ("started", "finished")
+    assert [line["message"] for line in log if line["event"] == "note"] == observed.summary["notes"]
+    for line in log:
+        if line["event"] in ("dropped", "late", "duplicate"):
+            assert {"bs", "snapshot", "direction"} <= line.keys()
+    times = [line["run_s"] for line in log if "run_s" in line]
+    assert max(times) > 0.3
+
+
+def test_what_fails_is_logged_and_nothing_is_left_behind(
+    observed: Observed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = list(logging.getLogger().handlers)
+    settings = dataclasses.replace(observed.settings, log_json=Path("-"), output=observed.folder.parent / "failed")
+
+    def fail(progress: Progress) -> None:
+        if progress.stage == "run":
+            logging.getLogger("some.library").warning("it is %s", "late")
+            raise UserError("It cannot go on.")
+
+    with pytest.raises(UserError):
+        run_plan(load_plan(settings), fail)
+    log = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["level"], line["event"], line["message"]) for line in log if line["level"] == "ERROR"] == [
+        ("ERROR", "failed", "It cannot go on.")
+    ]
+    assert ("some.library", "it is late") in [(line["event"], line["message"]) for line in log]
+    assert log[-1]["event"] == "failed" and logging.getLogger().handlers == handlers
+    nowhere = dataclasses.replace(settings, log_json=observed.folder)
+    with pytest.raises(UserError, match=r"--log-json .* cannot be written: Is a directory"):
+        run_plan(load_plan(nowhere))
+    assert len([*nowhere.output.iterdir()]) == 1  # of the run that failed
+
+
+def test_names_and_labels_are_ones_that_prometheus_takes() -> None:
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert metric.name.startswith("cofix_") and metric.name.isidentifier()
+        assert all(label.isidentifier() for label in metric.labels) and "snapshot" not in metric.labels
+        assert (metric.kind == "histogram") == bool(metric.bounds) and list(metric.bounds) == sorted(metric.bounds)
