@@ -24,7 +24,7 @@ from sim.emulate.controls import Controls, compute_controls
 from sim.emulate.run_pictures import error_cdf, position_map
 from sim.errors import UserError, reason
 from sim.files import write_json
-from sim.observe.log import json_log
+from sim.observe.log import json_log, log_stream
 from sim.plan.options import run_label
 from sim.plan.outcome import OnProgress, Progress, RunRecord, RunResult
 from sim.plan.plan import Plan, load_plan
@@ -85,13 +85,15 @@ def run_plan(
     """Run an emulation from a complete plan; see `emulate`. `source` is the commit of code that was sent here."""
     if plan.settings.sign is not None:
         signing_key(plan.settings.sign)  # a key that cannot be read is better known before the run
-    folder = RunFolder.create(plan.settings, plan.scenario.name)
     with ExitStack() as whole:
+        stream = whole.enter_context(log_stream(plan.settings.log_json))
+        folder = RunFolder.create(plan.settings, plan.scenario.name)
         with _removed_if_empty(folder):
-            log = whole.enter_context(json_log(plan.settings.log_json, plan, folder.path))
+            log = whole.enter_context(json_log(stream, plan, folder.path))
 
             def advance(progress: Progress) -> None:
-                log.follow()
+                if log is not None:
+                    log.follow()
                 on_progress(progress)
 
             write_configuration(folder, plan, source)
@@ -104,7 +106,8 @@ def run_plan(
                 from sim.emulate.ray_driver import run_on_ray
 
                 record = run_on_ray(plan, folder, advance, on_tick)
-        log.read()
+        if log is not None:
+            log.read()
         on_progress(Progress("write", plan.settings.snapshots, plan.settings.snapshots))
         try:
             result = close_books(plan, folder, record)
@@ -113,7 +116,8 @@ def run_plan(
                 f"{' '.join([*record.failures, ''])}The books cannot be closed: {reason(error)}. All messages "
                 f"until then are in {folder.path}; with room on the disk, `inspect --recover` closes them."
             ) from error
-        log.end(result.summary)
+        if log is not None:
+            log.end(result.summary)
         return result
 
 

@@ -128,7 +128,8 @@ def _own_node(variables: Mapping[str, str]) -> Iterator[str]:
 def small_agent() -> Iterator[None]:
     """Let Ray that is started in this block believe that `ray[default]` is not installed.
 
-    Its agent would take some seconds of a core and 100 MB for dashboard and metrics, which end with the run anyway.
+    Its agent would listen at two more ports, at the one for metrics without asking for a token, and nobody could read
+    metrics that end with the run.
     """
     before = sys.modules.pop(_DASHBOARD, None)
     sys.modules[_DASHBOARD] = None  # type: ignore[assignment]  # to import it fails

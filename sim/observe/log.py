@@ -97,61 +97,16 @@ class RunLog:
         )  # fmt: skip
 
 
-class _NoLog(RunLog):
-    """Does nothing: nobody asked for a log."""
-
-    def __init__(self) -> None: ...
-
-    def follow(self) -> None: ...
-
-    def read(self) -> None: ...
-
-    def end(self, summary: dict[str, Any]) -> None: ...
-
-
 @contextmanager
-def json_log(target: Path | None, plan: Plan, folder: Path) -> Iterator[RunLog]:
-    """Log a run to a file, or to standard error; yield what follows its streams. Without a `target`, it does nothing.
+def log_stream(target: Path | None) -> Iterator[IO[str] | None]:
+    """Open what a log goes to: a file, which it is appended to, or standard error; None without a `target`.
 
     Raises:
         UserError: the file cannot be written.
     """
     if target is None:
-        yield _NoLog()
+        yield None
         return
-    with _opened(target) as stream:
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(JsonLines(folder.name.removesuffix(".part")))
-        root, before = logging.getLogger(), _LOGGER.level
-        root.addHandler(handler)
-        _LOGGER.setLevel(logging.INFO)
-        logging.captureWarnings(True)
-        log = RunLog(folder / "links", simulated=plan.settings.driver == "process")
-        _say(
-            logging.INFO,
-            "started",
-            f"{plan.settings.snapshots} snapshots, {plan.settings.bs} base stations in {folder}",
-        )
-        try:
-            yield log
-        except BaseException as error:
-            log.read()
-            stopped = isinstance(error, KeyboardInterrupt)
-            _say(logging.ERROR, "failed", "Stopped." if stopped else str(error) or type(error).__name__)
-            raise
-        finally:
-            logging.captureWarnings(False)
-            _LOGGER.setLevel(before)
-            root.removeHandler(handler)
-
-
-def _say(level: int, event: str, message: str, **fields: Any) -> None:
-    """Write a line of the driver's own."""
-    _LOGGER.log(level, "%s", message, extra={"fields": {"event": event, **fields}})
-
-
-@contextmanager
-def _opened(target: Path) -> Iterator[IO[str]]:
     if target == STANDARD_ERROR:
         yield sys.stderr
         return
@@ -161,6 +116,38 @@ def _opened(target: Path) -> Iterator[IO[str]]:
         raise UserError(f"--log-json {target} cannot be written: {reason(error)}.") from error
     with file:
         yield file
+
+
+@contextmanager
+def json_log(stream: IO[str] | None, plan: Plan, folder: Path) -> Iterator[RunLog | None]:
+    """Log a run to `stream`, if there is one; yield what follows the run."""
+    if stream is None:
+        yield None
+        return
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines(folder.name.removesuffix(".part")))
+    root, before = logging.getLogger(), _LOGGER.level
+    root.addHandler(handler)
+    _LOGGER.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    log = RunLog(folder / "links", simulated=plan.settings.driver == "process")
+    _say(logging.INFO, "started", f"{plan.settings.snapshots} snapshots, {plan.settings.bs} base stations in {folder}")
+    try:
+        yield log
+    except BaseException as error:
+        log.read()
+        stopped = isinstance(error, KeyboardInterrupt)
+        _say(logging.ERROR, "failed", "Stopped." if stopped else str(error) or type(error).__name__)
+        raise
+    finally:
+        logging.captureWarnings(False)
+        _LOGGER.setLevel(before)
+        root.removeHandler(handler)
+
+
+def _say(level: int, event: str, message: str, **fields: Any) -> None:
+    """Write a line of the driver's own."""
+    _LOGGER.log(level, "%s", message, extra={"fields": {"event": event, **fields}})
 
 
 # -- from rows of the streams to lines: (time [ns], level, event, message, fields)

@@ -54,16 +54,15 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    from sim.emulate.ray_session import own_token, small_agent  # isort: skip  # before Ray: it sets its environment
+    from sim.emulate.ray_session import own_token  # isort: skip  # before Ray: it sets its environment
 
     from ray.cluster_utils import Cluster
 
     with own_token():
         head = {"num_cpus": 1, "include_dashboard": False, "labels": {"site": "east"}}
         cluster = Cluster(initialize_head=True, head_node_args=head)
-        with small_agent():  # the driver's node alone has metrics of ours
-            north = cluster.add_node(num_cpus=1, labels={"site": "north"})
-            cluster.add_node(num_cpus=1, labels={"site": "west"})
+        north = cluster.add_node(num_cpus=1, labels={"site": "north"})
+        cluster.add_node(num_cpus=1, labels={"site": "west"})
         yield Nodes(cluster.address, north.node_id, lambda: cluster.remove_node(north, allow_graceful=False))
         cluster.shutdown()  # type: ignore[no-untyped-call]
 

@@ -25,6 +25,7 @@ from sim.inspect.frames import check_books, recover
 from sim.inspect.replay import replay
 from sim.plan import plan as compose
 from sim.plan.settings import EmulateSettings
+from sim.records.folder import RunFolder
 
 pytestmark = pytest.mark.ray
 
@@ -263,10 +264,15 @@ def test_ray_admits_nobody_without_the_token(settings: EmulateSettings, tmp_path
 
     import ray
 
+    from sim.emulate.ray_metrics import RayMetrics
+
     elsewhere = tmp_path / "token"
     elsewhere.write_text("0" * 64)
     before = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH_")}
-    with ray_session(None, [compose.load_plan(settings)]):
+    plan = compose.load_plan(settings)
+    with ray_session(None, [plan]):
+        with pytest.raises(UserError, match="Ray on this machine exports no metrics"):  # that port asks for no token
+            RayMetrics(plan, RunFolder(tmp_path))
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
         assert (token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777) == (0o600, 0o700)
         address = ray.get_runtime_context().gcs_address
