@@ -31,16 +31,14 @@ class Observed(NamedTuple):
     summary: dict[str, Any]
     values: dict[tuple[Metric, tuple[str, ...]], float]
     """Sums of counters, last values of gauges, numbers of observations."""
-    most_in_flight: float
+    most_held: float
     log: list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    folder = tmp_path_factory.mktemp("observed")
-    faults = {"loss": "15%", "duplicate": "20%", "corrupt": "15%", "delay": "2ms", "jitter": "4ms", "rate": "1mbit"}
+def observe(settings: EmulateSettings) -> Observed:
+    """Run, and count while the run goes on."""
     values: Counter[tuple[Metric, tuple[str, ...]]] = Counter()
-    flying: list[float] = []
+    held: list[float] = []
     counting: list[Counting] = []
 
     def look(progress: Progress) -> None:
@@ -49,7 +47,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         if progress.stage == "start":
             return
         counting[0].read((1 << 62) if progress.stage == "write" else 0)
-        flying.append(sum(v for (metric, _), v in counting[0].gauges.items() if metric is metrics.HELD))
+        held.append(sum(value for (metric, _), value in counting[0].gauges.items() if metric is metrics.HELD))
         for metric, labels, value in counting[0].take():
             assert len(labels) == len(metric.labels)
             if metric.kind == "gauge":
@@ -57,6 +55,17 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
             else:
                 values[metric, labels] += 1 if metric.kind == "histogram" else value
 
+    result = run_plan(load_plan(settings), look)
+    assert settings.log_json is not None
+    lines = [json.loads(line) for line in settings.log_json.read_text().splitlines()]
+    mine = [line for line in lines if line["run"] == result.folder.name]
+    return Observed(settings, result.folder, result.summary, dict(values), max(held), mine)
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    folder = tmp_path_factory.mktemp("observed")
+    faults = {"loss": "15%", "duplicate": "20%", "corrupt": "15%", "delay": "2ms", "jitter": "4ms", "rate": "1mbit"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "ASSET_FOLDER", folder / "assets")
         patch.setattr("sim.emulate.in_process.PROGRESS_S", 0.0)
@@ -64,9 +73,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
             tiny_world.write(folder), links=with_options(LinkPlan(), faults), deadline_ms=5.0, interval_ms=6.0,
             minimum_bs=2, snapshots=60, log_json=folder / "log.jsonl",
         )  # fmt: skip
-        result = run_plan(load_plan(settings), look)
-        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        yield Observed(settings, result.folder, result.summary, dict(values), max(flying), lines)
+        yield observe(settings)
 
 
 def total(observed: Observed, metric: Metric, **wanted: str) -> float:
@@ -97,13 +104,31 @@ def test_counts_are_those_of_the_ledger(observed: Observed) -> None:
     assert total(observed, metrics.BYTES_RETURNED) == 0
 
 
+def test_states_of_the_cloud_are_counted_downwards(observed: Observed) -> None:
+    links = with_options(LinkPlan(), {"loss": "10%", "delay": "1ms"})
+    rounds = observe(
+        dataclasses.replace(observed.settings, scheme="rss-rounds", links=links, deadline_ms=60.0, snapshots=12)
+    )
+    ways = {(link["bs"], link["direction"]): link for link in rounds.summary["links"]}
+    assert {way for _, way in ways} == {"up", "down"}
+    for (bs, way), link in ways.items():
+        of = {"bs": str(bs), "direction": way}
+        assert total(rounds, metrics.FRAMES_SENT, **of) == link["frames"] > 0
+        assert total(rounds, metrics.BYTES_SENT, **of) == link["stream_bytes"]
+    for fate in ("delivered", "duplicate", "rejected"):
+        assert total(rounds, metrics.FRAMES_RECEIVED, fate=fate) == rounds.summary["frames"][fate]
+    assert total(rounds, metrics.FRAMES_DROPPED) == rounds.summary["frames"]["dropped"] > 0
+    assert total(rounds, metrics.REPORTS, fate="used") == rounds.summary["reports"]["used"]
+    assert {line["direction"] for line in rounds.log if line["event"] == "dropped"} == {"up", "down"}
+
+
 def test_fixes_latencies_and_queues(observed: Observed) -> None:
     fixes = observed.summary["fixes"]
     assert total(observed, metrics.FIXES) == fixes < observed.settings.snapshots
     assert total(observed, metrics.FIX) == total(observed, metrics.FUSE) == fixes
     assert total(observed, metrics.ARRIVAL) == observed.summary["frames"]["delivered"]
     assert total(observed, metrics.EVENTS, end="edge", event="connected") == 3
-    assert observed.most_in_flight > 0  # seen while the run went on
+    assert observed.most_held > 0  # seen while the run went on
     assert total(observed, metrics.IN_FLIGHT) == total(observed, metrics.HELD) == 0
 
 
