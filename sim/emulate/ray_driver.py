@@ -87,7 +87,7 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: 
         finally:
             run.kill()
             if metrics is not None:
-                metrics.publish()
+                metrics.close()
 
 
 def _is_unanswered(error: RayError) -> bool:

@@ -1,35 +1,73 @@
-"""A run's metrics through Ray: the driver counts what its streams say and tells the metrics agent of its node.
+"""A run's metrics through Ray: the driver counts what its streams say, and an actor tells the agent of its node.
 
 Base stations and cloud publish nothing themselves. All streams of a run lie on the driver's node, also those of base
 stations elsewhere, so the counts are those of the ledger, those of a process or node that dies are not lost, and no
 report takes longer. The agent keeps the last values when the run is over.
+
+The driver does not publish itself: a process that connects to Ray repeatedly exports its metrics more than once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import sim.emulate.ray_session  # isort: skip  # noqa: F401 - before Ray: it sets its environment
 
 import ray
+from ray.exceptions import RayError
 from ray.util import metrics as ray_metrics
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fronthaul.clock import real_ns
 from sim.errors import UserError
-from sim.observe.counting import Counting
+from sim.observe.counting import Counting, Labels
 from sim.observe.metrics import CLOSED, METRICS, RUN_LABELS, WAITING
 from sim.plan.plan import Plan
 from sim.records.folder import RunFolder
 
 PERIOD_S = 1.0
 """Time between two updates [s]; Ray passes values on every 10 s."""
+END_S = 10.0
+"""How long the last values may take to the agent [s]."""
+
+
+class Publisher:
+    """Publishes values under the metrics' names; `RayMetrics` turns it into an actor."""
+
+    def __init__(self, tags: dict[str, str]) -> None:
+        """Declare the metrics, with the values of `RUN_LABELS`."""
+        self._published: dict[str, ray_metrics.Metric] = {}
+        for metric in METRICS:
+            labels = (*RUN_LABELS, *metric.labels)
+            if metric.kind == "histogram":
+                found: ray_metrics.Metric = ray_metrics.Histogram(metric.name, metric.help, [*metric.bounds], labels)
+            else:
+                kind = ray_metrics.Counter if metric.kind == "counter" else ray_metrics.Gauge
+                found = kind(metric.name, metric.help, labels)
+            self._published[metric.name] = found.set_default_tags(tags)
+        self._labels = {metric.name: metric.labels for metric in METRICS}
+
+    def publish(self, values: Sequence[tuple[str, Labels, float]]) -> None:
+        """Publish increments of counters, observations of histograms, and values of gauges, by name and labels."""
+        for name, labels, value in values:
+            published = self._published[name]
+            tags = dict(zip(self._labels[name], labels, strict=True))
+            if isinstance(published, ray_metrics.Counter):
+                published.inc(value, tags)
+            elif isinstance(published, ray_metrics.Histogram):
+                published.observe(value, tags)
+            elif isinstance(published, ray_metrics.Gauge):
+                published.set(value, tags)
 
 
 class RayMetrics:
-    """Publishes the metrics of one run."""
+    """The metrics of one run."""
 
     def __init__(self, plan: Plan, folder: RunFolder) -> None:
-        """Declare the metrics to Ray.
+        """Start the actor.
 
         Raises:
             UserError: the node has no metrics agent.
@@ -42,16 +80,12 @@ class RayMetrics:
                 "start Ray again."
             )
         self._plan, self._folder = plan, folder
-        self._tags = {"run": folder.path.name.removesuffix(".part"), "scheme": plan.settings.scheme}
-        self._published: dict[str, ray_metrics.Metric] = {}
-        for metric in METRICS:
-            labels = (*RUN_LABELS, *metric.labels)
-            if metric.kind == "histogram":
-                found: ray_metrics.Metric = ray_metrics.Histogram(metric.name, metric.help, [*metric.bounds], labels)
-            else:
-                kind = ray_metrics.Counter if metric.kind == "counter" else ray_metrics.Gauge
-                found = kind(metric.name, metric.help, labels)
-            self._published[metric.name] = found.set_default_tags(self._tags)
+        here = NodeAffinitySchedulingStrategy(own, soft=False)
+        self._actor: Any = (
+            ray.remote(Publisher)
+            .options(num_cpus=0, scheduling_strategy=here)
+            .remote({"run": folder.path.name.removesuffix(".part"), "scheme": plan.settings.scheme})
+        )
         self._counting: Counting | None = None
         self._next_s = 0.0
 
@@ -74,15 +108,13 @@ class RayMetrics:
 
     def publish(self) -> None:
         """Publish what is new."""
-        if self._counting is None:  # the run has not begun
-            return
-        self._counting.read(real_ns())
-        for metric, labels, value in self._counting.take():
-            published = self._published[metric.name]
-            tags = dict(zip(metric.labels, labels, strict=True))
-            if isinstance(published, ray_metrics.Counter):
-                published.inc(value, tags)
-            elif isinstance(published, ray_metrics.Histogram):
-                published.observe(value, tags)
-            elif isinstance(published, ray_metrics.Gauge):
-                published.set(value, tags)
+        if self._counting is not None:  # else the run has not begun
+            self._counting.read(real_ns())
+            self._actor.publish.remote([(metric.name, *rest) for metric, *rest in self._counting.take()])
+
+    def close(self) -> None:
+        """Publish what is left, and end the actor, which passes all on to the agent."""
+        self.publish()
+        self._actor.__ray_terminate__.remote()
+        with contextlib.suppress(RayError):  # it is gone, as it should be
+            ray.get(self._actor.publish.remote([]), timeout=END_S)
