@@ -3,6 +3,7 @@
 Ray only places and starts processes; all reports travel over the fronthaul.
 
     driver                      cloud actor                   edge actors (one or several BSs each)
+      | start -------------------> import, load networks ------> import, load networks
       | listen ------------------> bind, address
       | serve -------------------> poll ... poll ... poll
       | connect -------------------------------------------------> register, welcome
@@ -153,9 +154,12 @@ class Run:
     def run(self) -> RunRecord:
         """Start all actors, supervise them until the run ends, and collect their streams."""
         self.cloud = self._launcher.cloud()
-        self._start_up(START_S)
         self.edges = self._launcher.edges()
-        self._start_up(START_S + START_EACH_S * len(self.edges))
+        limit_s = START_S + START_EACH_S * len(self.edges)
+        self._start_up(limit_s)
+        for edge in self.edges:
+            self._launcher.connect(edge)
+        self._start_up(limit_s)
         self.t0_ns = real_ns() + round(LEAD_S * 1e9)
         if self._metrics is not None:
             self._metrics.begin(self.t0_ns)
@@ -319,9 +323,9 @@ class Run:
         self._launcher.stands(cloud)  # it listens
         if self.t0_ns:
             self._ask(("start", self.t0_ns))
-        for edge in self.edges:
-            if edge.ended:  # what the dead incarnation was told of it, if anything, is in none of its streams
-                self._gone(edge.stations)
+            for edge in self.edges:
+                if edge.ended:  # what the dead incarnation was told of it, if anything, is in none of its streams
+                    self._gone(edge.stations)
         cloud.running = cloud.actor.serve.remote(self._idle_s)
         self._back(cloud)
         return False

@@ -6,8 +6,8 @@ shares the memory of the libraries.
     driver                   fork server                   Ray, for each worker
       | fork_server -------> import torch
       | start Ray ----------------------------------------> ray_fork_request.py
+      | import_ray --------> import Ray                      |
       |                      <-- arguments, streams, ... ----|
-      |                      first: import Ray               |
       |                      fork -------------------------> ends
       |                        '-> Ray's worker script
       | end Ray ------------------------------------------> end, with all workers
@@ -45,11 +45,33 @@ _RAY = (
 )
 _SAME = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 """Variables that Ray reads once, when it is imported."""
+_FIRST_JOB = "01000000"
+"""Ray's id of the first driver that connects to it."""
+
+
+class ForkServer:
+    """A fork server that runs.
+
+    Attributes:
+        path: of its socket.
+    """
+
+    def __init__(self, path: str, process: subprocess.Popen[bytes]) -> None:
+        """Take over a server that listens at `path`."""
+        self.path = path
+        self._process = process
+
+    def import_ray(self, raylet: int) -> None:
+        """Have it import Ray now, for workers of the raylet with this process id, rather than at the first request."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died: Ray's own script makes the workers
+            self._process.stdin.write(f"{raylet}\n".encode())
+            self._process.stdin.flush()
 
 
 @contextlib.contextmanager
-def fork_server(variables: Mapping[str, str]) -> Iterator[str]:
-    """Start a fork server, and end it afterwards; yield the path of its socket.
+def fork_server(variables: Mapping[str, str]) -> Iterator[ForkServer]:
+    """Start a fork server, and end it afterwards.
 
     Its workers end with their Ray, as others do.
 
@@ -70,7 +92,7 @@ def fork_server(variables: Mapping[str, str]) -> Iterator[str]:
                 start_new_session=True,
             )
         with server:  # closes its input, then waits
-            yield f"{folder}/socket"
+            yield ForkServer(f"{folder}/socket", server)
 
 
 def main() -> None:
@@ -86,20 +108,22 @@ def main() -> None:
 def _serve(listener: socket.socket) -> dict[str, Any] | None:
     """Fork for each request; return it in the child, and None once standard input has ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers
-    first: dict[str, Any] | None = None
+    known: Mapping[str, str] = {}
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         if sys.stdin in ready:
-            return None
+            raylet = sys.stdin.readline().strip()
+            if not raylet:
+                return None
+            known = known or _import_ray({"RAY_JOB_ID": _FIRST_JOB, "RAY_RAYLET_PID": raylet})
+            continue
         connection, _ = listener.accept()
         with connection:
             _, streams, _, _ = socket.recv_fds(connection, 1, 3)
             with connection.makefile("rb") as file:
                 request: dict[str, Any] = json.load(file)
-            if first is None:
-                first = request
-                _import_ray(request["environment"])
-            if all(request["environment"].get(name) == first["environment"].get(name) for name in _SAME):
+            known = known or _import_ray(request["environment"])
+            if all(request["environment"].get(name) == known.get(name) for name in _SAME):
                 if os.fork() == 0:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     os.setpgid(0, 0)  # Ray kills the process group of a worker that died
@@ -117,11 +141,13 @@ def _import(modules: Iterable[str]) -> None:
         importlib.import_module(module)
 
 
-def _import_ray(environment: Mapping[str, str]) -> None:
+def _import_ray(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Import Ray with these variables, and return them."""
     os.environ.update(environment)
     _import(_RAY)
     gc.collect()
     gc.freeze()  # a collection in a worker would copy the memory that it looks at
+    return environment
 
 
 def _work(request: Mapping[str, Any]) -> None:

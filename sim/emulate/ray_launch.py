@@ -27,7 +27,7 @@ from sim.plan.settings import EmulateSettings
 from sim.records.folder import RunFolder
 
 START_S = 180.0
-"""How long actors may take to start [s], plus `START_EACH_S` for each, since each imports torch."""
+"""How long actors may take to start [s], plus `START_EACH_S` for each, since each may import torch."""
 START_EACH_S = 6.0
 ANSWER_S = 3.0
 """How long a node may take to answer before it counts as lost [s]."""
@@ -146,10 +146,10 @@ class Launcher:
         return Process(actor, "The cloud", number=incarnation, connecting=listening)
 
     def edges(self) -> list[Process]:
-        """Start the processes of all base stations, which connect and register."""
+        """Start the processes of all base stations; `connect` lets them go on."""
         stations = [site.station.bs for site in self._plan.sites]
         size = self._settings.bs_per_actor
-        return [self.edge(stations[begin : begin + size], 0) for begin in range(0, len(stations), size)]
+        return [self._start(stations[begin : begin + size], 0) for begin in range(0, len(stations), size)]
 
     def has_place(self, stations: list[int]) -> bool:
         """Return whether a node is left on which the process of `stations` may run."""
@@ -177,6 +177,11 @@ class Launcher:
 
     def edge(self, stations: list[int], epoch: int) -> Process:
         """Start one process for `stations`, which connect and register."""
+        process = self._start(stations, epoch)
+        self.connect(process)
+        return process
+
+    def _start(self, stations: list[int], epoch: int) -> Process:
         settings = self._settings
         group = [
             replace(site, station=replace(site.station, epoch=epoch))
@@ -194,18 +199,22 @@ class Launcher:
             )
             .remote(group, origin(), THREADS, settings.edge_device, settings.gpus_per_bs * len(group))
         )
+        return Process(actor, "BS " + ", ".join(map(str, stations)), stations, epoch)
+
+    def connect(self, process: Process) -> None:
+        """Have base stations that were started connect to the cloud, which listens, and register."""
+        stations = process.stations
         own: dict[int, EdgeKeys] = {bs: self._keys.edges[bs] for bs in stations} if self._keys else {}
-        connecting = actor.connect.remote(
+        process.connecting = process.actor.connect.remote(
             {bs: self._address_for(bs) for bs in stations},
             own,
             {bs: self._spaces.name(bs) for bs in stations} if self._spaces is not None else {},
-            settings.hwm,
+            self._settings.hwm,
             self._folder.links.resolve(),
             self.node,
             self._keeper,
             REGISTER_S,
         )
-        return Process(actor, "BS " + ", ".join(map(str, stations)), stations, epoch, connecting=connecting)
 
     def stands(self, process: Process) -> None:
         """Mark a process as up, and look up its process id if it runs on this node."""

@@ -25,6 +25,7 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 import ray
 from ray._private.node import Node
 from ray._private.parameter import RayParams
+from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayActorError, RayError, RayTaskError
 
@@ -34,7 +35,7 @@ from fronthaul.transport.endpoint import host_of
 from sim.arithmetic import THREADS
 from sim.cores import cores
 from sim.emulate.ray_fork_request import SERVER
-from sim.emulate.ray_forks import REQUEST, fork_server
+from sim.emulate.ray_forks import REQUEST, ForkServer, fork_server
 from sim.errors import UserError
 from sim.plan.plan import Plan
 from sim.plan.settings import EmulateSettings
@@ -42,6 +43,8 @@ from sim.signals import STOPPING
 
 _PACKAGES = ("fronthaul", "edge", "cloud", "sim")
 _ROOT = Path(__file__).resolve().parents[2]
+_CONNECT = {"raylet_client_connect_timeout_milliseconds": 20, "raylet_client_num_connect_attempts": 500}
+"""How Ray's processes on one host connect: the raylet tries before its store listens, and by default waits for 1 s."""
 _DASHBOARD = "ray.dashboard.optional_deps"
 """What Ray imports to find out whether the libraries of its dashboard are installed."""
 
@@ -95,6 +98,23 @@ def _connected(plans: Sequence[Plan], address: str) -> Iterator[bool]:
         yield local
 
 
+class _Node(Node):  # type: ignore[misc]
+    """Ray's processes of this host, whose workers a fork server makes; without the server of the dashboard's API."""
+
+    def __init__(self, parameters: RayParams, forks: ForkServer) -> None:
+        """Start them, as the head of a cluster."""
+        self._forks = forks
+        super().__init__(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
+
+    def start_api_server(self, *, include_dashboard: bool | None, raise_on_failure: bool) -> None:
+        """Start none: Ray does so even without a dashboard, and waits a second for it."""
+
+    def start_raylet(self, *arguments: Any, **options: Any) -> None:
+        """Start the raylet, and have the fork server go on while it comes up."""
+        super().start_raylet(*arguments, **options)
+        self._forks.import_ray(self.all_processes[PROCESS_TYPE_RAYLET][0].process.pid)
+
+
 @contextmanager
 def _own_node(variables: Mapping[str, str]) -> Iterator[str]:
     """Start Ray here as `ray.init` does, but with forked workers and no more processes than needed; yield its address.
@@ -102,21 +122,19 @@ def _own_node(variables: Mapping[str, str]) -> Iterator[str]:
     Args:
         variables: of the environment of actors.
     """
-    with fork_server(variables) as server:
+    with fork_server(variables) as forks:
         # No worker that Ray starts before it knows actors' environment is of use.
-        with _environment({SERVER: server, "RAY_prestart_worker_first_driver": "0"}), small_agent():
-            node = Node(
+        with _environment({SERVER: forks.path, "RAY_prestart_worker_first_driver": "0"}), small_agent():
+            node = _Node(
                 RayParams(
                     num_cpus=cores(),
                     include_dashboard=False,
-                    dashboard_port=None,  # any that is free
                     include_log_monitor=False,  # type: ignore[arg-type]  # shows what workers print
                     no_monitor=True,  # of the autoscaler
                     setup_worker_path=str(REQUEST),
+                    _system_config=_CONNECT,
                 ),
-                head=True,
-                shutdown_at_exit=False,
-                spawn_reaper=True,
+                forks,
             )
         try:
             yield node.gcs_address

@@ -40,8 +40,11 @@ def test_a_fork_gets_all_that_its_request_has(tmp_path: Path) -> None:
     (tmp_path / "default_worker.py").write_text(WORKER)
     (tmp_path / "setup_worker.py").write_text(OWN)
     own = f"own ['{tmp_path}/default_worker.py', '--worker=1']"
-    with fork_server({"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}) as server:
-        variables = {SERVER: server, "MINE": "1", "OURS": "0", "RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(os.getpid())}
+    with fork_server({"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}) as forks:
+        forks.import_ray(os.getpid())
+        variables = {
+            SERVER: forks.path, "MINE": "1", "OURS": "0", "RAY_JOB_ID": "01000000", "RAY_RAYLET_PID": str(os.getpid()),
+        }  # fmt: skip
         context = {"command_prefix": ["cd", f"'{inner}'", "&&"], "env_vars": {"OURS": "2"}}
         options = ["--language=PYTHON", f"--serialized-runtime-env-context={json.dumps(context)}", "--worker=1"]
         told, more = request(tmp_path, *options, **variables)
@@ -51,7 +54,7 @@ def test_a_fork_gets_all_that_its_request_has(tmp_path: Path) -> None:
         )  # fmt: skip
         assert more == "1 True __main__"  # with one thread, since a fork keeps only one
         # Ray has read its variables already, and does not read them again.
-        assert request(tmp_path, "--worker=1", **variables | {"RAY_JOB_ID": "02"})[0] == own
+        assert request(tmp_path, "--worker=1", **variables | {"RAY_JOB_ID": "02000000"})[0] == own
     assert request(tmp_path, "--worker=1", **variables)[0] == own
 
 
