@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,15 +67,19 @@ class Refused(FronthaulError):
     """The cloud refused this base station; the message is the cloud's."""
 
 
-def prepare_together(nodes: Sequence[EdgeNode], snapshots: Sequence[int]) -> None:
-    """Simulate what the antennas of one process's base stations receive in the next batch of snapshots.
+def prepare_together(nodes: Sequence[EdgeNode], *batches: Sequence[int]) -> None:
+    """Simulate what the antennas of one process's base stations receive in the next batches of snapshots.
 
     Each base station gets the snapshots that it measures.
     """
-    asked = [node.measured(snapshots) for node in nodes]
-    received = asked[0][0].observe_together(asked)
-    for node, (_, own), pilots in zip(nodes, asked, received, strict=True):
-        node.hold(own, pilots)
+    own = [[node.measured(snapshots) for snapshots in batches] for node in nodes]
+    asked = [
+        (node.radio, [snapshot for batch in of_node for snapshot in batch])
+        for node, of_node in zip(nodes, own, strict=True)
+    ]
+    for node, of_node, pilots in zip(nodes, own, nodes[0].radio.observe_together(asked), strict=True):
+        for snapshots, received in zip(of_node, pilots.split([*map(len, of_node)]), strict=True):
+            node.hold(snapshots, received)
 
 
 def transmit_together(nodes: Sequence[EdgeNode], due_ns: int) -> None:
@@ -131,7 +136,7 @@ class EdgeNode:
                 ip_header_bytes=costs.ip_header_bytes,
             )
         self._outbox = Outbox(self._model, transport=costs, bundle=site.bundle)
-        self._prepared: tuple[Sequence[int], Tensor] | None = None  # snapshots, and the pilots received in each
+        self._prepared: deque[tuple[Sequence[int], Tensor]] = deque()  # snapshots of a batch, and the pilots of each
         self._welcome: Control | None = None
         self._ended = False
         self._answered: set[ReportKey] = set()
@@ -218,22 +223,25 @@ class EdgeNode:
             stages.append([StageRow(0, 0, 0, 0, 0, 0)])
             stages.close()
 
-    def prepare(self, snapshots: Sequence[int]) -> None:
+    def prepare(self, *batches: Sequence[int]) -> None:
         """Do `prepare_together` for this base station alone."""
-        prepare_together([self], snapshots)
+        prepare_together([self], *batches)
 
-    def measured(self, snapshots: Sequence[int]) -> tuple[Radio, Sequence[int]]:
-        """Return the radio, and those of `snapshots` that this base station measures."""
-        if self._site.roster is None:
-            return self._site.radio, snapshots
-        return self._site.radio, [snapshot for snapshot in snapshots if self._site.measures(snapshot)]
+    @property
+    def radio(self) -> Radio:
+        """What simulates its antennas."""
+        return self._site.radio
+
+    def measured(self, snapshots: Sequence[int]) -> Sequence[int]:
+        """Return those of `snapshots` that this base station measures."""
+        return snapshots if self._site.roster is None else [each for each in snapshots if self._site.measures(each)]
 
     def hold(self, snapshots: Sequence[int], received: Tensor) -> None:
-        """Keep for `transmit` what the antennas receive (B, slot, antenna, tone) in B snapshots."""
-        self._prepared = snapshots, received
+        """Keep for `transmit` what the antennas receive (B, slot, antenna, tone) in a batch of B snapshots."""
+        self._prepared.append((snapshots, received))
 
     def transmit(self, due_ns: int) -> None:
-        """Wait for `due_ns` [ns], then turn the prepared batch into frames: journal first, then send.
+        """Wait for `due_ns` [ns], then turn the first prepared batch into frames: journal first, then send.
 
         Raises:
             Refused: the cloud has refused the base station meanwhile.
@@ -242,12 +250,11 @@ class EdgeNode:
         transmit_together([self], due_ns)
 
     def due(self, due_ns: int) -> tuple[Sequence[int], Tensor]:
-        """Wait for `due_ns` [ns], and return what `hold` kept."""
-        assert self._prepared is not None, "prepare comes first"
+        """Wait for `due_ns` [ns], and return what `hold` kept first."""
+        assert self._prepared, "prepare comes first"
         self.wait(due_ns)
         self._t_start_ns = self._clock.now_ns()
-        prepared, self._prepared = self._prepared, None
-        return prepared
+        return self._prepared.popleft()
 
     def send(self, reports: Sequence[Report]) -> None:
         """Journal and send the reports of the snapshots that were `due`, and note their stage times."""
