@@ -24,6 +24,7 @@ class Part(StrEnum):
     TWIN = "twin"
     PROCESS = "process"
     GROWTH = "growth"
+    START = "start"
     WHOLE = "whole"
 
 

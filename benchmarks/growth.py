@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,8 +96,8 @@ def lines_of_sight(scenario: Scenario, users: int) -> PathSet:
     )
 
 
-def plan(stations: int, snapshots: int, output: Path) -> Plan:
-    """Return the plan of a run, with a path-loss model of free space as weights."""
+def plan(stations: int, snapshots: int, output: Path, **changes: Any) -> Plan:
+    """Return the plan of a run, with a path-loss model of free space as weights; `changes` are of its settings."""
     scenario = grid(stations)
     settings = EmulateSettings(
         scheme="rss",
@@ -116,6 +117,7 @@ def plan(stations: int, snapshots: int, output: Path) -> Plan:
     config = {"gain_db": [-120.0, -20.0], "estimator": "ls", **area}
     path_loss = torch.tensor([[-43.0, 2.0, 3.0]]).expand(stations, 3)
     weights = Weights(config, {"cloud.path_loss": path_loss})
+    settings = dataclasses.replace(settings, **changes)
     return compose(settings, scenario, lines_of_sight(scenario, snapshots), weights)
 
 

@@ -1,32 +1,59 @@
-"""Fixes per second of the whole system: base stations and cloud as processes over ZeroMQ, against one process.
+"""The whole system: base stations and cloud as processes over ZeroMQ, against one process.
 
 Both run the same snapshots in closed loop (`interval_ms=0`) with the same batch size and torch threads, in turn.
 Journals are inside the measured time; run folders, ledgers and the start of processes are not. Actors warm up before
 the measurement, which loads libraries (half a second for the first row of a journal); the in-process driver does not,
 so it is warmed up here by an unmeasured run. Without it the ratio would favour Ray.
+
+Processor time is that of all processes, Ray's own included, between the first and the last sight of the run's progress.
+One process at work has a core's caches to itself, several have not: the in-process driver, at work as often at once as
+there are cores, shows what that alone costs.
+
+The latency of a fix is that over links of 5 ms with a snapshot every 100 ms; what is beyond compute and link delay is
+the time from the snapshot to the fix without the computing of the last report and of the fusion, and without the link.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import multiprocessing
+import statistics
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks import world
+from benchmarks import processor, world
 from benchmarks.timing import Bench, Row, row
+from fronthaul.link.link_file import LinkPlan
+from sim.arithmetic import THREADS, fixed_arithmetic
+from sim.cores import cores
 from sim.emulate.emulator import emulate
 from sim.errors import UserError
+from sim.plan.outcome import Progress
 from sim.plan.settings import EmulateSettings
 
 STAGES = ("estimate", "encode", "pack", "fronthaul", "wait", "fuse")
 PROCESS, RAY = "process", "Ray + ZeroMQ"
 
+DELAY_S, INTERVAL_MS, PACED = 0.005, 100.0, 100
+
 Summary = dict[str, Any]
-Pair = tuple[Summary, Summary]
+
+
+class Measured(NamedTuple):
+    """A run: its folder, its summary, and the processor time of a fix [ms]; NaN if it was too short to tell."""
+
+    folder: Path
+    summary: Summary
+    cost_ms: float
+
+
+Pair = tuple[Measured, Measured]
 
 
 def run(bench: Bench) -> list[Row]:
@@ -35,11 +62,16 @@ def run(bench: Bench) -> list[Row]:
     for batch in world.BATCHES[:1] if bench.quick else world.BATCHES:
         settings = dataclasses.replace(_settings(bench), batch=batch)
         emulate(dataclasses.replace(settings.in_process(), snapshots=2 * batch))  # warm-up
-        pairs = [_both(settings) for _ in range(bench.effort.runs)]
+        pairs, crowds = [], []
+        for _ in range(bench.effort.runs):
+            pairs.append(_both(settings))
+            if not bench.quick:  # whose runs are too short to tell
+                crowds.append(_crowd_ms(settings.in_process()))
         rows += _rates(batch, pairs)
+        rows += costs(batch, pairs, crowds) if crowds else []
         if batch == 1:
             rows += _stages(settings, pairs)
-    return rows
+    return [*rows, *_latencies(bench)]
 
 
 def _settings(bench: Bench) -> EmulateSettings:
@@ -60,9 +92,36 @@ def _both(settings: EmulateSettings) -> Pair:
     Raises:
         UserError: the fixes differ, so the times are not comparable.
     """
-    process, ray = emulate(settings.in_process()), emulate(settings)
+    process, ray = _measured(settings.in_process()), _measured(settings)
     require_same_fixes(process.folder, ray.folder)
-    return process.summary, ray.summary
+    return process, ray
+
+
+def _measured(settings: EmulateSettings) -> Measured:
+    """Run an emulation, and take its processor time whenever it tells its progress."""
+    pids: list[int] = []
+    seen: list[tuple[int, float]] = []
+
+    def note(progress: Progress) -> None:
+        if progress.stage == "run" and progress.done:
+            pids.extend([] if pids else processor.family())
+            seen.append((progress.done, processor.spent_s(pids)))
+
+    result = emulate(settings, note)
+    fixes, cpu_s = (last - first for first, last in zip(seen[0], seen[-1], strict=True)) if seen else (0, 0.0)
+    return Measured(result.folder, result.summary, 1e3 * cpu_s / fixes if fixes else math.nan)
+
+
+def _crowd_ms(settings: EmulateSettings) -> float:
+    """Return the processor time of a fix [ms] of the in-process driver at work as often at once as there are cores."""
+    many = cores()
+    with ProcessPoolExecutor(many, multiprocessing.get_context("spawn")) as pool:
+        return statistics.mean(pool.map(_cost_ms, [settings] * many))
+
+
+def _cost_ms(settings: EmulateSettings) -> float:
+    with fixed_arithmetic(THREADS):
+        return _measured(settings).cost_ms
 
 
 def require_same_fixes(one: Path, other: Path) -> None:
@@ -82,14 +141,46 @@ def require_same_fixes(one: Path, other: Path) -> None:
 
 
 def _rates(batch: int, pairs: Sequence[Pair]) -> list[Row]:
-    process, ray = ([summary["fixes_per_s"] for summary in side] for side in zip(*pairs, strict=True))
+    process, ray = ([run.summary["fixes_per_s"] for run in side] for side in zip(*pairs, strict=True))
     name = f"{PROCESS}, batch {batch}"
     return [row(name, "fixes/s", process), row(f"{RAY}, batch {batch}", "fixes/s", ray, name, process)]
 
 
+def costs(batch: int, pairs: Sequence[Pair], crowds: Sequence[float]) -> list[Row]:
+    """Return rows of the processor time of a fix: in process, there on each core at once [ms], and on Ray."""
+    process, ray = ([run.cost_ms for run in side] for side in zip(*pairs, strict=True))
+    name = f"{PROCESS}, batch {batch}: CPU"
+    return [
+        row(name, "ms", process),
+        row(f"{PROCESS} on each core, batch {batch}: CPU", "ms", crowds, name, process),
+        row(f"{RAY}, batch {batch}: CPU", "ms", ray, name, process),
+    ]
+
+
+def _latencies(bench: Bench) -> list[Row]:
+    """Return rows of the latency of fixes over Ray and ZeroMQ, and of what of it is neither computing nor the link."""
+    settings = dataclasses.replace(
+        _settings(bench), links=LinkPlan({(None, None): {"delay": DELAY_S}}), interval_ms=INTERVAL_MS
+    )
+    if not bench.quick:
+        settings = dataclasses.replace(settings, snapshots=settings.warmup_snapshots + PACED)
+    computing = ("estimate_ns", "encode_ns", "pack_ns", "fuse_ns")
+    whole, beyond = [], []
+    for _ in range(bench.effort.runs):
+        fixes = pq.read_table(emulate(settings).folder / "fixes.parquet").to_pydict()
+        taken = {
+            name: np.array(fixes[name], float)[settings.warmup_snapshots :] / 1e6 for name in ("total_ns", *computing)
+        }
+        rest = taken["total_ns"] - sum(taken[name] for name in computing) - 1e3 * DELAY_S
+        whole.append(float(np.median(taken["total_ns"])))
+        beyond.append(float(np.median(rest)))
+    name = "Ray, 5 ms links: latency"
+    return [row(name, "ms", whole), row("Ray, 5 ms links: of it no computing, no link", "ms", beyond, name, whole)]
+
+
 def _stages(settings: EmulateSettings, pairs: Sequence[Pair]) -> list[Row]:
     """Return rows of stages (medians over a run's snapshots) of both drivers, and the rest of an in-process fix."""
-    process, ray = zip(*pairs, strict=True)
+    process, ray = ([run.summary for run in side] for side in zip(*pairs, strict=True))
     rows = []
     for stage in STAGES:
         here, there = _medians(process, stage), _medians(ray, stage)

@@ -1,6 +1,7 @@
 """The benchmarks run and report what they say; their figures are for people."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,11 @@ import pytest
 import torch
 
 import cli
-from benchmarks import compare, report
+from benchmarks import compare, processor, report
 from benchmarks.diffloc import NO_GPU, require_same
 from benchmarks.machine import this_machine
 from benchmarks.timing import QUICK, Case, Row, measure, row
-from benchmarks.whole import require_same_fixes
+from benchmarks.whole import Measured, costs, require_same_fixes
 from sim.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +46,7 @@ def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Quick:
 
 @pytest.fixture(scope="module")
 def with_ray(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return quick(tmp_path_factory.mktemp("with-ray"), "fronthaul", "whole")[1]
+    return quick(tmp_path_factory.mktemp("with-ray"), "fronthaul", "start", "whole")[1]
 
 
 def rows_of(written: dict[str, Any], part: str) -> dict[str, dict[str, Any]]:
@@ -98,6 +99,39 @@ def test_the_whole_compares_both_drivers_and_shows_their_stages(with_ray: dict[s
     assert ray["unit"] == process["unit"] == "fixes/s"
     assert ray["ratio"] == pytest.approx(ray["median"] / process["median"])
     assert {"Ray + ZeroMQ: fronthaul", "Ray + ZeroMQ: fuse", "process: encode"} <= rows.keys()
+    latency, rest = rows["Ray, 5 ms links: latency"], rows["Ray, 5 ms links: of it no computing, no link"]
+    assert rest["median"] + 5.0 < latency["median"] and rest["ratio"] == pytest.approx(
+        rest["median"] / latency["median"]
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_starts_are_held_against_one_process_and_base_stations_share_memory(with_ray: dict[str, Any]) -> None:
+    rows = rows_of(with_ray, "start")
+    for name in ("6 BSs", "8 BSs, 1 a process", "16 BSs, 2 a process"):
+        assert rows[f"{name}: ready"]["reference"] == "one process imports the libraries"
+    assert rows["a further BS of a process"]["median"] < 5 < rows["a BS alone in its process"]["median"]
+
+
+def test_processor_time_is_that_of_all_descendants_and_costs_are_held_against_one_process() -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    outer = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    command = [sys.executable, "-c", outer, burn]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdout.readline()
+        ours = processor.family()
+        assert child.pid in ours and len(ours) >= 3
+        before_s = processor.spent_s([os.getpid()])
+        assert 0.25 < processor.spent_s(ours) - before_s < 2.0
+        child.stdin.close()
+    pair = tuple(Measured(Path(), {}, cost_ms) for cost_ms in (10.0, 11.0))
+    assert [(each.case, each.median, each.ratio) for each in costs(1, [pair, pair], [12.0, 14.0])] == [
+        ("process, batch 1: CPU", 10.0, None),
+        ("process on each core, batch 1: CPU", 13.0, 1.3),
+        ("Ray + ZeroMQ, batch 1: CPU", 11.0, 1.1),
+    ]
 
 
 @pytest.mark.ray

@@ -38,7 +38,8 @@ import pyarrow
 
 REQUEST = Path(__file__).with_name("ray_fork_request.py")
 """The script that asks for a worker, for Ray to start."""
-_LIBRARIES = ("cloud.node", "edge.node", "fronthaul.transport.zeromq", "sim.world.channel")
+LIBRARIES = ("cloud.node", "edge.node", "fronthaul.transport.zeromq", "sim.world.channel")
+"""What the processes of a run import of ours, and with it theirs."""
 _RAY = (
     *("cloud.actor", "edge.actor", "ray._private.workers.default_worker"),
     *("ray._common.pydantic_compat", "ray._common.usage.usage_lib"),
@@ -97,7 +98,7 @@ def fork_server(variables: Mapping[str, str]) -> Iterator[ForkServer]:
 
 def main() -> None:
     """Serve until standard input ends; go on as a worker in each child."""
-    _import(_LIBRARIES)
+    _import(LIBRARIES)
     pyarrow.array([0])  # imports pandas, where it is installed
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         request = _serve(listener)

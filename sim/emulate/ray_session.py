@@ -98,7 +98,7 @@ def _connected(plans: Sequence[Plan], address: str) -> Iterator[bool]:
         yield local
 
 
-class _Node(Node):  # type: ignore[misc]
+class _Node(Node):
     """Ray's processes of this host, whose workers a fork server makes; without the server of the dashboard's API."""
 
     def __init__(self, parameters: RayParams, forks: ForkServer) -> None:
@@ -132,7 +132,7 @@ def _own_node(variables: Mapping[str, str]) -> Iterator[str]:
                     include_log_monitor=False,  # type: ignore[arg-type]  # shows what workers print
                     no_monitor=True,  # of the autoscaler
                     setup_worker_path=str(REQUEST),
-                    _system_config=_CONNECT,
+                    _system_config=_CONNECT,  # type: ignore[arg-type]
                 ),
                 forks,
             )
