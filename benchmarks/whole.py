@@ -5,7 +5,8 @@ Journals are inside the measured time; run folders, ledgers and the start of pro
 the measurement, which loads libraries (half a second for the first row of a journal); the in-process driver does not,
 so it is warmed up here by an unmeasured run. Without it the ratio would favour Ray.
 
-Processor time is that of all processes, Ray's own included, between the first and the last sight of the run's progress.
+Processor time is that of all processes, Ray's own included, between the first and the last sight of the run's progress;
+the first is just before time zero on Ray, and after the first batch in process.
 One process at work has a core's caches to itself, several have not: the in-process driver, at work as often at once as
 there are cores, shows what that alone costs.
 
@@ -103,7 +104,7 @@ def _measured(settings: EmulateSettings) -> Measured:
     seen: list[tuple[int, float]] = []
 
     def note(progress: Progress) -> None:
-        if progress.stage == "run" and progress.done:
+        if progress.stage == "run":
             pids.extend([] if pids else processor.family())
             seen.append((progress.done, processor.spent_s(pids)))
 

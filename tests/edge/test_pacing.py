@@ -1,5 +1,6 @@
 """Schedules, and base stations that share a process."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_nodes import MS, LivelyClock, cloud_parts, office, site, waiting_node
 
 from cloud.fixlog import read_fixes
-from edge.node import REPEAT_S
+from edge.node import REPEAT_S, EdgeNode, prepare_together
 from edge.pacing import GOODBYE_S, PATIENCE_S, run_schedule, wait_together
 from edge.schedule import Schedule
 from fronthaul.link.link_config import LinkConfig
@@ -86,6 +87,22 @@ def test_a_schedule_is_run_to_its_end(tmp_path: Path, count: int, rounds: bool) 
         assert sum(isinstance(decode(row["message"]), Goodbye) for row in rows) == 1
     assert sorted(fix.snapshot for fix in fixes) == list(range(6))
     assert {len(fix.used) for fix in fixes} == {count * (4 if rounds else 1)}
+
+
+@pytest.mark.parametrize(("interval_ms", "at_once"), [(0, [16, 3]), (20, [1] * 19)])
+def test_what_antennas_receive_is_simulated_far_ahead_in_closed_loop_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval_ms: int, at_once: list[int]
+) -> None:
+    prepared: list[int] = []
+
+    def prepare(nodes: Sequence[EdgeNode], *batches: Sequence[int]) -> None:
+        prepared.append(len(batches))
+        prepare_together(nodes, *batches)
+
+    monkeypatch.setattr("edge.pacing.prepare_together", prepare)
+    end, _, fixes = run(tmp_path, 2, Schedule(T0, interval_ms * MS, 37, batch=2))
+    assert end == ([], []) and prepared == at_once
+    assert [(fix.snapshot, len(fix.used)) for fix in fixes] == [(n, 2) for n in range(37)]
 
 
 @pytest.mark.parametrize("count", [1, 2])

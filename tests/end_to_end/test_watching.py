@@ -75,6 +75,24 @@ def watched(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> Watch
     return make
 
 
+def test_base_stations_start_beside_the_cloud_and_connect_once_it_listens(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, launcher = watched(True)
+    waiting = [Process(FakeActor(), f"BS {bs}", [bs]) for bs in range(2)]
+    monkeypatch.setattr(launcher, "edges", lambda: waiting, raising=False)
+    monkeypatch.setattr(cluster.ray, "wait", lambda calls, **_: (calls, []))
+
+    def connect(edge: Process) -> None:
+        assert edge is waiting[0] and run.edges is waiting  # all have been started
+        raise InterruptedError(launcher.address)
+
+    monkeypatch.setattr(launcher, "connect", connect, raising=False)
+    with pytest.raises(InterruptedError, match="listen"):  # what the cloud's call returned
+        run.run()
+    assert launcher.incarnations[0].actor.asked == []  # nobody is gone who has not come yet
+
+
 def test_a_new_incarnation_is_told_again_who_ended_for_good(watched: Watched) -> None:
     run, launcher = watched(True)
     run.t0_ns = 77
