@@ -104,7 +104,7 @@ def test_who_dies_while_starting_is_started_again(settings: EmulateSettings) -> 
     def kill(run: cluster.Run) -> None:
         assert run.cloud is not None
         for name, process in (("cloud", run.cloud), *((f"BS {n}", edge) for n, edge in enumerate(run.edges[1:], 1))):
-            if name not in killed and process.number == 0 and process.connecting is not None:
+            if name not in killed and process.number == 0 and process.node is None:  # it is not up
                 os.kill(pid_of(process), signal.SIGKILL)
                 killed.append(name)
 
