@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sim.emulate.ray_session import ray_session, require_room, sentence  # isort: skip  # before Ray: it sets its environment
+from sim.emulate.ray_session import has_died, ray_session, sentence  # isort: skip  # before Ray: it sets its environment
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -39,8 +39,9 @@ from fronthaul.log.stream_names import SENT, incarnation_name
 from fronthaul.message.messages import Direction
 from fronthaul.message.wire import report_keys
 from fronthaul.transport.endpoint import host_of
-from sim.emulate.ray_launch import START_EACH_S, START_S, Launcher, Process
+from sim.emulate.ray_launch import START_EACH_S, START_S, Launcher, Process, ray_nodes
 from sim.emulate.ray_metrics import RayMetrics
+from sim.emulate.ray_room import require_room
 from sim.errors import UserError
 from sim.kernel.namespaces import Namespaces
 from sim.plan.outcome import OnProgress, Progress, Restart, RunRecord
@@ -80,7 +81,7 @@ def run_on_ray(plan: Plan, folder: RunFolder, on_progress: OnProgress, on_tick: 
     stations = [site.station.bs for site in plan.sites]
     spaces = Namespaces(stations, plan.settings.links) if plan.settings.netns else None
     with ray_session(plan.settings.ray_address, [plan]) as local, spaces or contextlib.nullcontext():
-        require_room(plan.settings, len(stations))
+        require_room(plan.settings, len(stations), ray_nodes(), ray.get_runtime_context().get_node_id())
         metrics = RayMetrics(plan, folder) if plan.settings.metrics else None
         run = Run(plan, folder, on_progress, on_tick, Launcher(plan, folder, local, spaces), spaces, metrics)
         try:
@@ -301,8 +302,8 @@ class Run:
         """Handle a call of the cloud that returned; return whether the run is over."""
         try:
             result = ray.get(call)
-        except RayActorError as error:
-            if cloud.number >= self._settings.restarts:
+        except RayError as error:
+            if not has_died(error) or cloud.number >= self._settings.restarts:
                 self._failures.append(sentence(error, cloud.name))
                 return True
             if cloud.connecting is None and not self._folder.links.joinpath(f"{incarnation_name(0)}{SENT}").exists():
@@ -313,9 +314,6 @@ class Run:
             self.cloud = self._launcher.cloud(cloud.number + 1)
             self.cloud.restart = cloud.restart or real_ns()
             return False
-        except RayError as error:
-            self._failures.append(sentence(error, cloud.name))
-            return True
         if cloud.connecting is None:
             self._outcome = result
             return True
@@ -333,10 +331,10 @@ class Run:
     def _edge_done(self, edge: Process, call: Any) -> None:
         try:
             end = ray.get(call)
-        except RayActorError as error:
-            self._edge_died(edge, sentence(error, edge.name))
-            return
         except RayError as error:
+            if has_died(error):
+                self._edge_died(edge, sentence(error, edge.name))
+                return
             if self.t0_ns and edge.connecting is not None and _is_unanswered(error):
                 self._absent(edge)
                 return

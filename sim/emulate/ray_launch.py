@@ -20,6 +20,7 @@ from fronthaul.log.remote import Keeper
 from fronthaul.transport.keys import EdgeKeys, KeyRing, load_cloud_keys, load_edge_keys
 from fronthaul.transport.new_keys import ephemeral
 from sim.arithmetic import THREADS
+from sim.emulate.ray_room import groups, label_values, labels_of, reserved
 from sim.errors import UserError
 from sim.kernel.namespaces import Namespaces
 from sim.plan.plan import Plan
@@ -96,7 +97,8 @@ class Launcher:
         self._spaces = spaces
         self._keys = _keys(plan.settings, len(plan.stations))
         self._lost: set[str] = set()
-        self._values = _values_of(plan.settings.node_label)
+        label = plan.settings.node_label
+        self._values = [] if label is None else label_values(label, ray_nodes())
         self.node: str = ray.get_runtime_context().get_node_id()
         self.address = ""
         # It may be started again at any time, since a write may be repeated.
@@ -125,8 +127,7 @@ class Launcher:
         actor: Any = (
             ray.remote(CloudActor)
             .options(
-                num_cpus=self._settings.cloud_cpus,
-                num_gpus=self._settings.cloud_gpus,
+                **reserved(self._settings.cloud_cpus, self._settings.cloud_gpus),
                 max_concurrency=3,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
             )
@@ -148,19 +149,20 @@ class Launcher:
     def edges(self) -> list[Process]:
         """Start the processes of all base stations; `connect` lets them go on."""
         stations = [site.station.bs for site in self._plan.sites]
-        size = self._settings.bs_per_actor
-        return [self._start(stations[begin : begin + size], 0) for begin in range(0, len(stations), size)]
+        return [self._start([stations[n] for n in group], 0) for group in groups(self._settings, len(stations))]
 
     def has_place(self, stations: list[int]) -> bool:
         """Return whether a node is left on which the process of `stations` may run."""
         lost, wanted = self.lost_nodes(), self._labels_for(stations)
-        return any(node["NodeID"] not in lost and wanted.items() <= node["Labels"].items() for node in _nodes())
+        return any(node["NodeID"] not in lost and wanted.items() <= node["Labels"].items() for node in ray_nodes())
 
     def lost_nodes(self) -> set[str]:
         """Return the ids of the nodes that are gone, or do not answer; Ray may take minutes to notice those."""
         if not self._local:
-            self._lost |= {node["NodeID"] for node in _nodes() if node["NodeID"] not in self._lost and _is_mute(node)}
-            self._lost |= {node["NodeID"] for node in _nodes(alive=False)}
+            self._lost |= {
+                node["NodeID"] for node in ray_nodes() if node["NodeID"] not in self._lost and _is_mute(node)
+            }
+            self._lost |= {node["NodeID"] for node in ray_nodes(alive=False)}
         return self._lost
 
     def _not_lost(self) -> dict[str, str]:
@@ -169,11 +171,8 @@ class Launcher:
 
     def _labels_for(self, stations: list[int]) -> dict[str, str]:
         """Return the labels of the nodes on which the process of `stations` may run."""
-        if not self._values:
-            return {}
         first = [site.station.bs for site in self._plan.sites].index(stations[0])
-        value = self._values[first // self._settings.bs_per_actor % len(self._values)]
-        return {str(self._settings.node_label): value}
+        return labels_of(first // self._settings.bs_per_actor, self._settings.node_label, self._values)
 
     def edge(self, stations: list[int], epoch: int) -> Process:
         """Start one process for `stations`, which connect and register."""
@@ -191,8 +190,7 @@ class Launcher:
         actor: Any = (
             ray.remote(EdgeActor)
             .options(
-                num_cpus=settings.cpus_per_bs * len(group),
-                num_gpus=settings.gpus_per_bs * len(group),
+                **reserved(settings.cpus_per_bs * len(group), settings.gpus_per_bs * len(group)),
                 max_concurrency=2,
                 scheduling_strategy="SPREAD",
                 label_selector=self._labels_for(stations) | self._not_lost(),
@@ -232,7 +230,7 @@ class Launcher:
         return f"{scheme}://{self._spaces.cloud_address(bs)}:{port}"
 
 
-def _nodes(*, alive: bool = True) -> list[dict[str, Any]]:
+def ray_nodes(*, alive: bool = True) -> list[dict[str, Any]]:
     """Return the nodes that Ray believes to be alive, or dead."""
     return [node for node in ray.nodes() if node["Alive"] == alive]  # type: ignore[no-untyped-call]
 
@@ -244,20 +242,6 @@ def _is_mute(node: dict[str, Any]) -> bool:
     except OSError:
         return True
     return False
-
-
-def _values_of(label: str | None) -> list[str]:
-    """Return the values that a label has on the nodes, in order; none without a label.
-
-    Raises:
-        UserError: no node has the label.
-    """
-    if label is None:
-        return []
-    values = sorted({node["Labels"][label] for node in _nodes() if label in node["Labels"]})
-    if not values:
-        raise UserError(f"--node-label {label}: no node of the Ray cluster has it, start them with --labels {label}=…")
-    return values
 
 
 def _keys(settings: EmulateSettings, stations: int) -> KeyRing | None:

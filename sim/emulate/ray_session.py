@@ -1,4 +1,4 @@
-"""Ray itself: start it here or connect to a cluster, check its resources, and ship our code to its nodes."""
+"""Ray itself: start it here or connect to a cluster, and ship our code to its nodes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ from sim.emulate.ray_fork_request import SERVER
 from sim.emulate.ray_forks import REQUEST, ForkServer, fork_server
 from sim.errors import UserError
 from sim.plan.plan import Plan
-from sim.plan.settings import EmulateSettings
 from sim.signals import STOPPING
 
 _PACKAGES = ("fronthaul", "edge", "cloud", "sim")
@@ -272,42 +271,6 @@ def _require_token(address: str) -> None:
         raise UserError(f"The Ray cluster at --ray-address {address} refuses the token: {advice}") from error
 
 
-def require_room(settings: EmulateSettings, stations: int) -> None:
-    """Check that Ray has the CPUs and GPUs for all actors.
-
-    Raises:
-        UserError: it has not, or no node has enough for one actor.
-    """
-    group = min(settings.bs_per_actor, stations)
-    wanted = {
-        "CPU": (settings.cpus_per_bs * stations + settings.cloud_cpus, settings.cpus_per_bs * group),
-        "GPU": (settings.gpus_per_bs * stations + settings.cloud_gpus, settings.gpus_per_bs * group),
-    }
-    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"] for node in alive]
-    here = next(node["Resources"] for node in alive if node["NodeID"] == ray.get_runtime_context().get_node_id())
-    cloud = {"CPU": settings.cloud_cpus, "GPU": settings.cloud_gpus}
-    for kind, (all_actors, one_actor) in wanted.items():
-        there = sum(node.get(kind, 0.0) for node in nodes)
-        largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
-        option = f"--{kind.lower()}s-per-bs"
-        if all_actors > there + 1e-6:
-            raise UserError(
-                f"{stations} base stations and the cloud reserve {all_actors:g} {kind}s, Ray has {there:g}: "
-                f"lower {option} or --bs."
-            )
-        if cloud[kind] > here.get(kind, 0.0) + 1e-6:
-            raise UserError(
-                f"The cloud reserves {cloud[kind]:g} {kind}s, the driver's node, where it runs, has "
-                f"{here.get(kind, 0.0):g}: lower --cloud-{kind.lower()}s."
-            )
-        if one_actor > largest + 1e-6:
-            raise UserError(
-                f"An actor of {group} base stations reserves {one_actor:g} {kind}s, the largest node has "
-                f"{largest:g}: lower {option} or --bs-per-actor."
-            )
-
-
 def _runtime_environment(plans: Sequence[Plan], local: bool, empty: str) -> dict[str, Any]:
     """Return the runtime environment that makes our code importable where actors run.
 
@@ -344,6 +307,11 @@ def _foreign_modules(plans: Sequence[Plan]) -> list[str]:
     return found
 
 
+def has_died(error: RayError) -> bool:
+    """Return whether an actor's process ended, and it might do better elsewhere; not if its constructor raised."""
+    return isinstance(error, RayActorError) and not error.actor_init_failed
+
+
 def sentence(error: RayError, name: str) -> str:
     """Return one sentence that describes what happened to an actor."""
     if isinstance(error, RayTaskError):
@@ -351,7 +319,7 @@ def sentence(error: RayError, name: str) -> str:
         if isinstance(cause, FusionError):  # a sentence that has the error's name already
             return f"{name} failed: {cause}."
         return f"{name} failed: {cause} ({type(cause).__name__})."
-    if isinstance(error, RayActorError):
+    if has_died(error):
         return f"{name} died: the actor's process ended."
     lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{name} failed: {lines[0]}"
+    return f"{name} failed: {lines[-1 if isinstance(error, RayActorError) else 0]}"  # a traceback's last line says why

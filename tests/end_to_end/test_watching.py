@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sim.emulate import ray_driver as cluster
@@ -59,6 +59,9 @@ def watched(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> Watch
     def get(call: str, timeout: float | None = None) -> str:
         if call == "dead":
             raise RayActorError
+        if call == "refused":
+            raised = AssertionError("Torch not compiled with CUDA enabled")
+            raise ActorDiedError(RayTaskError("__init__", f"Traceback:\nAssertionError: {raised}", raised))
         return call
 
     def make(here: bool) -> tuple[cluster.Run, FakeLauncher]:
@@ -113,6 +116,18 @@ def test_a_cloud_that_died_elsewhere_is_not_started_again(watched: Watched) -> N
     assert run._cloud_done(run.cloud, "dead")
     assert launcher.incarnations == []
     assert run._failures == ["The cloud died on another node: its streams are there, so it cannot be restarted here."]
+
+
+def test_what_cannot_start_on_its_node_ends_the_run(watched: Watched) -> None:
+    """As where a node's torch has no CUDA: a process that raises is not started again."""
+    run, launcher = watched(True)
+    assert run.cloud is not None
+    run.edges[0].connecting = "refused"
+    run._edge_done(run.edges[0], "refused")
+    assert run._cloud_done(run.cloud, "refused") and launcher.incarnations == [] and run.restarts == []
+    assert run._failures == [
+        f"{name} failed: AssertionError: Torch not compiled with CUDA enabled" for name in ("BS 0", "The cloud")
+    ]
 
 
 def test_what_does_not_come_up_again_is_given_up(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from fronthaul.log.stream_names import SENT
 from fronthaul.message.wire import is_control
 from sim.commands.summary import event_lines
 from sim.emulate.emulator import emulate
+from sim.emulate.ray_room import reserved
 from sim.errors import UserError
 from sim.inspect.audit import audit
 from sim.inspect.frames import check_books
@@ -45,25 +46,36 @@ def settings(settings: EmulateSettings) -> EmulateSettings:
 
 @dataclasses.dataclass
 class Nodes:
-    """A Ray cluster of three nodes at different sites, of which north can be killed."""
+    """A Ray cluster of three nodes at different sites, of which all but the first can be killed."""
 
     address: str
     north: str
-    kill_north: Callable[[], None]
+    add: Callable[..., Any]
+    kill: Callable[[str], None]
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    from sim.emulate.ray_session import own_token  # isort: skip  # before Ray: it sets its environment
+    from sim.emulate.ray_session import own_token, small_agent  # isort: skip  # before Ray: it sets its environment
 
     from ray.cluster_utils import Cluster
 
     with own_token():
         head = {"num_cpus": 1, "include_dashboard": False, "labels": {"site": "east"}}
         cluster = Cluster(initialize_head=True, head_node_args=head)
-        north = cluster.add_node(num_cpus=1, labels={"site": "north"})
-        cluster.add_node(num_cpus=1, labels={"site": "west"})
-        yield Nodes(cluster.address, north.node_id, lambda: cluster.remove_node(north, allow_graceful=False))
+
+        def add(**options: Any) -> Any:
+            with small_agent():  # the driver's node alone has metrics of ours
+                return cluster.add_node(**options)
+
+        north = add(num_cpus=1, labels={"site": "north"})
+        add(num_cpus=1, labels={"site": "west"})
+
+        def kill(node_id: str) -> None:
+            node = next(node for node in cluster.worker_nodes if node.node_id == node_id)
+            cluster.remove_node(node, allow_graceful=False)
+
+        yield Nodes(cluster.address, north.node_id, add, kill)
         cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
@@ -113,7 +125,7 @@ def test_a_node_that_is_lost_takes_no_record_with_it(settings: EmulateSettings, 
             _, pid = ray.get(run.edge_of(bs).actor.process.remote())
             open_there.extend(str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
         os.kill(pid, signal.SIGKILL)
-        nodes.kill_north()
+        nodes.kill(nodes.north)
         (journal,) = settings.output.glob(f"*/links/bs-001-*{SENT}")
         journaled.extend(read_journal(journal)["message"].to_pylist())
 
@@ -167,3 +179,59 @@ def assert_metrics_are_of_the_ledger(address: str, folder: Path, summary: dict[s
     for name in ("fixes_total", "fix_ms_count", "fuse_ms_count", "snapshots_closed"):
         assert values[name, "", "", ""] == summary["fixes"] == summary["snapshots"]
     assert values["fix_ms_bucket", "", "", "+Inf"] == summary["fixes"] and values["rounds_waiting", "", "", ""] == 0
+
+
+def test_gpus_are_shared_as_asked(settings: EmulateSettings, nodes: Nodes) -> None:
+    """Ray takes a node's word for its GPUs, so none is needed."""
+    import ray
+
+    from sim.emulate.ray_session import ray_session
+
+    class Actor:
+        def share(self) -> tuple[list[int], float]:
+            return ray.get_gpu_ids(), ray.get_runtime_context().get_assigned_resources()["GPU"]
+
+    nodes.add(num_cpus=1, num_gpus=2)
+    with ray_session(nodes.address, []):
+        shared: Any = ray.remote(Actor).options(**reserved(0.1, 0.4), scheduling_strategy="SPREAD")
+        actors = [shared.remote() for _ in range(5)]
+        fit, rest = ray.wait([actor.share.remote() for actor in actors], num_returns=4, timeout=60.0)
+        shares = ray.get(fit)
+        assert Counter(gpu for (gpu,), _ in shares) == {0: 2, 1: 2} and {share for _, share in shares} == {0.4}
+        assert ray.wait(rest, timeout=0.5)[0] == []  # 0.2 of each GPU is left
+    settings = dataclasses.replace(settings, ray_address=nodes.address, node_label=None)
+    with pytest.raises(
+        UserError, match=r"room for 2 of 3 actors that reserve 0\.1 CPUs and 0\.6 GPUs each: lower --gpus"
+    ):
+        emulate(dataclasses.replace(settings, gpus_per_bs=0.6))
+
+
+def test_base_stations_of_a_lost_node_go_on_at_another(settings: EmulateSettings, nodes: Nodes) -> None:
+    """Without a label any node will do."""
+    import ray
+
+    from sim.emulate.ray_driver import Run
+
+    settings = dataclasses.replace(settings, ray_address=nodes.address, node_label=None, snapshots=90)
+    homes: dict[int, str | None] = {}
+    lost: list[str] = []
+
+    def kill(run: Run) -> None:
+        now = {edge.stations[0]: edge.node for edge in run.edges}
+        if not run.t0_ns or time.time_ns() < run.t0_ns + 300_000_000:
+            return
+        if not lost:
+            lost.append(next(node for node in now.values() if node and node != ray.get_runtime_context().get_node_id()))
+            homes.update(now)
+            nodes.kill(lost[0])
+        assert all(node in (None, homes[bs]) or homes[bs] == lost[0] != node for bs, node in now.items())
+
+    result = emulate(settings, on_tick=kill)
+    found = result.summary
+    away = {f"BS {bs}" for bs, node in homes.items() if node == lost[0]}
+    assert {each["name"] for each in found["restarts"] if each["node_lost"] and each["t_back_ns"]} == away
+    assert len(found["restarts"]) == len(away) and found["missing_bs"] == []
+    used = pq.read_table(result.folder / "fixes.parquet", columns=["used_bs"])["used_bs"].to_pylist()
+    assert used[-1] == [0, 1, 2] and len(used) == settings.snapshots
+    assert found["strays"] == 0 and found["conservation"]["ok"]
+    assert audit(result.folder).ok and check_books(result.folder).ok and replay(result.folder).ok
