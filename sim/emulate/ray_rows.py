@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sim.emulate.ray_session import ray_session, sentence  # isort: skip  # before Ray: it sets its environment
 
@@ -20,6 +20,8 @@ from sim.plan.outcome import RunResult
 from sim.plan.plan import Plan, load_plan
 from sim.plan.settings import EmulateSettings
 from sim.records.folder import commit
+from sim.world.pilot_store import STORE_BYTES, of_this_process
+from sim.world.radio import Radio
 
 Ran = tuple[RunResult, dict[str, bytes]]
 """A run on another node, and the files of its folder by relative path."""
@@ -42,13 +44,13 @@ def emulated_on_ray(
     """
     one_of_each = {each.scheme: each for each in settings}
     with ray_session(address, [load_plan(each) for each in one_of_each.values()]):
-        task = ray.remote(_run_there).options(num_cpus=1, scheduling_strategy="SPREAD", max_retries=3)
+        task = ray.remote(run_there).options(num_cpus=1, scheduling_strategy="SPREAD", max_retries=3)
         waiting = deque(enumerate(settings))
         running: dict[Any, int] = {}
         while waiting or running:
             while waiting and len(running) < workers:
                 number, each = waiting.popleft()
-                running[task.remote(load_plan(each), commit())] = number
+                running[task.remote(load_plan(each), commit(), STORE_BYTES // workers)] = number
             (call,), _ = ray.wait(list(running), num_returns=1)
             number = running.pop(call)
             try:
@@ -61,10 +63,16 @@ def emulated_on_ray(
                 raise UserError(sentence(error, "A row")) from error
 
 
-def _run_there(plan: Plan, source: str | None) -> Ran:
-    """Run a plan of the driver, whose commit is `source`, on this node, in a folder that is removed again."""
+def run_there(plan: Plan, source: str | None, store_bytes: int) -> Ran:
+    """Run a plan of the driver, whose commit is `source`, on this node, in a folder that is removed again.
+
+    The process keeps what radios have received, up to `store_bytes`, for the next rows that it gets.
+    """
+    store = of_this_process(store_bytes)
+    sites = [replace(site, radio=cast(Radio, site.radio).kept_in(store)) for site in plan.sites]
     with tempfile.TemporaryDirectory() as folder:
-        result = run_plan(replace(plan, settings=replace(plan.settings, output=Path(folder))), source=source)
+        settings = replace(plan.settings, output=Path(folder))
+        result = run_plan(replace(plan, settings=settings, sites=sites), source=source)
         paths = [path for path in result.folder.rglob("*") if path.is_file()]
         return result, {path.relative_to(result.folder).as_posix(): path.read_bytes() for path in paths}
 

@@ -1,4 +1,7 @@
-"""Emulations in several processes of this machine. A run computes with one thread, so it gives the same in each."""
+"""Emulations in several processes of this machine. A run computes with one thread, so it gives the same in each.
+
+A process keeps what radios have received for its next runs.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
+from sim.world.pilot_store import STORE_BYTES, of_this_process
 
 
 def emulated(settings: Sequence[EmulateSettings], workers: int) -> Generator[tuple[int, RunResult | UserError]]:
@@ -24,7 +28,8 @@ def emulated(settings: Sequence[EmulateSettings], workers: int) -> Generator[tup
     """
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_leave_stopping_to_caller)
     try:
-        futures = {executor.submit(emulate, each): number for number, each in enumerate(settings)}
+        share = STORE_BYTES // workers
+        futures = {executor.submit(_emulated_here, each, share): number for number, each in enumerate(settings)}
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()
@@ -36,6 +41,10 @@ def emulated(settings: Sequence[EmulateSettings], workers: int) -> Generator[tup
         executor.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
+
+
+def _emulated_here(settings: EmulateSettings, store_bytes: int) -> RunResult:
+    return emulate(settings, store=of_this_process(store_bytes))
 
 
 def _leave_stopping_to_caller() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import fields
 
@@ -43,6 +44,12 @@ class PilotStore:
             oldest.clear()
         shelf[snapshot] = pilots.copy()
         self._kept_bytes += pilots.nbytes
+
+
+@functools.cache
+def of_this_process(limit_bytes: int = STORE_BYTES) -> PilotStore:
+    """Return the store that a process keeps from one run to the next, as it works off a sweep's rows."""
+    return PilotStore(limit_bytes)
 
 
 def _digest(scenario: Scenario, paths: PaddedPaths, site: int, seed: int) -> str:

@@ -55,6 +55,10 @@ class Radio:
     def __len__(self) -> int:
         return len(self._paths.coefficient)
 
+    def kept_in(self, store: PilotStore) -> Radio:
+        """Return this radio with a store, for the process that it has come to."""
+        return Radio(self._scenario, self._paths, self._site, self._seed, store)
+
     def observe(self, snapshot: int) -> Tensor:
         """Return received pilots Y = √P H∘s + N (slot, pair, tone or tap) complex64 [√W]. ECC Eq. 2.
 

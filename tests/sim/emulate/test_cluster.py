@@ -25,8 +25,11 @@ from sim.errors import UserError
 from sim.inspect.audit import audit
 from sim.inspect.frames import check_books
 from sim.inspect.replay import replay
+from sim.plan.plan import load_plan
 from sim.plan.settings import EmulateSettings
 from sim.sweep.sweep import Row, combinations, run_sweep
+from sim.world import radio
+from sim.world.pilot_store import of_this_process
 
 pytestmark = pytest.mark.ray
 
@@ -97,6 +100,22 @@ def test_a_sweep_on_the_cluster_has_the_rows_of_one_here(
     assert rows(tmp_path / "there", nodes.address) == rows(tmp_path / "here", None)
     with pytest.raises(UserError, match="No Ray cluster answers"):
         rows(tmp_path / "nowhere", "127.0.0.1:1")
+
+
+def test_a_process_makes_the_pilots_of_rows_alike_once(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sim.emulate.ray_rows import run_there
+
+    received: list[int] = []
+    made = radio._receive_piece
+    monkeypatch.setattr(radio, "_receive_piece", lambda rows, out: [received.append(len(rows)), made(rows, out)])
+    plan = load_plan(dataclasses.replace(settings.in_process(), node_label=None))
+    for fresh in (settings.bs * settings.snapshots, 0):
+        received.clear()
+        run_there(plan, None, 1 << 20)
+        assert sum(received) == fresh
+    of_this_process.cache_clear()
 
 
 def test_a_node_that_is_lost_takes_no_record_with_it(settings: EmulateSettings, nodes: Nodes) -> None:
