@@ -38,7 +38,7 @@ from sim.plan.weights import Weights, find_weights, load_weights
 from sim.plan.wrong_map import wrong_map
 from sim.world.channel import PaddedPaths, pad_paths, scenario_pilots, silence_w
 from sim.world.made_for import PLACE, differences
-from sim.world.paths import PathSet
+from sim.world.paths import PathSet, load_paths
 from sim.world.phases import phased
 from sim.world.pilot_store import PilotStore
 from sim.world.radio import Radio
@@ -129,14 +129,18 @@ def load_plan(settings: EmulateSettings, store: PilotStore | None = None) -> Pla
     )
 
 
-def load_test_set(scenario: Scenario, settings: EmulateSettings) -> tuple[Scenario, PathSet]:
+def load_test_set(
+    scenario: Scenario, settings: EmulateSettings, read: Callable[[Path], PathSet] = load_paths
+) -> tuple[Scenario, PathSet]:
     """Read the test positions: their paths, and the scenario with the sites of these paths.
+
+    `read`: see `load_test_paths`.
 
     Raises:
         UserError: a file is missing, damaged, or of another version of the scenario.
     """
     if scenario.layouts is None:
-        return scenario, load_test_paths(scenario, settings.test)
+        return scenario, load_test_paths(scenario, settings.test, read)
     return load_test_layout(scenario, settings.layout or 0)
 
 

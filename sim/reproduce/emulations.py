@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 
-from edge.scheme import weights_scheme
 from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
-from sim.plan.weights import find_weights, load_weights
+from sim.plan.weights import load_weights
 from sim.sweep.sweep import Inputs
 from sim.world.pilot_store import PilotStore
-from sim.world.scenario import load_scenario
 
 
 class Emulations:
@@ -21,6 +20,7 @@ class Emulations:
     def __init__(self, settings: Mapping[str, EmulateSettings]) -> None:
         self.settings = settings
         self._inputs = Inputs()
+        self._bits_of = functools.cache(lambda path: load_weights(path).config["bits"])
         self._runs: dict[str | None, RunResult] = {}
         self._store = PilotStore()
 
@@ -38,9 +38,7 @@ class Emulations:
         """Return a digest of settings, weights and test positions; None if any is missing or ECC's bits differ."""
         settings = self.settings[name]
         try:
-            data = load_scenario(settings.scenario).data_name
-            path = settings.weights or find_weights(data, weights_scheme(settings.scheme), settings.bits)
-            other = settings.scheme == "ecc" and load_weights(path).config["bits"] != settings.bits
+            other = settings.scheme == "ecc" and self._bits_of(self._inputs.weights(settings)) != settings.bits
             return None if other else self._inputs.key(settings)
         except UserError:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sim.errors import UserError, nearest_hint
@@ -14,6 +15,7 @@ from sim.reproduce.bench import Bench
 from sim.reproduce.diffloc import bits, figures, fusion_rows, leaky_table, maps, methods
 from sim.reproduce.diffloc.bench import Bench as DiffLocBench
 from sim.reproduce.ecc import ablations, baselines, stage1, strategies, subcarriers, table2, tracking
+from sim.reproduce.ecc.runs import variants_in
 from sim.reproduce.front import FrontBench, front_draw, front_page, front_rows
 from sim.reproduce.markdown import Record
 from sim.reproduce.rows import OnRow, Planned, Row, measure_rows, planned
@@ -129,8 +131,9 @@ def plan(name: str, output: Path) -> list[Planned]:
         UserError: as `reproduce`.
     """
     table = _table(name)
-    bench = table.bench()
-    return planned(bench, table.rows(bench), output / f"{name}.json")
+    with TemporaryDirectory(prefix="cofix-dry-run-") as folder, variants_in(Path(folder)):
+        bench = table.bench()
+        return planned(bench, table.rows(bench), output / f"{name}.json")
 
 
 def _table(name: str) -> Table:

@@ -21,7 +21,6 @@ from sim.reproduce.markdown import Record, with_interval
 from sim.reproduce.rows import Result, Row
 from sim.reproduce.twin_bits import twin_settings
 from sim.world.mismatch import Mismatch
-from sim.world.scenario import load_scenario
 from sim.world.store import load_test_paths, world_file
 from sim.world.tracer import trace_world
 
@@ -142,12 +141,12 @@ class WorldBench(Emulations):
 
     def is_trained(self, name: str) -> bool:
         """Return whether the world of a row exists."""
-        scenario = load_scenario(self.settings[name].scenario)
+        scenario = self._inputs.scenario(self.settings[name])
         return not scenario.mismatch.traced() or world_file(scenario).is_file()
 
     def train(self, name: str) -> None:
         """Trace the world of a row."""
-        scenario = load_scenario(self.settings[name].scenario)
+        scenario = self._inputs.scenario(self.settings[name])
         test = load_test_paths(replace(scenario, mismatch=Mismatch())).select(np.arange(SNAPSHOTS))
         trace_world(scenario, test).save(world_file(scenario))
 

@@ -43,6 +43,7 @@ from sim.plan.weights import find_weights, load_weights
 from sim.records.links import read_table
 from sim.sweep.sweep_figure import draw, swept
 from sim.world.bound import position_error_bound
+from sim.world.paths import load_paths
 from sim.world.pilot_store import PilotStore
 from sim.world.scenario import Scenario, load_scenario, scenario_table
 
@@ -352,14 +353,24 @@ class Inputs:
 
     def __init__(self) -> None:
         self._scenarios: dict[str, Scenario] = {}
-        self._digests: dict[tuple[object, ...], str] = {}
+        self._texts: dict[tuple[object, ...], str] = {}
         self._bounds: dict[tuple[object, ...], float | None] = {}
+        self._read = functools.lru_cache(maxsize=2)(load_paths)  # many scenarios may differ in no traced path
 
     def scenario(self, settings: EmulateSettings) -> Scenario:
         """Return the scenario of a combination."""
         if settings.scenario not in self._scenarios:
             self._scenarios[settings.scenario] = load_scenario(settings.scenario)
         return self._scenarios[settings.scenario]
+
+    def weights(self, settings: EmulateSettings) -> Path:
+        """Return the weights of a combination.
+
+        Raises:
+            UserError: there are none.
+        """
+        scheme = self._once(("scheme", settings.scheme), lambda: weights_scheme(settings.scheme))
+        return settings.weights or find_weights(self.scenario(settings).data_name, scheme, settings.bits)
 
     def key(self, settings: EmulateSettings) -> str:
         """Return a digest of everything that a row's figures depend on, except the program itself."""
@@ -369,12 +380,12 @@ class Inputs:
             if field.name not in _NO_OUTCOME and (field.name not in _LATER or (value and value != field.default)):
                 table[field.name] = link_table(value) if isinstance(value, LinkPlan) else value
         scenario = self.scenario(settings)
-        path = settings.weights or find_weights(scenario.data_name, weights_scheme(settings.scheme), settings.bits)
+        path = self.weights(settings)
         table |= {
             "scenario": scenario_table(scenario),
             "weights": self._once(("weights", path), lambda: load_weights(path).digest),
             "test": self._once(
-                (settings.scenario, settings.test, settings.layout), lambda: _digest(scenario, settings)
+                (settings.scenario, settings.test, settings.layout), lambda: self._digest(scenario, settings)
             ),
         }
         return hashlib.sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -388,7 +399,7 @@ class Inputs:
         if settings.random_subset:
             return None
         if known not in self._bounds:
-            scenario, paths = load_test_set(self.scenario(settings), settings)
+            scenario, paths = load_test_set(self.scenario(settings), settings, self._read)
             shown = paths.select(np.arange(min(len(paths), settings.snapshots)))
             bound = position_error_bound(scenario, shown, settings.bs) if paths.movable else None
             finite = np.empty(0) if bound is None else bound[np.isfinite(bound)]
@@ -396,14 +407,13 @@ class Inputs:
         return self._bounds[known]
 
     def _once(self, name: tuple[object, ...], make: Callable[[], str]) -> str:
-        if name not in self._digests:
-            self._digests[name] = make()
-        return self._digests[name]
+        if name not in self._texts:
+            self._texts[name] = make()
+        return self._texts[name]
 
-
-def _digest(scenario: Scenario, settings: EmulateSettings) -> str:
-    _, paths = load_test_set(scenario, settings)
-    return hashlib.sha256(paths.position.tobytes() + paths.matrix.tobytes() + paths.csi.tobytes()).hexdigest()
+    def _digest(self, scenario: Scenario, settings: EmulateSettings) -> str:
+        _, paths = load_test_set(scenario, settings, self._read)
+        return hashlib.sha256(paths.position.tobytes() + paths.matrix.tobytes() + paths.csi.tobytes()).hexdigest()
 
 
 def _plain_name(text: str) -> str:

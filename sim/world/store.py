@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,8 +69,15 @@ def world_file(scenario: Scenario) -> Path:
     return DATA_FOLDER / scenario.data_name / "worlds" / f"{scenario.world_digest()}.npz"
 
 
-def load_test_paths(scenario: Scenario, path: Path | None = None) -> PathSet:
+def load_test_paths(
+    scenario: Scenario, path: Path | None = None, read: Callable[[Path], PathSet] = load_paths
+) -> PathSet:
     """Return the paths of the test positions in the scenario's world, or of those in the file `path`.
+
+    Args:
+        scenario: the scenario.
+        path: another file than its own.
+        read: reads it; who asks for many worlds that are made from one file may keep what was read.
 
     Raises:
         UserError: the file is missing, damaged, or traced for another version of the scenario.
@@ -81,7 +89,7 @@ def load_test_paths(scenario: Scenario, path: Path | None = None) -> PathSet:
             f"There is no test data for scenario {scenario.name!r} ({path}); "
             f"make it with `python cli.py {_make(scenario)}`."
         )
-    paths = load_paths(path)
+    paths = read(path)
     if paths.digest != scenario.world_digest():
         raise UserError(f"{path} is of another version of scenario {scenario.name!r}; {_make(scenario)} it again.")
     return perturbed(scenario, paths)

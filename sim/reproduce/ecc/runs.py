@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,9 +59,22 @@ def settings_of(bits: int | None, trained: str = "", **changes: Any) -> EmulateS
     return replace(settings, **changes)
 
 
+_VARIANTS = ContextVar("_VARIANTS", default=DATA_FOLDER / "scenarios")
+
+
+@contextmanager
+def variants_in(folder: Path) -> Iterator[None]:
+    """Let scenario files of variants be written to another folder in this block."""
+    token = _VARIANTS.set(folder)
+    try:
+        yield
+    finally:
+        _VARIANTS.reset(token)
+
+
 def variant(name: str, table: Mapping[str, Mapping[str, float]]) -> str:
     """Return the path of a scenario file that changes paris-6 by these tables; write it if there is none."""
-    path = DATA_FOLDER / "scenarios" / f"paris-6-{name}.toml"
+    path = _VARIANTS.get() / f"paris-6-{name}.toml"
     text = toml_text({"extends": "paris-6", **table})
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)

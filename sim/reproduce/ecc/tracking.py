@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,15 +48,21 @@ def spiral() -> Array:
 class SpiralBench(ComparisonBench):
     """The runs, on the spiral, which is traced where it is missing."""
 
-    def require_data(self, names: Iterable[str]) -> None:
-        """Trace the spiral, unless it has been traced.
+    def is_trained(self, name: str) -> bool:
+        """Return whether the spiral has been traced, and the weights of a row exist."""
+        return SPIRAL.is_file() and super().is_trained(name)
+
+    def train(self, name: str) -> None:
+        """Trace the spiral, and train the weights of a row, where they are missing.
 
         Raises:
-            UserError: Sionna RT or its LLVM library is missing.
+            UserError: Sionna RT, its LLVM library or the path data are missing.
         """
         if not SPIRAL.is_file():
             scenario = load_scenario("paris-6")
             replace(Tracer(scenario).at(spiral()), digest=scenario.tracing_digest()).save(SPIRAL)
+        if not super().is_trained(name):
+            super().train(name)
 
 
 def spiral_bench() -> SpiralBench:
