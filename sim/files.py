@@ -23,13 +23,13 @@ _COLOURS = 64
 
 
 def require_writable(path: Path) -> None:
-    """Check that a file can be written, before hours of work that end with it.
+    """Check that a file can be written, before hours of work that end with it. Nothing is left behind.
 
     Raises:
         OSError: it cannot; the error names it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    probe = path.with_name(f".{path.name}.{os.getpid()}.part")
+    there = next(folder for folder in path.parents if folder.exists())  # its own folder, or where that will be made
+    probe = there / f".{path.name}.{os.getpid()}.part"
     try:
         probe.write_bytes(b"")
     except OSError as error:

@@ -13,6 +13,8 @@ from sim.plan.settings import SETTINGS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
 Row = dict[str, Any]
 Point = tuple[float, Row]
@@ -22,6 +24,8 @@ BUDGET = ("bits", "bits-per-report", "total-bits")
 _STYLES = ("-", "--", ":", "-.")
 _MOST_LABELS = 18
 _WIDE = 8.0
+_PLACES = tuple(((x, y), side) for y in (7, -13) for x, side in ((5, "left"), (-5, "right"), (0, "center")))
+"""Where a label may be beside its point: offset [pt], and its side that is there."""
 
 
 def swept(rows: Sequence[Row]) -> list[str]:
@@ -62,6 +66,7 @@ def sweep_figure(rows: Sequence[Row]) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     if budget:
         _draw_front(above, [point for points in lines.values() for point in points])
+    notes: list[Annotation] = []
     for number, (label, points) in enumerate(lines.items()):
         points.sort(key=lambda point: point[0])
         colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS) % len(_STYLES)]
@@ -69,7 +74,7 @@ def sweep_figure(rows: Sequence[Row]) -> Figure:
         bars = [(x, error["mean"], *error["ci95_of_mean"]) for x, error in made]
         interval_bars(above, bars, label, colour, linestyle=style)
         if budget:
-            _name_points(above, points, along, colour)
+            notes += _names(above, points, along, colour)
         shares = [100 * row["fixes"] / row["snapshots"] for _, row in points]
         below.plot([x for x, _ in points], shares, style, marker="o", markersize=4, linewidth=1.6, color=colour)
     metres = [row["error_3d_m"]["mean"] for row in rows if row["error_3d_m"]]
@@ -92,6 +97,7 @@ def sweep_figure(rows: Sequence[Row]) -> Figure:
     above.set_title(_setting(rows), loc="left", fontsize=9)
     if len(above.get_legend_handles_labels()[1]) <= _MOST_LABELS:
         legend_above(figure)
+    _keep_apart(figure, above, notes)
     return figure
 
 
@@ -116,12 +122,34 @@ def _draw_front(axes: Axes, points: Sequence[Point]) -> None:
         axes.step(x, mean, where="post", color=GRID, linewidth=5, solid_capstyle="butt", label="Pareto front", zorder=0)
 
 
-def _name_points(axes: Axes, points: Sequence[Point], along: Sequence[str], colour: str) -> None:
-    """Label each point with its values of the swept options, which its payload does not show."""
+def _names(axes: Axes, points: Sequence[Point], along: Sequence[str], colour: str) -> list[Annotation]:
+    """Label each point with its values of the swept options, which its payload does not show; return the labels."""
+    found = []
     for x, row in points:
         if row["error_3d_m"]:
             at = (x, row["error_3d_m"]["mean"])
-            axes.annotate(_value(row, along), at, (5, 7), textcoords="offset points", fontsize=7.5, color=colour)
+            text = _value(row, along)
+            found.append(axes.annotate(text, at, (5, 7), textcoords="offset points", fontsize=7.5, color=colour))
+    return found
+
+
+def _keep_apart(figure: Figure, axes: Axes, notes: Sequence[Annotation]) -> None:
+    """Place labels beside their points, off lines, intervals and other labels; those without a place are left out."""
+    figure.draw_without_rendering()  # settles where the axes are
+    lines = [line for line in axes.lines if line.get_linestyle() != "None" and line.get_zorder() > 0]
+    drawn = [line.get_path().transformed(line.get_transform()) for line in lines]
+    drawn += [path.transformed(axes.transData) for bars in axes.collections for path in bars.get_paths()]
+    taken: list[Bbox] = []
+    for note in notes:
+        for offset, side in _PLACES:
+            note.set(position=offset, horizontalalignment=side)
+            box = note.get_window_extent()
+            inside = axes.bbox.count_contains(box.corners()) == 4
+            if inside and not box.count_overlaps(taken) and not any(path.intersects_bbox(box, False) for path in drawn):
+                taken.append(box)
+                break
+        else:
+            note.remove()
 
 
 def _value(row: Row, along: Sequence[str]) -> str:

@@ -221,6 +221,23 @@ def test_schemes_share_a_picture_with_the_front_and_the_bound() -> None:
     assert {note.get_text() for note in figure.axes[0].texts} == {"B = 2", "B = 3", "128 bit"}
 
 
+def test_labels_that_find_no_place_are_left_out_and_the_others_lie_apart() -> None:
+    """Twenty points, of which each has one beside it that is nearly the same."""
+    rows = [
+        row_of(mean, payload * far, scheme=scheme, bits=str(bits))
+        for bits, payload, mean in ((2, 300.0, 2.0), (3, 310.0, 1.9), (4, 900.0, 1.0), (5, 910.0, 0.95))
+        for scheme, far in (("ecc", 1.0), ("rss", 1.001), ("toa", 1.002), ("music", 1.003), ("twin", 4.0))
+    ]
+    figure = sweep_figure(rows)
+    axes = figure.axes[0]
+    boxes = [note.get_window_extent() for note in axes.texts]
+    assert 4 < len(boxes) < len(rows)
+    assert all(one.count_overlaps([other for other in boxes if other is not one]) == 0 for one in boxes)
+    points = axes.transData.transform([(sent_bits(row), row["error_3d_m"]["mean"]) for row in rows])
+    assert all(box.count_contains(points) == 0 for box in boxes)
+    assert all(axes.bbox.count_contains(box.corners()) == 4 for box in boxes)
+
+
 def test_vector_pictures_are_the_same_at_every_rerun(tmp_path: Path) -> None:
     pictures = [draw(tmp_path / f"{name}.png", [row_of(1.0, 600.0, bits="2")]) for name in ("one", "two")]
     assert [path.suffix for path in pictures[0]] == [".png", ".pdf", ".svg"]
