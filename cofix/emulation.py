@@ -60,7 +60,8 @@ def sweep(
             ``if __name__ == "__main__":``, as Python's multiprocessing wants it.
         ray_address: of a Ray cluster on whose nodes they run; None is for this machine.
         progress: show a progress bar on standard error.
-        **options: as for `emulate`, or a list of values where ``sweep --help`` says "List".
+        **options: as for `emulate`, or a list of values where ``sweep --help`` says "List"; `weights` may be a mapping
+            of schemes to files.
 
     Raises:
         UserError: as for `emulate`, or `output` holds another sweep.

@@ -111,7 +111,9 @@ def listed_words(given: Mapping[str, Any]) -> dict[str, Any]:
     words: dict[str, Any] = {}
     for name, value in given.items():
         listed = isinstance(value, Sequence) and not isinstance(value, str)
-        if name not in OPTIONS or not OPTIONS[name][1].listed:
+        if name == "weights" and isinstance(value, Mapping):
+            words[name] = [f"{scheme}={_word(name, file)}" for scheme, file in value.items()]
+        elif name not in OPTIONS or not OPTIONS[name][1].listed:
             if listed:
                 raise UserError(f"{name} takes one value, not the list {list(value)!r}.")
             words |= words_of({name: value})

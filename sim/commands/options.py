@@ -74,11 +74,13 @@ def _inherit(context: typer.Context, run: Path | None) -> Path | None:
     from sim.records.folder import RunFolder, read_configuration
 
     told = told_by(read_configuration(RunFolder(run)).settings)
-    names = {each.name for each in context.command.params}
+    params = {str(each.name): each for each in context.command.params}
+    # Read as if they were typed.
+    typed = {name: value if isinstance(value, bool | list) else as_text(value) for name, value in told.items()}
     context.default_map = {
-        name: value if isinstance(value, bool | list) else as_text(value)  # read as if it were typed
-        for name, value in told.items()
-        if name in names
+        name: [value] if getattr(params[name], "multiple", False) and not isinstance(value, list) else value
+        for name, value in typed.items()
+        if name in params
     }
     return run
 

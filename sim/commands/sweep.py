@@ -11,7 +11,7 @@ import typer
 
 from sim.commands.common import DryRun, Quiet, console, stoppable
 from sim.commands.options import FromRun, given_options, takes
-from sim.plan.setting import OUTPUT, PLACEMENT
+from sim.plan.setting import OUTPUT, PLACEMENT, WHAT
 from sim.sweep.cases import DEFAULTS, OPTIONS, cases_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,16 @@ def sweep(
             show_default="this machine",
         ),
     ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SCHEME=]FILE",
+            help="Trained weights (safetensors), of one scheme if there are several; may be repeated; default: the "
+            "shipped ones, else those of `train`.",
+            rich_help_panel=WHAT,
+            show_default=False,
+        ),
+    ] = None,
     from_run: FromRun = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -46,7 +56,7 @@ def sweep(
     from sim.sweep.sweep import finished, run_sweep
     from sim.terminal import ProgressBar
 
-    cases = cases_of(words, output, given_options(context))
+    cases = cases_of(words | {"weights": weights}, output, given_options(context))
     if dry_run:
         rows = finished(cases, output)
         for case, row in zip(cases, rows, strict=True):

@@ -56,6 +56,7 @@ def cases_of(words: dict[str, Any], output: Path, given: Collection[str] | None 
     texts = {name: words[name] for name in AXES if words[name] is not None}
     schemes = values_of("scheme", texts["scheme"])
     words["scenario"] = _scenario(words["scenario"], schemes)
+    weights = weights_of(words["weights"], schemes)
     if "bs" not in texts:
         texts["bs"] = str(options.stations_of(None, words["scenario"], random_subset=words["random_subset"]))
     axes = {name.replace("_", "-"): (name, values_of(name, text)) for name, text in texts.items()}
@@ -78,12 +79,47 @@ def cases_of(words: dict[str, Any], output: Path, given: Collection[str] | None 
         values = {name: value_of(name, chosen[option]) if option in chosen else None
                   for option, (name, _) in axes.items()}  # fmt: skip
         interval = value_of("interval", chosen["interval"])
-        own = {"interval": interval, "driver": "process", "controls": False}
+        own = {"interval": interval, "driver": "process", "controls": False, "weights": weights[chosen["scheme"]]}
         return options.settings_of({**words, **values, **own})
 
     cases = combinations({option: values for option, (_, values) in axes.items()}, settings_of, output, taken)
     options.require_own_links(max((case.settings for case in cases), key=lambda it: it.bs))
     return cases
+
+
+def weights_of(given: Path | Sequence[str] | None, schemes: Sequence[str]) -> dict[str, Path | None]:
+    """Return the weights of each scheme, None for those without any of their own.
+
+    Args:
+        given: one file for all schemes, or texts: SCHEME=FILE, or FILE for the schemes that are not named so.
+        schemes: of the sweep.
+
+    Raises:
+        UserError: a scheme is named twice, or is none of the sweep's, or one file is for schemes whose weights differ.
+    """
+    from sim.plan.scheme_options import known_spec
+
+    found: dict[str, Path] = {}
+    common: Path | None = None
+    for text in [str(given)] if isinstance(given, Path) else given or ():
+        scheme, equals, file = text.partition("=")
+        if scheme in schemes and equals and scheme not in found:
+            found[scheme] = Path(file)
+        elif scheme in schemes and equals:
+            raise UserError(f"--weights has two files for scheme {scheme!r}.")
+        elif equals and not Path(text).exists():
+            raise UserError(f"--weights {text}: {scheme!r} is none of this sweep's schemes ({', '.join(schemes)}).")
+        elif common is not None:
+            raise UserError(f"--weights has two files that name no scheme, {common} and {text}: SCHEME=FILE names one.")
+        else:
+            common = Path(text)
+    others = [scheme for scheme in schemes if scheme not in found]
+    if common is not None and len({known_spec(scheme).weights or scheme for scheme in others}) > 1:
+        raise UserError(
+            f"--weights {common} is for one scheme, and {', '.join(others)} need weights of their own: give each its "
+            f"file, as in --weights {others[0]}={common}."
+        )
+    return {scheme: found.get(scheme, common) for scheme in schemes}
 
 
 def _scenario(scenario: str | None, schemes: Sequence[str]) -> str:

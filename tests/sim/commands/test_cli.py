@@ -187,6 +187,8 @@ BAD_INPUT = [
     ("train nrppa --budget 1", r"--budget and --device are not for nrppa"),
     ("emulate --scheme toa --driver process --option k=6", r"2\^k Tc with k from 0 to 5, not 6"),
     ("train ecc --bits 9", r"--bits .*it is '9'"),
+    ("sweep --scheme ecc,rss --weights file", r"--weights file is for one scheme, and ecc, rss need weights of"),
+    ("sweep --scheme ecc,rss --weights toa=file", r"'toa' is none of this sweep's schemes"),
     ("train diffloc", r"data/paris-7/paths.npz is missing"),
     ("train vinloc", r"data/inf-dh-18/paths.npz is missing"),
     ("train diffloc --model unet --fused", r"--fused is for diffloc with --model ct"),

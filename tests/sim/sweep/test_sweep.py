@@ -19,7 +19,7 @@ from sim.emulate.emulator import emulate
 from sim.errors import UserError
 from sim.plan.outcome import RunResult
 from sim.plan.settings import EmulateSettings
-from sim.sweep.cases import cases_of
+from sim.sweep.cases import cases_of, weights_of
 from sim.sweep.sweep import Row, combinations, markdown, quantile_of_all, run_sweep
 from sim.sweep.sweep_figure import draw, front, sent_bits, sweep_figure, swept
 from sim.world import radio, store
@@ -268,14 +268,36 @@ def test_each_scheme_takes_what_means_something_to_it(tmp_path: Path) -> None:
             options(given)
 
 
+def test_each_scheme_has_its_weights(tmp_path: Path) -> None:
+    schemes, file = ["ecc", "rss"], tmp_path / "a=b"
+    assert weights_of(None, schemes) == {"ecc": None, "rss": None}
+    assert weights_of(["rss=r", "ecc=e=2"], schemes) == {"ecc": Path("e=2"), "rss": Path("r")}
+    assert weights_of(["rss=r", "e"], schemes) == {"ecc": Path("e"), "rss": Path("r")}
+    assert weights_of(["rss=r"], schemes) == {"ecc": None, "rss": Path("r")}
+    file.touch()
+    for alone in (file, [str(file)]):
+        assert weights_of(alone, ["ecc"]) == {"ecc": file}
+    assert weights_of(Path("t"), ["rss", "rss-rounds"]) == dict.fromkeys(("rss", "rss-rounds"), Path("t"))
+    for given, sentence in (
+        ([str(file)], "is for one scheme, and ecc, rss need weights of their own: give each its file, as in --weights"),
+        (["ecc=e", "ecc=f"], "two files for scheme 'ecc'"),
+        (["ekk=e"], r"--weights ekk=e: 'ekk' is none of this sweep's schemes \(ecc, rss\)"),
+        (["e", "f"], "two files that name no scheme, e and f"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            weights_of(given, schemes)
+
+
 def test_rows_of_several_processes_and_sweeps_are_the_same(
     base: EmulateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    fixed = f"--scenario {base.scenario} --weights {base.weights} --test assets/tiny/test.npz --snapshots 6 --bits 2,4"
-    assert cli.main(shlex.split(f"sweep --scheme ecc,rss {fixed} --workers 2 --output both")) == 0
+    fixed = f"--scenario {base.scenario} --test assets/tiny/test.npz --snapshots 6 --bits 2,4"
+    own = f"--weights ecc={base.weights} --weights rss={base.weights}"
+    assert cli.main(shlex.split(f"sweep --scheme ecc,rss {fixed} {own} --workers 2 --output both")) == 0
     for scheme in ("ecc", "rss"):
-        assert cli.main(shlex.split(f"sweep --scheme {scheme} {fixed} --output {scheme}")) == 0
+        line = f"sweep --scheme {scheme} {fixed} --weights {base.weights} --output {scheme}"
+        assert cli.main(shlex.split(line)) == 0
     assert cli.main(["compare", "ecc", "rss"]) == 0
     both, joined = (json.loads(Path(name).read_text())["rows"] for name in ("both/sweep.json", "compare/compare.json"))
     assert [row["settings"]["scheme"] for row in joined] == ["ecc", "ecc", "rss", "rss"]
