@@ -10,7 +10,7 @@ are compared with the phases of the straight line, −2πν d/c and 2πs u·e (�
 the direction of the line, s the distance of antennas in wavelengths, e the array's axis from column to column). What
 all links of a position have in common (the user's clock) and all links of a site (its clock, its cables) is taken out
 of delays, the latter out of directions. The rest is measured by its median, and so is that of positions in another
-order.
+order. Tones in FFT order are told from the phases alone: Δ jumps in the middle, and holds from the last to the first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ENOUGH = 2000
 
 
 def doubts(scenario: Scenario, paths: PathSet) -> list[str]:
-    """Return a sentence for each of delays and directions that have nothing to do with the positions.
+    """Return a sentence for tones in another order, and for delays and directions unrelated to the positions.
 
     Args:
         scenario: of measured channels.
@@ -50,6 +50,11 @@ def doubts(scenario: Scenario, paths: PathSet) -> list[str]:
         found.append(
             "delays do not follow the distances: are positions in metres, tones in ascending order, and the phase of "
             "a delay negative (−2πντ)?"
+        )
+    if _swapped(csi, heard):
+        found.append(
+            "tones jump in phase in the middle, and go on from the last to the first: are they in FFT order, and not "
+            "ascending?"
         )
     array = scenario.array
     if array.columns > 1:
@@ -72,6 +77,24 @@ def _steps(one: npt.NDArray[np.complex64], following: npt.NDArray[np.complex64])
     axes = tuple(range(2, one.ndim))
     phase: Real = np.angle((one.conj() * following).sum(axes, dtype=np.complex128))
     return phase
+
+
+def _swapped(csi: npt.NDArray[np.complex64], heard: npt.NDArray[np.bool_]) -> bool:
+    """Return whether the last tone is followed by the first, as in FFT order, rather than the middle by the next one.
+
+    A step goes on where it is like the mean of the others of its link. Where delays are so short that a whole spectrum
+    turns by little, both do.
+    """
+    middle = csi.shape[-1] // 2
+    if middle < 4:
+        return False
+    halves = csi[..., :middle], csi[..., middle:]
+    usual = np.angle(sum(np.exp(1j * _steps(half[..., :-1], half[..., 1:])) for half in halves))
+    jumps = [
+        np.median(np.abs(np.angle(np.exp(1j * (_steps(one[..., -1:], other[..., :1]) - usual))))[heard])
+        for one, other in (halves, halves[::-1])
+    ]
+    return bool(jumps[0] > 2 * jumps[1] and jumps[0] > np.pi / 4)
 
 
 def _unrelated(measured: Real, straight: Real, heard: npt.NDArray[np.bool_], *, both: bool) -> bool:

@@ -87,6 +87,7 @@ def straight(fields: dict[str, Any]) -> dict[str, Any]:
         ({}, ""),
         ({"csi": np.conj}, "delays directions"),
         ({"csi": lambda csi: csi[..., ::-1]}, "delays"),
+        ({"csi": lambda csi: np.fft.ifftshift(csi, axes=-1)}, "tones"),
         ({"csi": lambda csi: csi[:, :, ::-1]}, "directions"),
         ({"position": lambda place: place[::-1]}, "delays directions"),
         ({"position": lambda place: 100 * place, "site_position": lambda place: 100 * place}, "delays"),
