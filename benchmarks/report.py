@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.machine import Machine
 from benchmarks.timing import Row
-from sim.files import write_json
+from sim.files import write_rows
 
 WIDTH = 132
 """Width in characters if the output is not a terminal."""
@@ -26,6 +26,14 @@ Rows = Mapping[str, Sequence[Row]]
 def show(rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
     """Print the machine and the table."""
     console = output()
+    introduce(console, machine, weights)
+    if quick:
+        console.print("Quick: shows that everything runs; these figures mean nothing.", style="bold")
+    console.print(table(rows))
+
+
+def introduce(console: Console, machine: Machine, weights: str) -> None:
+    """Print the machine, how busy it was, and what was measured."""
     threads = "thread" if machine.torch_threads == 1 else "threads"
     console.print(f"{machine.cpu}, {machine.cores} cores, {machine.cpu_capability}, load before {machine.load:g}")
     console.print(
@@ -40,9 +48,6 @@ def show(rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
             "which flatters Ray in `whole`.",
             style="bold",
         )
-    if quick:
-        console.print("Quick: shows that everything runs; these figures mean nothing.", style="bold")
-    console.print(_table(rows))
 
 
 def output() -> Console:
@@ -52,29 +57,38 @@ def output() -> Console:
 
 
 def save(path: Path, rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
-    """Write everything that `show` prints."""
-    table: dict[str, Any] = {
+    """Write everything that `show` prints, figures with four digits."""
+    told: dict[str, Any] = {
         "machine": dataclasses.asdict(machine),
         "weights": weights,
         "quick": quick,
-        "parts": {part: [dataclasses.asdict(row) for row in part_rows] for part, part_rows in rows.items()},
+        "parts": {part: [_rounded(dataclasses.asdict(row)) for row in part_rows] for part, part_rows in rows.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, table)
+    write_rows(path, told)
 
 
-def _table(rows: Rows) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def table(rows: Rows) -> Table:
+    """Return the table of the parts."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("part", "case"):
-        table.add_column(heading, no_wrap=True)
+        made.add_column(heading, no_wrap=True)
     for heading in ("median", "min", "max"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("unit", no_wrap=True)
-    table.add_column("ratio", justify="right", no_wrap=True)
-    table.add_column("to", no_wrap=True)
+        made.add_column(heading, justify="right", no_wrap=True)
+    made.add_column("unit", no_wrap=True)
+    made.add_column("ratio", justify="right", no_wrap=True)
+    made.add_column("to", no_wrap=True)
     for part, part_rows in rows.items():
         for number, row in enumerate(part_rows):
-            table.add_row(
+            made.add_row(
                 "" if number else part,
                 row.case,
                 *(figure(value) for value in (row.median, row.least, row.largest)),
@@ -83,7 +97,7 @@ def _table(rows: Rows) -> Table:
                 row.reference or "",
                 end_section=number == len(part_rows) - 1,
             )
-    return table
+    return made
 
 
 def figure(value: float) -> str:

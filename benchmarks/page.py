@@ -1,0 +1,51 @@
+"""The tables of docs/benchmarks.md, from the run that is stored beside this file: `python -m benchmarks.page`.
+
+    python cli.py bench --json benchmarks/baseline.json
+    python -m benchmarks.page
+
+A line ``<!-- bench PART … -->`` stands before the block that holds the rows of these parts, ``<!-- bench -->`` before
+the one that says on which machine it ran.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import compare, report
+from benchmarks.machine import Machine
+from sim.files import write_text
+
+BASELINE = Path(__file__).with_name("baseline.json")
+PAGE = BASELINE.parents[1] / "docs" / "benchmarks.md"
+_BLOCK = re.compile(r"^<!-- bench(?P<parts>[ \w]*?) -->\n\n```\n.*?^```\n", re.MULTILINE | re.DOTALL)
+
+
+def filled(text: str, stored: Path = BASELINE) -> str:
+    """Return the page `text` with its tables written anew from a file of `bench --json`.
+
+    Raises:
+        KeyError: the file lacks a part that the page names.
+    """
+    rows = compare.read(stored)
+    told = json.loads(stored.read_text(encoding="utf-8"))
+
+    def block(found: re.Match[str]) -> str:
+        drawn = io.StringIO()
+        console = Console(file=drawn, highlight=False, width=report.WIDTH)
+        if parts := found["parts"].split():
+            console.print(report.table({part: rows[part] for part in parts}))
+        else:
+            report.introduce(console, Machine(**told["machine"]), told["weights"])
+        lines = "\n".join(line.rstrip() for line in drawn.getvalue().splitlines())
+        return f"<!-- bench{found['parts']} -->\n\n```\n{lines}\n```\n"
+
+    return _BLOCK.sub(block, text)
+
+
+if __name__ == "__main__":
+    write_text(PAGE, filled(PAGE.read_text(encoding="utf-8")))
