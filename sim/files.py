@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -29,6 +30,8 @@ def require_writable(path: Path) -> None:
         OSError: it cannot; the error names it.
     """
     there = next(folder for folder in path.parents if folder.exists())  # its own folder, or where that will be made
+    if not there.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(there))
     probe = there / f".{path.name}.{os.getpid()}.part"
     try:
         probe.write_bytes(b"")

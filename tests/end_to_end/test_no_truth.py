@@ -76,7 +76,7 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     RssEdge.encode_together: {"schemes", "channels"},
     BaseStation.reports: {"snapshots", "received"},
     reports_together: {"asked"},
-    EdgeNode.prepare: {"snapshots"},
+    EdgeNode.prepare: {"batches"},
     EdgeNode.transmit: {"due_ns"},
     OneRoundFusion.fuse: {"groups"},
     OneRound.advance: {"reports"},
