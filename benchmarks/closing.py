@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import world
+from benchmarks.machine import peak_mb
 from benchmarks.samples import BITS, SIDE, STATIONS, indices
 from benchmarks.timing import FULL, Bench, Row, row
 from cloud.fixlog import FixLog, FixRecord
@@ -178,7 +178,7 @@ def done(folder: Path) -> dict[str, float]:
         found[name] = time.perf_counter() - begin_s
     reports = sum(sum(link.reports.values()) for link in link_totals(folder))
     rates = {name: reports / seconds for name, seconds in found.items()}
-    return rates | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, "reports": reports}
+    return rates | {"peak": peak_mb(), "reports": reports}
 
 
 def main(arguments: list[str]) -> None:

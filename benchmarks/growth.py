@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.machine import peak_mb
 from benchmarks.timing import Bench, Row, row
 from sim.emulate.emulator import run_plan
 from sim.plan.plan import Plan, compose
@@ -135,7 +135,7 @@ def main() -> None:
         json.dumps(
             {
                 "cost of a report": cost_us,
-                "peak memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+                "peak memory": peak_mb(),
                 "clock_s": time.perf_counter() - begin_s,
                 "cpu_s": time.process_time(),
             }

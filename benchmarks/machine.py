@@ -56,3 +56,10 @@ def _cpu_model() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_mb() -> float:
+    """Return this program's peak memory [MB]; `getrusage` would tell its parent's if that was larger."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = [line for line in lines if line.startswith("VmHWM")]
+    return float(peak.split()[1]) / 1e3

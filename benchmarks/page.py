@@ -22,6 +22,8 @@ from sim.files import write_text
 
 BASELINE = Path(__file__).with_name("baseline.json")
 PAGE = BASELINE.parents[1] / "docs" / "benchmarks.md"
+WIDTH = 180
+"""Width of a table [characters]; pages scroll, so nothing is cut."""
 _BLOCK = re.compile(r"^<!-- bench(?P<parts>[ \w]*?) -->\n\n```\n.*?^```\n", re.MULTILINE | re.DOTALL)
 
 
@@ -36,7 +38,7 @@ def filled(text: str, stored: Path = BASELINE) -> str:
 
     def block(found: re.Match[str]) -> str:
         drawn = io.StringIO()
-        console = Console(file=drawn, highlight=False, width=report.WIDTH)
+        console = Console(file=drawn, highlight=False, width=WIDTH)
         if parts := found["parts"].split():
             console.print(report.table({part: rows[part] for part in parts}))
         else:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import cli
-from benchmarks import compare, processor, report
+from benchmarks import compare, page, processor, report
 from benchmarks.diffloc import NO_GPU, require_same
 from benchmarks.machine import this_machine
 from benchmarks.timing import QUICK, Case, Row, measure, row
@@ -249,3 +249,9 @@ def test_what_is_no_earlier_run_is_refused_before_anything_is_timed(
     file.write_text(text)
     assert cli.main(["bench", "wire", "--against", str(file)]) == 2
     assert "is not a file that `bench --json` of this version wrote" in capsys.readouterr().err
+
+
+def test_the_page_shows_the_stored_run() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert text.count("<!-- bench") == 10
+    assert page.filled(text) == text
