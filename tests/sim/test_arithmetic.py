@@ -5,7 +5,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -136,17 +136,23 @@ def test_where_arrays_lie_changes_no_bit(
 ) -> None:
     """NumPy aligns to 16 B, torch to 64 B; what a radio receives lies at an offset from the latter."""
 
-    def observe(self: Radio, snapshot: int) -> Tensor:
-        received = usual(self, snapshot)
-        bytes_ = received.numel() * received.element_size()
-        memory = torch.full((bytes_ + 64,), 255, dtype=torch.uint8)
-        moved = memory[offset : offset + bytes_].view(received.dtype).view(received.shape)
-        assert moved.data_ptr() % 64 == offset
-        return moved.copy_(received)
+    def observe_together(asked: Sequence[tuple[Radio, Sequence[int]]]) -> list[Tensor]:
+        return [moved(received) for received in usual(asked)]
 
-    usual = Radio.observe
-    monkeypatch.setattr(Radio, "observe", observe)
+    def moved(received: Tensor) -> Tensor:
+        bytes_ = received.numel() * received.element_size()
+        memory = torch.full((bytes_ + 128,), 255, dtype=torch.uint8)
+        begin = -memory.data_ptr() % 64 + offset
+        there = memory[begin : begin + bytes_].view(received.dtype).view(received.shape)
+        assert there.data_ptr() % 64 == offset
+        offsets.append(offset)
+        return there.copy_(received)
+
+    offsets: list[int] = []
+    usual = Radio.observe_together
+    monkeypatch.setattr(Radio, "observe_together", staticmethod(observe_together))
     assert outcome(tmp_path) == expected
+    assert offsets
 
 
 @pytest.mark.slow
