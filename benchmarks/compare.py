@@ -47,7 +47,8 @@ def read(path: Path) -> dict[str, list[Row]]:
 def changes(now: Mapping[str, Sequence[Row]], before: Mapping[str, Sequence[Row]]) -> dict[str, list[Change]]:
     """Compare the ratios that both runs have.
 
-    A ratio is better or worse if it differs by more than `TOLERANCE` and the values of the repetitions do not overlap.
+    A ratio is better or worse if it differs by more than `TOLERANCE` and the values of the repetitions do not overlap;
+    one that was measured once shows no spread, and is not judged.
     """
     found = {}
     for part, rows in now.items():
@@ -67,7 +68,8 @@ def _change(now: Row, then: Row) -> Change | None:
     factor = 1 / higher if rate else higher
     apart = now.ratio_range[0] > then.ratio_range[1] or now.ratio_range[1] < then.ratio_range[0]
     verdict: Literal["", "better", "worse"] = ""
-    if apart and not 1 / TOLERANCE <= factor <= TOLERANCE:
+    repeated = all(one.least < one.largest for one in (now, then))
+    if apart and repeated and not 1 / TOLERANCE <= factor <= TOLERANCE:
         verdict = "worse" if factor > 1 else "better"
     return Change(now.case, then.ratio, now.ratio, factor, verdict)
 

@@ -1,146 +1,93 @@
-"""Runs of many base stations on the simulated clock: cost of a report and peak memory, from 16 base stations to 256.
+"""Growth of runs from 1 base station to 1024, of `rss` and `vinloc` on the grid of `benchmarks.grid`.
 
-Sites stand on a grid of 100 m, and users among them; a link is its line of sight. Pilots are one slot of paris-6: 2 × 2
-antennas and 24 tones, with thermal noise. The scheme is `rss` at 8 bits, in process, one snapshot every 30 ms in
-batches of 32, with the books closed at the end. Each run is a process of its own, whose peak memory includes the
-interpreter, its libraries and the paths of all links.
+For each size a process of its own runs once in process on the simulated clock: processor time of a fix, from time zero
+to the last fix; processor time of the rest of a run (plan, base stations, books), and peak memory, which includes the
+interpreter, its libraries and the paths of all links. Another runs on Ray, where base stations share eight processes,
+for the time until all are registered. An exponent is the slope of a straight line through the logarithms, of 16 base
+stations and more.
 
-    python -m benchmarks.growth BASE_STATIONS SNAPSHOTS      one run of any size
+    python -m benchmarks.growth SCHEME BASE_STATIONS SNAPSHOTS      one run of any size in process
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
+from benchmarks import grid, start
 from benchmarks.machine import peak_mb
 from benchmarks.timing import Bench, Row, row
 from sim.emulate.emulator import run_plan
-from sim.plan.plan import Plan, compose
-from sim.plan.settings import EmulateSettings
-from sim.plan.weights import Weights
-from sim.world.paths import PathSet
-from sim.world.scenario import SPEED_OF_LIGHT, Scenario, load_scenario
+from sim.plan.outcome import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
-SPACING_M = 100.0
-BATCH = 32
-SIZES = (16, 64, 256)
-SNAPSHOTS = 128
+SIZES = (1, 4, 16, 64, 256, 1024)
+LEAST = 16
+"""Base stations from which exponents are fitted: below, what any run costs hides what one more base station does."""
+SNAPSHOTS = 2 * grid.BATCH
+FIGURES = {"fix": "ms", "rest of the run": "s", "peak memory": "MB", "start on Ray": "s"}
+"""What is measured of each run, and its unit."""
 
 
 def run(bench: Bench) -> list[Row]:
-    """Measure runs of growing size; each is held against the smallest."""
-    sizes, snapshots = ((4,), 8) if bench.quick else (SIZES, SNAPSHOTS)
-    found: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
-    for _ in range(bench.effort.runs):
-        for size in sizes:
-            command = [sys.executable, "-m", "benchmarks.growth", str(size), str(snapshots)]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-            found[size].append(json.loads(done.stdout))
+    """Measure runs of growing size, each once, and the exponents."""
+    sizes, snapshots = ((2, 4), 8) if bench.quick else (SIZES, SNAPSHOTS)
     rows = []
-    for name, unit in (("cost of a report", "µs"), ("peak memory", "MB")):
-        least = f"{name}, {sizes[0]} BSs"
-        base = [one[name] for one in found[sizes[0]]]
-        for size in sizes:
-            values = [one[name] for one in found[size]]
-            reference = (least, base) if size != sizes[0] else (None, None)
-            rows.append(row(f"{name}, {size} BSs", unit, values, *reference))
+    for scheme in grid.SCHEMES[-1:] if bench.quick else grid.SCHEMES:
+        found = [measure(bench, scheme, size, snapshots) for size in sizes]
+        for name, unit in FIGURES.items():
+            values = [one[name] for one in found]
+            cases = [f"{scheme}, {size} BSs: {name}" for size in sizes]
+            first = next((place for place, size in enumerate(sizes) if size >= LEAST), 0)
+            for place, (case, value) in enumerate(zip(cases, values, strict=True)):
+                reference = (None, None) if place == first else (cases[first], [values[first]])
+                rows.append(row(case, unit, [value], *reference))
+            slope = float(np.polyfit(np.log(sizes[first:]), np.log(values[first:]), 1)[0])
+            rows.append(row(f"{scheme}: {name}, exponent", "", [slope]))
     return rows
 
 
-def grid(stations: int) -> Scenario:
-    """Return paris-6 with sites on a square grid, one slot, and users in between."""
-    paris = load_scenario("paris-6")
-    side = math.ceil(math.sqrt(stations))
-    place = SPACING_M * (np.stack(np.divmod(np.arange(stations), side), 1) - (side - 1) / 2)
-    reach = SPACING_M * side / 2
-    base = dataclasses.replace(
-        paris,
-        name="grid",
-        numerology=dataclasses.replace(paris.numerology, slots=1),
-        users=dataclasses.replace(paris.users, low=(-reach, -reach, 1.5), high=(reach, reach, 20.0), min_links=1),
-    )
-    return base.at_layout(np.column_stack([place, np.full(stations, 25.0)]))
+def measure(bench: Bench, scheme: str, stations: int, snapshots: int) -> Mapping[str, float]:
+    """Return the `FIGURES` of a scheme on some base stations."""
+    command = [sys.executable, "-m", "benchmarks.growth", scheme, str(stations), str(snapshots)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    begun = start.measure(start.packed(stations, bench.folder / "runs", scheme))
+    return {**json.loads(done.stdout), "start on Ray": begun.seconds}
 
 
-def lines_of_sight(scenario: Scenario, users: int) -> PathSet:
-    """Return one straight path from each site to each of some users, attenuated as in free space."""
-    draw = np.random.default_rng(5)
-    position = draw.uniform(scenario.users.low, scenario.users.high, (users, 3))
-    step = (position[:, None] - np.array([site.position for site in scenario.sites])).reshape(-1, 3)
-    distance = np.linalg.norm(step, axis=1)
-    zenith, azimuth = np.arccos(step[:, 2] / distance), np.arctan2(step[:, 1], step[:, 0])
-    matrix = np.zeros((len(distance), 2, 2), np.complex64)
-    matrix[:, 0, 0] = scenario.numerology.wavelength_m / (4 * np.pi * distance)
-    return PathSet(
-        position=position,
-        offset=np.arange(len(distance) + 1, dtype=np.int64),
-        matrix=matrix,
-        delay=(distance / SPEED_OF_LIGHT).astype(np.float32),
-        site_angle=np.stack([zenith, azimuth], -1).astype(np.float32),
-        user_angle=np.stack([np.pi - zenith, azimuth + np.pi], -1).astype(np.float32),
-        bounces=np.zeros(len(distance), np.uint8),
-        mirror=np.zeros((0, 4), np.float32),
-        digest=scenario.tracing_digest(),
-    )
+@dataclasses.dataclass(slots=True)
+class _Marks:
+    """Processor time at time zero and after the last fix [s]."""
 
+    zero_s: float = 0.0
+    last_s: float = 0.0
 
-def plan(stations: int, snapshots: int, output: Path, **changes: Any) -> Plan:
-    """Return the plan of a run, with a path-loss model of free space as weights; `changes` are of its settings."""
-    scenario = grid(stations)
-    settings = EmulateSettings(
-        scheme="rss",
-        bs=stations,
-        bits=8,
-        snapshots=snapshots,
-        batch=BATCH,
-        bundle=BATCH,
-        driver="process",
-        deadline_ms=30.0 * BATCH + 1000,
-        controls=False,
-        capture=False,
-        report=False,
-        output=output,
-    )
-    area = {"low": scenario.users.low, "high": scenario.users.high}
-    config = {"gain_db": [-120.0, -20.0], "estimator": "ls", **area}
-    path_loss = torch.tensor([[-43.0, 2.0, 3.0]]).expand(stations, 3)
-    weights = Weights(config, {"cloud.path_loss": path_loss})
-    settings = dataclasses.replace(settings, **changes)
-    return compose(settings, scenario, lines_of_sight(scenario, snapshots), weights)
+    def note(self, progress: Progress) -> None:
+        if progress.stage == "run" and progress.done == 0:
+            self.zero_s = time.process_time()
+        elif progress.stage == "write":
+            self.last_s = time.process_time()
 
 
 def main() -> None:
-    """Run once, and print CPU time a report [µs], peak memory [MB], and seconds of clock and CPU in all."""
-    stations, snapshots = map(int, sys.argv[1:])
-    begin_s = time.perf_counter()
+    """Run once, and print the processor time of a fix [ms] and of the rest [s], and the peak memory [MB]."""
+    scheme, stations, snapshots = sys.argv[1], *map(int, sys.argv[2:])
+    begin_s, marks = time.process_time(), _Marks()
     with tempfile.TemporaryDirectory() as folder:
-        planned = plan(stations, snapshots, Path(folder))
-        begin_cpu_s = time.process_time()
-        result = run_plan(planned)
-        cost_us = 1e6 * (time.process_time() - begin_cpu_s) / (stations * snapshots)
-        assert result.summary["reports"]["used"] == stations * snapshots
-    print(
-        json.dumps(
-            {
-                "cost of a report": cost_us,
-                "peak memory": peak_mb(),
-                "clock_s": time.perf_counter() - begin_s,
-                "cpu_s": time.process_time(),
-            }
-        )
-    )
+        result = run_plan(grid.plan(stations, snapshots, Path(folder), scheme), marks.note)
+        reports = result.summary["reports"]
+        assert reports["used"] == stations * snapshots, reports
+    fixes_s = marks.last_s - marks.zero_s
+    rest_s = time.process_time() - begin_s - fixes_s
+    print(json.dumps({"fix": 1e3 * fixes_s / snapshots, "rest of the run": rest_s, "peak memory": peak_mb()}))
 
 
 if __name__ == "__main__":

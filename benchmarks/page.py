@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, from the run that is stored beside this file: `python -m benchmarks.page`.
+"""Tables and picture of docs/benchmarks.md, from the run that is stored beside this file: `python -m benchmarks.page`.
 
     python cli.py bench --json benchmarks/baseline.json
     python -m benchmarks.page
@@ -12,16 +12,20 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from benchmarks import compare, report
+from benchmarks import compare, grid, growth, report
 from benchmarks.machine import Machine
-from sim.files import write_text
+from benchmarks.timing import Row
+from sim.files import write_picture, write_text
 
 BASELINE = Path(__file__).with_name("baseline.json")
 PAGE = BASELINE.parents[1] / "docs" / "benchmarks.md"
+PICTURE = PAGE.with_name("growth.png")
 WIDTH = 180
 """Width of a table [characters]; pages scroll, so nothing is cut."""
 _BLOCK = re.compile(r"^<!-- bench(?P<parts>[ \w]*?) -->\n\n```\n.*?^```\n", re.MULTILINE | re.DOTALL)
@@ -49,5 +53,23 @@ def filled(text: str, stored: Path = BASELINE) -> str:
     return _BLOCK.sub(block, text)
 
 
+def growth_figure(rows: Mapping[str, Sequence[Row]]) -> Figure:
+    """Draw what the part `growth` has measured against the number of base stations."""
+    found = {row.case: row.median for row in rows["growth"]}
+    figure = Figure((11, 2.9), layout="constrained")
+    for panel, (name, unit) in zip(figure.subplots(1, len(growth.FIGURES)), growth.FIGURES.items(), strict=True):
+        for scheme, marker in zip(grid.SCHEMES, "os", strict=True):
+            values = [found[f"{scheme}, {size} BSs: {name}"] for size in growth.SIZES]
+            label = f"{scheme}, exponent {found[f'{scheme}: {name}, exponent']:.2f}"
+            panel.loglog(growth.SIZES, values, marker=marker, markersize=4, label=label)
+        panel.set(xlabel="base stations", ylabel=f"{name} [{unit}]")
+        panel.set_xticks(growth.SIZES, map(str, growth.SIZES))
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7)
+    return figure
+
+
 if __name__ == "__main__":
+    write_picture(growth_figure(compare.read(BASELINE)), PICTURE)
     write_text(PAGE, filled(PAGE.read_text(encoding="utf-8")))

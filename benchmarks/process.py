@@ -2,7 +2,7 @@
 
 At batch 32, `ecc` is held against its networks alone: encoders of all base stations and fusion, on tensors that are
 ready, in one loop. `rss`, which has no networks, is held against its radios alone, on paris-6 and with the lighter
-pilots of `benchmarks.growth`; there also with 16 base stations, which share the cost of a fix. Measured is the run
+pilots of `benchmarks.grid`; there also with 16 base stations, which share the cost of a fix. Measured is the run
 itself, journals and receive logs included: neither assembly nor closing of the books.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import growth, world
+from benchmarks import grid, world
 from benchmarks.timing import Bench, Row, row
 from cloud.fusion.cma import CmaFusionNetwork, read_out
 from edge.ecc import load_encoder
@@ -43,7 +43,7 @@ def run(bench: Bench) -> list[Row]:
         *_pair(bench, "radios alone", radios(paris), "rss", paris, snapshots * settings.bs, "reports/s"),
     ]
     for name, stations in (("one slot", settings.bs), ("one slot, 16 BSs", 16)):
-        light = growth.plan(stations, snapshots, settings.output)
+        light = grid.plan(stations, snapshots, settings.output)
         base, case = f"radios alone, {name}", f"rss, {name}"
         rows += _pair(bench, base, radios(light), case, light, snapshots * stations, "reports/s")
     return rows

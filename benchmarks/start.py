@@ -1,19 +1,20 @@
 """Start of base stations on Ray, from the driver's first step until all are registered, and the memory of each.
 
-Six base stations of `ecc` on paris-6 are processes of their own; 64 and 256 of `rss`, on the grid of `growth`, share
-eight processes. Starts are held against one Python process that imports the same libraries, in the same repetition.
-Memory is the processes' proportional set size (proc_pid_smaps(5)), in which pages that processes share count once.
+Six base stations of `ecc` on paris-6 are processes of their own; 64 and 256 of `rss`, on the grid of `benchmarks.grid`,
+share eight processes. Starts are held against one Python process that imports the same libraries, in the same
+repetition. Memory is the processes' proportional set size (proc_pid_smaps(5)): pages that they share count once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks import growth, world
+from benchmarks import grid, world
 from benchmarks.samples import STATIONS
 from benchmarks.timing import Bench, Row, row
 from fronthaul.clock import real_ns
@@ -23,6 +24,7 @@ from sim.emulate.ray_forks import LIBRARIES
 from sim.plan.outcome import Progress
 from sim.plan.plan import Plan, load_plan
 
+ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = 8
 SIZES = (64, 256)
 SNAPSHOTS = 8
@@ -59,10 +61,11 @@ def run(bench: Bench) -> list[Row]:
     return rows
 
 
-def packed(stations: int, output: Path) -> Plan:
-    """Return the plan of `stations` base stations of `rss` in eight processes."""
+def packed(stations: int, output: Path, scheme: str = "rss") -> Plan:
+    """Return the plan of `stations` base stations in eight processes, or in fewer where there are fewer."""
     room = {"cpus_per_bs": 0.002, "cloud_cpus": 0.1}  # reservations, not limits: any machine has room for them
-    return growth.plan(stations, SNAPSHOTS, output, driver="ray", bs_per_actor=stations // PROCESSES, **room)
+    each = math.ceil(stations / PROCESSES)
+    return grid.plan(stations, SNAPSHOTS, output, scheme, driver="ray", bs_per_actor=each, **room)
 
 
 def measure(plan: Plan) -> Start:
@@ -98,5 +101,5 @@ def _pss_mb(pid: int) -> float:
 
 def _imports_s() -> float:
     begin_s = time.perf_counter()
-    subprocess.run([sys.executable, "-c", f"import {', '.join(LIBRARIES)}"], cwd=growth.ROOT, check=True)
+    subprocess.run([sys.executable, "-c", f"import {', '.join(LIBRARIES)}"], cwd=ROOT, check=True)
     return time.perf_counter() - begin_s

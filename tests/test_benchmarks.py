@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import cli
-from benchmarks import compare, page, processor, report
+from benchmarks import compare, grid, growth, page, processor, report
 from benchmarks.diffloc import NO_GPU, require_same
 from benchmarks.machine import this_machine
 from benchmarks.timing import QUICK, Case, Row, measure, row
@@ -48,7 +48,7 @@ def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Quick:
 
 @pytest.fixture(scope="module")
 def with_ray(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return quick(tmp_path_factory.mktemp("with-ray"), "fronthaul", "start", "whole")[1]
+    return quick(tmp_path_factory.mktemp("with-ray"), "fronthaul", "growth", "start", "whole")[1]
 
 
 def rows_of(written: dict[str, Any], part: str) -> dict[str, dict[str, Any]]:
@@ -76,8 +76,8 @@ def test_closing_accounts_for_every_report_within_its_memory(without_ray: Quick)
     assert rows["peak memory"]["median"] < 1000
 
 
-def test_the_process_is_held_against_networks_and_radios_alone_and_grows(tmp_path: Path) -> None:
-    _, written = quick(tmp_path, "process", "growth")
+def test_the_process_is_held_against_networks_and_radios_alone(tmp_path: Path) -> None:
+    _, written = quick(tmp_path, "process")
     rows = {each["case"]: each for each in written["parts"]["process"]}
     for name, base, unit in (
         ("ecc", "networks alone", "fixes/s"),
@@ -88,9 +88,6 @@ def test_the_process_is_held_against_networks_and_radios_alone_and_grows(tmp_pat
         assert rows[name]["reference"] == base and rows[name]["unit"] == rows[base]["unit"] == unit
         assert rows[name]["ratio"] == pytest.approx(rows[name]["median"] / rows[base]["median"], rel=DIGITS)
         assert 0 < rows[name]["ratio"] < 1  # a run holds all that its yardstick does
-    rows = {each["case"]: each for each in written["parts"]["growth"]}
-    assert rows["cost of a report, 4 BSs"]["unit"] == "µs" and rows["cost of a report, 4 BSs"]["median"] > 0
-    assert 100 < rows["peak memory, 4 BSs"]["median"] < 2000  # MB
 
 
 @pytest.mark.ray
@@ -114,6 +111,17 @@ def test_starts_are_held_against_one_process_and_base_stations_share_memory(with
     for name in ("6 BSs", "8 BSs, 1 a process", "16 BSs, 2 a process"):
         assert rows[f"{name}: ready"]["reference"] == "one process imports the libraries"
     assert rows["a further BS of a process"]["median"] < 5 < rows["a BS alone in its process"]["median"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_growth_is_measured_with_its_exponents(with_ray: dict[str, Any]) -> None:
+    rows = rows_of(with_ray, "growth")
+    for name, unit in growth.FIGURES.items():
+        few, more = rows[f"vinloc, 2 BSs: {name}"], rows[f"vinloc, 4 BSs: {name}"]
+        assert few["unit"] == more["unit"] == unit and few["median"] > 0 and more["reference"] == few["case"]
+        assert 2 ** rows[f"vinloc: {name}, exponent"]["median"] == pytest.approx(more["ratio"], rel=DIGITS)
+    assert 100 < rows["vinloc, 4 BSs: peak memory"]["median"] < 2000  # MB
 
 
 def test_processor_time_is_that_of_all_descendants_and_costs_are_held_against_one_process() -> None:
@@ -220,14 +228,18 @@ def test_a_ratio_is_worse_only_beyond_the_spread_of_both_runs(
     base = [1.0, 1.0, 1.0]
 
     def rows(unit: str, values: dict[str, list[float]]) -> list[Row]:
-        return [row(case, unit, each, "bare", base) for case, each in values.items()]
+        return [row(case, unit, each, "bare", base[: len(each)]) for case, each in values.items()]
 
     before = {
-        "times": rows("µs", {"same": [2, 2.1, 2.2], "slow": [2, 2.1, 2.2], "noisy": [2, 2.1, 9], "gone": base}),
+        "times": rows(
+            "µs", {"same": [2, 2.1, 2.2], "slow": [2, 2.1, 2.2], "noisy": [2, 2.1, 9], "gone": base, "once": [2]}
+        ),
         "rates": rows("reports/s", {"slow": [2, 2.1, 2.2], "fast": [2, 2.1, 2.2]}),
     }
     now = {
-        "times": rows("µs", {"same": [2.2, 2.25, 2.3], "slow": [3, 3.1, 3.2], "noisy": [4, 4.1, 4.2], "new": base}),
+        "times": rows(
+            "µs", {"same": [2.2, 2.25, 2.3], "slow": [3, 3.1, 3.2], "noisy": [4, 4.1, 4.2], "new": base, "once": [9]}
+        ),
         "rates": rows("reports/s", {"slow": [1, 1.05, 1.1], "fast": [3, 3.1, 3.2]}),
         "unknown": rows("µs", {"new": base}),
     }
@@ -236,11 +248,12 @@ def test_a_ratio_is_worse_only_beyond_the_spread_of_both_runs(
     found = compare.changes(now, compare.read(file))
     assert {(part, one.case): one.verdict for part, ones in found.items() for one in ones} == {
         ("times", "same"): "", ("times", "slow"): "worse", ("times", "noisy"): "",
+        ("times", "once"): "",
         ("rates", "slow"): "worse", ("rates", "fast"): "better",
     }  # fmt: skip
     assert found["rates"][0].factor == pytest.approx(2.0)  # half the rate, twice the cost
     assert compare.show(now, compare.read(file)) == 2
-    assert "2 of 5 ratios are worse" in capsys.readouterr().out
+    assert "2 of 6 ratios are worse" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"parts": {"wire": [{"cost": 1}]}}', '{"parts": [1]}'])
@@ -257,3 +270,14 @@ def test_the_page_shows_the_stored_run() -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     assert text.count("<!-- bench") == 10
     assert page.filled(text) == text
+
+
+def test_the_picture_of_growth_shows_every_figure_of_both_schemes() -> None:
+    stored = {each.case: each.median for each in compare.read(page.BASELINE)["growth"]}
+    panels = page.growth_figure(compare.read(page.BASELINE)).axes
+    assert [panel.get_ylabel() for panel in panels] == [f"{name} [{unit}]" for name, unit in growth.FIGURES.items()]
+    for panel, name in zip(panels, growth.FIGURES, strict=True):
+        for line, scheme in zip(panel.get_lines(), grid.SCHEMES, strict=True):
+            points = {f"{scheme}, {int(size)} BSs: {name}": value for size, value in line.get_xydata()}
+            assert points.items() <= stored.items() and len(points) == len(growth.SIZES)
+            assert line.get_label() == f"{scheme}, exponent {stored[f'{scheme}: {name}, exponent']:.2f}"

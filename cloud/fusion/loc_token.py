@@ -1,6 +1,6 @@
 """VIn-Loc's network at the cloud, from values and sites of any base stations to a position. VIn-Loc Sec. 3, Table 1.
 
-Notation: B snapshots, K base stations (0 … 256, in any order), D encoder width (512).
+Notation: B snapshots, K base stations (0 … 1024, in any order), D encoder width (512).
 
 A token concatenates the values of a base station and an embedding of its site; a learned token [LOC], which represents
 the user, is appended. In the encoder blocks [LOC] attends to all tokens; absent base stations are masked out as keys.
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from fronthaul.errors import LocalError
 
-MOST_STATIONS = 256
+MOST_STATIONS = 1024
 """Maximum number of base stations per fix: the cost of attention is quadratic in it."""
 
 

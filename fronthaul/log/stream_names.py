@@ -8,6 +8,7 @@ unknown.parquet                               ledger of connections that belong 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -72,12 +73,10 @@ def streams(folder: Path, kind: str, bs: int | None = None) -> list[Path]:
         kind: ending of their names, such as `SENT`.
         bs: only streams of this base station; None for those of all base stations and the cloud.
     """
-    found = []
-    for path in folder.glob(f"*{kind}"):
-        start = start_of(path.name)
-        if start is not None and (bs is None or (isinstance(start, EdgeStart) and start.bs == bs)):
-            found.append(path)
-    return sorted(found, key=lambda path: (len(path.name), path.name))
+    begin = "" if bs is None else f"{link_name(bs)}-"
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208  a tenth of glob's time
+    found = [name for name in names if name.endswith(kind) and name.startswith(begin) and start_of(name) is not None]
+    return [folder / name for name in sorted(found, key=lambda name: (len(name), name))]
 
 
 def link_name(bs: int | None) -> str:

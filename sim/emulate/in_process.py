@@ -110,6 +110,7 @@ def drive(world: World, schedule: Schedule, on_progress: OnProgress) -> int:
     for node in edges:
         node.start(schedule.t0_ns)
     world.settle()
+    on_progress(Progress("run", 0, schedule.snapshots))
     shown_s = 0.0
     for snapshots in schedule.batches():
         world.advance(schedule.time_zero_ns(snapshots[-1]))

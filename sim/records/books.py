@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud.fixlog import fix_schema, read_fix_table
@@ -81,14 +82,15 @@ def close(folder: RunFolder, stations: Iterable[int]) -> Books:
     streams, sockets = read_streams(folder), read_sockets(folder)
     fixes = read_fix_logs(folder)
     besides = close_ledgers(folder, streams, stations, UsedReports.of_table(fixes))
-    links = all_totals(Ledgers(folder), stations, streams.transport)
+    ledgers = Ledgers(folder)
+    links = all_totals(ledgers, stations, streams.transport)
     write_connections(folder, connections(besides, streams.transport, sockets, links), sockets, streams.transport)
     write_stages(folder)
     pings = ping_samples(besides.received)
     write_table(_ping_table(pings), folder.pings)
     return Books(
         folder=folder,
-        ledgers=Ledgers(folder),
+        ledgers=ledgers,
         fixes=fixes,
         links=links,
         transport=streams.transport,
@@ -151,9 +153,12 @@ def _ping_table(pings: Iterable[ClockSample]) -> pa.Table:
 
 def merge_link_captures(folder: RunFolder, stations: Iterable[int]) -> None:
     """Merge the captures of all starts of each base station into one file per link."""
-    for bs in stations:
-        if parts := folder.streams(CAPTURE, bs):
-            merge_captures(parts, folder.capture(bs))
+    parts: dict[int, list[Path]] = {}
+    for path in folder.streams(CAPTURE):  # once: for each base station it would take the square of their number
+        if isinstance(start := start_of(path.name), EdgeStart):
+            parts.setdefault(start.bs, []).append(path)
+    for bs in parts.keys() & set(stations):
+        merge_captures(parts[bs], folder.capture(bs))
 
 
 def _clocks(pings: Iterable[ClockSample], events: pa.Table) -> dict[EdgeStart, ClockOffset | None]:

@@ -25,7 +25,7 @@ import torch
 from fronthaul.documents import parse_toml, read_text
 from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, link_plan, link_table
-from fronthaul.log.stream_names import CAPTURE, LEDGER, SENT, ledgers, link_name, start_of, streams
+from fronthaul.log.stream_names import CAPTURE, LEDGER, ledgers, link_name, start_of, streams
 from fronthaul.message.messages import PayloadFormat
 from sim.arithmetic import THREADS
 from sim.errors import UserError
@@ -145,10 +145,6 @@ class RunFolder:
     def streams(self, kind: str, bs: int | None = None) -> list[Path]:
         """Return the existing streams of one kind, see `stream_names.streams`."""
         return streams(self.links, kind, bs)
-
-    def epochs(self, bs: int) -> int:
-        """Return how many times a BS has started, judged by its streams."""
-        return len(self.streams(SENT, bs))
 
     def capture(self, bs: int) -> Path:
         """Return the path of a link's capture."""

@@ -226,11 +226,16 @@ _REPEATED = (
 
 
 class Ledgers:
-    """The ledgers of a run, read one at a time, and only the columns asked for."""
+    """The ledgers of a run, read one at a time, and only the columns asked for.
+
+    Small ones are kept: a run of many base stations would spend most of its closing on opening their files.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         """Look which there are."""
         self._paths = folder.ledgers()
+        self._kept: dict[int | None, list[pa.RecordBatch]] = {}
+        self._room = _KEPT_BYTES
 
     def __iter__(self) -> Iterator[int | None]:
         """Iterate over their base stations; None stands for unknown connections."""
@@ -259,21 +264,20 @@ class Ledgers:
         import pyarrow.parquet as pq
 
         path = self._paths[bs]
-        schema = ledger_schema()
-        if columns is not None:
-            schema = pa.schema([schema.field(name) for name in columns])
+        names = ledger_schema().names if columns is None else list(columns)
+        if bs in self._kept:
+            yield from (rows.select(names) for rows in self._kept[bs])
+            return
         try:
             with pq.ParquetFile(path) as file:
-                missing = set(schema.names) - set(file.schema_arrow.names)
-                if missing:
-                    raise UserError(f"{path.name} is damaged: it has no column {sorted(missing)[0]}.")
-                for batch in file.iter_batches(_BATCH_ROWS, columns=schema.names, use_threads=False):
-                    rows = batch.select(schema.names).cast(schema)
-                    rows.validate(full=True)
-                    require_ledger(rows, path)
-                    yield rows
+                if file.metadata.num_rows > _KEPT_ROWS or self._room < 0:
+                    yield from _read(file, path, names)
+                    return
+                self._kept[bs] = list(_read(file, path, ledger_schema().names))
         except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names that are not UTF-8
             raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error
+        self._room -= sum(rows.nbytes for rows in self._kept[bs])
+        yield from (rows.select(names) for rows in self._kept[bs])
 
     def table(self, bs: int | None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a ledger, with some columns; None takes all.
@@ -290,6 +294,21 @@ class Ledgers:
 
 
 _BATCH_ROWS = 1 << 16
+_KEPT_ROWS = 1 << 12
+_KEPT_BYTES = 1 << 26
+
+
+def _read(file: pq.ParquetFile, path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    if missing := set(names) - set(file.schema_arrow.names):
+        raise UserError(f"{path.name} is damaged: it has no column {sorted(missing)[0]}.")
+    schema = pa.schema([ledger_schema().field(name) for name in names])
+    for batch in file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
+        rows = batch.select(names).cast(schema)
+        rows.validate(full=True)
+        require_ledger(rows, path)
+        yield rows
 
 
 def read_ledgers(folder: RunFolder) -> dict[int | None, pa.Table]:

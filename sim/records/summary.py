@@ -260,8 +260,10 @@ def _kernel_bytes(connections: Sequence[Connection]) -> dict[str, Any] | None:
 
 def _excluded(books: Books) -> dict[str, int]:
     """Count, by base station, the snapshots for which the fusion rule could not use it."""
-    found = [row["bs"] for row in books.sockets.events.to_pylist() if row["kind"] == "excluded"]
-    return {str(bs): found.count(bs) for bs in sorted(set(found))}
+    events = books.sockets.events
+    told = zip(events["bs"].to_pylist(), events["kind"].to_pylist(), strict=True)
+    found = Counter(bs for bs, kind in told if kind == "excluded")
+    return {str(bs): found[bs] for bs in sorted(found)}
 
 
 def _arrivals(settings: EmulateSettings, record: RunRecord, books: Books) -> dict[str, int]:

@@ -222,8 +222,8 @@ def test_a_fix_is_what_the_network_says_in_metres() -> None:
     assert not fix.excluded and fix.covariance is None
 
 
-@pytest.mark.parametrize("stations", [1, 2, 18, 255, 256])
-def test_one_set_of_weights_serves_one_to_256_base_stations(stations: int) -> None:
+@pytest.mark.parametrize("stations", [1, 2, 18, 1023, 1024])
+def test_one_set_of_weights_serves_one_to_1024_base_stations(stations: int) -> None:
     template = reports(4, range(8))
     group = [dataclasses.replace(template[bs % 8], key=ReportKey(bs, 0, 0)) for bs in range(stations)]
     (fix,) = cloud(4, stations).fuse([group])
@@ -231,8 +231,8 @@ def test_one_set_of_weights_serves_one_to_256_base_stations(stations: int) -> No
 
 
 def test_more_base_stations_than_the_network_takes_are_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"^it takes at most 256 base stations, there are 257$"):
-        cloud(4, 257)
+    with pytest.raises(ValueError, match=r"^it takes at most 1024 base stations, there are 1025$"):
+        cloud(4, 1025)
 
 
 def test_the_order_of_reports_changes_nothing() -> None:

@@ -74,7 +74,7 @@ BEYOND = (
 )
 OCCUPIED = "BS 1 registers at (1.003, 2, 2.996) m, the place of BS 0: two base stations must be at least 1 cm apart"
 ELSEWHERE = "BS 1 registers at (2, 2, 4) m, but the cloud's plan has it at (2, 2, 3) m"
-STRANGER = "BS 256 is not part of this run, which has 256 base stations"
+STRANGER = "BS 1024 is not part of this run, which has 1024 base stations"
 
 REFUSED: dict[str, tuple[Message | bytes, str]] = {
     "not finite": (written(registration(1), {"position": (2.0, math.nan, 3.0)}), NOT_FINITE),
@@ -178,10 +178,10 @@ def test_a_cloud_that_was_started_again_knows_who_stands_where(tmp_path: Path) -
     assert [bs for bs, _ in refusals(tmp_path, 1)] == [1]
 
 
-def test_nobody_registers_beyond_the_256_that_a_fix_takes(tmp_path: Path) -> None:
-    with office(tmp_path, cloud_parts(256), peers=0) as made:
-        assert said(made, registration(256), bs=256) == [Abort(STRANGER)]
-    assert refusals(tmp_path) == [(256, STRANGER)]
+def test_nobody_registers_beyond_the_1024_that_a_fix_takes(tmp_path: Path) -> None:
+    with office(tmp_path, cloud_parts(1024), peers=0) as made:
+        assert said(made, registration(1024), bs=1024) == [Abort(STRANGER)]
+    assert refusals(tmp_path) == [(1024, STRANGER)]
 
 
 def test_a_frame_of_who_was_refused_is_not_fused(tmp_path: Path) -> None:
@@ -250,8 +250,8 @@ def test_a_site_in_another_coordinate_system_ends_a_run_with_a_sentence(
 def test_more_sites_than_a_fix_takes_are_refused_before_anything_starts(
     assets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert emulated(assets, tiny_vinloc.scenario(257)) == 2
-    sentence = "Scheme 'vinloc' cannot run: it takes at most 256 base stations, there are 257."
+    assert emulated(assets, tiny_vinloc.scenario(1025)) == 2
+    sentence = "Scheme 'vinloc' cannot run: it takes at most 1024 base stations, there are 1025."
     assert capsys.readouterr().err.strip().splitlines()[-1] == sentence
 
 
