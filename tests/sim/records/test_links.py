@@ -13,6 +13,8 @@ from sim.emulate.emulator import emulate
 from sim.inspect.frames import check_books
 from sim.inspect.replay import replay
 from sim.plan.settings import EmulateSettings
+from sim.records import links
+from sim.records.folder import RunFolder
 
 EVERYTHING = {
     "default": {
@@ -124,3 +126,23 @@ def test_a_lost_bundle_loses_all_its_reports(settings: EmulateSettings) -> None:
     assert frames["dropped"] > 3 and reports["lost"] == 5 * frames["dropped"]
     assert result.summary["conservation"]["ok"]
     assert replay(result.folder).ok
+
+
+def test_a_small_ledger_is_read_once_and_a_large_one_column_by_column(
+    settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = emulate(settings).folder
+    opened: list[Any] = []
+    monkeypatch.setattr(pq, "ParquetFile", lambda path: opened.append(path) or _parquet_file(path))
+    whole = run_tables.ledgers(folder)
+    for most_rows, times in ((links._KEPT_ROWS, 1), (0, 3)):
+        monkeypatch.setattr(links, "_KEPT_ROWS", most_rows)
+        ledgers = links.Ledgers(RunFolder(folder))
+        opened.clear()
+        for columns in (["seq", "bs"], ["payload"], None):
+            for bs, table in zip(ledgers, whole, strict=True):
+                assert ledgers.table(bs, columns).equals(table if columns is None else table.select(columns))
+        assert len(opened) == times * len(whole) == times * 3
+
+
+_parquet_file = pq.ParquetFile
