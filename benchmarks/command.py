@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -62,15 +63,18 @@ def bench(
 
     before = compare.read(against) if against is not None else None
     rows: dict[str, list[Row]] = {}
+    took_s: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="cofix-benchmarks-") as folder, fixed_arithmetic(THREADS):
         machine = this_machine()
         path, weights = world.weights(Path(folder))
         settings = Bench(QUICK if quick else FULL, Path(folder), path)
         for part in dict.fromkeys(parts or Part):
             with Console(stderr=True).status(f"Timing {part}"):
+                begin_s = time.perf_counter()
                 rows[part] = import_module(f"benchmarks.{part}").run(settings)
+                took_s[part] = time.perf_counter() - begin_s
         report.show(rows, machine, weights, quick)
         if json_file is not None:
-            report.save(json_file, rows, machine, weights, quick)
+            report.save(json_file, rows, machine, weights, quick, took_s)
     if before is not None and compare.show(rows, before) and not quick:
         raise typer.Exit(1)

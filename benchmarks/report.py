@@ -56,12 +56,15 @@ def output() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=WIDTH)
 
 
-def save(path: Path, rows: Rows, machine: Machine, weights: str, quick: bool) -> None:
-    """Write everything that `show` prints, figures with four digits."""
+def save(
+    path: Path, rows: Rows, machine: Machine, weights: str, quick: bool, took_s: Mapping[str, float] | None = None
+) -> None:
+    """Write everything that `show` prints, figures with four digits, and how long each part took [s]."""
     told: dict[str, Any] = {
         "machine": dataclasses.asdict(machine),
         "weights": weights,
         "quick": quick,
+        "took_s": _rounded(dict(took_s or {})),
         "parts": {part: [_rounded(dataclasses.asdict(row)) for row in part_rows] for part, part_rows in rows.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
