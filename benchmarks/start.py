@@ -63,7 +63,7 @@ def run(bench: Bench) -> list[Row]:
 
 def packed(stations: int, output: Path, scheme: str = "rss") -> Plan:
     """Return the plan of `stations` base stations in eight processes, or in fewer where there are fewer."""
-    room = {"cpus_per_bs": 0.002, "cloud_cpus": 0.1}  # reservations, not limits: any machine has room for them
+    room = {"cpus_per_bs": 0.001, "cloud_cpus": 0.1}  # reservations, not limits: any machine has room for them
     each = math.ceil(stations / PROCESSES)
     return grid.plan(stations, SNAPSHOTS, output, scheme, driver="ray", bs_per_actor=each, **room)
 
