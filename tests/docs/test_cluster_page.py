@@ -38,4 +38,6 @@ def test_the_manifest_is_of_our_ray_and_has_the_pages_labels() -> None:
     (volume,) = pods[0]["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     (mount,) = pods[0]["containers"][0]["volumeMounts"]
+    uid = re.search(r"useradd .*--uid (\d+) ray", (ROOT / "deploy/Containerfile").read_text())
+    assert uid is not None and pods[0]["securityContext"] == {"fsGroup": int(uid[1])}  # else it cannot write there
     assert mount["name"] == volume["name"] and f"--output {mount['mountPath']}" in PAGE
