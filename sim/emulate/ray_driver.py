@@ -172,7 +172,7 @@ class Run:
         self._await_end()
         self._close_edges()
         if self._metrics is not None and (progress := self._progress()) is not None:
-            self._metrics.update(*progress)
+            self._metrics.update(self._settings.snapshots, progress[1])
         self._close_cloud()
         return RunRecord(
             cloud=self._judged_outcome(),

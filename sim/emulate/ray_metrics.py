@@ -2,7 +2,7 @@
 
 Base stations and cloud publish nothing themselves. All streams of a run lie on the driver's node, also those of base
 stations elsewhere, so the counts are those of the ledger, those of a process or node that dies are not lost, and no
-report takes longer. The agent keeps the last values when the run is over.
+report takes longer. When the run is over, the agent keeps the last values, those of gauges for 20 s.
 
 The driver does not publish itself: a process that connects to Ray repeatedly exports its metrics more than once.
 """
@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fronthaul.clock import real_ns
 from sim.errors import UserError
 from sim.observe.counting import Counting, Labels
-from sim.observe.metrics import CLOSED, METRICS, RUN_LABELS, WAITING
+from sim.observe.metrics import BOUNDS_MS, METRICS, RUN_LABELS
 from sim.plan.plan import Plan
 from sim.records.folder import RunFolder
 
@@ -43,7 +43,7 @@ class Publisher:
         for metric in METRICS:
             labels = (*RUN_LABELS, *metric.labels)
             if metric.kind == "histogram":
-                found: ray_metrics.Metric = ray_metrics.Histogram(metric.name, metric.help, [*metric.bounds], labels)
+                found: ray_metrics.Metric = ray_metrics.Histogram(metric.name, metric.help, [*BOUNDS_MS], labels)
             else:
                 kind = ray_metrics.Counter if metric.kind == "counter" else ray_metrics.Gauge
                 found = kind(metric.name, metric.help, labels)
@@ -56,7 +56,7 @@ class Publisher:
             published = self._published[name]
             tags = dict(zip(self._labels[name], labels, strict=True))
             if isinstance(published, ray_metrics.Counter):
-                published.inc(value, tags)
+                published._record(value, tags)  # `inc` refuses 0, with which a series begins
             elif isinstance(published, ray_metrics.Histogram):
                 published.observe(value, tags)
             elif isinstance(published, ray_metrics.Gauge):
@@ -91,7 +91,7 @@ class RayMetrics:
 
     def begin(self, t0_ns: int) -> None:
         """Take time zero of snapshot 0 [ns]; what came before is counted, too."""
-        self._counting = Counting(self._folder.links, t0_ns, self._plan.settings.interval_ns)
+        self._counting = Counting(self._folder.links, t0_ns, self._plan.settings)
 
     def update(self, closed: int, waiting: int) -> None:
         """Take the state of the cloud, and publish what is new, at most once a `PERIOD_S`.
@@ -101,7 +101,7 @@ class RayMetrics:
             waiting: rounds there that wait for reports or fusion.
         """
         assert self._counting is not None, "begin comes first"
-        self._counting.gauges |= {(CLOSED, ()): closed, (WAITING, ()): waiting}
+        self._counting.look(closed, waiting, real_ns())
         if time.monotonic() >= self._next_s:
             self.publish()
             self._next_s = time.monotonic() + PERIOD_S
@@ -109,7 +109,7 @@ class RayMetrics:
     def publish(self) -> None:
         """Publish what is new."""
         if self._counting is not None:  # else the run has not begun
-            self._counting.read(real_ns())
+            self._counting.read(real_ns)
             self._actor.publish.remote([(metric.name, *rest) for metric, *rest in self._counting.take()])
 
     def close(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from fronthaul.account.costs import cost_columns
+from fronthaul.link.link_model import DropReason
 from fronthaul.log.sent import DISCONNECTED, TRANSPORT_FULL
 from fronthaul.log.stream_names import EVENTS as EVENT_STREAMS
 from fronthaul.log.stream_names import FIXES as FIX_STREAMS
@@ -32,12 +33,16 @@ from sim.observe.metrics import (
     HELD,
     IN_FLIGHT,
     REPORTS,
+    SNAPSHOTS,
+    WAITING,
     Metric,
 )
 from sim.records.tail import Tail
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from sim.plan.settings import EmulateSettings
 
 UNKNOWN = "unknown"
 """Label `bs` of what belongs to no base station, as in the name of its ledger."""
@@ -54,27 +59,45 @@ class Counting:
         gauges: values of gauges.
     """
 
-    def __init__(self, links: Path, t0_ns: int, interval_ns: int) -> None:
+    def __init__(self, links: Path, t0_ns: int, settings: EmulateSettings) -> None:
         """Begin to count.
 
         Args:
             links: folder of the streams.
             t0_ns: time zero of snapshot 0 on the run's clock [ns].
-            interval_ns: from one snapshot to the next [ns]; 0 in closed loop.
+            settings: of the run.
         """
         self._tail = Tail(links)
-        self._t0_ns, self._interval_ns = t0_ns, interval_ns
-        self._release_ns: dict[Labels, list[int]] = defaultdict(list)  # of frames that are held, by link
+        self._t0_ns, self._interval_ns = t0_ns, settings.interval_ns
+        self._deadline_ns, self._snapshots = settings.deadline_ns, settings.snapshots
+        self._over = 0
+        self._release_ns: dict[Labels, list[int]] = {}  # of frames that are held, by link
         self._flying: Counter[Labels] = Counter()
         self.counts: dict[tuple[Metric, Labels], float] = defaultdict(float)
         self.observed: dict[tuple[Metric, Labels], list[float]] = defaultdict(list)
         self.gauges: dict[tuple[Metric, Labels], float] = {}
 
-    def read(self, now_ns: int) -> None:
-        """Count what has been appended to the streams since the last call; `now_ns` is the time of the run's clock."""
+    def look(self, closed: int, waiting: int, now_ns: int) -> None:
+        """Take the state of the cloud.
+
+        Args:
+            closed: snapshots that are over there. One that got no report in time is not among them.
+            waiting: rounds there that wait for reports or for fusion.
+            now_ns: time of the run's clock [ns].
+        """
+        if self._interval_ns:
+            due = (now_ns - self._t0_ns - self._deadline_ns) // self._interval_ns + 1
+            closed = max(closed, min(due, self._snapshots))
+        self.counts[SNAPSHOTS, ()] += max(0, closed - self._over)
+        self._over = max(self._over, closed)
+        self.gauges[WAITING, ()] = waiting
+
+    def read(self, clock: Callable[[], int]) -> None:
+        """Count what has been appended to the streams since the last call; `clock` tells the time of the run [ns]."""
         # Arrivals first: what has arrived is in a journal by then, so that no frame seems to arrive before it is sent.
         for more in self._tail.further(RECEIVED):
             self._arrived(more.metadata[b"direction"].decode(), more.rows)
+        now_ns = clock()  # none of the frames that are released later is among these arrivals
         for more in self._tail.further(SENT):
             self._sent(more.metadata, more.rows)
         for more in self._tail.further(FIX_STREAMS):
@@ -84,10 +107,10 @@ class Counting:
             for bs, kind in zip(more.rows["bs"].to_pylist(), more.rows["kind"].to_pylist(), strict=True):
                 if kind != "clock":
                     self.counts[EVENTS, (_label(bs), end, kind)] += 1
-        for link, count in self._flying.items():
-            self._release_ns[link] = [t_ns for t_ns in self._release_ns[link] if t_ns > now_ns]
-            self.gauges[HELD, link] = len(self._release_ns[link])
-            self.gauges[IN_FLIGHT, link] = max(0, count)
+        for link, release_ns in self._release_ns.items():
+            release_ns[:] = [t_ns for t_ns in release_ns if t_ns > now_ns]
+            self.gauges[HELD, link] = len(release_ns)
+            self.gauges[IN_FLIGHT, link] = max(0, self._flying[link])
 
     def take(self) -> Iterator[tuple[Metric, Labels, float]]:
         """Yield increments and observations since the last call, and the gauges."""
@@ -108,6 +131,8 @@ class Counting:
         release_ns = rows["t_release_ns"].to_numpy()[frames.message]
         for bs in np.unique(frames.bs).tolist():
             link = (str(bs), direction)
+            if link not in self._release_ns:
+                self._begin(link)
             of_bs = frames.bs == bs
             for reason in set(reasons[of_bs].tolist()):
                 chosen = of_bs & (reasons == reason)
@@ -126,6 +151,19 @@ class Counting:
                     self._flying[link] += -count if returned else count
                 if reason is None:
                     self._release_ns[link] += release_ns[chosen].tolist()
+
+    def _begin(self, link: Labels) -> None:
+        """Count 0 of what may befall a link: Prometheus sees no increase in the first value of a series."""
+        self._release_ns[link] = []
+        for reason in (*get_args(DropReason), TRANSPORT_FULL, DISCONNECTED):
+            self.counts[FRAMES_DROPPED, (*link, reason)] += 0
+        for fate in FrameFate:
+            if fate != FrameFate.DROPPED:
+                self.counts[FRAMES_RECEIVED, (*link, fate.value)] += 0
+        bs, direction = link
+        if direction == "up":
+            for report in (ReportFate.USED, ReportFate.LATE):
+                self.counts[REPORTS, (bs, report.value)] += 0
 
     def _arrived(self, direction: str, rows: pa.RecordBatch) -> None:
         for bs, fate, late, t_ns, head, data in zip(*(rows[name].to_pylist() for name in _ARRIVAL), strict=True):

@@ -195,7 +195,8 @@ def assert_metrics_are_of_the_ledger(address: str, folder: Path, summary: dict[s
         assert values["reports_total", str(bs), "used", ""] == sum(row["report_fate"] == "used" for row in rows)
         sent = values["bytes_sent_total", str(bs), "", ""] - values["bytes_returned_total", str(bs), "", ""]
         assert sent == link["stream_bytes"]
-    for name in ("fixes_total", "fix_ms_count", "fuse_ms_count", "snapshots_closed"):
+    assert re.search(r'^ray_cofix_frames_dropped_total\{.*reason="outage".*\} 0', text, re.MULTILINE)
+    for name in ("fixes_total", "fix_ms_count", "fuse_ms_count", "snapshots_total"):
         assert values[name, "", "", ""] == summary["fixes"] == summary["snapshots"]
     assert values["fix_ms_bucket", "", "", "+Inf"] == summary["fixes"] and values["rounds_waiting", "", "", ""] == 0
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
@@ -43,12 +44,13 @@ def observe(settings: EmulateSettings) -> Observed:
 
     def look(progress: Progress) -> None:
         if progress.folder is not None:
-            counting.append(Counting(progress.folder / "links", 0, settings.interval_ns))
+            counting.append(Counting(progress.folder / "links", 0, settings))
         if progress.stage == "start":
             return
-        counting[0].read((1 << 62) if progress.stage == "write" else 0)
-        held.append(sum(value for (metric, _), value in counting[0].gauges.items() if metric is metrics.HELD))
-        for metric, labels, value in counting[0].take():
+        counting[0].read(lambda: (1 << 62) if progress.stage == "write" else 0)
+        taken = [*counting[0].take()]
+        held.append(sum(value for metric, _, value in taken if metric is metrics.HELD))
+        for metric, labels, value in taken:
             assert len(labels) == len(metric.labels)
             if metric.kind == "gauge":
                 values[metric, labels] = value
@@ -102,6 +104,27 @@ def test_counts_are_those_of_the_ledger(observed: Observed) -> None:
     assert parts == {name: observed.summary["bytes"][name] for name in parts} and not observed.summary["bytes"]["curve"]
     assert total(observed, metrics.BYTES_SENT) == sum(link["stream_bytes"] for link in observed.summary["links"])
     assert total(observed, metrics.BYTES_RETURNED) == 0
+
+
+def test_series_of_what_may_happen_begin_with_zero(observed: Observed) -> None:
+    """Prometheus takes the first value of a series for its beginning: an outage's drops would be no increase."""
+    seen = {(metric, labels) for metric, labels in observed.values if labels[:1] == ("0",)}
+    for reason in ("loss", "queue", "outage", "transport", "disconnected"):
+        assert (metrics.FRAMES_DROPPED, ("0", "up", reason)) in seen
+    assert (metrics.FRAMES_RECEIVED, ("0", "up", "rejected")) in seen and (metrics.REPORTS, ("0", "late")) in seen
+    assert total(observed, metrics.FRAMES_DROPPED, reason="outage") == 0
+
+
+def test_a_snapshot_without_a_report_in_time_is_over_at_its_deadline(observed: Observed, tmp_path: Path) -> None:
+    counting = Counting(tmp_path, 1_000_000_000, observed.settings)  # interval 6 ms, deadline 5 ms, 60 snapshots
+    over = []
+    for closed, now_ms in ((0, 0), (2, 1004), (2, 1011), (3, 1012), (60, 1012), (59, 9999)):
+        counting.look(closed, 1, now_ms * 1_000_000)
+        over.append(sum(value for metric, _, value in counting.take() if metric is metrics.SNAPSHOTS))
+    assert over == [0, 2, 0, 1, 57, 0]
+    counting = Counting(tmp_path, 0, dataclasses.replace(observed.settings, interval_ms=0.0))
+    counting.look(7, 1, 1 << 62)
+    assert [value for metric, _, value in counting.take() if metric is metrics.SNAPSHOTS] == [7]
 
 
 def test_states_of_the_cloud_are_counted_downwards(observed: Observed) -> None:
@@ -184,4 +207,14 @@ def test_names_and_labels_are_ones_that_prometheus_takes() -> None:
     for metric in METRICS:
         assert metric.name.startswith("cofix_") and metric.name.isidentifier()
         assert all(label.isidentifier() for label in metric.labels) and "snapshot" not in metric.labels
-        assert (metric.kind == "histogram") == bool(metric.bounds) and list(metric.bounds) == sorted(metric.bounds)
+
+
+def test_quantiles_read_from_buckets_are_close() -> None:
+    rng = np.random.default_rng(1)
+    for median_ms in (0.4, 7.0, 42.0, 900.0):
+        values = median_ms * rng.lognormal(0, 0.4, 1000)
+        bounds = np.array([0.0, *metrics.BOUNDS_MS])
+        below = np.searchsorted(np.sort(values), bounds, "right")
+        for quantile in (0.5, 0.95):
+            read = np.interp(quantile * len(values), below, bounds)  # as histogram_quantile of Prometheus
+            assert abs(read / np.quantile(values, quantile) - 1) < 0.13
