@@ -20,11 +20,16 @@ def test_ray_up_takes_the_file_of_hosts() -> None:
         validate_config(prepare_config({**hosts, "idle_minutes": 5}))
     for command in (hosts["head_start_ray_commands"][-1], hosts["worker_start_ray_commands"][-1]):
         assert "RAY_AUTH_MODE=token" in command and "--labels=host=" in command
+    # Ray allows no more `min_workers` than there are workers, and its second autoscaler counts the head among them.
+    assert hosts["min_workers"] == len(hosts["provider"]["worker_ips"])
+    assert "RAY_enable_autoscaler_v2=0" in hosts["head_start_ray_commands"][-1]
     assert "--node-label host" in PAGE
 
 
 def test_the_manifest_is_of_our_ray_and_has_the_pages_labels() -> None:
-    cluster, claim = yaml.safe_load_all((ROOT / "deploy/raycluster.yaml").read_text())
+    text = (ROOT / "deploy/raycluster.yaml").read_text()
+    cluster, claim = yaml.safe_load_all(text)
+    assert "KubeRay 1.6 or newer" in text and "KubeRay 1.6 or newer" in PAGE
     pinned = re.search(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     spec = cluster["spec"]
     assert pinned is not None and spec["rayVersion"] == pinned[1]
