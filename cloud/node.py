@@ -266,7 +266,7 @@ class CloudNode:
                 self._rounds.t0_ns = number
                 self._downlink.start(number)
             else:
-                self._collector.leave(number, self._clock.now_ns())
+                self._collector.leave(number, self._taken_until_ns)
 
     def _timeout_s(self, timeout_s: float) -> float:
         if self._pending:
@@ -385,7 +385,7 @@ class CloudNode:
     def _on_gone(self, bs: int | None, error: TransportError) -> None:
         """Stop waiting for a base station that the transport cannot reach, until it is heard again."""
         if bs is not None:
-            self._collector.leave(bs, self._clock.now_ns(), silent=True)
+            self._collector.leave(bs, self._taken_until_ns, silent=True)
 
     def _housekeep(self, now_ns: int) -> None:
         if now_ns - self._housekept_ns < HOUSEKEEPING_NS:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from cloud_streams import T0, events, fates, fixes, in_rounds, sent
 from tiny_nodes import (
@@ -30,6 +31,7 @@ from cloud.node import FRAMES_PER_POLL, CloudNode
 from fronthaul.clock import SimulatedClock
 from fronthaul.errors import QueueFull, TransportError
 from fronthaul.link.link_config import LinkConfig
+from fronthaul.log.received import read_received
 from fronthaul.log.sent import TRANSPORT_FULL
 from fronthaul.message.messages import Goodbye, Ping, Pong, Report, Welcome
 from fronthaul.message.wire import encode, is_control
@@ -151,6 +153,19 @@ def test_what_waits_for_a_busy_cloud_is_neither_silence_nor_late(tmp_path: Path,
         one.say(frame(0, 0), *[Ping(0, 0, 1)] * FRAMES_PER_POLL)
         two.say(frame(1, 0))
         made.clock.sleep_until(T0 + 5000 * MS)  # the cloud was busy with something else
+        made.settle()
+    (fix,) = fixes(tmp_path)
+    assert [key.bs for key in fix.used] == [0, 1]
+
+
+def test_what_waits_for_a_busy_cloud_is_not_late_because_somebody_else_is_gone(tmp_path: Path) -> None:
+    with office(tmp_path, cloud_parts(3)) as made:
+        one, two, _ = made.peers
+        one.say(frame(0, 0))
+        made.settle()
+        two.say(frame(1, 0))
+        made.clock.sleep_until(T0 + 5000 * MS)  # past the deadline
+        made.node.ask(("gone", 2))
         made.settle()
     (fix,) = fixes(tmp_path)
     assert [key.bs for key in fix.used] == [0, 1]
@@ -282,6 +297,21 @@ def test_a_state_to_one_that_is_gone_is_amended_and_nobody_waits_for_it(tmp_path
     node.close()
     rows = [row for row in sent(tmp_path) if not is_control(row["message"])]
     assert [(row["bs"], row["drop_reason"]) for row in rows] == [(0, "disconnected"), (1, None), (1, None)]
+
+
+def test_what_waits_for_a_busy_cloud_is_not_late_because_a_message_was_lost(tmp_path: Path) -> None:
+    node, transport, peers = stubborn(tmp_path, interval_ms=10)
+    peers[0].say(frame(0, 0))
+    node.poll(0.0)
+    peers[1].say(frame(1, 0))
+    lost = TransportError("BS 0 is not connected")
+    lost.undelivered = encode(Welcome(0, 0))
+    transport.on_receive = [lost]
+    node._clock.sleep_until(T0 + 5000 * MS)  # past the deadline
+    node.poll(0.0)
+    node.close()
+    arrived = read_received(tmp_path / "cloud-0-received.arrow").filter(pc.field("frame_fate") == "delivered")
+    assert arrived["late"].to_pylist() == [0, 0]
 
 
 @pytest.mark.parametrize("where", ["on_send", "on_receive"])
