@@ -409,13 +409,17 @@ class CloudNode:
 
     def _fuse_ready(self, *, hold: bool) -> None:
         """Fuse what is ready; with `hold`, an incomplete batch waits for further reports."""
-        self._pending.extend(self._collector.take_ready())
-        for snapshot in self._collector.take_failed():
-            self._made([self._rounds.conclude(snapshot)])
+        self._take_closed()
         while len(self._pending) >= self._batch or (self._pending and not hold):
             self._made(self._rounds.advance(self._pending[: self._batch]))
             del self._pending[: self._batch]
-            self._pending.extend(self._collector.take_ready())  # a round that no BS can answer closes at once
+            self._take_closed()  # a round that no BS can answer closes at once
+
+    def _take_closed(self) -> None:
+        """Have the rounds wait for fusion that closed with enough reports; end those of the other snapshots."""
+        self._pending.extend(self._collector.take_ready())
+        for snapshot in self._collector.take_failed():
+            self._made([self._rounds.conclude(snapshot)])
 
     def _made(self, found: Sequence[FixRecord | None]) -> None:
         """Log fixes. A fix that is not finite is logged as an event instead, and its reports stay unused.

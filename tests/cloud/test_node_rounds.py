@@ -116,6 +116,20 @@ def test_a_round_below_the_minimum_leaves_what_the_rounds_before_gave(tmp_path: 
     assert {key.round for key in fix.used} == {0, 1}
 
 
+def test_a_round_that_nobody_is_left_to_answer_ends_at_once(tmp_path: Path) -> None:
+    with in_rounds(tmp_path, round_ms=10) as made:
+        begin_round_1(made)
+        one = made.peers[0]
+        one.say(frame(0, 0, round=1))
+        made.settle()
+        for bs in (0, 1):
+            made.node.ask(("gone", bs))
+        made.node.poll(0.0)
+        assert made.node.fixes_made == 1
+    (fix,) = fixes(tmp_path)
+    assert fix.rounds == 2 and len(fix.used) == 3
+
+
 def test_who_leaves_in_the_middle_of_many_rounds_holds_none_of_them_up(tmp_path: Path) -> None:
     with in_rounds(tmp_path, interval_ms=0) as made:
         one, two = made.peers
