@@ -209,12 +209,16 @@ class LinkModel:
         return self._burst_bad
 
     def outage_end_ns(self, now_ns: int) -> int | None:
-        """Return when the outage at `now_ns` ends [ns]; None without one. An outage includes its start, not its end."""
+        """Return when the link is back after an outage at `now_ns` [ns]; None without one.
+
+        An outage includes its start, not its end, at which the next may start.
+        """
         since_ns = now_ns - self.t0_ns
-        for start_ns, end_ns in self._outages_ns:
+        for start_ns, end_ns in self._outages_ns:  # in order
             if start_ns <= since_ns < end_ns:
-                return self.t0_ns + end_ns
-        return None
+                since_ns = end_ns
+        back_ns = self.t0_ns + since_ns
+        return back_ns if back_ns > now_ns else None
 
 
 class Line:

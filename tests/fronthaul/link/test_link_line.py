@@ -168,6 +168,12 @@ def test_control_messages_wait_for_the_end_of_an_outage() -> None:
     assert after.t_release_ns == START + 2 * SECOND + 2 * serial_ns + 3 * MS
 
 
+def test_outages_one_right_after_the_other_end_with_the_last() -> None:
+    link = model(LinkConfig(outages=((1.0, 2.0), (2.0, 3.0), (4.0, 5.0))))
+    assert link.outage_end_ns(START + SECOND) == START + 3 * SECOND
+    assert link.control(60, START + SECOND) == START + 3 * SECOND
+
+
 def test_a_reordered_frame_does_not_overtake_a_registration() -> None:
     link = model(LinkConfig(delay_s=0.05, reorder=1.0))
     registered = link.control(60, START)
