@@ -92,7 +92,7 @@ class OpenConnection:
 
     tap: Tap
     bs: int | None
-    t_opened_ns: int = field(default_factory=time.time_ns)
+    t_opened_ns: int = field(default_factory=real_ns)
     taken_bytes: int = 0
     free_at: int = 0
     taken_segments: int = 0

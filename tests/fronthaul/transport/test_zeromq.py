@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zmq
 
+from fronthaul import clock
 from fronthaul.errors import LocalError, QueueFull, TransportError
 from fronthaul.message.wire import MAX_MESSAGE_BYTES
 from fronthaul.transport.keys import KeyRing
@@ -170,6 +172,19 @@ def test_a_cut_resets_the_connection_and_loses_what_waits(cloud: RouterTransport
     # Of a connection that was cut each end counts what it saw: no more arrived than was sent.
     assert first.sent_bytes <= at_cloud.received_bytes
     assert first.received_bytes <= at_cloud.sent_bytes or first.cut
+
+
+def test_a_connection_keeps_its_times_where_somebody_has_set_the_clock(
+    cloud: RouterTransport, ring: KeyRing | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "_origin", replace(clock.origin(), t_ns=clock.origin().t_ns - 3600 * 10**9))
+    begin_ns = clock.real_ns()
+    edge = edge_of(cloud, 1, ring)
+    edge.send(b"hello")
+    assert cloud.receive(SOON_S) == Received(1, b"hello")
+    edge.close()
+    (count,) = edge.take_connections()
+    assert begin_ns <= count.t_opened_ns <= count.t_closed_ns
 
 
 def test_a_cut_may_follow_a_cut(cloud: RouterTransport, ring: KeyRing | None) -> None:
