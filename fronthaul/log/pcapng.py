@@ -92,7 +92,11 @@ class CaptureWriter:
         except OSError as error:
             raise LocalError(f"cannot write {path}: {error.strerror}") from error
         self._offset = 0  # end of the last whole block
-        self._write(_section() + _interface(link_name(bs)))
+        try:
+            self._write(_section() + _interface(link_name(bs)))
+        except LocalError:
+            self._file.close()
+            raise
 
     def write(self, items: Sequence[Captured]) -> None:
         """Append messages in order, in a single system call; they have been passed to the kernel on return.

@@ -237,10 +237,18 @@ try:
 except LocalError as error:
     print(error)
 writer.write([(Direction.UP, 10, bytes(100), 10)])
+writer.close()
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, {resource.RLIM_INFINITY}))
+try:
+    CaptureWriter(Path(sys.argv[1] + " b"), 3)
+except LocalError as error:
+    print(error)
 """
     path = tmp_path / "a"
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    assert "cannot write" in done.stdout and "large" in done.stdout
+    command = [sys.executable, "-W", "error", "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("cannot write") == done.stdout.count("large") == 2
+    assert done.stderr == ""  # no file is left open
     assert [seq for _, (_, seq, _, _) in messages_of(path.read_bytes())] == list(range(11))
 
 
