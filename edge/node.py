@@ -188,6 +188,11 @@ class EdgeNode:
         """Whether the cloud has said goodbye."""
         return self._ended
 
+    @property
+    def states(self) -> int:
+        """Number of the cloud's states that were answered."""
+        return len(self._answered)
+
     def start(self, t0_ns: int, *, patience_s: float = 0.0) -> None:
         """Begin the run.
 
@@ -305,9 +310,9 @@ class EdgeNode:
         while not self._ended and (now_ns := self._clock.now_ns()) < until_ns:
             self._upkeep()
             next_ns = min(until_ns, again_ns, self._next_ping_ns or until_ns)
-            states = len(self._answered)
+            states = self.states
             self._take((next_ns - now_ns) / 1e9)
-            if len(self._answered) > states:  # only states extend the wait, answers to heartbeats do not
+            if self.states > states:  # only states extend the wait, answers to heartbeats do not
                 until_ns = max(self._clock.now_ns(), self._line_ns) + round(timeout_s * 1e9)
             if self._clock.now_ns() >= again_ns and not self._ended:
                 again_ns += round(REPEAT_S * 1e9)

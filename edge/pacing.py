@@ -68,7 +68,10 @@ def run_schedule(
     end_ns = begin_ns + round(end_s * 1e9)
     again_ns = begin_ns + round(REPEAT_S * 1e9)
     while len(nodes) > 1 and not all(node.ended for node in waiting) and clock.now_ns() < end_ns:
-        if any([node.pump() for node in nodes]):
+        states = sum(node.states for node in nodes)
+        for node in nodes:
+            node.pump()
+        if sum(node.states for node in nodes) > states:  # as in `EdgeNode.await_end`
             end_ns = max(end_ns, clock.now_ns() + round(end_s * 1e9))
         if clock.now_ns() >= again_ns:
             again_ns += round(REPEAT_S * 1e9)

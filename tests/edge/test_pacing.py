@@ -106,11 +106,15 @@ def test_what_antennas_receive_is_simulated_far_ahead_in_closed_loop_alone(
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_without_the_clouds_goodbye_it_stops_after_a_while_and_says_so(tmp_path: Path, count: int) -> None:
+@pytest.mark.parametrize("ping_ms", [0, 100])
+def test_without_the_clouds_goodbye_it_stops_after_a_while_and_says_so(
+    tmp_path: Path, count: int, ping_ms: int
+) -> None:
+    """Answers to heartbeats are no reason to wait for longer."""
     parts = cloud_parts(count + 1, rounds=True)
     with office(tmp_path, parts, peers=0, t0_ns=None) as cloud:
         clock = LivelyClock(cloud)
-        nodes = [waiting_node(cloud, site(bs, rounds=True), clock) for bs in range(count)]
+        nodes = [waiting_node(cloud, site(bs, rounds=True, ping_ns=ping_ms * MS), clock) for bs in range(count)]
         for node in nodes:
             node.register()
             node.await_welcome(1.0)
