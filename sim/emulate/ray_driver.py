@@ -388,7 +388,7 @@ class Run:
         """Go on without a base station that was started again and does not get to work."""
         ray.kill(edge.actor)
         self.restarts.append(Restart(edge.name, edge.restart or 0, None, edge.node_lost))
-        edge.connecting = edge.running = None
+        edge.connecting = edge.running = edge.pid = None
         self._excused.update(edge.stations)
         self._gone(edge.stations)
 
@@ -402,7 +402,7 @@ class Run:
     def _died(self, process: Process) -> None:
         """Note that a process died after its work was done; it is not started again."""
         self.restarts.append(Restart(process.name, real_ns(), None, process.node in self._launcher.lost_nodes()))
-        process.connecting = process.running = None
+        process.connecting = process.running = process.pid = None
 
     def _back(self, process: Process) -> None:
         if process.restart is not None:
