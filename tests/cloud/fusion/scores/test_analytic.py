@@ -31,7 +31,7 @@ Table = dict[str, tuple[float, float, float]]
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    return analytic_table(range(2))
+    return analytic_table(range(1))
 
 
 @pytest.mark.slow
