@@ -13,7 +13,20 @@ from typing import Annotated
 
 import typer
 
-from sim.commands import chaos, emulate, learn, look, new_scheme, own_data, preview, report, sweep, twin
+from sim.commands import (
+    chaos,
+    emulate,
+    look,
+    new_scheme,
+    own_data,
+    preview,
+    report,
+    reproduce,
+    sweep,
+    trace,
+    train,
+    twin,
+)
 from sim.commands.common import INTERRUPTED, USER_ERROR, JsonOption, console, print_json
 from sim.cores import respect_quota
 from sim.signals import end_undisturbed
@@ -64,11 +77,11 @@ for _command in (
     sweep.compare,
     chaos.chaos,
     preview.preview,
-    learn.trace,
-    learn.train,
+    trace.trace,
+    train.train,
     twin.twin,
     new_scheme.new_scheme,
-    learn.reproduce,
+    reproduce.reproduce,
 ):
     app.command()(_command)
 

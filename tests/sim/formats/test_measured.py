@@ -1,6 +1,7 @@
 """Measured channels: a file of arrays becomes a world without paths, or one sentence says what is wrong with it."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ def test_they_are_trained_on_emulated_and_swept(lab: dict[str, Any], capsys: pyt
     assert cli.main(["train", "ecc", "--scenario", LAB, "--epochs", "0.2", "--batch", "8"]) == 0
     ecc = ["--scheme", "ecc", "--bs", "3", "--driver", "process", "--weights", "checkpoints/lab/ecc-b4.safetensors"]
     assert cli.main(["emulate", "--scenario", LAB, "--snapshots", "3", *ecc]) == 0
+    capsys.readouterr()
+    assert cli.main(["train", "ecc-klt", "--scenario", LAB]) == 0
+    told = capsys.readouterr().out.splitlines()[-1].removeprefix("python cli.py ")
+    assert cli.main([*shlex.split(told), "--snapshots", "3", "--driver", "process"]) == 0
 
 
 def straight(fields: dict[str, Any]) -> dict[str, Any]:
