@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from fronthaul.installed import installed
+from fronthaul.installed import load
 from fronthaul.message.messages import Payload, PayloadFormat
 from fronthaul.payload.choice import PayloadChoice
 from fronthaul.payload.fields import PayloadField
@@ -210,15 +210,9 @@ def load_edge_scheme(name: str) -> Callable[[EdgeSetup], EdgeScheme]:
     """Return the builder of scheme `name`.
 
     Raises:
-        LookupError: no installed package provides it (the message lists the installed ones), or it cannot be imported.
+        LookupError: as for `fronthaul.installed.load`.
     """
-    found = installed(ENTRY_POINT_GROUP)
-    if name not in found:
-        raise LookupError(f"There is no scheme {name!r}; installed are {', '.join(sorted(found)) or 'none'}.")
-    try:
-        build: Callable[[EdgeSetup], EdgeScheme] = found[name].load()
-    except (ImportError, AttributeError) as error:
-        raise LookupError(f"The base station's half of scheme {name!r}, {found[name].value}: {error}.") from error
+    build: Callable[[EdgeSetup], EdgeScheme] = load(ENTRY_POINT_GROUP, name, "scheme", "base station's")
     return build
 
 

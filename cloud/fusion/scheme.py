@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fronthaul.installed import installed
+from fronthaul.installed import load
 from fronthaul.message.messages import Payload, Report, ReportKey
 from fronthaul.payload.choice import PayloadChoice
 from fronthaul.payload.hearing import UNHEARD
@@ -162,13 +162,7 @@ def load_fusion(name: str) -> FusionBuilder:
     """Return the builder of fusion rule `name`.
 
     Raises:
-        LookupError: no installed package provides it (the message lists the installed ones), or it cannot be imported.
+        LookupError: as for `fronthaul.installed.load`.
     """
-    found = installed(ENTRY_POINT_GROUP)
-    if name not in found:
-        raise LookupError(f"There is no fusion rule {name!r}; installed are {', '.join(sorted(found)) or 'none'}.")
-    try:
-        build: FusionBuilder = found[name].load()
-    except (ImportError, AttributeError) as error:
-        raise LookupError(f"The cloud's half of scheme {name!r}, {found[name].value}: {error}.") from error
+    build: FusionBuilder = load(ENTRY_POINT_GROUP, name, "fusion rule", "cloud's")
     return build

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fronthaul.account.conservation import CHECKED, Conservation, codes, conservation
-from fronthaul.account.costs import FrameCost
+from fronthaul.account.costs import COSTS, FrameCost
 from fronthaul.account.ledger import ledger_schema
 from fronthaul.codec.bitstream import unpack
 from fronthaul.log.stream_names import SENT
@@ -27,7 +27,6 @@ from sim.plan.scheme_options import known_spec
 from sim.records.books import Books, close, used_reports
 from sim.records.folder import RunConfiguration, RunFolder, read_configuration
 from sim.records.links import (
-    COUNTED,
     NO_TRANSPORT,
     Ledgers,
     LinkTotals,
@@ -361,7 +360,7 @@ def _view(rows: list[dict[str, Any]], configuration: RunConfiguration) -> FrameV
         t_received_ns=row["t_received_ns"],
         frame_fate=row["frame_fate"],
         reason=row["reason"],
-        costs=tuple(FrameCost(**{name: part[name] for name in COUNTED}) for part in rows),
+        costs=tuple(FrameCost(**{name: part[name] for name in COSTS}) for part in rows),
         data=data,
         compact=pack(data) if is_packed else None,
         reports=tuple(

@@ -18,7 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fronthaul.account.conservation import codes
-from fronthaul.account.costs import modelled_ecpri_ethernet_bytes, modelled_ethernet_bytes, modelled_tcpip_bytes
+from fronthaul.account.costs import (
+    COSTS,
+    modelled_ecpri_ethernet_bytes,
+    modelled_ethernet_bytes,
+    modelled_tcpip_bytes,
+)
 from fronthaul.account.ledger import Closing, ledger_schema
 from fronthaul.account.streams import ReceivedControl, SentControl
 from fronthaul.account.used import UsedReports
@@ -42,8 +47,6 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _T = TypeVar("_T")
-COUNTED = ("payload_bits", "side_bits", "header_bytes", "padding_bits", "zmtp_bytes", "curve_bytes")
-"""Columns of a ledger that sum to the size of a frame on the TCP stream."""
 JUMBO_MTU = 9000
 NO_TRANSPORT = TransportCosts("none")
 """Transport costs of a run in which no end started: nothing crossed a link."""
@@ -340,7 +343,7 @@ def read_table(path: Path) -> pa.Table:
 
 TOTALLED = (
     *("epoch", "snapshot", "round", "part", "direction", "t_sent_ns"),
-    *(*COUNTED, "frame_fate", "report_fate", "reason"),
+    *(*COSTS, "frame_fate", "report_fate", "reason"),
 )
 """The columns of a ledger that `totals` needs."""
 
@@ -379,7 +382,7 @@ def totals(
         frames=dict(zip(FrameFate, frames, strict=True)),
         strays=len(mine) - len(sent),
         reports=dict(zip(ReportFate, reports, strict=True)) if direction is Direction.UP else {},
-        **{name: int(numbers(crossed, name).sum()) for name in COUNTED},
+        **{name: int(numbers(crossed, name).sum()) for name in COSTS},
         unsure_bytes=int(_row_bytes(sent)[dropped & ~has_reason].sum()),
         tcpip_bytes=tcpip,
         ethernet_bytes=ethernet,

@@ -35,7 +35,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def points(group: str) -> dict[str, EntryPoint]:
         return {name: EntryPoint(name, f"{__name__}:{name}", group) for name in ("Silent", "Told", "Wrong", "built")}
 
-    monkeypatch.setattr("edge.scheme.installed", points)
+    monkeypatch.setattr("fronthaul.installed.installed", points)
 
 
 def test_a_class_a_builder_and_a_scheme_that_says_nothing() -> None:

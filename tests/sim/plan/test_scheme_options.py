@@ -78,8 +78,7 @@ def own(settings: EmulateSettings, monkeypatch: pytest.MonkeyPatch) -> EmulateSe
         name = {"cofix.edge": "own_edge", "cofix.fusion": "own_fusion"}[group]
         return {"own": EntryPoint("own", f"{__name__}:{name}", group)}
 
-    for module in ("edge.scheme", "cloud.fusion.scheme"):
-        monkeypatch.setattr(f"{module}.installed", points)
+    monkeypatch.setattr("fronthaul.installed.installed", points)
     return dataclasses.replace(
         settings, scheme="own", options=(("level", "7"), ("mood", "good")), capture=False, controls=False
     )
