@@ -45,6 +45,11 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
     return [line(head), rule, *(line([*cells, *[""] * (len(head) - len(cells))]) for cells in lines), ""]
 
 
+def measured(records: Sequence[Record], cells: Callable[[Record], Sequence[str]]) -> list[list[str]]:
+    """Return a table's line for each record: its label, then the cells of its result, if it has one."""
+    return [[one["label"], *(cells(one["result"]) if one["result"] is not None else [NOT_TRAINED])] for one in records]
+
+
 def sectioned(records: Sequence[Record], lines: Callable[[Record], Iterable[list[str]]]) -> list[list[str]]:
     """Return a table's lines for each record, with a heading above each section."""
     found, section = [], ""

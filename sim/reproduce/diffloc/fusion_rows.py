@@ -22,7 +22,7 @@ from sim.learn.diffloc.features import SCALE_M
 from sim.learn.diffloc.trained import CT_STEPS, Trained
 from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc.bench import Bench
-from sim.reproduce.markdown import NOT_TRAINED, Record, metres, page, table, with_interval
+from sim.reproduce.markdown import Record, measured, metres, page, table, with_interval
 from sim.reproduce.rows import Row
 
 STEPS = 50
@@ -120,24 +120,22 @@ def fusion_page(name: str, records: Sequence[Record]) -> str:
         "positions held within the box as those of the other corrected rules are.",
         "",
     ]
-    rows = []
-    for record in records:
-        found = record["result"]
-        if found is None:
-            rows.append([record["label"], NOT_TRAINED])
-            continue
-        error = found["error"]
-        shares = [f"{100 * found[key]:.1f} %" for key in ("coverage", "coverage_after")]
-        rows.append([
-            record["label"], with_interval(error), metres(error["rmse"]), metres(found["claimed_m"]), shares[0],
-            f"{found['factor']:.2f}", metres(found["claimed_after_m"]), shares[1],
-            "yes" if found["honest_after"] else "no",
-        ])  # fmt: skip
     head = ["rule", "mean error [m] (95 %)", "RMS error [m]", "claimed [m]", "coverage", "factor", "claimed after [m]"]
-    lines += table([*head, "coverage after", f"{100 * HONEST[0]:.0f}–{100 * HONEST[1]:.0f} % after"], rows)
+    lines += table(
+        [*head, "coverage after", f"{100 * HONEST[0]:.0f}–{100 * HONEST[1]:.0f} % after"], measured(records, _cells)
+    )
     for record in records:
         lines += _remarks(record["label"], record["result"])
     return page(name, [*lines, ""], records)
+
+
+def _cells(found: Record) -> list[str]:
+    error = found["error"]
+    shares = [f"{100 * found[key]:.1f} %" for key in ("coverage", "coverage_after")]
+    return [
+        with_interval(error), metres(error["rmse"]), metres(found["claimed_m"]), shares[0], f"{found['factor']:.2f}",
+        metres(found["claimed_after_m"]), shares[1], "yes" if found["honest_after"] else "no",
+    ]  # fmt: skip
 
 
 def _remarks(label: str, found: Record | None) -> list[str]:

@@ -21,7 +21,7 @@ from sim.learn.diffloc.trained import CT_STEPS
 from sim.records.statistics import sample_statistics
 from sim.reproduce.diffloc.baselines import best_grid, grid_chances
 from sim.reproduce.diffloc.bench import Bench
-from sim.reproduce.markdown import NOT_TRAINED, Record, metres, page, picture, table, with_interval
+from sim.reproduce.markdown import Record, measured, metres, page, picture, table, with_interval
 from sim.reproduce.rows import Result, Row
 
 if TYPE_CHECKING:
@@ -154,17 +154,13 @@ def fig10_page(name: str, records: Sequence[Record]) -> str:
 
 
 def _errors(records: Sequence[Record]) -> list[str]:
-    cells = []
-    for record in records:
-        found = record["result"]
-        if found is None:
-            cells.append([record["label"], NOT_TRAINED])
-        else:
-            error = found["error"]
-            some = [with_interval(error), metres(error["median"]), str(error["samples"]), str(error["clusters"])]
-            cells.append([record["label"], metres(found["shown_m"]), *some])
+    def cells(found: Record) -> list[str]:
+        error = found["error"]
+        some = [with_interval(error), metres(error["median"]), str(error["samples"]), str(error["clusters"])]
+        return [metres(found["shown_m"]), *some]
+
     head = ["", "mean of those drawn [m]", "mean of all (95 %) [m]", "median [m]", "test samples", "walks"]
-    return table(head, cells)
+    return table(head, measured(records, cells))
 
 
 def fig6_page(name: str, records: Sequence[Record]) -> str:
@@ -173,17 +169,14 @@ def fig6_page(name: str, records: Sequence[Record]) -> str:
         "Probability maps of the grid network for the first test sample (cross: true position). In the paper, too, a",
         "single base station's map says little, and only the product of all points to a place.",
     ]
-    cells = []
-    for record in records:
-        found = record["result"]
-        if found is None:
-            cells.append([record["label"], NOT_TRAINED])
-        else:
-            sizes = [f"{found['spacing_m']:g}", f"{found['area_m2']:.0f}", f"{100 * found['covered']:.0f} %"]
-            cells.append([record["label"], *sizes, str(found["samples"])])
+
+    def cells(found: Record) -> list[str]:
+        sizes = [f"{found['spacing_m']:g}", f"{found['area_m2']:.0f}", f"{100 * found['covered']:.0f} %"]
+        return [*sizes, str(found["samples"])]
+
     percent = f"{100 * SHARE:.0f} %"
     head = ["", "spacing [m]", f"area with {percent} of the probability, median [m²]", "covers the truth"]
-    return page(name, [*picture(name), *text, "", *table([*head, "test samples"], cells)], records)
+    return page(name, [*picture(name), *text, "", *table([*head, "test samples"], measured(records, cells))], records)
 
 
 def places_draw(path: Path, records: Sequence[Record]) -> None:

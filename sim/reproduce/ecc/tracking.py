@@ -15,7 +15,7 @@ from sim.files import write_picture
 from sim.records.statistics import error_statistics
 from sim.reproduce import markdown
 from sim.reproduce.ecc.runs import ComparisonBench, comparison, millimetres, statistics
-from sim.reproduce.markdown import NOT_TRAINED, Record
+from sim.reproduce.markdown import Record
 from sim.reproduce.rows import Result, Row
 from sim.world.scenario import load_scenario
 from sim.world.store import DATA_FOLDER
@@ -138,14 +138,10 @@ def tracking_page(name: str, records: Sequence[Record]) -> str:
     ]
     head = ["", "payload [bit]", "mean [m] (95 %)", "median [m]", "p90 [m]", "horizontal [m]", "vertical [m]",
             "mean by revolution [m]"]  # fmt: skip
-    lines = []
-    for record in records:
-        found = record["result"]
-        if found is None:
-            lines.append([record["label"], NOT_TRAINED])
-            continue
+
+    def cells(found: Record) -> list[str]:
         means = [millimetres(found[kind]["mean"]) for kind in ("error_2d_m", "error_vertical_m")]
         turns = " / ".join(map(millimetres, found["by_revolution"]))
-        payload = str(found["payload_bits_per_report"])
-        lines.append([record["label"], payload, *statistics(found["error_3d_m"]), *means, turns])
-    return markdown.page(name, [*text, *markdown.table(head, lines)], records)
+        return [str(found["payload_bits_per_report"]), *statistics(found["error_3d_m"]), *means, turns]
+
+    return markdown.page(name, [*text, *markdown.table(head, markdown.measured(records, cells))], records)

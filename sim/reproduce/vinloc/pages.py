@@ -18,6 +18,7 @@ from sim.reproduce.markdown import (
     Record,
     errors_by_distance,
     listed,
+    measured,
     metres,
     not_trained,
     picture,
@@ -67,19 +68,16 @@ def table4_page(name: str, records: Sequence[Record]) -> str:
 
 def bits_page(name: str, records: Sequence[Record]) -> str:
     """Return the page of error against resolution."""
-    cells = []
-    for record in records:
-        found = record["result"]
-        if found is None:
-            cells.append([record["label"], NOT_TRAINED])
-            continue
+
+    def cells(found: Record) -> list[str]:
         size = [str(found["payload_bits"]), str(found["fix_bits"]), f"{100 * found['of_lossless']:.2f} %"]
-        cells.append([record["label"], *size, *_errors(found["errors"])[:4]])
+        return [*size, *_errors(found["errors"])[:4]]
+
     head = ["", "payload of a TRP [bit]", "of a fix [bit]", "of the response as complex64", *_HEAD[:4]]
     known = [record["result"]["size"] for record in records if record["result"]]
     told = f"{known[0]} TRPs of 18, drawn for each user; the shipped weights, " if known else ""
     text = [*picture(name), f"{told}trained at 1, 2, 3, 4, 8 bit and float at once.", ""]
-    return _page(name, [*text, *table(head, cells)], records)
+    return _page(name, [*text, *table(head, measured(records, cells))], records)
 
 
 def size_page(name: str, records: Sequence[Record]) -> str:
@@ -129,16 +127,13 @@ def lost_page(name: str, records: Sequence[Record]) -> str:
         "cut for good. Errors are of the snapshots after the cut, over all runs of a row.",
         "",
     ]
-    cells = []
-    for record in records:
-        found = record["result"]
-        if found is None:
-            cells.append([record["label"], NOT_TRAINED])
-            continue
+
+    def cells(found: Record) -> list[str]:
         made = f"{found['fixes']} of {found['snapshots']}"
-        cells.append([record["label"], str(found["runs"]), made, *_errors(found["errors"])])
+        return [str(found["runs"]), made, *_errors(found["errors"])]
+
     head = ["TRPs", "runs", "fixes after the cut", *_HEAD]
-    return _page(name, [*text, *table(head, cells)], records)
+    return _page(name, [*text, *table(head, measured(records, cells))], records)
 
 
 _HEAD = ["RMSE [m] (95 %)", "MAE [m] (95 %)", "median [m]", "p90 [m]", "p95 [m]", "samples"]
