@@ -92,13 +92,15 @@ class CloudNode:
         self._transport = transport
         self._clock = clock
         past = read_past(folder, incarnation)
-        self._recorder = Recorder(
-            folder, incarnation_name(incarnation), sends=Direction.DOWN, transport=transport.costs
-        )
-        self._recorder.clock(clock)
-        self._fix_log = FixLog(folder / f"{incarnation_name(incarnation)}{FIXES}")
-        self._collector = Collector(parts.rules, past.history)
         self._center = FusionCenter(parts.build(parts.setup))
+        name = incarnation_name(incarnation)
+        with contextlib.ExitStack() as opened:  # closes the recorder if the other stream cannot be created
+            self._recorder = Recorder(folder, name, sends=Direction.DOWN, transport=transport.costs)
+            opened.callback(self._recorder.close)
+            self._recorder.clock(clock)
+            self._fix_log = FixLog(folder / f"{name}{FIXES}")
+            opened.pop_all()
+        self._collector = Collector(parts.rules, past.history)
         self._batch = 1 if self._center.asks else parts.batch  # base stations wait for the states
         self._expander = Expander() if parts.compact else None
         self._allowance = Allowance(parts.rules.stations)

@@ -121,10 +121,13 @@ class EdgeNode:
         name = edge_name(bs, epoch)
         capture_bs = bs if site.capture else None
         costs = replace(transport.costs, compact=site.compact)
-        self._recorder = Recorder(folder, name, sends=Direction.UP, transport=costs, capture_bs=capture_bs)
-        self._recorder.clock(clock)
+        with contextlib.ExitStack() as opened:  # closes the recorder if the other stream cannot be created
+            self._recorder = Recorder(folder, name, sends=Direction.UP, transport=costs, capture_bs=capture_bs)
+            opened.callback(self._recorder.close)
+            self._recorder.clock(clock)
+            self._stages = StageLog(folder, name)
+            opened.pop_all()
         self._sender = Sender(self._recorder, clock, self._put, self._on_gone)
-        self._stages = StageLog(folder, name)
         self._model = None
         if site.up is not None:
             self._model = LinkModel(

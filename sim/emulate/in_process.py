@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from cloud.center import FusionError
@@ -85,8 +86,14 @@ def assemble(plan: Plan, folder: RunFolder, clock: SimulatedClock) -> World:
     """Create all nodes of a plan, linked in memory."""
     allow_open_files(STREAMS_OF_A_LINK * len(plan.sites) + 200)
     network = MemoryNetwork(clock)
-    cloud = CloudNode(plan.cloud, network.cloud(), folder.links, clock)
-    edges = [EdgeNode(site, network.edge(site.station.bs), folder.links, clock) for site in plan.sites]
+    edges: list[EdgeNode] = []
+    with ExitStack() as opened:  # closes the others if one cannot be created
+        cloud = CloudNode(plan.cloud, network.cloud(), folder.links, clock)
+        opened.callback(cloud.close)
+        for site in plan.sites:
+            edges.append(EdgeNode(site, network.edge(site.station.bs), folder.links, clock))
+            opened.callback(edges[-1].close)
+        opened.pop_all()
     return World(edges, cloud, network, clock)
 
 

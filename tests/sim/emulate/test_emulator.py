@@ -15,6 +15,7 @@ import tiny_world
 from cloud.cloud_spec import CloudOutcome
 from cloud.fusion.scheme import Fix
 from fronthaul.clock import SimulatedClock
+from fronthaul.errors import LocalError
 from fronthaul.link.link_file import LinkPlan, with_options
 from fronthaul.message.messages import Report
 from fronthaul.transport.zmtp import ZMTP_NULL
@@ -48,6 +49,17 @@ def test_a_run_leaves_a_whole_folder(settings: EmulateSettings) -> None:
     assert [path.name for path in settings.output.iterdir()] == [result.folder.name]
     assert json.loads((result.folder / "summary.json").read_text()) == result.summary
     assert [seen[0].stage, seen[-1].stage] == ["start", "write"]
+
+
+@pytest.mark.parametrize("taken", ["bs-002-epoch-0-sent.arrow", "bs-002-epoch-0-stages.arrow", "cloud-0-fixes.arrow"])
+def test_a_run_that_cannot_open_a_stream_leaves_none_open(settings: EmulateSettings, taken: str) -> None:
+    plan = compose.load_plan(settings)
+    folder = RunFolder.create(plan.settings, plan.scenario.name)
+    (folder.links / taken).touch()
+    with pytest.raises(LocalError, match=f"{taken} exists already"):
+        assemble(plan, folder, SimulatedClock())
+    numbers = Path("/proc/self/fd")
+    assert not [n for n in numbers.iterdir() if n.is_symlink() and n.readlink().is_relative_to(folder.path.resolve())]
 
 
 def test_the_summary_adds_up(settings: EmulateSettings) -> None:
