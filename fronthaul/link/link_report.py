@@ -273,11 +273,12 @@ def _rate(report: LinkReport, on_line: _Frames, config: LinkConfig) -> None:
         ends = np.flatnonzero(on_line.arrived & ~on_line.skipped)
         # Busy times: frames that followed each other on the line without a gap.
         busy = np.cumsum(~on_line.waited)[ends]
-        begins = np.flatnonzero(np.append(True, np.diff(busy) != 0)[: len(ends)])
-        for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ends)], strict=True):
-            first, last = ends[begin], ends[end - 1]
+        for together in np.split(ends, np.flatnonzero(np.diff(busy)) + 1):
+            if len(together) < 2:
+                continue
+            first, last = together[0], together[-1]
             busy_bits = int(line_bits[last] - line_bits[first])
-            if first < last and busy_bits / config.rate_bps >= _LOADED * (_TIMER_S + config.jitter_s):
+            if busy_bits / config.rate_bps >= _LOADED * (_TIMER_S + config.jitter_s):
                 bits += busy_bits
                 span_ns += int(on_line.t_received_ns[last] - on_line.t_received_ns[first])
     rate_bps = 1e9 * bits / span_ns if span_ns > 0 else None

@@ -222,6 +222,14 @@ def test_a_burst_too_short_for_the_timers_has_no_rate() -> None:
     assert report(config, run(config, 5, gap_ns=0)).achieved["rate_bps"] is None
 
 
+@pytest.mark.parametrize(
+    "config", [LinkConfig(rate_bps=2e6, loss=1.0), LinkConfig(rate_bps=2e6, delay_s=0.01, reorder=1.0)]
+)
+def test_a_line_from_which_nothing_arrived_in_its_turn_has_no_rate(config: LinkConfig) -> None:
+    found = report(config, run(config, 20, gap_ns=0))
+    assert found.achieved["rate_bps"] is None and found.within["rate"] is None
+
+
 def test_order_is_counted_by_arrival() -> None:
     config = LinkConfig(delay_s=0.01)
     rows = run(config, 10)
