@@ -270,7 +270,9 @@ def read_configuration(folder: RunFolder) -> RunConfiguration:
             users=table.get("truth", {}).get("users", 0),
             truth_digest=table.get("truth", {}).get("digest"),
         )
-    except (KeyError, TypeError, AttributeError, LocalError) as error:
+    except KeyError as error:
+        raise UserError(f"{folder.record} is damaged: it lacks {error}.") from error
+    except (TypeError, AttributeError, LocalError) as error:
         raise UserError(f"{folder.record} is damaged: {error}.") from error
 
 

@@ -274,13 +274,26 @@ class Ledgers:
         try:
             with pq.ParquetFile(path) as file:
                 if file.metadata.num_rows > _KEPT_ROWS or self._room < 0:
-                    yield from _read(file, path, names)
+                    yield from self._read(file, bs, names)
                     return
-                self._kept[bs] = list(_read(file, path, ledger_schema().names))
+                self._kept[bs] = list(self._read(file, bs, ledger_schema().names))
         except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names that are not UTF-8
             raise UserError(f"{path} cannot be read: the run was cut or the file is damaged.") from error
         self._room -= sum(rows.nbytes for rows in self._kept[bs])
         yield from (rows.select(names) for rows in self._kept[bs])
+
+    def _read(self, file: pq.ParquetFile, bs: int | None, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        path = self._paths[bs]
+        if missing := set(names) - set(file.schema_arrow.names):
+            raise UserError(f"{path.name} is damaged: it has no column {sorted(missing)[0]}.")
+        schema = pa.schema([ledger_schema().field(name) for name in names])
+        for batch in file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
+            rows = batch.select(names).cast(schema)
+            rows.validate(full=True)
+            require_ledger(rows, bs, path)
+            yield rows
 
     def table(self, bs: int | None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a ledger, with some columns; None takes all.
@@ -300,18 +313,6 @@ _BATCH_ROWS = 1 << 16
 _KEPT_ROWS = 1 << 12
 _KEPT_BYTES = 1 << 26
 
-
-def _read(file: pq.ParquetFile, path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-
-    if missing := set(names) - set(file.schema_arrow.names):
-        raise UserError(f"{path.name} is damaged: it has no column {sorted(missing)[0]}.")
-    schema = pa.schema([ledger_schema().field(name) for name in names])
-    for batch in file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
-        rows = batch.select(names).cast(schema)
-        rows.validate(full=True)
-        require_ledger(rows, path)
-        yield rows
 
 
 def read_ledgers(folder: RunFolder) -> dict[int | None, pa.Table]:

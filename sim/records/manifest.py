@@ -70,11 +70,11 @@ class Manifest:
                 problems.append(f"{name} was changed")
         signed = self.signature.is_file()
         if key is not None and not signed:
-            problems.append("there is no signature to check")
+            problems.append(f"there is no {self.signature.name}, the signature to check")
         elif key is not None and not hmac.compare_digest(
-            self.signature.read_text(errors="replace").strip(), _signature(key, data)
+            self.signature.read_bytes().strip(), _signature(key, data).encode()
         ):
-            problems.append("the manifest was changed: its signature is not of this key")
+            problems.append(f"{self.signature.name} is not this key's signature of {self.path.name}")
         state = "; signed with this key" if key else "; signed, but no key was given to check it" if signed else ""
         return problems, f"{len(found)} files as written{state}"
 

@@ -91,11 +91,16 @@ def checked(table: pa.Table, path: Path) -> pa.Table:
     return table
 
 
-def require_ledger(rows: pa.RecordBatch, path: Path) -> None:
+def require_ledger(rows: pa.RecordBatch, bs: int | None, path: Path) -> None:
     """Check rows of a ledger, with any of its columns: what was journaled has all that its sender knew.
 
+    Args:
+        rows: rows of the ledger.
+        bs: its base station; None for unknown connections.
+        path: its file.
+
     Raises:
-        UserError: a value is missing, or a direction does not exist.
+        UserError: a value is missing, a direction does not exist, or a row is of another base station.
     """
     import pyarrow.compute as pc
 
@@ -105,6 +110,9 @@ def require_ledger(rows: pa.RecordBatch, path: Path) -> None:
         strange = sorted(set(rows.column("direction").unique().to_pylist()) - set(Direction))
         if strange:
             raise UserError(f"{path} is damaged: {strange[0]!r} is no direction.")
+    if "bs" in names and (others := set(rows.column("bs").unique().to_pylist()) - {bs}):
+        named = "no base station" if (other := others.pop()) is None else f"BS {other}"
+        raise UserError(f"{path} is damaged: it has rows of {named}.")
     if "t_sent_ns" in names:
         journaled = pc.is_valid(rows.column("t_sent_ns"))
         sent = rows.filter(journaled)

@@ -202,6 +202,17 @@ def test_a_damaged_table_is_one_sentence(run: Path) -> None:
     assert found["CRC-32"] == "bs-001.parquet is damaged: it has no column crc32."
 
 
+def test_a_row_of_another_base_station_is_one_sentence(run: Path) -> None:
+    change(run / LEDGER, "bs", one(lambda bs: bs + 1))
+    assert failing(run)["link model"] == f"{run / LEDGER} is damaged: it has rows of BS 2."
+
+
+def test_a_record_without_its_settings_is_one_sentence(run: Path) -> None:
+    (run / "run.toml").write_text("")
+    with pytest.raises(UserError, match=r"run\.toml is damaged: it lacks 'settings'\.$"):
+        audit(run)
+
+
 def test_a_run_without_captures_leaves_them_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "ASSET_FOLDER", tmp_path / "assets")
     result = emulate(impaired(tiny_world.write(tmp_path), capture=False))
@@ -351,6 +362,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "a true position": (in_table(FIXES, "true_x_m", one(lambda x: x + 1)), {"fixes", "truth"}),
     "true positions with their errors": (lambda run: moved(run), {"truth", "summary"}),
     "an error": (in_table(FIXES, "error_2d_m", one(lambda e: e + 1)), {"fixes", "summary"}),
+    "a number of rounds": (in_table(FIXES, "rounds", one(lambda n: n + 1)), {"fixes"}),
     "a latency": (in_table(FIXES, "encode_ns", one(lambda t: t + 1)), {"fixes"}),
     "a time of arrival in a fix": (in_table(FIXES, "t_last_received_ns", one(lambda t: t + 1)), {"fixes", "order"}),
     "the distance to training": (in_table(FIXES, "training_distance_m", one(lambda d: d / 2)), {"truth"}),
@@ -403,7 +415,7 @@ def test_a_signature_shows_who_wrote_a_manifest(run: Path, tmp_path: Path) -> No
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600 and signing_key(tmp_path / "key") == key
     other = signing_key(tmp_path / "other")
     (told,) = (finding for finding in audit(run, key).findings if finding.name == "files")
-    assert (told.state, told.detail) == ("fails", "there is no signature to check")
+    assert (told.state, told.detail) == ("fails", "there is no manifest.sig, the signature to check")
     Manifest(run).write(key)
     assert audit(run).ok and audit(run, key).ok
     pq.write_table(pq.read_table(run / FIXES), run / FIXES)  # the same rows in other bytes
@@ -412,7 +424,10 @@ def test_a_signature_shows_who_wrote_a_manifest(run: Path, tmp_path: Path) -> No
     Manifest(run).write(other)
     assert audit(run).ok
     (told,) = (finding for finding in audit(run, key).findings if finding.name == "files")
-    assert told.detail == "the manifest was changed: its signature is not of this key"
+    assert told.detail == "manifest.sig is not this key's signature of manifest.json"
+    (run / "manifest.sig").write_bytes(b"\xff\xe2")
+    (told,) = (finding for finding in audit(run, key).findings if finding.name == "files")
+    assert told.detail == "manifest.sig is not this key's signature of manifest.json"
     (tmp_path / "key").write_text("no key\n")
     with pytest.raises(UserError, match="cannot be read as a key"):
         read_key(tmp_path / "key")
