@@ -165,7 +165,7 @@ class EmulateSettings:
     round_ms: Annotated[
         float,
         Setting(
-            "Time limit for one round of answers, where a fix takes several",
+            "Time limit for one round, from its first report or from the cloud's request",
             TIMING,
             unit="ms",
             zero="until the deadline",
@@ -487,6 +487,13 @@ class EmulateSettings:
             raise UserError(
                 f"--bundle {self.bundle} is more than --batch {self.batch}: a message bundles reports of one batch."
             )
+        if self.interval_ms == 0:
+            for name, given, default in (
+                ("deadline", self.deadline_ms, EmulateSettings.deadline_ms),
+                ("window", self.window_ms, EmulateSettings.window_ms),
+            ):
+                if given != default:
+                    raise UserError(f"--{name} has no effect with --interval 0, which has no deadline: leave one out.")
         if self.window_ms >= self.deadline_ms:
             raise UserError(f"--window {self.window_ms:g} ms must be before --deadline {self.deadline_ms:g} ms.")
         held_ms = (self.batch - 1) * self.interval_ms  # the first of a batch waits for the last

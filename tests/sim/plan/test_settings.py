@@ -88,6 +88,8 @@ def test_weights_of_another_shape_are_one_sentence(settings: EmulateSettings, ch
         ({"bundle": 2}, "--bundle 2 is more than --batch 1"),
         ({"bundle": 65, "batch": 100, "interval_ms": 1.0}, r"--bundle must lie in 1\.\.64"),
         ({"window_ms": 1000.0}, "--window 1000 ms must be before --deadline 1000 ms"),
+        ({"interval_ms": 0.0, "deadline_ms": 5.0}, "--deadline has no effect with --interval 0"),
+        ({"interval_ms": 0.0, "window_ms": 5.0}, "--window has no effect with --interval 0"),
         ({"restarts": -1}, "--restarts must lie"),
         ({"hwm": 0}, "--hwm must lie"),
         ({"forward": "iq16"}, "--forward iq16 is for --bits lossless"),

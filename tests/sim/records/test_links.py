@@ -73,7 +73,8 @@ def test_lines_that_fall_ever_further_behind_are_noted(settings: EmulateSettings
     (link,) = (one for one in result.summary["links"] if (one["bs"], one["direction"]) == (1, "up"))
     last_s = 300 * 131 * 8 / 600e3 - (299 - 31) * 0.5e-3  # frames of 131 B; the first batch is due with its last
     assert link["achieved"]["last_wait_s"] == pytest.approx(last_s, abs=0.001) and f"waited {last_s:.3g} s" in note
-    assert emulate(dataclasses.replace(given, interval_ms=0.0)).summary["notes"] == []
+    closed = dataclasses.replace(given, interval_ms=0.0, deadline_ms=EmulateSettings.deadline_ms)
+    assert emulate(closed).summary["notes"] == []
 
 
 def test_a_link_slower_than_the_deadline_makes_reports_late(settings: EmulateSettings) -> None:

@@ -220,7 +220,9 @@ def test_texts_cannot_run_and_tables_may_be_missing(run: Path, tab: browser.Page
 
 
 def test_a_closed_loop_has_a_report(world: EmulateSettings, tab: browser.Page) -> None:
-    folder = emulate(dataclasses.replace(world, interval_ms=0.0, links=LinkPlan())).folder
+    deadline_ms = EmulateSettings.deadline_ms
+    closed = dataclasses.replace(world, interval_ms=0.0, deadline_ms=deadline_ms, links=LinkPlan())
+    folder = emulate(closed).folder
     data = run_data(folder)
     assert set(data["links"]["arrival"]) == {None}  # snapshots have no time zero of their own
     assert sum(data["timeline"]["reports"]["used"]) == 3 * 48
