@@ -109,7 +109,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "links/bs-000.parquet": {
         **_KEY,
         "seq": _SENT["seq"],
-        "part": "number of the report in its frame, from 0: frames can bundle several",
+        "part": "number of the report in its frame, from 0: what the reports of a bundle share is counted at 0",
         "direction": "up: from the base station; down: from the cloud",
         **{name: _SENT[name] for name in ("t_sent_ns", "t_release_ns", "t_received_ns")},
         **_SIZES,
