@@ -96,6 +96,8 @@ def inspect(
         raise UserError("--epoch needs --frame.")
     if most < 1:
         raise UserError(f"--most must be at least 1 line, it is {most}.")
+    if begin is not None and end is not None and not begin < end:
+        raise UserError(f"--from {begin:g} must be before --to {end:g}.")
     choice = inspection.Choice(link, begin, end, tuple(fate or ()), direction)
     if frame is not None and (timeline or choice != inspection.Choice(link, direction=direction)):
         raise UserError(

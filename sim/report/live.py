@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import numpy as np
 
@@ -73,8 +73,8 @@ class LivePage:
 
     def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
         """Return status, type and content of the answer to a request."""
-        asked = urlsplit(path)
-        _, token, *rest = [*asked.path.split("/"), ""]
+        place, _, query = path.partition("?")  # anybody may ask for anything, also for what is no URL
+        _, token, *rest = [*place.split("/"), ""]
         if not secrets.compare_digest(token.encode(), self._token.encode()):
             return (
                 HTTPStatus.FORBIDDEN,
@@ -83,8 +83,8 @@ class LivePage:
             )
         if rest[:-1] == [""]:
             return HTTPStatus.OK, "text/html", self.page().encode()
-        since = parse_qs(asked.query).get("since", ["0"])[0]
-        if rest[:-1] == ["data"] and since.isascii() and since.isdigit():
+        since = parse_qs(query).get("since", ["0"])[0]
+        if rest[:-1] == ["data"] and since.isascii() and since.isdigit() and len(since) < 20:
             return HTTPStatus.OK, "application/json", json.dumps(self.news(int(since))).encode()
         return HTTPStatus.NOT_FOUND, "text/plain", b"There is nothing here.\n"
 

@@ -165,6 +165,7 @@ BAD_INPUT = [
     ("inspect empty --fate los", r"no fate 'los' \(did you mean 'lost'\?\)"),
     ("inspect empty --direction left", r"--direction is up or down"),
     ("inspect empty --most 0", r"--most"),
+    ("inspect empty --from 5 --to 2", r"--from 5 must be before --to 2\."),
     ("inspect empty --epoch 1", r"--epoch .*--frame"),
     ("inspect empty --link 0 --frame 1 --timeline", r"--frame selects one frame"),
     ("inspect nowhere", r"nowhere"),

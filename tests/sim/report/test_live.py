@@ -52,10 +52,11 @@ def test_a_run_is_watched_and_nothing_is_told_to_others(
             return
         assert place.hostname == "127.0.0.1" and len(place.path) > 30
         wrong = place.path[:-2] + ("a/" if place.path[-2] != "a" else "b/")
-        for path in ("/", "/data", wrong, f"{wrong}data", "//", f"/x{place.path}"):
+        for path in ("/", "/data", wrong, f"{wrong}data", "//", f"/x{place.path}", "x://["):
             status, text, _ = asked(page.address, path)
             assert status == 403 and "scene" not in text and "error" not in text, path
-        for path in (f"{place.path}else", f"{place.path}data?since=-1", f"{place.path}data?since=x", place.path[:-1]):
+        since = f"{place.path}data?since="
+        for path in (f"{place.path}else", f"{since}-1", f"{since}x", since + 5000 * "9", place.path[:-1]):
             assert asked(page.address, path)[0] == 404, path
         status, text, headers = asked(page.address)
         assert (
