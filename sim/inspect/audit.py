@@ -24,6 +24,7 @@ from sim.inspect.table_checks import (
     check_journals,
     check_kernels,
     check_positions,
+    check_stages,
     check_summary,
     check_sums,
     check_truth,
@@ -88,6 +89,7 @@ def _files(run: RunTables, key: bytes | None) -> Finding:
 _CHECKS: tuple[tuple[str, Callable[[RunTables], list[Finding]]], ...] = (
     ("fates", check_fates),
     ("fixes", check_fixes),
+    ("stages", check_stages),
     ("truth", check_truth),
     ("positions", check_positions),
     ("CRC-32", check_bytes),

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fronthaul.account.conservation import CHECKED, Problems, conservation
+from fronthaul.account.conservation import CHECKED, Problems, codes, conservation
 from fronthaul.account.ledger import Closing
 from fronthaul.account.streams import Array
 from fronthaul.errors import LocalError
@@ -27,7 +27,7 @@ from sim.records.fix_table import (
     true_positions,
 )
 from sim.records.folder import RunConfiguration, truth_digest
-from sim.records.links import numbers, read_streams, read_table, valid
+from sim.records.links import numbers, read_streams, read_table, report_keys, valid
 from sim.records.position_table import position_table
 from sim.records.stream_bytes import Connection, byte_problems, read_socket_tables
 from sim.records.summary import configured, measured
@@ -78,6 +78,43 @@ def check_fixes(run: RunTables) -> list[Finding]:
             both_null = ~valid(table, f"{name}_ns") & np.asarray(again[name].is_null())
             add(f"{name} times that do not follow from the tables", ~(same | both_null))
     return [finding("fixes", problems.sentences(), f"{told}, with their errors and latencies")]
+
+
+def check_stages(run: RunTables) -> list[Finding]:
+    """Hold stage times against the reports that were sent: one row of each, unless a process died between the two."""
+    path, summary = run.folder.stages, run.summary
+    if summary is None or not path.exists():
+        return [Finding("stages", "left out", "the run was cut" if summary is None else "there are none")]
+    problems, table = Problems(), read_table(path)
+    with reading(path.name):
+        bs, keys = numbers(table, "bs"), report_keys(table)
+    order = np.lexsort((keys, bs))
+    bs, keys = bs[order], keys[order]
+
+    def add(rule: str, which: Array) -> None:
+        problems.add_where(rule, which, lambda at: f"BS {bs[at]} snapshot {keys[at] >> 8 & 0xFFFFFFFF}")
+
+    add("stage times given twice", np.append(False, (np.diff(bs) == 0) & (np.diff(keys) == 0))[: len(keys)])
+    if not (summary.get("restarts") or summary.get("missing_bs")):
+        add("stage times of no link", ~np.isin(bs, run.ledgers.stations))
+        for station in run.ledgers.stations:
+            mine = keys[np.searchsorted(bs, station) : np.searchsorted(bs, station, "right")]
+            sent = _reports_sent(run, station)
+            for rule, known in (
+                ("stage times of no report", np.isin(mine, sent)),
+                ("reports without stage times", np.isin(sent, mine)),
+            ):
+                problems.add_where(rule, ~known, lambda _, named=f"BS {station}": named)
+    return [finding("stages", problems.sentences(), f"{len(table)} stage times, each of a report that was sent")]
+
+
+def _reports_sent(run: RunTables, bs: int) -> Array:
+    """Return the keys of the reports in a base station's journal."""
+    found = [np.zeros(0, np.int64)]
+    for rows in run.ledgers.batches(bs, ("epoch", "snapshot", "round", "direction", "t_sent_ns")):
+        mine = (codes(rows["direction"], [Direction.UP]) == 0) & valid(rows, "t_sent_ns")
+        found.append(np.unique(report_keys(rows)[mine]))
+    return np.concatenate(found)
 
 
 def check_truth(run: RunTables) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from sim.records.manifest import Manifest, read_key, signing_key
 from sim.world import store
 
 CHECKS = [
-    "files", "fates", "fixes", "truth", "positions", "CRC-32", "captures", "bytes of frames", "payload", "order",
-    "link model", "sums of links", "kernel", "summary", "journals",
+    "files", "fates", "fixes", "stages", "truth", "positions", "CRC-32", "captures", "bytes of frames", "payload",
+    "order", "link model", "sums of links", "kernel", "summary", "journals",
 ]  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def test_a_recovered_run_is_audited_with_its_journals(tmp_path: Path, monkeypatc
         audit(part)
     recover(part)
     found = states(audit(part))
-    left_out = ("files", "truth", "positions", "link model", "kernel", "summary")
+    left_out = ("files", "stages", "truth", "positions", "link model", "kernel", "summary")
     assert found == dict.fromkeys(CHECKS, "holds") | dict.fromkeys(left_out, "left out")
     change(part / LEDGER, "t_sent_ns", one(lambda t: t + 1))
     assert set(failing(part)) == {"journals"}
@@ -281,7 +281,7 @@ def test_a_capture_is_held_against_a_ledger() -> None:
     assert compare([*sent, sent[0]], frames, 0, {}).problems == ("captured frames that are not in the ledger: 1",)
 
 
-FIXES, CAPTURE = "fixes.parquet", "links/bs-001.pcapng"
+FIXES, STAGES, CAPTURE = "fixes.parquet", "links/stages.parquet", "links/bs-001.pcapng"
 FAR_NS = 10_000_000_000
 
 
@@ -362,6 +362,10 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "a true position": (in_table(FIXES, "true_x_m", one(lambda x: x + 1)), {"fixes", "truth"}),
     "true positions with their errors": (lambda run: moved(run), {"truth", "summary"}),
     "an error": (in_table(FIXES, "error_2d_m", one(lambda e: e + 1)), {"fixes", "summary"}),
+    "a stage time's report": (in_table(STAGES, "snapshot", one(lambda n: n + 1000)), {"stages"}),
+    "a stage time's station": (in_table(STAGES, "bs", one(lambda n: n + 1000)), {"stages"}),
+    "a stage time given twice": (lambda run: rows_of(run / STAGES, [0, *range(60)]), {"stages"}),
+    "a stage time that is gone": (lambda run: rows_of(run / STAGES, range(59)), {"stages"}),
     "a number of rounds": (in_table(FIXES, "rounds", one(lambda n: n + 1)), {"fixes"}),
     "a latency": (in_table(FIXES, "encode_ns", one(lambda t: t + 1)), {"fixes"}),
     "a time of arrival in a fix": (in_table(FIXES, "t_last_received_ns", one(lambda t: t + 1)), {"fixes", "order"}),
@@ -387,6 +391,12 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "a link to another file": (linked, set()),
     "a covariance": (in_table(FIXES, "covariance_m2", one(lambda _: [1.0] * 9)), set()),
 }
+
+
+def rows_of(path: Path, rows: Iterable[int]) -> None:
+    table = pq.read_table(path)
+    assert len(table) == 60
+    pq.write_table(table.take([*rows]), path)
 
 
 def moved(run: Path) -> None:
