@@ -126,4 +126,6 @@ class _Start:
             return "frames lost against the draws of the link model"
         if row.arrived and bool(drawn.flipped) != row.corrupt:
             return "frames corrupt against the draws of the link model"
+        if row.arrived and row.corrupt and row.reason != "checksum":
+            return "frames with flipped bits that are corrupt for another reason than their checksum"
         return None

@@ -331,6 +331,10 @@ def lost_otherwise(run: Path) -> None:
     )
 
 
+def corrupt_otherwise(run: Path) -> None:
+    change(run / LEDGER, "reason", lambda values, _: ["field" if value == "checksum" else value for value in values])
+
+
 def turned(run: Path) -> None:
     table = pq.read_table(run / LEDGER)
     pq.write_table(table.take(list(range(len(table)))[::-1]), run / LEDGER)
@@ -358,6 +362,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "all send times": (every_sent_later, {"order", "link model"}),
     "the time of a captured frame": (captured_later, {"captures"}),
     "drop reasons": (lost_otherwise, {"link model", "summary"}),
+    "reasons of corrupt frames": (corrupt_otherwise, {"link model"}),
     "order of rows": (turned, {"order"}),
     "a true position": (in_table(FIXES, "true_x_m", one(lambda x: x + 1)), {"fixes", "truth"}),
     "true positions with their errors": (lambda run: moved(run), {"truth", "summary"}),
