@@ -104,7 +104,8 @@ def check_stages(run: RunTables) -> list[Finding]:
                 ("stage times of no report", np.isin(mine, sent)),
                 ("reports without stage times", np.isin(sent, mine)),
             ):
-                problems.add_where(rule, ~known, lambda _, named=f"BS {station}": named)
+                if not known.all():
+                    problems.add(rule, f"BS {station}", int(np.count_nonzero(~known)))
     return [finding("stages", problems.sentences(), f"{len(table)} stage times, each of a report that was sent")]
 
 
