@@ -314,7 +314,6 @@ _KEPT_ROWS = 1 << 12
 _KEPT_BYTES = 1 << 26
 
 
-
 def read_ledgers(folder: RunFolder) -> dict[int | None, pa.Table]:
     """Read the ledgers of a run whose books are closed.
 
