@@ -22,6 +22,7 @@ from fronthaul.sender.sender import PATIENCE_S
 from fronthaul.transport.connect import cloud_transport
 from fronthaul.transport.endpoint import in_url, is_ipv6, is_loopback
 from fronthaul.transport.keys import CloudKeys
+from fronthaul.turns import take_long_turns
 
 
 class CloudActor:
@@ -92,6 +93,8 @@ class CloudActor:
         """
         # OpenMP keeps this setting per thread, so it is set in the thread that runs fusion.
         torch.set_num_threads(self._threads)
+        if self._parts.closed_loop:
+            take_long_turns()
         node = self._running()
         node.rehearse()
         gc.collect()

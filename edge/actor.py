@@ -29,6 +29,7 @@ from fronthaul.sender.sender import PATIENCE_S
 from fronthaul.transport.connect import edge_transport
 from fronthaul.transport.keys import EdgeKeys
 from fronthaul.transport.thread_namespace import inside
+from fronthaul.turns import take_long_turns
 
 
 class EdgeActor:
@@ -117,6 +118,8 @@ class EdgeActor:
         """
         # OpenMP keeps this setting per thread, so it is set in the thread that encodes.
         torch.set_num_threads(self._threads)
+        if not schedule.interval_ns:
+            take_long_turns()
         gc.collect()
         gc.freeze()  # otherwise every collection scans all objects of the libraries
         clock = WallClock()

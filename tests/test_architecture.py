@@ -33,7 +33,7 @@ ORDER = (
     "fronthaul.transport",
     "fronthaul.roster",  # who measures a snapshot
     "fronthaul.message",
-    "fronthaul.clock fronthaul.documents fronthaul.draws fronthaul.files fronthaul.installed",
+    "fronthaul.clock fronthaul.documents fronthaul.draws fronthaul.files fronthaul.installed fronthaul.turns",
     "fronthaul.errors",
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms.split()}

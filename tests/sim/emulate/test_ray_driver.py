@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dying_scheme
 import pyarrow as pa
@@ -26,6 +27,9 @@ from sim.inspect.replay import replay
 from sim.plan import plan as compose
 from sim.plan.settings import EmulateSettings
 from sim.records.folder import RunFolder
+
+if TYPE_CHECKING:
+    from sim.emulate.ray_driver import Run
 
 pytestmark = pytest.mark.ray
 
@@ -84,6 +88,13 @@ def require_same_as_in_process(settings: EmulateSettings) -> RunResult:
     return on_ray
 
 
+def policies(run: "Run") -> set[int]:
+    """Return how the threads of a run's processes are scheduled."""
+    assert run.cloud is not None
+    threads = [folder for each in (run.cloud, *run.edges) for folder in Path(f"/proc/{each.pid}/task").glob("*")]
+    return {os.sched_getscheduler(int(folder.name)) for folder in threads}
+
+
 def test_ray_on_this_host_gives_what_the_process_gives(
     settings: EmulateSettings, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,11 +111,23 @@ def test_ray_on_this_host_gives_what_the_process_gives(
 
 
 def test_random_subsets_are_drawn_alike_at_both_ends(settings: EmulateSettings) -> None:
-    """Each node draws for itself; batches and bundles hold snapshots in which some are silent."""
+    """Each node draws for itself; batches and bundles hold snapshots in which some are silent.
+
+    In closed loop, where the threads of all processes take long turns on a core.
+    """
     chosen = dataclasses.replace(
         settings, bs=2, random_subset=True, batch=3, bundle=2, bs_per_actor=2, curve=True, snapshots=20, compact=True
     )
-    on_ray = emulate(chosen)
+    chosen = dataclasses.replace(chosen, interval_ms=0.0)
+    seen: list[set[int]] = []
+
+    def look(run: "Run") -> None:
+        if run.t0_ns and not seen:
+            time.sleep(1.0)  # until all have begun
+            seen.append(policies(run))
+
+    on_ray = emulate(chosen, on_tick=look)
+    assert seen == [{os.SCHED_BATCH}]
     in_process = emulate(chosen.in_process())
     free = set(SAME) - {"zmtp_bytes"}  # a frame is longer where it is encrypted
     assert run_tables.rows(on_ray.folder, free) == run_tables.rows(in_process.folder, free)
@@ -209,15 +232,18 @@ def test_a_run_goes_on_where_somebody_sets_the_clock(
     wall_ns = time.time_ns
     settings = dataclasses.replace(settings, snapshots=40, deadline_ms=3000.0, bs_per_actor=3)
     steps = iter((3, 3, 3, -60))
+    seen: set[int] = set()
 
-    def set_clock(run: object) -> None:
-        if getattr(run, "t0_ns", 0) and (step_s := next(steps, None)) is not None:
+    def set_clock(run: "Run") -> None:
+        if run.t0_ns and (step_s := next(steps, None)) is not None:
             monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + step_s * 10**9)
+            seen.update(policies(run))
 
     begin_s = time.monotonic()
     result = emulate(settings, on_tick=set_clock)
     assert 0 < result.summary["seconds"] < time.monotonic() - begin_s
     assert result.summary["fixes"] == 40
+    assert seen == {os.SCHED_OTHER}  # with an interval, no thread waits longer for a core than the kernel says
     (note,) = [note for note in result.summary["notes"] if "wall clock" in note]
     assert note.startswith("The wall clock was set by -60 s during the run")
 
