@@ -124,7 +124,8 @@ class BaseStation:
         Raises:
             ValueError: the scheme's output does not match the format that it declares.
         """
-        return reports_together([(self, snapshots, received)])[0]
+        ((reports, self.stage_ns),) = reports_together([(self, snapshots, received)])
+        return reports
 
     def _packed(self, snapshots: Sequence[int], encoded: Encoded) -> list[Report]:
         """Check what the scheme made of snapshots, and make reports of it."""
@@ -176,14 +177,16 @@ class BaseStation:
         return report
 
 
-def reports_together(asked: Sequence[tuple[BaseStation, Sequence[int], Tensor]]) -> list[list[Report]]:
-    """Return the `reports` of base stations of one process, each of its own snapshots.
+def reports_together(
+    asked: Sequence[tuple[BaseStation, Sequence[int], Tensor]],
+) -> list[tuple[list[Report], StageTimes]]:
+    """Return the `reports` of base stations of one process, each of its own snapshots, and their stage times.
 
     Each step is done for all of them before the next one: between different steps its code leaves the processor's
-    caches, which takes as long as the step itself. A base station's stage times are its share of the snapshots' times.
+    caches, which takes as long as the step itself. Stage times are a share of all snapshots' times.
 
     Args:
-        asked: base stations, each with its snapshots and the pilots received in them.
+        asked: base stations, each with its snapshots and the pilots received in them; one may come several times.
 
     Raises:
         ValueError: as `BaseStation.reports`.
@@ -200,11 +203,9 @@ def reports_together(asked: Sequence[tuple[BaseStation, Sequence[int], Tensor]])
     encoded_ns = timer_ns()
     reports = [station._packed(snapshots, own) for (station, snapshots, _), own in zip(asked, made, strict=True)]
     packed_ns = timer_ns()
-    count = sum(len(snapshots) for _, snapshots, _ in asked)
-    for station, snapshots, _ in asked:
-        times = (estimated_ns - begin_ns, encoded_ns - estimated_ns, packed_ns - encoded_ns)
-        station.stage_ns = StageTimes(*(len(snapshots) * time_ns // count for time_ns in times))
-    return reports
+    times = (estimated_ns - begin_ns, encoded_ns - estimated_ns, packed_ns - encoded_ns)
+    count = sum(map(len, reports))
+    return [(own, StageTimes(*(len(own) * time_ns // count for time_ns in times))) for own in reports]
 
 
 def _fault(declared: PayloadFormat, payload: Payload, side: bytes) -> str | None:

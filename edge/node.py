@@ -60,7 +60,7 @@ since over a slow link answers take longer."""
 
 
 TOGETHER = 8
-"""Base stations of a process whose reports are made together: more need more memory, and gain little."""
+"""Batches of one process's base stations whose reports are made together: more need more memory, and gain little."""
 
 
 class Refused(FronthaulError):
@@ -83,7 +83,7 @@ def prepare_together(nodes: Sequence[EdgeNode], *batches: Sequence[int]) -> None
 
 
 def transmit_together(nodes: Sequence[EdgeNode], due_ns: int) -> None:
-    """Do `EdgeNode.transmit` for one process's base stations, some at a time.
+    """Do `EdgeNode.transmit` for one process's base stations, some at a time; one that comes twice, for two batches.
 
     Raises:
         FronthaulError: as `EdgeNode.transmit`.
@@ -95,7 +95,7 @@ def transmit_together(nodes: Sequence[EdgeNode], due_ns: int) -> None:
         made = iter(reports_together(asked) if asked else ())
         for node, (snapshots, _) in zip(some, held, strict=True):
             if snapshots:
-                node.send(next(made))
+                node.send(*next(made))
 
 
 class EdgeNode:
@@ -248,14 +248,14 @@ class EdgeNode:
         """Keep for `transmit` what the antennas receive (B, slot, antenna, tone) in a batch of B snapshots."""
         self._prepared.append((snapshots, received))
 
-    def transmit(self, due_ns: int) -> None:
-        """Wait for `due_ns` [ns], then turn the first prepared batch into frames: journal first, then send.
+    def transmit(self, due_ns: int, batches: int = 1) -> None:
+        """Wait for `due_ns` [ns], then turn the first prepared batches into frames: journal first, then send.
 
         Raises:
             Refused: the cloud has refused the base station meanwhile.
             LocalError: the disk is full; nothing is sent that is not journaled.
         """
-        transmit_together([self], due_ns)
+        transmit_together(batches * [self], due_ns)
 
     def due(self, due_ns: int) -> tuple[Sequence[int], Tensor]:
         """Wait for `due_ns` [ns], and return what `hold` kept first."""
@@ -264,10 +264,10 @@ class EdgeNode:
         self._t_start_ns = self._clock.now_ns()
         return self._prepared.popleft()
 
-    def send(self, reports: Sequence[Report]) -> None:
+    def send(self, reports: Sequence[Report], times: StageTimes) -> None:
         """Journal and send the reports of the snapshots that were `due`, and note their stage times."""
         self._send_reports(reports)
-        self._note_stages(reports, self._t_start_ns, self.station.stage_ns)
+        self._note_stages(reports, self._t_start_ns, times)
 
     def wait(self, until_ns: int) -> None:
         """Receive and answer the cloud's messages until `until_ns` [ns]; return at once if that is past."""

@@ -15,6 +15,9 @@ PAUSE_NS = 500_000
 AHEAD = 64
 """Snapshots that base stations of a process simulate at once in closed loop, all together: each costs an eighth of one
 alone. With an interval it is one batch, since the time for more could make a report late."""
+UNSENT_NS = 100_000_000
+"""In closed loop, reports of several batches are made together where that takes no longer than this [ns]: the cloud
+takes a base station for dead that is silent for many seconds."""
 GOODBYE_S = 10.0
 """At the end of a run, a base station whose link stays down at least this long does not wait for the goodbye [s]."""
 
@@ -54,13 +57,18 @@ def run_schedule(
         node.start(schedule.t0_ns, patience_s=0.0 if schedule.interval_ns else PATIENCE_S)
     at_once = 1 if schedule.interval_ns else max(1, AHEAD // (schedule.batch * len(nodes)))
     batches = list(schedule.batches(first_snapshot))
-    for number, snapshots in enumerate(batches):
-        if number % at_once == 0:
-            prepare_together(nodes, *batches[number : number + at_once])
-        due_ns = schedule.time_zero_ns(snapshots[-1])
-        wait_together(nodes, due_ns, clock)
-        for node in nodes:
-            node.transmit(due_ns)
+    together = 1
+    for first in range(0, len(batches), at_once):
+        prepared = batches[first : first + at_once]
+        prepare_together(nodes, *prepared)
+        while prepared:
+            some, prepared = prepared[:together], prepared[together:]
+            due_ns = schedule.time_zero_ns(some[-1][-1])
+            wait_together(nodes, due_ns, clock)
+            begin_ns = clock.now_ns()
+            for node in nodes:
+                node.transmit(due_ns, len(some))
+            together = max(1, len(some) * UNSENT_NS // max(1, clock.now_ns() - begin_ns))
     for node in nodes:
         node.leave()
     waiting = [node for node in nodes if not node.is_cut_off(GOODBYE_S)]

@@ -63,8 +63,9 @@ def test_together_each_base_station_has_its_share_of_the_time_and_reports_as_alo
     made = [station(Sign()) for _ in range(3)]
     asked = [(one, range(k + 1), torch.stack([observe(9 * k + n) for n in range(k + 1)])) for k, one in enumerate(made)]
     together = reports_together(asked)
-    assert [one.stage_ns.encode_ns for one in made] == [10 * (k + 1) // 6 for k in range(3)]
-    assert together == [one.reports(snapshots, received) for one, snapshots, received in asked]
+    assert [times.encode_ns for _, times in together] == [10 * (k + 1) // 6 for k in range(3)]
+    alone = [one.reports(snapshots, received) for one, snapshots, received in asked]
+    assert [reports for reports, _ in together] == alone
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,25 @@ def test_what_antennas_receive_is_simulated_far_ahead_in_closed_loop_alone(
     assert [(fix.snapshot, len(fix.used)) for fix in fixes] == [(n, 2) for n in range(37)]
 
 
+@pytest.mark.parametrize(("took_ms", "made"), [(0, [1, 7, 8, 2]), (30, [1, 3, 3, 1, 3, 3, 2, 2]), (200, 18 * [1])])
+def test_in_closed_loop_reports_are_made_together_unless_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took_ms: int, made: list[int]
+) -> None:
+    """Batches of 8 snapshots, 8 ahead, the last two of which are left; each is fused as if made alone."""
+    seen: list[int] = []
+    transmit = EdgeNode.transmit
+
+    def slow(node: EdgeNode, due_ns: int, batches: int = 1) -> None:
+        seen.append(batches)
+        transmit(node, due_ns, batches)
+        node._clock.sleep_until(node._clock.now_ns() + batches * took_ms * MS)
+
+    monkeypatch.setattr(EdgeNode, "transmit", slow)
+    end, _, fixes = run(tmp_path, 1, Schedule(T0, 0, 18 * 8 - 3, batch=8))
+    assert end == ([], []) and seen == made
+    assert sorted((fix.snapshot, len(fix.used)) for fix in fixes) == [(n, 1) for n in range(18 * 8 - 3)]
+
+
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("ping_ms", [0, 100])
 def test_without_the_clouds_goodbye_it_stops_after_a_while_and_says_so(

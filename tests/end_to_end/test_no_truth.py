@@ -77,7 +77,7 @@ INFERENCE: dict[Callable[..., Any], set[str]] = {
     BaseStation.reports: {"snapshots", "received"},
     reports_together: {"asked"},
     EdgeNode.prepare: {"batches"},
-    EdgeNode.transmit: {"due_ns"},
+    EdgeNode.transmit: {"due_ns", "batches"},
     OneRoundFusion.fuse: {"groups"},
     OneRound.advance: {"reports"},
     OneRound.fuse: {"groups"},
