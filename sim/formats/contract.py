@@ -164,15 +164,16 @@ def measured(fields: Fields, name: str, where: str) -> OwnData:
     """Return channels as they were measured as a world without paths.
 
     Args:
-        fields: by the names of `MEASURED_FIELDS`; `csi` may be (N, K, A, F), of one slot.
+        fields: by the names of `MEASURED_FIELDS`; `csi` may be (N, K, A, F), of one slot; real, with real and
+            imaginary parts along one more axis at the end; and NaN all over a link that was not heard.
         name: of the scenario.
         where: source, for errors.
 
     Raises:
         UserError: one sentence on the first thing that is wrong; it names the field.
     """
-    if "csi" in fields and np.ndim(fields["csi"]) == 4:
-        fields = {**fields, "csi": np.asarray(fields["csi"])[:, :, None]}
+    if "csi" in fields:
+        fields = {**fields, "csi": _channels(np.asarray(fields["csi"]))}
     found = take(fields, MEASURED_FIELDS, where)
     csi = found["csi"]
     slots, pairs, tones = csi.shape[2:]
@@ -186,7 +187,7 @@ def measured(fields: Fields, name: str, where: str) -> OwnData:
         raise UserError(f"{where}: the field 'slot_spacing_s' is missing, which csi of {slots} slots need.")
     heard = csi.any((2, 3, 4))
     if not heard.any(0).all():
-        raise UserError(f"{where}: csi of site {int(np.argmin(heard.any(0)))} is zero at all positions.")
+        raise UserError(f"{where}: csi of site {int(np.argmin(heard.any(0)))} is zero or NaN at all positions.")
     # No noise is added; the estimator takes the channels to have this SNR, whatever their unit.
     power = float(np.square(np.abs(csi[heard]).astype(np.float64)).mean())
     floor = BOLTZMANN * LinkBudget().temperature_k * float(found["tone_spacing_hz"])
@@ -196,6 +197,19 @@ def measured(fields: Fields, name: str, where: str) -> OwnData:
     table = _table(found, name, where, MEASURED_SCENE, slots, tones)
     table["link_budget"] = {"tx_power_dbm": round(budget, 3), "noise": "none"}
     return _own(table, where, _positions_only(found, csi))
+
+
+def _channels(csi: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return channels as complex numbers with an axis of slots, and zeros on links that are NaN all over."""
+    if csi.dtype.kind == "f" and csi.ndim in (5, 6) and csi.shape[-1] == 2:
+        csi = csi[..., 0] + 1j * csi[..., 1]
+    if csi.ndim == 4:
+        csi = csi[:, :, None]
+    if csi.ndim == 5 and csi.dtype.kind == "c":
+        silent = np.isnan(csi).all((2, 3, 4))
+        if silent.any():
+            csi = np.where(silent[:, :, None, None, None], 0, csi)
+    return csi
 
 
 def traced(fields: Fields, name: str, where: str) -> OwnData:

@@ -10,12 +10,14 @@ are compared with the phases of the straight line, −2πν d/c and 2πs u·e (�
 the direction of the line, s the distance of antennas in wavelengths, e the array's axis from column to column). What
 all links of a position have in common (the user's clock) and all links of a site (its clock, its cables) is taken out
 of delays, the latter out of directions. The rest is measured by its median, and so is that of positions in another
-order. Tones in FFT order are told from the phases alone: Δ jumps in the middle, and holds from the last to the first.
+order. Where positions or yaws in another unit leave far less of it, they were meant in that unit. Tones in FFT order
+are told from the phases alone: Δ jumps in the middle, and holds from the last to the first.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,8 @@ Real = npt.NDArray[np.float64]
 
 _UNRELATED = 0.85
 """Share of the median of exchanged positions from which on measurements count as unrelated to positions."""
+_FAR_LESS = 0.6
+"""Share of the median of what is written down from which on another reading of it is the likelier one."""
 _ENOUGH = 2000
 """Positions that are looked at, at most."""
 
@@ -39,18 +43,35 @@ def doubts(scenario: Scenario, paths: PathSet) -> list[str]:
         paths: its data set, with `csi`.
     """
     rows = slice(None, None, -(-len(paths) // _ENOUGH))
-    csi, heard = paths.csi[rows], paths.heard[rows]
+    csi, heard, user = paths.csi[rows], paths.heard[rows], paths.position[rows]
     place = np.array([site.position for site in scenario.sites])
-    line = paths.position[rows, None] - place
-    distance = np.linalg.norm(line, axis=2)
     found = []
     delay = _steps(csi[..., :-1], csi[..., 1:])
-    straight = -2 * np.pi * scenario.numerology.tone_spacing_hz * distance / SPEED_OF_LIGHT
-    if csi.shape[1] > 1 and _unrelated(delay, straight, heard, both=True):
-        found.append(
-            "delays do not follow the distances: are positions in metres, tones in ascending order, and the phase of "
-            "a delay negative (−2πντ)?"
-        )
+    radians_per_m = -2 * np.pi * scenario.numerology.tone_spacing_hz / SPEED_OF_LIGHT
+
+    def delays(user: Real, place: Real) -> Real:
+        return radians_per_m * np.linalg.norm(user[:, None] - place, axis=2)
+
+    if csi.shape[1] > 1:
+        straight = delays(user, place)
+        likelier = _likelier(
+            delay, straight, heard, both=True,
+            others={
+                "users' positions read as centimetres": lambda: delays(user / 100, place),
+                "users' positions read as millimetres": lambda: delays(user / 1000, place),
+                "all positions read as centimetres": lambda: delays(user / 100, place / 100),
+                "all positions read as millimetres": lambda: delays(user / 1000, place / 1000),
+                "x and y of users exchanged": lambda: delays(user[:, [1, 0, 2]], place),
+                "tones in descending order, or phases of the other sign": lambda: -straight,
+            },
+        )  # fmt: skip
+        if likelier:
+            found.append(f"delays follow the distances far better with {likelier}.")
+        elif _unrelated(delay, straight, heard, both=True):
+            found.append(
+                "delays do not follow the distances: are positions in metres, tones in ascending order, and the phase "
+                "of a delay negative (−2πντ)?"
+            )
     if _swapped(csi, heard):
         found.append(
             "tones jump in phase in the middle, and go on from the last to the first: are they in FFT order, and not "
@@ -61,15 +82,40 @@ def doubts(scenario: Scenario, paths: PathSet) -> list[str]:
         shape = *csi.shape[:3], array.polarizations, array.columns, array.rows, -1
         columns = csi.reshape(shape)
         step = _steps(columns[:, :, :, :, :-1], columns[:, :, :, :, 1:])
-        yaw = np.radians([site.yaw_deg for site in scenario.sites])
-        along = -np.sin(yaw) * line[..., 0] + np.cos(yaw) * line[..., 1]
-        direction = 2 * np.pi * array.spacing_wavelengths * along / np.maximum(distance, 1e-9)
-        if _unrelated(step, direction, heard, both=False):
+        line = user[:, None] - place
+        unit = line / np.maximum(np.linalg.norm(line, axis=2, keepdims=True), 1e-9)
+        yaw = np.array([site.yaw_deg for site in scenario.sites])
+
+        def directions(yaw: Real) -> Real:
+            along: Real = -np.sin(yaw) * unit[..., 0] + np.cos(yaw) * unit[..., 1]
+            return 2 * np.pi * array.spacing_wavelengths * along
+
+        straight = directions(np.radians(yaw))
+        if _likelier(step, straight, heard, both=False, others={"": lambda: directions(yaw)}) is not None:
+            found.append("directions follow the positions far better with site_yaw_deg read as radians.")
+        elif _unrelated(step, straight, heard, both=False):
             found.append(
                 "directions do not follow the positions: are site_yaw_deg (in degrees), the array's shape and the "
                 "order of its antennas right?"
             )
     return found
+
+
+def _likelier(
+    measured: Real,
+    straight: Real,
+    heard: npt.NDArray[np.bool_],
+    *,
+    both: bool,
+    others: Mapping[str, Callable[[], Real]],
+) -> str | None:
+    """Return the name of the other reading that fits best, if it fits, and far better than what is written down."""
+    lines = {name: other() for name, other in others.items()}
+    rests = {name: _rest(measured - line, heard, both=both) for name, line in lines.items()}
+    best = min(rests, key=rests.__getitem__)
+    if rests[best] > _FAR_LESS * _rest(measured - straight, heard, both=both):
+        return None
+    return None if _unrelated(measured, lines[best], heard, both=both) else best
 
 
 def _steps(one: npt.NDArray[np.complex64], following: npt.NDArray[np.complex64]) -> Real:

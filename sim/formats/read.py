@@ -15,7 +15,7 @@ from sim.formats.contract import OwnData, measured, traced
 from sim.formats.deepmimo import PARAMETERS, read_deepmimo
 from sim.formats.dichasus import read_arrays, thinned
 from sim.formats.sionna_cir import cir_to_csi, is_cir
-from sim.formats.undescribed import PICKLED, is_caez, read_caez, read_luvira
+from sim.formats.undescribed import PICKLED, is_caez, is_luvira, read_caez, read_luvira
 
 TFRECORD_ENDINGS = (".tfrecord", ".tfrecords")
 
@@ -60,7 +60,8 @@ def read_source(
         fields["tone_spacing_hz"] = fields["tone_spacing_hz"] * tone_every
     made = [make for field, make in _KINDS.items() if field in fields]
     if len(made) != 1:
-        raise UserError(f"{where}: a field is needed that says what it holds, and just one: {' or '.join(_KINDS)}.")
+        found = ", ".join(fields) or "nothing"
+        raise UserError(f"{where}: just one field has to say what it holds, {' or '.join(_KINDS)}; found: {found}.")
     return made[0](fields, name, where)
 
 
@@ -71,7 +72,7 @@ def _fields(source: Path) -> dict[str, npt.NDArray[Any]]:
         return read_hdf5(source)
     if source.suffix == ".mat":
         arrays = read_matlab(source)
-        return arrays if any(field in arrays for field in _KINDS) else read_luvira(arrays, str(source))
+        return read_luvira(arrays) if is_luvira(arrays) else arrays
     if (source / PARAMETERS).is_file():
         return read_deepmimo(source)
     endings = ", ".join((".npz", *HDF5_ENDINGS, ".mat", *TFRECORD_ENDINGS))

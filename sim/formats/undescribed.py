@@ -51,16 +51,20 @@ def read_caez(fields: Fields, where: str) -> dict[str, _Array]:
     return radio | rest | {"csi": csi, "position": np.concatenate([place, height], 1)}
 
 
-def read_luvira(arrays: Fields, where: str) -> dict[str, _Array]:
-    """Return the fields of the contract that a radio file of LuViRa has: `csi`.
+def is_luvira(arrays: Fields) -> bool:
+    """Return whether arrays are of a radio file of LuViRa: one is complex, (time, frequency, antenna)."""
+    return len(_radio(arrays)) == 1 and "csi" not in arrays
+
+
+def read_luvira(arrays: Fields) -> dict[str, _Array]:
+    """Return the field of the contract that a radio file of LuViRa has: `csi`.
 
     Its one array is (time, frequency, antenna) (https://github.com/ilaydayaman/LuViRA_Dataset: README.md); positions
     come from the ground truth in other files, one row for each time.
-
-    Raises:
-        UserError: the file has no such array, or several.
     """
-    found = [value for value in arrays.values() if value.ndim == 3 and value.dtype.kind == "c"]
-    if len(found) != 1:
-        raise UserError(f"{where} has {len(found)} complex arrays (time, frequency, antenna), one is needed.")
-    return {"csi": found[0].swapaxes(1, 2)[:, None]}
+    (found,) = _radio(arrays)
+    return {"csi": found.swapaxes(1, 2)[:, None]}
+
+
+def _radio(arrays: Fields) -> list[_Array]:
+    return [value for value in arrays.values() if value.ndim == 3 and value.dtype.kind == "c"]

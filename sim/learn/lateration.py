@@ -26,7 +26,7 @@ from sim.plan.weights import Weights, save_weights
 from sim.world.channel import pad_paths, scenario_pilots
 from sim.world.paths import PathSet
 from sim.world.radio import Radio
-from sim.world.scenario import Scenario
+from sim.world.scenario import MEASURED_SCENE, Scenario
 
 Real = npt.NDArray[np.float64]
 
@@ -83,10 +83,11 @@ def first_path_weights(scenario: Scenario) -> Weights:
             "angles of paths are measured on the tones of single-polarised arrays at known sites."
         )
     weights = array_weights(scenario, "toa")
+    noisy = scenario.link_budget.noise == "thermal" or scenario.scene == MEASURED_SCENE  # in what was measured, it is
     own = {
         "tones": numerology.tones,
         "tone_spacing_hz": numerology.tone_spacing_hz,
-        "noise": scenario.tone_noise_w / scenario.tone_power_w if scenario.link_budget.noise == "thermal" else 0.0,
+        "noise": scenario.tone_noise_w / scenario.tone_power_w if noisy else 0.0,
         "power_dbm": 10 * math.log10(scenario.tone_power_w) + 30,
     }
     return Weights(weights.config | own, weights.tensors)

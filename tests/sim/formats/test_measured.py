@@ -11,11 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 import cli
+from sim.learn.lateration import first_path_weights
+from sim.world.paths import load_paths
 from sim.world.scenario import load_scenario
 from sim.world.store import load_test_paths
 
 SITES = np.array([[0.0, 0.0, 10.0], [60.0, 0.0, 10.0], [30.0, 50.0, 10.0]])
 LAB = "data/lab/lab.toml"
+DELAYS, DIRECTIONS = "delays do not follow the distances", "directions do not follow the positions"
+BETTER = "delays follow the distances far better with"
 
 
 def recorded(users: int = 60) -> dict[str, Any]:
@@ -64,6 +68,8 @@ def test_they_are_trained_on_emulated_and_swept(lab: dict[str, Any], capsys: pyt
     assert np.allclose(links["gain_db"], gain_db)
     assert cli.main(["audit", str(run)]) == 0
     assert cli.main(["sweep", *options, "--scheme", "rss", "--bs", "3"]) == 0
+    noise = first_path_weights(load_scenario(LAB)).config["noise"]
+    assert np.isclose(1000 * noise, (np.abs(lab["csi"][lab["csi"] != 0]) ** 2).mean(), rtol=1e-3)  # 30 dB
     assert cli.main(["train", "ecc", "--scenario", LAB, "--epochs", "0.2", "--batch", "8"]) == 0
     ecc = ["--scheme", "ecc", "--bs", "3", "--driver", "process", "--weights", "checkpoints/lab/ecc-b4.safetensors"]
     assert cli.main(["emulate", "--scenario", LAB, "--snapshots", "3", *ecc]) == 0
@@ -89,19 +95,29 @@ def straight(fields: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({}, ""),
-        ({"csi": np.conj}, "delays directions"),
-        ({"csi": lambda csi: csi[..., ::-1]}, "delays"),
-        ({"csi": lambda csi: np.fft.ifftshift(csi, axes=-1)}, "tones"),
-        ({"csi": lambda csi: csi[:, :, ::-1]}, "directions"),
-        ({"position": lambda place: place[::-1]}, "delays directions"),
-        ({"position": lambda place: 100 * place, "site_position": lambda place: 100 * place}, "delays"),
-        ({"site_yaw_deg": lambda yaw: yaw - 180}, "directions"),
+        ({}, []),
+        ({"csi": np.conj}, [f"{BETTER} tones", DIRECTIONS]),
+        ({"csi": lambda csi: csi[..., ::-1]}, [f"{BETTER} tones"]),
+        ({"csi": lambda csi: np.fft.ifftshift(csi, axes=-1)}, ["tones jump in phase"]),
+        ({"csi": lambda csi: csi[:, :, ::-1]}, [DIRECTIONS]),
+        ({"position": lambda place: place[::-1]}, [DELAYS, DIRECTIONS]),
+        (
+            {"position": lambda place: 100 * place, "site_position": lambda place: 100 * place},
+            [f"{BETTER} all positions read as centimetres"],
+        ),
+        ({"position": lambda place: 100 * place}, [f"{BETTER} users' positions read as centimetres"]),
+        ({"position": lambda place: 1000 * place}, [f"{BETTER} users' positions read as millimetres"]),
+        ({"position": lambda place: place[:, [1, 0, 2]]}, [f"{BETTER} x and y of users exchanged"]),
+        ({"site_yaw_deg": lambda yaw: yaw - 180}, [DIRECTIONS]),
+        (
+            {"site_yaw_deg": np.radians},
+            ["directions follow the positions far better with site_yaw_deg read as radians"],
+        ),
     ],
 )
 def test_channels_that_do_not_go_with_the_positions_are_noticed(
     change: dict[str, Any],
-    said: str,
+    said: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -111,7 +127,17 @@ def test_channels_that_do_not_go_with_the_positions_are_noticed(
     np.savez("lab.npz", **fields | {name: how(fields[name]) for name, how in change.items()})
     assert cli.main(["import", "lab.npz"]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note: ")]
-    assert " ".join(note.split()[1] for note in notes) == said
+    assert len(notes) == len(said)
+    assert all(note.startswith(f"Note: {words}") for note, words in zip(notes, said, strict=True))
+
+
+def test_pairs_of_real_and_imaginary_parts_and_links_that_are_all_nan_are_read(lab: dict[str, Any]) -> None:
+    csi = lab["csi"].copy()
+    csi[3, 1] = np.nan  # site 1 did not hear user 3
+    np.savez("pairs.npz", **lab | {"csi": np.stack([csi.real, csi.imag], -1)})
+    assert cli.main(["import", "lab.npz"]) == cli.main(["import", "pairs.npz"]) == 0
+    one, other = (load_paths(Path(f"data/{name}/paths.npz")) for name in ("lab", "pairs"))
+    assert np.array_equal(one.csi, other.csi)
 
 
 def test_a_preview_shows_positions_and_who_hears_them(lab: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,16 +195,20 @@ def test_hdf5_is_read_as_npz_is(lab: dict[str, Any], capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"csi": None}, "a field is needed that says what it holds, and just one: csi or delay"),
+        (
+            {"csi": None},
+            f"just one field has to say what it holds, csi or delay; found: {', '.join([*recorded()][1:])}",
+        ),
         ({"carrier": 3.5e9}, "there is no field 'carrier' (did you mean 'carrier_hz'?)"),
         ({"csi": np.ones((60, 3, 4, 12))}, "csi holds float64, complex numbers are needed"),
+        (
+            {"csi": np.where(np.arange(12) == 5, np.nan, np.ones((60, 3, 4, 12), complex))},
+            "csi[0, 0, 0, 0, 5] is nan+0j, finite numbers are needed, zeros where a site heard nothing",
+        ),
         ({"csi": np.ones((60, 12), complex)}, "csi has the shape (60, 12), (N, K, T, A, F) is needed"),
         ({"csi": np.ones((60, 2, 4, 12)) + 0j}, "csi has 2 along its axis K of (N, K, T, A, F), site_position has 3"),
-        (
-            {"csi": np.full((60, 3, 4, 12), np.nan + 0j)},
-            "csi[0, 0, 0, 0, 0] is nan+0j, finite numbers are needed, zeros where a site heard nothing",
-        ),
-        ({"csi": np.zeros((60, 3, 4, 12), complex)}, "csi of site 0 is zero at all positions"),
+        ({"csi": np.full((60, 3, 4, 12), np.nan + 0j)}, "csi of site 0 is zero or NaN at all positions"),
+        ({"csi": np.zeros((60, 3, 4, 12), complex)}, "csi of site 0 is zero or NaN at all positions"),
         ({"csi": np.ones((60, 3, 2, 4, 12)) + 0j}, "the field 'slot_spacing_s' is missing, which csi of 2 slots need"),
         ({"array": np.array([4, 2, 1])}, "csi has 4 antenna pairs, but array and user_array have 8 and 1 antennas"),
         ({"position": np.full((60, 3), 5.2e6)}, "position[0, 0] is 5.2e+06, -100000 to 100000 m are needed"),

@@ -105,7 +105,10 @@ def test_paths_make_the_channels_of_their_geometry(capsys: pytest.CaptureFixture
         ({"bounces": np.full(79, 300)}, "bounces[0] is 300, 0 to 255 are needed"),
         ({"bounces": np.full(79, 0.5)}, "bounces holds float64, whole numbers are needed"),
         ({"matrix": np.zeros((79, 2, 2))}, "matrix holds float64, complex numbers are needed"),
-        ({"csi": np.zeros(3)}, "a field is needed that says what it holds, and just one: csi or delay"),
+        (
+            {"csi": np.zeros(3)},
+            f"just one field has to say what it holds, csi or delay; found: {', '.join(straight())}, csi",
+        ),
     ],
 )  # fmt: skip
 def test_one_sentence_says_what_is_wrong(
