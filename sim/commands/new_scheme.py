@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +38,8 @@ def new_scheme(
         raise UserError(f"{name!r} is the name of a module of Python or of this package: choose another.")
     if name in entry_points(group="cofix.edge").names:
         raise UserError(f"There is a scheme {name!r} already.")
+    if module in packages_distributions():
+        raise UserError(f"{name!r} is the name of a module that is installed: choose another.")
     folder = output or Path(f"cofix-{name}")
     if folder.name == module:  # beside such a folder Python imports it as a namespace package, and not the module
         raise UserError(f"The folder may not be called {module}, as the module in it is: name another --output.")

@@ -50,7 +50,8 @@ def doubts(scenario: Scenario, paths: PathSet) -> list[str]:
     radians_per_m = -2 * np.pi * scenario.numerology.tone_spacing_hz / SPEED_OF_LIGHT
 
     def delays(user: Real, place: Real) -> Real:
-        return radians_per_m * np.linalg.norm(user[:, None] - place, axis=2)
+        length: Real = np.linalg.norm(user[:, None] - place, axis=2)
+        return radians_per_m * length
 
     if csi.shape[1] > 1:
         straight = delays(user, place)

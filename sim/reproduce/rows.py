@@ -87,7 +87,7 @@ def measure_rows(
         UserError: path data are missing and `train` is set, or `store` is damaged.
     """
     if train:
-        bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
+        require_data(bench, rows)
     records = stored_records(rows, read_records(store) if store.is_file() else {})
     for number, (row, record) in enumerate(zip(rows, records, strict=True)):
         for name in row.jobs:
@@ -109,20 +109,26 @@ def measure_rows(
     return list(read_records(store).values())
 
 
+def require_data(bench: Bench, rows: Sequence[Row]) -> None:
+    """Check that the path data of rows exist, else raise `UserError`."""
+    bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
+
+
 @dataclass(frozen=True)
 class Planned:
     """What `measure_rows` would do for a row.
 
     Attributes:
         label: the row's label.
-        state: ``measured``: nothing; ``outdated``: measure it again, as its networks or
-            data have changed or are not here; ``missing``: measure it for the first time.
+        state: ``measured``: nothing; ``outdated``: measure it again, as its networks or data have changed or its
+            networks are trained before; ``missing``: measure it for the first time; ``not here``: leave it as it is
+            stored, if it is, as weights or data that it needs are not here and are not made.
         train: jobs that would be trained before.
         minutes: how long the stored measurement took [min]; None if unknown.
     """
 
     label: str
-    state: Literal["measured", "outdated", "missing"]
+    state: Literal["measured", "outdated", "missing", "not here"]
     train: tuple[str, ...]
     minutes: float | None
 
@@ -131,16 +137,20 @@ def planned(bench: Bench, rows: Sequence[Row], store: Path) -> list[Planned]:
     """Return what `measure_rows` would do; nothing is trained, measured or written.
 
     Raises:
-        UserError: path data are missing, or `store` is damaged.
+        UserError: `store` is damaged.
     """
-    bench.require_data(name for row in rows for name in (*row.jobs, *row.features))
     records = stored_records(rows, read_records(store) if store.is_file() else {})
     found = []
     for row, record in zip(rows, records, strict=True):
         train = tuple(name for name in row.jobs if not bench.is_trained(name))
-        current = not train and _is_current(record, _identity(bench, row))
-        state: Literal["measured", "outdated", "missing"]
-        state = "measured" if current else "missing" if record["result"] is None else "outdated"
+        identity = _identity(bench, row)
+        state: Literal["measured", "outdated", "missing", "not here"]
+        if not train and None in identity.values():
+            state = "not here"
+        elif not train and _is_current(record, identity):
+            state = "measured"
+        else:
+            state = "missing" if record["result"] is None else "outdated"
         found.append(Planned(row.label, state, train, record.get("minutes")))
     return found
 

@@ -18,7 +18,7 @@ from sim.reproduce.ecc import ablations, baselines, stage1, strategies, subcarri
 from sim.reproduce.ecc.runs import variants_in
 from sim.reproduce.front import FrontBench, front_draw, front_page, front_rows
 from sim.reproduce.markdown import Record
-from sim.reproduce.rows import OnRow, Planned, Row, measure_rows, planned
+from sim.reproduce.rows import OnRow, Planned, Row, measure_rows, planned, require_data
 from sim.reproduce.track import TrackBench, track_draw, track_page, track_rows
 from sim.reproduce.twin_bits import TwinBench, twin_draw, twin_page, twin_rows
 from sim.reproduce.twin_ecc import FallbackBench, fallback_page, fallback_rows
@@ -124,16 +124,24 @@ def reproduce(
     return page
 
 
-def plan(name: str, output: Path) -> list[Planned]:
-    """Return what `reproduce` would do for each row; nothing is trained, measured or written.
+def plan(name: str, output: Path) -> tuple[list[Planned], str]:
+    """Return what `reproduce` would do for each row, and a sentence on missing path data, without which it would not.
+
+    Nothing is trained, measured or written.
 
     Raises:
-        UserError: as `reproduce`.
+        UserError: there is no such table, or what is stored of it is damaged.
     """
     table = _table(name)
     with TemporaryDirectory(prefix="cofix-dry-run-") as folder, variants_in(Path(folder)):
         bench = table.bench()
-        return planned(bench, table.rows(bench), output / f"{name}.json")
+        rows = table.rows(bench)
+        found = planned(bench, rows, output / f"{name}.json")
+        try:
+            require_data(bench, rows)
+        except UserError as error:
+            return found, str(error)
+        return found, ""
 
 
 def _table(name: str) -> Table:

@@ -57,17 +57,23 @@ class TrackBench(Emulations):
         super().__init__(runs())
 
     def require_data(self, names: Iterable[str]) -> None:
-        """Require the traced walks; write the file of training walks, unless there is one.
+        """Require the traced walks.
 
         Raises:
             UserError: the walks are missing.
         """
         require_traced([(NAME, FOLDER / "paths.npz", NAME)])
-        if not TUNE.is_file():
-            scenario, paths = load_scenario(NAME), load_paths(FOLDER / "paths.npz")
-            assert scenario.walk is not None
-            training = split_positions(scenario, paths.position, "user", paths.user).train
-            paths.select(training[: TUNED * scenario.walk.snapshots]).save(TUNE)
+
+    def is_trained(self, name: str) -> bool:
+        """Return whether the file of training walks exists, if the run is one on them."""
+        return self.settings[name].test != TUNE or TUNE.is_file()
+
+    def train(self, name: str) -> None:
+        """Write the file of training walks."""
+        scenario, paths = load_scenario(NAME), load_paths(FOLDER / "paths.npz")
+        assert scenario.walk is not None
+        training = split_positions(scenario, paths.position, "user", paths.user).train
+        paths.select(training[: TUNED * scenario.walk.snapshots]).save(TUNE)
 
 
 def runs() -> dict[str, EmulateSettings]:

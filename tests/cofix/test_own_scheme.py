@@ -112,6 +112,7 @@ def test_the_check_finds_what_is_wrong(
     [
         ("My Scheme", "A name has small letters"),
         ("json", "is the name of a module of Python"),
+        ("numpy", "is the name of a module that is installed"),
         ("twin", "There is a scheme 'twin' already"),
     ],
 )

@@ -14,6 +14,7 @@ import straight_world
 import torch
 from safetensors.torch import save_file
 
+import cli
 from fronthaul.payload.diffloc import score_format
 from sim.errors import UserError
 from sim.learn.diffloc import jobs
@@ -213,6 +214,29 @@ def test_missing_data_names_the_commands_that_make_them(
     with pytest.raises(UserError, match="trace paris-7`") as caught:
         tables.reproduce("diffloc-table4", tmp_path, bench=bench.Bench(tiny_jobs()))
     assert "`python cli.py trace paris-7 --positions 20000 --output data/paris-7-dense`" in str(caught.value)
+
+
+def test_the_help_names_every_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["reproduce", "--help"]) == 0
+    words = set(re.findall(r"\w+", capsys.readouterr().out))
+    words |= {f"fig{number}" for number in range(5, 12)} if {"fig5", "fig11"} <= words else set()
+    assert [name for name in tables.TABLES if not set(name.split("-")) <= words] == []
+
+
+def test_a_plan_without_data_says_what_is_stored_and_what_is_lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")  # room for whole words
+    for table, state, last in (
+        ("ecc-table2", "not here", "3 rows stay as they are stored: weights or data that they need are not here."),
+        ("track", "outdated", "The path data of paris-6-walks are missing: run `python cli.py trace paris-6-walks`."),
+    ):
+        assert cli.main(["reproduce", table, "--output", str(ROOT / "docs" / "tables"), "--dry-run"]) == 0
+        told = capsys.readouterr().out
+        assert state in told and "Nothing was done." in told
+        assert told.splitlines()[-1] == last
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_shuffled_channels_tell_no_more_than_the_prior(desk: bench.Bench) -> None:
