@@ -88,12 +88,15 @@ def report(runs: Run | Sequence[Run], path: str | os.PathLike[str]) -> Path:
     """Write one HTML file on a run, or on several beside each other, like ``python cli.py report``; return its path.
 
     Raises:
-        UserError: a run is given twice, or `path` cannot be written.
+        UserError: there is no run, one is given twice, or `path` cannot be written.
     """
     from sim.report.page import write_report
 
+    folders = [run.folder for run in ([runs] if isinstance(runs, Run) else runs)]
+    if not folders:
+        raise UserError("A report needs at least one run.")
     with _one_error():
-        write_report([run.folder for run in ([runs] if isinstance(runs, Run) else runs)], Path(path))
+        write_report(folders, Path(path))
     return Path(path)
 
 

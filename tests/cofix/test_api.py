@@ -108,6 +108,8 @@ def test_pictures_go_on_axes(run: cofix.Run) -> None:
 def test_a_report_is_one_file(run: cofix.Run, tmp_path: Path) -> None:
     path = cofix.report(run, str(tmp_path / "one.html"))
     assert path.read_text(encoding="utf-8") == (run.folder / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(cofix.UserError, match="needs at least one run"):
+        cofix.report([], tmp_path / "none.html")
     with pytest.raises(cofix.UserError, match="is given twice"):
         cofix.report([run, run], path)
 
