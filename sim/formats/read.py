@@ -72,7 +72,7 @@ def _fields(source: Path) -> dict[str, npt.NDArray[Any]]:
         return read_hdf5(source)
     if source.suffix == ".mat":
         arrays = read_matlab(source)
-        return read_luvira(arrays) if is_luvira(arrays) else arrays
+        return read_luvira(arrays) if is_luvira(arrays) and not _KINDS.keys() & arrays.keys() else arrays
     if (source / PARAMETERS).is_file():
         return read_deepmimo(source)
     endings = ", ".join((".npz", *HDF5_ENDINGS, ".mat", *TFRECORD_ENDINGS))

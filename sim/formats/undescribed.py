@@ -53,7 +53,7 @@ def read_caez(fields: Fields, where: str) -> dict[str, _Array]:
 
 def is_luvira(arrays: Fields) -> bool:
     """Return whether arrays are of a radio file of LuViRa: one is complex, (time, frequency, antenna)."""
-    return len(_radio(arrays)) == 1 and "csi" not in arrays
+    return len(_radio(arrays)) == 1
 
 
 def read_luvira(arrays: Fields) -> dict[str, _Array]:

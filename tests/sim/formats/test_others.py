@@ -184,6 +184,10 @@ def test_luvira_is_read(version: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert cli.main(["import", "Grid101.mat", *RADIO, "--name", "bad", "--field", "position=none.csv"]) == 2
     assert cli.main(["import", "Grid101.mat", *RADIO, "--name", "bad", "--field", 'position="none.csv"']) == 2
     assert "--field position is no array: none.csv not found." in capsys.readouterr().err
+    savemat("bad.mat", {"channel": channel[:, None], "place": np.ones((2, 3))})
+    assert cli.main(["import", "bad.mat"]) == 2
+    told = capsys.readouterr().err
+    assert told == "bad.mat: just one field has to say what it holds, csi or delay; found: channel, place.\n"
 
 
 def compound(array: np.ndarray) -> np.ndarray:

@@ -120,6 +120,12 @@ def test_one_sentence_says_what_is_wrong(
     assert not Path("data").exists() or not any(Path("data").iterdir())
 
 
+def test_a_matlab_file_holds_them_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    savemat("own.mat", straight())
+    assert cli.main(["import", "own.mat"]) == 0
+    assert f"{2 * USERS - 1} paths" in capsys.readouterr().out
+
+
 def flags() -> list[str]:
     """What files of others do not have, for the command line."""
     names = ("site_yaw_deg", "site_pitch_deg", "bandwidth_hz", "tone_spacing_hz", "array")
