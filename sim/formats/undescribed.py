@@ -36,8 +36,8 @@ def read_caez(fields: Fields, where: str) -> dict[str, _Array]:
     channel, place = np.asarray(fields["H"]), np.asarray(fields["pos"])
     if channel.ndim != 6 or channel.dtype.kind != "c":
         raise UserError(
-            f"{where}: H holds {channel.dtype} of shape {channel.shape}, where complex channels (sample, radio unit, "
-            "antenna, layer, subcarrier, DMRS symbol) are needed, not features of them."
+            f"{where} has H and pos, as CAEZ-5G has: H holds {channel.dtype} of shape {channel.shape}, where complex "
+            "channels (sample, radio unit, antenna, layer, subcarrier, DMRS symbol) are needed, not features of them."
         )
     if place.ndim != 2 or place.shape[1] != 2:
         raise UserError(f"{where}: pos has the shape {place.shape}, (sample, 2) is needed.")
