@@ -118,7 +118,7 @@ def test_random_subsets_are_drawn_alike_at_both_ends(settings: EmulateSettings) 
     chosen = dataclasses.replace(
         settings, bs=2, random_subset=True, batch=3, bundle=2, bs_per_actor=2, curve=True, snapshots=20, compact=True
     )
-    chosen = dataclasses.replace(chosen, interval_ms=0.0)
+    chosen = dataclasses.replace(chosen, interval_ms=0.0, deadline_ms=EmulateSettings.deadline_ms)
     seen: list[set[int]] = []
 
     def look(run: "Run") -> None:
