@@ -15,7 +15,7 @@ def reproduce(
         str,
         typer.Argument(
             help="ecc- with table2, ablations, strategies, baselines, subcarriers, tracking or stage1; "
-            "twin-bits, twin-mismatch or twin-ecc; front; "
+            "twin-bits, twin-mismatch or twin-ecc; front; track; "
             "diffloc- with table4, table5, table6, fusion, leaky, fig5 to fig11 or bits; "
             "vinloc- with table2, table4, fig7, bits, trps, lost, sync, noise or phase.",
             show_default=False,
@@ -46,15 +46,20 @@ def show_plan(table: str, output: Path) -> None:
     from sim.reproduce.tables import plan
     from sim.terminal import new_table, show_table
 
-    rows = plan(table, output)
+    rows, lacking = plan(table, output)
     shown = new_table("row", "state", "to train", "measured in [min]")
     for row in rows:
         shown.add_row(row.label, row.state, ", ".join(row.train), "" if row.minutes is None else f"{row.minutes:g}")
     show_table(console(), shown)
-    left = [row for row in rows if row.state != "measured"]
+    left = [row for row in rows if row.state in ("outdated", "missing")]
+    apart = sum(row.state == "not here" for row in rows)
     known = [row.minutes for row in left if row.minutes is not None]
     jobs = {name for row in left for name in row.train}
     print(
         f"{len(left)} of {len(rows)} rows to measure, {len(jobs)} trainings before; "
         f"{len(known)} of these rows took {sum(known):.0f} minutes last time. Nothing was done."
     )
+    if lacking:
+        print(lacking)
+    elif apart:
+        print(f"{apart} rows stay as they are stored: weights or data that they need are not here.")

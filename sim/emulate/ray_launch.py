@@ -148,6 +148,7 @@ class Launcher:
 
     def edges(self) -> list[Process]:
         """Start the processes of all base stations; `connect` lets them go on."""
+        self.lost_nodes()  # a node that was lost before the run gets none, whatever Ray believes of it
         stations = [site.station.bs for site in self._plan.sites]
         return [self._start([stations[n] for n in group], 0) for group in groups(self._settings, len(stations))]
 
