@@ -55,7 +55,7 @@ ARRIVALS_AT_ONCE = 64
 
 def run(bench: Bench) -> list[Row]:
     """Time closing, audit and inspection."""
-    reports = 3_000 if bench.quick else 100_000
+    reports = 3_000 if bench.quick else 60_000
     found = []
     for _ in range(bench.effort.runs):
         with tempfile.TemporaryDirectory(dir=bench.folder) as folder:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 from rich.console import Console
 
 from benchmarks import compare, grid, growth, report
@@ -64,6 +65,8 @@ def growth_figure(rows: Mapping[str, Sequence[Row]]) -> Figure:
             panel.loglog(growth.SIZES, values, marker=marker, markersize=4, label=label)
         panel.set(xlabel="base stations", ylabel=f"{name} [{unit}]")
         panel.set_xticks(growth.SIZES, map(str, growth.SIZES))
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.minorticks_off()
         panel.grid(alpha=0.3)
         panel.legend(fontsize=7)

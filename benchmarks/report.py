@@ -14,7 +14,7 @@ from benchmarks.machine import Machine
 from benchmarks.timing import Row
 from sim.files import write_rows
 
-WIDTH = 132
+WIDTH = 150
 """Width in characters if the output is not a terminal."""
 
 BUSY_LOAD = 0.5

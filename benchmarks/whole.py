@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks import processor, world
+from benchmarks.samples import STATIONS
 from benchmarks.timing import Bench, Row, row
 from fronthaul.link.link_file import LinkPlan
 from sim.arithmetic import THREADS, fixed_arithmetic
@@ -41,7 +42,7 @@ from sim.plan.settings import EmulateSettings
 STAGES = ("estimate", "encode", "pack", "fronthaul", "wait", "fuse")
 PROCESS, RAY = "process", "Ray + ZeroMQ"
 
-DELAY_S, INTERVAL_MS, PACED = 0.005, 100.0, 100
+DELAY_S, INTERVAL_MS, PACED = 0.005, 100.0, 50
 
 Summary = dict[str, Any]
 
@@ -72,7 +73,7 @@ def run(bench: Bench) -> list[Row]:
         rows += costs(batch, pairs, crowds) if crowds else []
         if batch == 1:
             rows += _stages(settings, pairs)
-    return [*rows, *_latencies(bench)]
+    return [*rows, *_latencies(bench, 1), *([] if bench.quick else _latencies(bench, STATIONS))]
 
 
 def _settings(bench: Bench) -> EmulateSettings:
@@ -158,10 +159,10 @@ def costs(batch: int, pairs: Sequence[Pair], crowds: Sequence[float]) -> list[Ro
     ]
 
 
-def _latencies(bench: Bench) -> list[Row]:
+def _latencies(bench: Bench, stations: int) -> list[Row]:
     """Return rows of the latency of fixes over Ray and ZeroMQ, and of what of it is neither computing nor the link."""
     settings = dataclasses.replace(
-        _settings(bench), links=LinkPlan({(None, None): {"delay": DELAY_S}}), interval_ms=INTERVAL_MS
+        _settings(bench), bs=stations, links=LinkPlan({(None, None): {"delay": DELAY_S}}), interval_ms=INTERVAL_MS
     )
     if not bench.quick:
         settings = dataclasses.replace(settings, snapshots=settings.warmup_snapshots + PACED)
@@ -175,8 +176,9 @@ def _latencies(bench: Bench) -> list[Row]:
         rest = taken["total_ns"] - sum(taken[name] for name in computing) - 1e3 * DELAY_S
         whole.append(float(np.median(taken["total_ns"])))
         beyond.append(float(np.median(rest)))
-    name = "Ray, 5 ms links: latency"
-    return [row(name, "ms", whole), row("Ray, 5 ms links: of it no computing, no link", "ms", beyond, name, whole)]
+    name = f"Ray, {'1 BS' if stations == 1 else f'{stations} BSs'}, 5 ms links: latency"
+    without = f"{name.removesuffix('latency')}of it no computing, no link"
+    return [row(name, "ms", whole), row(without, "ms", beyond, name, whole)]
 
 
 def _stages(settings: EmulateSettings, pairs: Sequence[Pair]) -> list[Row]:

@@ -98,7 +98,7 @@ def test_the_whole_compares_both_drivers_and_shows_their_stages(with_ray: dict[s
     assert ray["unit"] == process["unit"] == "fixes/s"
     assert ray["ratio"] == pytest.approx(ray["median"] / process["median"], rel=DIGITS)
     assert {"Ray + ZeroMQ: fronthaul", "Ray + ZeroMQ: fuse", "process: encode"} <= rows.keys()
-    latency, rest = rows["Ray, 5 ms links: latency"], rows["Ray, 5 ms links: of it no computing, no link"]
+    latency, rest = (rows[f"Ray, 1 BS, 5 ms links: {what}"] for what in ("latency", "of it no computing, no link"))
     assert rest["median"] + 5.0 < latency["median"] and rest["ratio"] == pytest.approx(
         rest["median"] / latency["median"], rel=DIGITS
     )
