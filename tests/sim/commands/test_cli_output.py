@@ -95,9 +95,9 @@ def test_ctrl_c_speaks_for_its_own_run_alone(
 ) -> None:
     """Another run begins in the same folder while this one is under way."""
 
-    def interrupt(bar: ProgressBar, description: str, *_: object, **__: object) -> None:
+    def interrupt(bar: ProgressBar, description: str, done: int = 0, *_: object, **__: object) -> None:
         (settings.output / "another.part").mkdir(parents=True, exist_ok=True)
-        if description == "positioning":
+        if description == "positioning" and done:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(ProgressBar, "update", interrupt)

@@ -122,7 +122,8 @@ def test_a_snapshot_without_a_report_in_time_is_over_at_its_deadline(observed: O
         counting.look(closed, 1, now_ms * 1_000_000)
         over.append(sum(value for metric, _, value in counting.take() if metric is metrics.SNAPSHOTS))
     assert over == [0, 2, 0, 1, 57, 0]
-    counting = Counting(tmp_path, 0, dataclasses.replace(observed.settings, interval_ms=0.0))
+    closed_loop = dataclasses.replace(observed.settings, interval_ms=0.0, deadline_ms=EmulateSettings.deadline_ms)
+    counting = Counting(tmp_path, 0, closed_loop)
     counting.look(7, 1, 1 << 62)
     assert [value for metric, _, value in counting.take() if metric is metrics.SNAPSHOTS] == [7]
 
@@ -184,7 +185,7 @@ def test_what_fails_is_logged_and_nothing_is_left_behind(
     settings = dataclasses.replace(observed.settings, log_json=Path("-"), output=observed.folder.parent / "failed")
 
     def fail(progress: Progress) -> None:
-        if progress.stage == "run":
+        if progress.stage == "run" and progress.done:
             logging.getLogger("some.library").warning("it is %s", "late")
             raise UserError("It cannot go on.")
 
