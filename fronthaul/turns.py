@@ -25,7 +25,7 @@ def take_long_turns() -> None:
     on threads whose scheduling somebody has chosen, or where the system does not know it or forbids it; kernels before
     6.12 leave the length of turns as it is.
     """
-    if _SCHED_SETATTR is None or "NOTURN" in os.environ:
+    if _SCHED_SETATTR is None:
         return
     libc = ctypes.CDLL(None)
     for thread in (int(entry.name) for entry in Path("/proc/self/task").iterdir()):

@@ -231,7 +231,7 @@ _REPEATED = (
 class Ledgers:
     """The ledgers of a run, read one at a time, and only the columns asked for.
 
-    Small ones are kept: a run of many base stations would spend most of its closing on opening their files.
+    Small ones are kept: a run of many base stations would open each file eight times.
     """
 
     def __init__(self, folder: RunFolder) -> None:
